@@ -1,0 +1,300 @@
+// Drives the double with Stripe's own SDK. What Stripe's client accepts, retries, pages through and verifies here is
+// what Billhook may rely on elsewhere.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Agent, createServer } from 'node:http';
+import { buffer } from 'node:stream/consumers';
+import { after, before, describe, it } from 'node:test';
+import Stripe from 'stripe';
+
+const sandbox = new URL(process.env.SANDBOX_URL ?? 'http://127.0.0.1:12111');
+
+// The SDK leaves the body of an answer unread when it tries again, and an unread socket would keep node running.
+const agent = new Agent({ keepAlive: true });
+after(() => agent.destroy());
+
+function client(key = 'sk_test_sandbox', options = {}) {
+  return new Stripe(key, {
+    apiVersion: '2026-09-30.endive',
+    protocol: sandbox.protocol.replace(':', ''),
+    host: sandbox.hostname,
+    port: sandbox.port,
+    telemetry: false,
+    httpClient: Stripe.createNodeHttpClient(agent),
+    ...options,
+  });
+}
+
+const stripe = client();
+
+async function control(method, path, body) {
+  const answer = await fetch(new URL(`/_sandbox${path}`, sandbox), { method, body: body && JSON.stringify(body) });
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
+  return answer.json();
+}
+
+async function openCheckout(customer, more = {}) {
+  return stripe.checkout.sessions.create({
+    mode: 'subscription',
+    customer: customer.id,
+    client_reference_id: 'tenant-1',
+    metadata: { tenant_id: 'tenant-1' },
+    subscription_data: { metadata: { tenant_id: 'tenant-1' } },
+    line_items: [{ price: 'price_pro_monthly', quantity: 2 }],
+    success_url: 'https://shop.example/done?session={CHECKOUT_SESSION_ID}',
+    cancel_url: 'https://shop.example/back',
+    ...more,
+  });
+}
+
+async function subscribe() {
+  const customer = await stripe.customers.create({});
+  const session = await openCheckout(customer);
+  await control('POST', `/checkout/${session.id}/pay`, { card: 'ok' });
+  const paid = await stripe.checkout.sessions.retrieve(session.id);
+  return { customer, subscription: await stripe.subscriptions.retrieve(paid.subscription) };
+}
+
+async function refusal(promise) {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  assert.fail('the call should have been refused');
+}
+
+describe('customers', () => {
+  it('are made, found, changed and deleted', async () => {
+    const made = await stripe.customers.create({ email: 'a@example.com', metadata: { tenant_id: 't' } });
+    assert.match(made.id, /^cus_[0-9A-Za-z]{14}$/);
+    assert.match(made.lastResponse.requestId, /^req_/);
+    assert.equal(made.lastResponse.apiVersion, '2026-09-30.endive');
+    const changed = await stripe.customers.update(made.id, { metadata: { more: 'x', tenant_id: '' } });
+    assert.deepEqual({ ...changed.metadata }, { more: 'x' });
+    assert.equal((await stripe.customers.retrieve(made.id)).email, 'a@example.com');
+    assert.equal((await stripe.customers.del(made.id)).deleted, true);
+    assert.equal((await stripe.customers.retrieve(made.id)).deleted, true);
+    const error = await refusal(openCheckout(made));
+    assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
+    assert.deepEqual([error.statusCode, error.code, error.param], [400, 'resource_missing', 'customer']);
+  });
+});
+
+describe('events', () => {
+  it('are paged through by the SDK, newest first, none twice', async () => {
+    const mail = `${crypto.randomUUID()}@example.com`;
+    for (let number = 0; number < 7; number += 1) await stripe.customers.create({ email: mail });
+    const seen = [];
+    for await (const event of stripe.events.list({ type: 'customer.created', limit: 3 })) {
+      if (event.data.object.email === mail) seen.push(event);
+    }
+    assert.equal(new Set(seen.map((event) => event.id)).size, 7);
+    const newest = await stripe.events.retrieve(seen[0].id);
+    assert.equal(newest.data.object.id, seen[0].data.object.id);
+    assert.match(newest.request.id, /^req_/);
+  });
+});
+
+describe('prices', () => {
+  it('are found by lookup key', async () => {
+    const prices = await stripe.prices.list({ lookup_keys: ['pro_monthly'], active: true });
+    assert.deepEqual(prices.data.map((price) => price.id), ['price_pro_monthly']);
+    assert.equal(prices.data[0].recurring.interval, 'month');
+  });
+});
+
+describe('checkout', () => {
+  it('opens a session, shows it again and expires it once', async () => {
+    const session = await openCheckout(await stripe.customers.create({}));
+    assert.equal(session.status, 'open');
+    assert.equal(session.url, `${sandbox.origin}/c/pay/${session.id}`);
+    assert.deepEqual(await stripe.checkout.sessions.retrieve(session.id), session);
+    const expired = await stripe.checkout.sessions.expire(session.id);
+    assert.deepEqual([expired.status, expired.url], ['expired', null]);
+    const error = await refusal(stripe.checkout.sessions.expire(session.id));
+    assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
+  });
+
+  it('refuses a price that is paid only once', async () => {
+    const line_items = [{ price: 'price_setup_once', quantity: 1 }];
+    const error = await refusal(openCheckout(await stripe.customers.create({}), { line_items }));
+    assert.equal(error.param, 'line_items');
+  });
+});
+
+describe('subscriptions', () => {
+  it('have their period on their items and their metadata from the checkout', async () => {
+    const { customer, subscription } = await subscribe();
+    assert.equal(subscription.status, 'active');
+    assert.equal(subscription.billing_mode.type, 'flexible');
+    assert.equal(subscription.metadata.tenant_id, 'tenant-1');
+    assert.equal(subscription.current_period_end, undefined);
+    const [item] = subscription.items.data;
+    assert.ok(item.current_period_end > item.current_period_start);
+    assert.deepEqual([item.price.lookup_key, item.quantity], ['pro_monthly', 2]);
+    const listed = await stripe.subscriptions.list({ customer: customer.id, status: 'all' });
+    assert.deepEqual(listed.data.map((each) => each.id), [subscription.id]);
+  });
+
+  it('are changed, scheduled to end, and ended', async () => {
+    const { subscription } = await subscribe();
+    const [item] = subscription.items.data;
+    const changed = await stripe.subscriptions.update(subscription.id, {
+      items: [{ id: item.id, price: 'price_team_monthly' }],
+      cancel_at_period_end: true,
+    });
+    assert.equal(changed.items.data[0].price.id, 'price_team_monthly');
+    assert.deepEqual([changed.cancel_at_period_end, changed.cancel_at], [true, item.current_period_end]);
+    const updates = await stripe.events.list({ type: 'customer.subscription.updated', limit: 1 });
+    assert.equal(updates.data[0].data.previous_attributes.items.data[0].price.id, 'price_pro_monthly');
+    assert.equal((await stripe.subscriptions.cancel(subscription.id)).status, 'canceled');
+    const error = await refusal(stripe.subscriptions.cancel(subscription.id));
+    assert.deepEqual([error.statusCode, error.code], [404, 'resource_missing']);
+  });
+});
+
+describe('the portal', () => {
+  it('lets a customer in, at a flow if asked', async () => {
+    const { customer, subscription } = await subscribe();
+    const session = await stripe.billingPortal.sessions.create({
+      customer: customer.id,
+      return_url: 'https://shop.example/billing',
+      locale: 'de',
+      flow_data: { type: 'subscription_cancel', subscription_cancel: { subscription: subscription.id } },
+    });
+    assert.ok(session.url.startsWith(`${sandbox.origin}/p/session/`));
+    assert.equal(session.flow.subscription_cancel.subscription, subscription.id);
+    const configurations = await stripe.billingPortal.configurations.list({ is_default: true });
+    assert.equal(session.configuration, configurations.data[0].id);
+  });
+
+  it('refuses a flow for a subscription of somebody else', async () => {
+    const { subscription } = await subscribe();
+    const stranger = await stripe.customers.create({});
+    const error = await refusal(
+      stripe.billingPortal.sessions.create({
+        customer: stranger.id,
+        flow_data: { type: 'subscription_update', subscription_update: { subscription: subscription.id } },
+      }),
+    );
+    assert.equal(error.param, 'flow_data[subscription_update][subscription]');
+  });
+});
+
+describe('idempotency', () => {
+  it('answers a repeated call with the first answer', async () => {
+    const idempotencyKey = crypto.randomUUID();
+    const first = await stripe.customers.create({ name: 'A' }, { idempotencyKey });
+    const again = await stripe.customers.create({ name: 'A' }, { idempotencyKey });
+    assert.deepEqual(again, first);
+    assert.equal(first.lastResponse.headers['idempotent-replayed'], undefined);
+    assert.equal(again.lastResponse.headers['idempotent-replayed'], 'true');
+    const events = await stripe.events.list({ type: 'customer.created' });
+    const caused = events.data.filter((event) => event.data.object.id === first.id);
+    assert.deepEqual(caused.map((event) => event.request.idempotency_key), [idempotencyKey]);
+  });
+
+  it('refuses a key that was used for something else', async () => {
+    const idempotencyKey = crypto.randomUUID();
+    await stripe.customers.create({ name: 'A' }, { idempotencyKey });
+    const error = await refusal(stripe.customers.create({ name: 'B' }, { idempotencyKey }));
+    assert.ok(error instanceof Stripe.errors.StripeIdempotencyError);
+    assert.equal(error.statusCode, 400);
+  });
+});
+
+describe('errors', () => {
+  it('name the parameter that is unknown', async () => {
+    const error = await refusal(stripe.customers.create({ nmae: 'A' }));
+    assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
+    assert.deepEqual([error.code, error.param], ['parameter_unknown', 'nmae']);
+    assert.match(error.requestId, /^req_/);
+  });
+
+  it('name the parameter that is missing', async () => {
+    const error = await refusal(stripe.billingPortal.sessions.create({}));
+    assert.deepEqual([error.code, error.param], ['parameter_missing', 'customer']);
+  });
+
+  it('keep strangers out', async () => {
+    const error = await refusal(client('sk_test_wrong').customers.list());
+    assert.ok(error instanceof Stripe.errors.StripeAuthenticationError);
+    assert.equal(error.statusCode, 401);
+  });
+});
+
+describe('retries', () => {
+  it('bring a call through a server that fails twice', async () => {
+    const match = 'GET /v1/account';
+    await control('POST', '/faults', { match, kind: 'status', status: 500, times: 2 });
+    const account = await client('sk_test_sandbox', { maxNetworkRetries: 2 }).accounts.retrieveCurrent();
+    assert.match(account.id, /^acct_/);
+  });
+
+  it('make nothing twice when only the answer is lost', async () => {
+    const email = `${crypto.randomUUID()}@example.com`;
+    await control('POST', '/faults', { match: 'POST /v1/customers', kind: 'drop', times: 1, before: false });
+    const made = await client('sk_test_sandbox', { maxNetworkRetries: 2 }).customers.create({ email });
+    const found = await stripe.customers.list({ email });
+    assert.deepEqual(found.data.map((customer) => customer.id), [made.id]);
+  });
+
+  it('do not happen when the server says so', async () => {
+    const fault = { match: 'GET /v1/prices', kind: 'status', status: 503, times: 1, should_retry: false };
+    await control('POST', '/faults', fault);
+    const error = await refusal(client('sk_test_sandbox', { maxNetworkRetries: 2 }).prices.list());
+    assert.equal(error.statusCode, 503);
+  });
+});
+
+describe('webhooks', () => {
+  let receiver;
+  const received = [];
+
+  before(async () => {
+    receiver = createServer(async (request, response) => {
+      received.push({ headers: request.headers, body: await buffer(request) });
+      response.writeHead(200).end();
+      receiver.emit('webhook');
+    });
+    await once(receiver.listen(0, '127.0.0.1'), 'listening');
+  });
+
+  after(() => receiver.close());
+
+  async function receive(id) {
+    const is = (webhook) => JSON.parse(webhook.body).id === id;
+    while (!received.some(is)) {
+      await once(receiver, 'webhook', { signal: AbortSignal.timeout(10_000) });
+    }
+    return received.find(is);
+  }
+
+  it('are signed so that the SDK accepts them', async () => {
+    const endpoint = await stripe.webhookEndpoints.create({
+      url: `http://127.0.0.1:${receiver.address().port}/webhook`,
+      enabled_events: ['customer.created'],
+      api_version: '2026-09-30.endive',
+    });
+    assert.match(endpoint.secret, /^whsec_/);
+    assert.equal((await stripe.webhookEndpoints.retrieve(endpoint.id)).secret, undefined);
+
+    const customer = await stripe.customers.create({});
+    const events = await stripe.events.list({ type: 'customer.created' });
+    const sent = events.data.find((event) => event.data.object.id === customer.id);
+    const { headers, body } = await receive(sent.id);
+    const event = stripe.webhooks.constructEvent(body, headers['stripe-signature'], endpoint.secret);
+    assert.equal(event.data.object.id, customer.id);
+    assert.match(headers['user-agent'], /^Stripe\/1\.0/);
+    assert.equal(headers['content-type'], 'application/json; charset=utf-8');
+    assert.throws(
+      () => stripe.webhooks.constructEvent(`${body} `, headers['stripe-signature'], endpoint.secret),
+      Stripe.errors.StripeSignatureVerificationError,
+    );
+
+    const disabled = await stripe.webhookEndpoints.update(endpoint.id, { disabled: true });
+    assert.equal(disabled.status, 'disabled');
+    assert.equal((await stripe.webhookEndpoints.del(endpoint.id)).deleted, true);
+  });
+});

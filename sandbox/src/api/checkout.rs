@@ -1,0 +1,156 @@
+//! `/v1/checkout/sessions`
+
+use serde_json::Value;
+
+use super::error::StripeError;
+use super::form::Form;
+use super::page::Page;
+use super::{Reply, locale};
+use crate::clock;
+use crate::world::checkout::{NewSession, visible};
+use crate::world::{Metadata, World, catalog, text};
+
+const MAX_CLIENT_REFERENCE_CHARACTERS: usize = 200;
+const MAX_LINE_ITEMS: usize = 20;
+const MAX_TRIAL_DAYS: i64 = 730;
+const HOUR: i64 = 60 * 60;
+
+pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
+    let new = read(world, &mut form)?;
+    form.finish()?;
+    Ok(world.create_session(&new))
+}
+
+pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
+    form.finish()?;
+    world.sessions.get(id).map(visible).ok_or_else(|| StripeError::no_such("checkout.session", id))
+}
+
+pub(super) fn list(world: &World, mut form: Form) -> Reply {
+    let page = Page::read(&mut form)?;
+    let customer = form.text("customer")?;
+    let subscription = form.text("subscription")?;
+    form.finish()?;
+    let sessions: Vec<Value> = world.sessions.values().map(visible).collect();
+    page.cut("/v1/checkout/sessions", sessions.iter(), |session| {
+        customer.as_ref().is_none_or(|customer| text(session, "customer") == customer)
+            && subscription.as_ref().is_none_or(|subscription| text(session, "subscription") == subscription)
+    })
+}
+
+pub(super) fn expire(world: &mut World, id: &str, form: Form) -> Reply {
+    form.finish()?;
+    let session = world.sessions.get(id).ok_or_else(|| StripeError::no_such("checkout.session", id))?;
+    let status = text(session, "status").to_owned();
+    world.expire_session(id).map_err(|_| {
+        StripeError::invalid(format!(
+            "Only Checkout Sessions with a status in [\"open\"] can be expired. This Checkout Session has a status of {status}."
+        ))
+    })
+}
+
+fn read(world: &World, form: &mut Form) -> Result<NewSession, StripeError> {
+    require_subscription_mode(form)?;
+    let success_url = form.url("success_url")?;
+    let (trial_days, subscription_metadata) =
+        form.hash("subscription_data", subscription_data)?.unwrap_or_default();
+    Ok(NewSession {
+        customer: customer(world, form)?,
+        client_reference_id: client_reference_id(form)?,
+        metadata: form.metadata(&Value::Null)?.unwrap_or_default(),
+        subscription_metadata,
+        trial_days,
+        items: line_items(world, form)?,
+        success_url: form.required("success_url", success_url)?,
+        cancel_url: form.url("cancel_url")?,
+        locale: form.one_of("locale", locale::CHECKOUT)?,
+        allow_promotion_codes: form.flag("allow_promotion_codes")?,
+        expires_at: expires_at(form)?,
+        payment_method_collection: form
+            .one_of("payment_method_collection", &["always", "if_required"])?
+            .unwrap_or_else(|| "always".to_owned()),
+    })
+}
+
+fn require_subscription_mode(form: &mut Form) -> Result<(), StripeError> {
+    match form.one_of("mode", &["payment", "setup", "subscription"])?.as_deref() {
+        None => Err(StripeError::missing_parameter("mode")),
+        Some("subscription") => Ok(()),
+        Some(other) => {
+            let message = format!("The sandbox speaks mode=subscription only, not mode={other}.");
+            Err(StripeError::invalid_param("mode", message))
+        }
+    }
+}
+
+fn customer(world: &World, form: &mut Form) -> Result<Option<String>, StripeError> {
+    let Some(id) = form.text("customer")? else { return Ok(None) };
+    if world.living_customer(&id).is_none() {
+        return Err(StripeError::no_such_referenced("customer", &id, "customer"));
+    }
+    Ok(Some(id))
+}
+
+fn client_reference_id(form: &mut Form) -> Result<Option<String>, StripeError> {
+    let reference = form.text("client_reference_id")?;
+    if reference.as_ref().is_some_and(|text| text.chars().count() > MAX_CLIENT_REFERENCE_CHARACTERS) {
+        let message = format!("Invalid string: at most {MAX_CLIENT_REFERENCE_CHARACTERS} characters.");
+        return Err(StripeError::invalid_param("client_reference_id", message));
+    }
+    Ok(reference)
+}
+
+fn subscription_data(form: &mut Form) -> Result<(Option<i64>, Metadata), StripeError> {
+    let trial_days = form.integer("trial_period_days")?;
+    if trial_days.is_some_and(|days| !(1..=MAX_TRIAL_DAYS).contains(&days)) {
+        let message = format!("Invalid trial_period_days: must be from 1 to {MAX_TRIAL_DAYS}");
+        return Err(StripeError::invalid_param(form.name("trial_period_days"), message));
+    }
+    Ok((trial_days, form.metadata(&Value::Null)?.unwrap_or_default()))
+}
+
+fn line_items(world: &World, form: &mut Form) -> Result<Vec<(String, i64)>, StripeError> {
+    let items = form.hashes("line_items", |item| line_item(world, item))?;
+    match items.len() {
+        0 => Err(StripeError::missing_parameter("line_items")),
+        1..=MAX_LINE_ITEMS => Ok(items),
+        _ => {
+            let message = format!("At most {MAX_LINE_ITEMS} line items with recurring prices.");
+            Err(StripeError::invalid_param("line_items", message))
+        }
+    }
+}
+
+fn line_item(world: &World, item: &mut Form) -> Result<(String, i64), StripeError> {
+    let id = item.text("price")?;
+    let id = item.required("price", id)?;
+    let at = item.name("price");
+    let Some(price) = world.prices.get(&id) else {
+        return Err(StripeError::no_such_referenced("price", &id, at));
+    };
+    if !catalog::is_recurring(price) {
+        let message =
+            "You must provide at least one recurring price in `subscription` mode when using prices.";
+        return Err(StripeError::invalid_param("line_items", message));
+    }
+    let quantity = item.integer("quantity")?;
+    let quantity = item.required("quantity", quantity)?;
+    if quantity < 1 {
+        return Err(StripeError::invalid_param(
+            item.name("quantity"),
+            "Invalid quantity: must be at least 1",
+        ));
+    }
+    Ok((id, quantity))
+}
+
+fn expires_at(form: &mut Form) -> Result<i64, StripeError> {
+    let now = clock::now();
+    let Some(expires_at) = form.integer("expires_at")? else { return Ok(now + 24 * HOUR) };
+    // A caller computes the bound a moment before it is checked, so the lower one has a minute to spare.
+    if (now + HOUR / 2 - 60..=now + 24 * HOUR).contains(&expires_at) {
+        return Ok(expires_at);
+    }
+    let message = "The `expires_at` timestamp must be at least 30 minutes and at most 24 hours from now.";
+    Err(StripeError::invalid_param("expires_at", message))
+}

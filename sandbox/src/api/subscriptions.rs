@@ -1,0 +1,196 @@
+//! `/v1/subscriptions`
+
+use serde_json::{Value, json};
+
+use super::Reply;
+use super::error::StripeError;
+use super::form::Form;
+use super::page::Page;
+use crate::clock;
+use crate::world::subscription::{self, is_final, items};
+use crate::world::{World, catalog, text};
+
+const STATUSES: &[&str] = &[
+    "active",
+    "all",
+    "canceled",
+    "ended",
+    "incomplete",
+    "incomplete_expired",
+    "past_due",
+    "paused",
+    "trialing",
+    "unpaid",
+];
+
+pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
+    form.finish()?;
+    world.subscriptions.get(id).cloned().ok_or_else(|| StripeError::no_such("subscription", id))
+}
+
+pub(super) fn list(world: &World, mut form: Form) -> Reply {
+    let page = Page::read(&mut form)?;
+    let customer = form.text("customer")?;
+    let price = form.text("price")?;
+    let status = form.one_of("status", STATUSES)?;
+    form.finish()?;
+    page.cut("/v1/subscriptions", world.subscriptions.values(), |subscription| {
+        customer.as_ref().is_none_or(|customer| text(subscription, "customer") == customer)
+            && price.as_ref().is_none_or(|price| {
+                items(subscription).iter().any(|item| text(&item["price"], "id") == price)
+            })
+            && has_status(subscription, status.as_deref())
+    })
+}
+
+pub(super) fn cancel(world: &mut World, id: &str, form: Form) -> Reply {
+    form.finish()?;
+    let subscription = world.subscriptions.get(id).filter(|subscription| !is_final(subscription));
+    subscription.ok_or_else(|| StripeError::no_such("subscription", id))?;
+    Ok(world.end_subscription(id))
+}
+
+pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
+    let before = world.subscriptions.get(id).ok_or_else(|| StripeError::no_such("subscription", id))?;
+    let mut after = before.clone();
+    let changed = [
+        read_items(world, &mut form, &mut after)?,
+        read_end(&mut form, &mut after)?,
+        read_pause(&mut form, &mut after)?,
+    ];
+    if let Some(metadata) = form.metadata(&before["metadata"])? {
+        after["metadata"] = metadata.into();
+    }
+    form.finish()?;
+    if is_final(before) && changed.contains(&true) {
+        let message = "A canceled subscription can only update its cancellation_details and metadata.";
+        return Err(StripeError::invalid(message));
+    }
+    Ok(world.change_subscription(id, |subscription| *subscription = after))
+}
+
+fn has_status(subscription: &Value, wanted: Option<&str>) -> bool {
+    match wanted {
+        None => !is_final(subscription),
+        Some("all") => true,
+        Some("ended") => is_final(subscription),
+        Some(status) => text(subscription, "status") == status,
+    }
+}
+
+/// When it is to end. Says whether the call asks for anything.
+fn read_end(form: &mut Form, subscription: &mut Value) -> Result<bool, StripeError> {
+    let at_period_end = form.flag("cancel_at_period_end")?;
+    let at = form.clearable("cancel_at")?;
+    if at_period_end == Some(true) && at.as_ref().is_some_and(|at| !at.is_empty()) {
+        let message = "Give either cancel_at or cancel_at_period_end, not both.";
+        return Err(StripeError::invalid_param("cancel_at", message));
+    }
+    match (at_period_end, at.as_deref()) {
+        (None, None) => return Ok(false),
+        (Some(true), _) => subscription::cancel_at_period_end(subscription),
+        (_, Some("max_period_end")) => {
+            subscription::schedule_end(subscription, subscription::period_end(subscription));
+        }
+        (_, Some(at)) if !at.is_empty() => subscription::schedule_end(subscription, Some(timestamp(at)?)),
+        _ => subscription::schedule_end(subscription, None),
+    }
+    Ok(true)
+}
+
+fn timestamp(text: &str) -> Result<i64, StripeError> {
+    let at: i64 = text
+        .parse()
+        .map_err(|_| StripeError::invalid_param("cancel_at", format!("Invalid timestamp: {text}")))?;
+    if at <= clock::now() {
+        return Err(StripeError::invalid_param("cancel_at", "The timestamp must be in the future."));
+    }
+    Ok(at)
+}
+
+fn read_pause(form: &mut Form, subscription: &mut Value) -> Result<bool, StripeError> {
+    let behaviors = &["keep_as_draft", "mark_uncollectible", "void"];
+    // An empty value ends the pause, a hash begins one.
+    if form.is_cleared("pause_collection") {
+        subscription["pause_collection"] = Value::Null;
+        return Ok(true);
+    }
+    let pause = form.hash("pause_collection", |pause| {
+        let behavior = pause.one_of("behavior", behaviors)?;
+        Ok(json!({
+            "behavior": pause.required("behavior", behavior)?,
+            "resumes_at": pause.integer("resumes_at")?,
+        }))
+    })?;
+    let given = pause.is_some();
+    if let Some(pause) = pause {
+        subscription["pause_collection"] = pause;
+    }
+    Ok(given)
+}
+
+fn read_items(world: &World, form: &mut Form, subscription: &mut Value) -> Result<bool, StripeError> {
+    let changes = form.hashes("items", |item| {
+        let price = item.text("price")?;
+        let price = price.map(|id| recurring_price(world, &id, item.name("price"))).transpose()?;
+        Ok(ItemChange {
+            at: item.name("id"),
+            id: item.text("id")?,
+            price,
+            quantity: item.integer("quantity")?,
+        })
+    })?;
+    let given = !changes.is_empty();
+    for change in changes {
+        change.apply(subscription)?;
+    }
+    Ok(given)
+}
+
+fn recurring_price<'a>(world: &'a World, id: &str, param: String) -> Result<&'a Value, StripeError> {
+    let price = world.prices.get(id).filter(|price| catalog::is_recurring(price));
+    price.ok_or_else(|| StripeError::no_such_referenced("price", id, param))
+}
+
+struct ItemChange<'a> {
+    at: String,
+    id: Option<String>,
+    price: Option<&'a Value>,
+    quantity: Option<i64>,
+}
+
+impl ItemChange<'_> {
+    fn apply(self, subscription: &mut Value) -> Result<(), StripeError> {
+        match self.id.clone() {
+            Some(id) => self.change(&id, subscription),
+            None => self.add(subscription),
+        }
+    }
+
+    fn change(self, id: &str, subscription: &mut Value) -> Result<(), StripeError> {
+        let items = subscription["items"]["data"].as_array_mut().into_iter().flatten();
+        let Some(item) = items.into_iter().find(|item| text(item, "id") == id) else {
+            return Err(StripeError::no_such_referenced("subscription_item", id, self.at));
+        };
+        if let Some(price) = self.price {
+            subscription::set_price(item, price);
+        }
+        if let Some(quantity) = self.quantity {
+            item["quantity"] = quantity.into();
+        }
+        Ok(())
+    }
+
+    fn add(self, subscription: &mut Value) -> Result<(), StripeError> {
+        let Some(price) = self.price else { return Err(StripeError::missing_parameter(self.at)) };
+        let now = clock::now();
+        let period = (now, catalog::period_end(price, now));
+        let item = subscription::item(text(subscription, "id"), price, self.quantity.unwrap_or(1), period);
+        let total = items(subscription).len() + 1;
+        if let Some(items) = subscription["items"]["data"].as_array_mut() {
+            items.push(item);
+        }
+        subscription["items"]["total_count"] = total.into();
+        Ok(())
+    }
+}

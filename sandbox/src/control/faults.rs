@@ -1,0 +1,48 @@
+//! Making things go wrong.
+
+use std::sync::Arc;
+
+use poem::handler;
+use poem::web::{Data, Json};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::told::Told;
+use crate::api::faults::Fault;
+use crate::double::Double;
+use crate::webhooks::dispatch::Disorder;
+use crate::world::Cause;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeliveryFault {
+    deliveries: Disorder,
+}
+
+/// A fault of the API, or of the deliveries.
+#[handler]
+pub(super) fn add(Told(told): Told<Value>, Data(double): Data<&Arc<Double>>) -> Result<Json<Value>, Problem> {
+    if told["deliveries"].is_null() {
+        let fault: Fault = read(told)?;
+        fault.status().ok_or_else(|| Problem::bad_request("status: must be from 200 to 999"))?;
+        double.faults.add(fault);
+    } else {
+        let fault: DeliveryFault = read(told)?;
+        double.world(Cause::default()).dispatch.set_disorder(Some(fault.deliveries));
+    }
+    Ok(Json(json!({"set": true})))
+}
+
+/// Everything works again, and what was held back goes out.
+#[handler]
+pub(super) fn clear(Data(double): Data<&Arc<Double>>) -> Json<Value> {
+    double.faults.clear();
+    double.world(Cause::default()).dispatch.set_disorder(None);
+    Json(json!({"cleared": true}))
+}
+
+fn read<T: DeserializeOwned>(told: Value) -> Result<T, Problem> {
+    serde_json::from_value(told).map_err(|error| Problem::bad_request(error.to_string()))
+}

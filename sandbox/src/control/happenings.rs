@@ -1,0 +1,109 @@
+//! What customers, banks and time do.
+
+use std::sync::Arc;
+
+use poem::handler;
+use poem::web::{Data, Json, Path};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::told::Told;
+use crate::double::Double;
+use crate::world::checkout::{Card, Refusal};
+use crate::world::{Cause, catalog};
+
+const STATUSES: &[&str] =
+    &["active", "canceled", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    price: Option<String>,
+    #[serde(default)]
+    renew: bool,
+    status: Option<String>,
+}
+
+/// A subscription's price changes, its period moves on, its status is forced: in this order if several are asked for.
+#[handler]
+pub(super) fn change_subscription(
+    Path(id): Path<String>,
+    Told(change): Told<Change>,
+    Data(double): Data<&Arc<Double>>,
+) -> Result<Json<Value>, Problem> {
+    let mut world = double.world(Cause::default());
+    if !world.subscriptions.contains_key(&id) {
+        return Err(Problem::not_found("subscription", &id));
+    }
+    if let Some(status) = change.status.as_deref().filter(|status| !STATUSES.contains(status)) {
+        let message = format!("'{status}' is no status; there are {}.", STATUSES.join(", "));
+        return Err(Problem::bad_request(message));
+    }
+    if let Some(price) = &change.price {
+        let price = world.prices.get(price).filter(|price| catalog::is_recurring(price)).cloned();
+        let price = price.ok_or_else(|| Problem::bad_request("price: there is no such recurring price"))?;
+        world.change_price(&id, &price);
+    }
+    if change.renew {
+        world.renew(&id);
+    }
+    if let Some(status) = &change.status {
+        world.force_status(&id, status);
+    }
+    Ok(Json(world.subscriptions[&id].clone()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payment {
+    card: Card,
+}
+
+/// What the checkout page's button does.
+#[handler]
+pub(super) fn pay(
+    Path(id): Path<String>,
+    Told(payment): Told<Payment>,
+    Data(double): Data<&Arc<Double>>,
+) -> Result<Json<Value>, Problem> {
+    let paid = double.world(Cause::default()).pay(&id, payment.card);
+    match paid {
+        Ok(location) => Ok(Json(json!({"paid": true, "location": location}))),
+        Err(Refusal::Declined) => Ok(Json(json!({"paid": false, "location": null}))),
+        Err(refusal) => Err(refused(&refusal, &id)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settlement {
+    ok: bool,
+}
+
+/// What the bank says, days later, to a delayed debit.
+#[handler]
+pub(super) fn settle(
+    Path(id): Path<String>,
+    Told(settlement): Told<Settlement>,
+    Data(double): Data<&Arc<Double>>,
+) -> Result<Json<Value>, Problem> {
+    let settled = double.world(Cause::default()).settle(&id, settlement.ok);
+    settled.map(Json).map_err(|refusal| refused(&refusal, &id))
+}
+
+/// Makes the account one whose portal was never set up.
+#[handler]
+pub(super) fn remove_portal_configuration(Data(double): Data<&Arc<Double>>) -> Json<Value> {
+    let removed = double.world(Cause::default()).remove_default_configuration();
+    Json(json!({ "removed": removed }))
+}
+
+fn refused(refusal: &Refusal, session: &str) -> Problem {
+    match refusal {
+        Refusal::NoSuchSession => Problem::not_found("checkout session", session),
+        Refusal::NotOpen => Problem::conflict("The session is not open."),
+        Refusal::Declined => Problem::conflict("The card was declined."),
+        Refusal::NothingToSettle => Problem::conflict("The session has no delayed payment to settle."),
+    }
+}

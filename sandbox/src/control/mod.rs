@@ -1,0 +1,26 @@
+//! What tests and developers tell the double, under `/_sandbox`.
+
+mod events;
+mod faults;
+mod happenings;
+mod problem;
+mod records;
+mod told;
+
+use poem::{Endpoint, EndpointExt, Response, Route, get, post};
+
+/// Every control call, one line each.
+pub(crate) fn routes() -> impl Endpoint<Output = Response> {
+    Route::new()
+        .at("/faults", post(faults::add).delete(faults::clear))
+        .at("/requests", get(records::requests))
+        .at("/deliveries", get(records::deliveries))
+        .at("/webhook_endpoints", post(events::register_endpoint))
+        .at("/events", post(events::invent))
+        .at("/events/:id/deliver", post(events::deliver))
+        .at("/subscriptions/:id", post(happenings::change_subscription))
+        .at("/checkout/:id/pay", post(happenings::pay))
+        .at("/checkout/:id/settle", post(happenings::settle))
+        .at("/portal_configuration", poem::delete(happenings::remove_portal_configuration))
+        .catch_all_error(problem::answer)
+}

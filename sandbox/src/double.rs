@@ -1,0 +1,54 @@
+//! What all handlers share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::api::faults::Faults;
+use crate::api::idempotency::Ledger;
+use crate::connection::Connections;
+use crate::journal::Journal;
+use crate::webhooks::dispatch::Dispatch;
+use crate::world::{Cause, World};
+
+/// The double, as its handlers and couriers see it.
+pub(crate) struct Double {
+    pub(crate) api_key: String,
+    pub(crate) retry_delay: Duration,
+    pub(crate) http: reqwest::Client,
+    pub(crate) connections: Connections,
+    pub(crate) ledger: Ledger,
+    pub(crate) faults: Faults,
+    /// API requests as they came.
+    pub(crate) requests: Journal,
+    /// Webhook attempts as they went.
+    pub(crate) deliveries: Journal,
+    world: Mutex<World>,
+}
+
+impl Double {
+    pub(crate) fn new(
+        base_url: String,
+        api_key: String,
+        retry_delay: Duration,
+        http: reqwest::Client,
+    ) -> Arc<Double> {
+        Arc::new_cyclic(|double| Double {
+            api_key,
+            retry_delay,
+            http,
+            connections: Connections::default(),
+            ledger: Ledger::default(),
+            faults: Faults::default(),
+            requests: Journal::default(),
+            deliveries: Journal::default(),
+            world: Mutex::new(World::new(base_url, Dispatch::new(double.clone()))),
+        })
+    }
+
+    /// The world, for as long as one thing happens in it, and why it does.
+    pub(crate) fn world(&self, cause: Cause) -> MutexGuard<'_, World> {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.cause = cause;
+        world
+    }
+}

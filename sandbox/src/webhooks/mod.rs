@@ -1,0 +1,4 @@
+//! Telling endpoints what happened.
+
+pub(crate) mod courier;
+pub(crate) mod dispatch;

@@ -1,0 +1,85 @@
+//! What can be bought.
+
+use serde_json::{Value, json};
+
+use super::{Shelf, World, keep, text};
+use crate::clock;
+
+/// The products and prices that every double starts with.
+pub(crate) fn seeded() -> (Shelf, Shelf) {
+    let (mut products, mut prices) = (Shelf::new(), Shelf::new());
+    for (id, name) in [("prod_pro", "Pro"), ("prod_team", "Team"), ("prod_setup", "Setup")] {
+        keep(&mut products, json!({"id": id, "object": "product", "active": true, "name": name}));
+    }
+    keep(&mut prices, price("price_pro_monthly", "prod_pro", Some("pro_monthly"), 2900, Some("month")));
+    keep(&mut prices, price("price_pro_yearly", "prod_pro", Some("pro_yearly"), 29000, Some("year")));
+    keep(&mut prices, price("price_team_monthly", "prod_team", Some("team_monthly"), 9900, Some("month")));
+    keep(&mut prices, price("price_setup_once", "prod_setup", None, 5000, None));
+    (products, prices)
+}
+
+fn price(id: &str, product: &str, lookup_key: Option<&str>, amount: i64, interval: Option<&str>) -> Value {
+    let recurring = interval.map(|interval| {
+        json!({
+            "interval": interval,
+            "interval_count": 1,
+            "meter": null,
+            "trial_period_days": null,
+            "usage_type": "licensed",
+        })
+    });
+    json!({
+        "id": id,
+        "object": "price",
+        "active": true,
+        "billing_scheme": "per_unit",
+        "created": clock::now(),
+        "currency": "usd",
+        "custom_unit_amount": null,
+        "livemode": false,
+        "lookup_key": lookup_key,
+        "metadata": {},
+        "nickname": null,
+        "product": product,
+        "recurring": recurring,
+        "tax_behavior": "unspecified",
+        "tiers_mode": null,
+        "transform_quantity": null,
+        "type": if interval.is_some() { "recurring" } else { "one_time" },
+        "unit_amount": amount,
+        "unit_amount_decimal": amount.to_string(),
+    })
+}
+
+/// What one unit costs in the currency's smallest coin.
+pub(crate) fn unit_amount(price: &Value) -> i64 {
+    price["unit_amount"].as_i64().unwrap_or_default()
+}
+
+/// Whether the price renews.
+pub(crate) fn is_recurring(price: &Value) -> bool {
+    text(price, "type") == "recurring"
+}
+
+/// When a period of this price that starts then ends.
+pub(crate) fn period_end(price: &Value, start: i64) -> i64 {
+    match text(&price["recurring"], "interval") {
+        "year" => clock::months_after(start, 12),
+        _ => clock::months_after(start, 1),
+    }
+}
+
+impl World {
+    /// The name of the product that a price is of.
+    pub(crate) fn product_name(&self, price: &Value) -> &str {
+        self.products.get(text(price, "product")).map_or("", |product| text(product, "name"))
+    }
+
+    /// The price as a page shows it: `Pro, $29.00 a month`.
+    pub(crate) fn offer(&self, price: &Value) -> String {
+        let amount = unit_amount(price);
+        let (dollars, cents) = (amount / 100, amount % 100);
+        let interval = text(&price["recurring"], "interval");
+        format!("{}, ${dollars}.{cents:02} a {interval}", self.product_name(price))
+    }
+}

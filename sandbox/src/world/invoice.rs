@@ -1,0 +1,134 @@
+//! Invoices, in the shape they have since basil: what they belong to is under `parent`.
+
+use serde_json::{Value, json};
+
+use super::{World, catalog, keep, subscription, text};
+use crate::{clock, ids};
+
+impl World {
+    /// Makes the invoice of a subscription's period; whoever asks tells of it when its turn comes.
+    pub(crate) fn bill(&mut self, subscription: &str, reason: &str, status: &str) -> Value {
+        let Some(subscription) = self.subscriptions.get(subscription) else { return Value::Null };
+        let number = format!("{}-{:04}", ids::random(8).to_uppercase(), self.invoices.len() + 1);
+        let invoice = invoice(subscription, reason, status, &number);
+        keep(&mut self.invoices, invoice)
+    }
+
+    /// Marks an open invoice as paid and tells of it.
+    pub(crate) fn pay_invoice(&mut self, id: &str) {
+        let Some(invoice) = self.invoices.get_mut(id) else { return };
+        invoice["status"] = "paid".into();
+        invoice["amount_paid"] = invoice["amount_due"].clone();
+        invoice["amount_remaining"] = 0.into();
+        invoice["status_transitions"]["paid_at"] = clock::now().into();
+        let paid = invoice.clone();
+        self.emit("invoice.paid", &paid);
+    }
+}
+
+fn invoice(subscription: &Value, reason: &str, status: &str, number: &str) -> Value {
+    let id = ids::long("in");
+    let now = clock::now();
+    let trialing = text(subscription, "status") == "trialing";
+    let items = subscription::items(subscription).iter();
+    let lines: Vec<Value> = items.map(|item| line(&id, subscription, item, trialing)).collect();
+    let total: i64 = lines.iter().filter_map(|line| line["amount"].as_i64()).sum();
+    let paid = status == "paid";
+    json!({
+        "id": id,
+        "object": "invoice",
+        "account_country": "US",
+        "account_name": "Billhook's sandbox",
+        "amount_due": total,
+        "amount_overpaid": 0,
+        "amount_paid": if paid { total } else { 0 },
+        "amount_remaining": if paid { 0 } else { total },
+        "amount_shipping": 0,
+        "attempt_count": 1,
+        "attempted": true,
+        "auto_advance": !paid,
+        "automatic_tax": {"disabled_reason": null, "enabled": false, "liability": null, "status": null},
+        "billing_reason": reason,
+        "collection_method": "charge_automatically",
+        "created": now,
+        "currency": "usd",
+        "customer": subscription["customer"],
+        "customer_account": null,
+        "default_tax_rates": [],
+        "description": null,
+        "discounts": [],
+        "due_date": null,
+        "effective_at": now,
+        "ending_balance": 0,
+        "issuer": {"type": "self"},
+        "lines": {
+            "object": "list",
+            "data": lines,
+            "has_more": false,
+            "total_count": lines.len(),
+            "url": format!("/v1/invoices/{id}/lines"),
+        },
+        "livemode": false,
+        "metadata": {},
+        "next_payment_attempt": if paid { None } else { Some(now + 3 * 24 * 60 * 60) },
+        "number": number,
+        "on_behalf_of": null,
+        "parent": {
+            "quote_details": null,
+            "subscription_details": {
+                "metadata": subscription["metadata"],
+                "subscription": subscription["id"],
+            },
+            "type": "subscription_details",
+        },
+        "period_end": now,
+        "period_start": now,
+        "starting_balance": 0,
+        "status": status,
+        "status_transitions": {
+            "finalized_at": now,
+            "marked_uncollectible_at": null,
+            "paid_at": if paid { Some(now) } else { None },
+            "voided_at": null,
+        },
+        "subtotal": total,
+        "total": total,
+        "total_taxes": [],
+    })
+}
+
+fn line(invoice: &str, subscription: &Value, item: &Value, trialing: bool) -> Value {
+    let quantity = item["quantity"].as_i64().unwrap_or(1);
+    let amount = if trialing { 0 } else { catalog::unit_amount(&item["price"]) * quantity };
+    json!({
+        "id": ids::long("il"),
+        "object": "line_item",
+        "amount": amount,
+        "currency": "usd",
+        "description": null,
+        "discountable": true,
+        "discounts": [],
+        "invoice": invoice,
+        "livemode": false,
+        "metadata": subscription["metadata"],
+        "parent": {
+            "invoice_item_details": null,
+            "subscription_item_details": {
+                "invoice_item": null,
+                "proration": false,
+                "subscription": subscription["id"],
+                "subscription_item": item["id"],
+            },
+            "type": "subscription_item_details",
+        },
+        "period": {"end": item["current_period_end"], "start": item["current_period_start"]},
+        "pricing": {
+            "price_details": {"price": item["price"]["id"], "product": item["price"]["product"]},
+            "type": "price_details",
+            "unit_amount_decimal": item["price"]["unit_amount_decimal"],
+        },
+        "quantity": quantity,
+        "subtotal": amount,
+        "taxes": [],
+    })
+}

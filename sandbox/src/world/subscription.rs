@@ -1,0 +1,272 @@
+//! Subscriptions: made by a checkout, changed by the API, the portal and time, ended once.
+
+use serde_json::{Value, json};
+
+use super::{Metadata, World, catalog, keep, text};
+use crate::{clock, ids};
+
+/// What is needed to make one.
+pub(crate) struct NewSubscription {
+    pub(crate) customer: String,
+    /// Whole price objects with their quantities.
+    pub(crate) items: Vec<(Value, i64)>,
+    pub(crate) metadata: Metadata,
+    pub(crate) trial_days: Option<i64>,
+}
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// Whether the subscription is over for good.
+pub(crate) fn is_final(subscription: &Value) -> bool {
+    matches!(text(subscription, "status"), "canceled" | "incomplete_expired")
+}
+
+/// The items of a subscription.
+pub(crate) fn items(subscription: &Value) -> &[Value] {
+    subscription["items"]["data"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// When the last of the running periods ends.
+pub(crate) fn period_end(subscription: &Value) -> Option<i64> {
+    items(subscription).iter().filter_map(|item| item["current_period_end"].as_i64()).max()
+}
+
+/// Whether the subscription is to end by itself, in whichever of the two ways Stripe says so.
+pub(crate) fn ends_by_itself(subscription: &Value) -> bool {
+    subscription["cancel_at_period_end"] == true || !subscription["cancel_at"].is_null()
+}
+
+/// One line of a subscription.
+pub(crate) fn item(subscription: &str, price: &Value, quantity: i64, (start, end): (i64, i64)) -> Value {
+    json!({
+        "id": ids::short("si"),
+        "object": "subscription_item",
+        "billing_thresholds": null,
+        "created": clock::now(),
+        "current_period_end": end,
+        "current_period_start": start,
+        "current_trial": null,
+        "discounts": [],
+        "metadata": {},
+        "plan": plan(price),
+        "price": price,
+        "quantity": quantity,
+        "subscription": subscription,
+        "tax_rates": [],
+    })
+}
+
+/// Gives an item another price; the period goes on, as it does when both prices have the same interval.
+pub(crate) fn set_price(item: &mut Value, price: &Value) {
+    item["price"] = price.clone();
+    item["plan"] = plan(price);
+}
+
+/// Writes down that the subscription is to end with its period, in the way the API does.
+pub(crate) fn cancel_at_period_end(subscription: &mut Value) {
+    schedule_end(subscription, period_end(subscription));
+    subscription["cancel_at_period_end"] = true.into();
+}
+
+/// Writes down when the subscription is to end; with flexible billing the portal says it in this way.
+pub(crate) fn schedule_end(subscription: &mut Value, at: Option<i64>) {
+    subscription["cancel_at"] = at.into();
+    subscription["cancel_at_period_end"] = false.into();
+    subscription["canceled_at"] = at.map(|_| clock::now()).into();
+    let reason = at.map(|_| "cancellation_requested");
+    subscription["cancellation_details"]["reason"] = reason.into();
+}
+
+fn begin_next_period(subscription: &mut Value) {
+    for item in subscription["items"]["data"].as_array_mut().into_iter().flatten() {
+        let start = item["current_period_end"].as_i64().unwrap_or_default();
+        item["current_period_start"] = start.into();
+        item["current_period_end"] = catalog::period_end(&item["price"], start).into();
+    }
+    if subscription["status"] == "trialing" {
+        subscription["status"] = "active".into();
+    }
+}
+
+impl World {
+    /// The subscriptions of a customer, oldest first.
+    pub(crate) fn subscriptions_of<'a>(&'a self, customer: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.subscriptions.values().filter(move |subscription| text(subscription, "customer") == customer)
+    }
+
+    /// Makes a subscription with its first invoice and tells of the subscription.
+    pub(crate) fn create_subscription(
+        &mut self,
+        new: &NewSubscription,
+        invoice_status: &str,
+    ) -> (Value, Value) {
+        let mut subscription = keep(&mut self.subscriptions, subscription(new));
+        let invoice = self.bill(text(&subscription, "id"), "subscription_create", invoice_status);
+        subscription["latest_invoice"] = invoice["id"].clone();
+        let subscription = keep(&mut self.subscriptions, subscription);
+        self.emit("customer.subscription.created", &subscription);
+        (subscription, invoice)
+    }
+
+    /// Changes a subscription and tells what changed.
+    pub(crate) fn change_subscription(&mut self, id: &str, edit: impl FnOnce(&mut Value)) -> Value {
+        let Some(subscription) = self.subscriptions.get_mut(id) else { return Value::Null };
+        let before = subscription.clone();
+        edit(subscription);
+        let after = subscription.clone();
+        self.emit_update("customer.subscription.updated", &before, &after);
+        after
+    }
+
+    /// Ends a subscription now.
+    pub(crate) fn end_subscription(&mut self, id: &str) -> Value {
+        let Some(subscription) = self.subscriptions.get_mut(id) else { return Value::Null };
+        let now = clock::now();
+        subscription["status"] = "canceled".into();
+        subscription["ended_at"] = now.into();
+        if subscription["canceled_at"].is_null() {
+            subscription["canceled_at"] = now.into();
+        }
+        subscription["cancellation_details"]["reason"] = "cancellation_requested".into();
+        let ended = subscription.clone();
+        self.emit("customer.subscription.deleted", &ended);
+        ended
+    }
+
+    /// Another price for the first item.
+    pub(crate) fn change_price(&mut self, id: &str, price: &Value) -> Value {
+        self.change_subscription(id, |subscription| {
+            set_price(&mut subscription["items"]["data"][0], price);
+        })
+    }
+
+    /// The next period begins and is paid; a trial ends with its period.
+    pub(crate) fn renew(&mut self, id: &str) -> Value {
+        let Some(subscription) = self.subscriptions.get_mut(id) else { return Value::Null };
+        let before = subscription.clone();
+        begin_next_period(subscription);
+        let invoice = self.bill(id, "subscription_cycle", "paid");
+        let mut after = self.subscriptions[id].clone();
+        after["latest_invoice"] = invoice["id"].clone();
+        let after = keep(&mut self.subscriptions, after);
+        self.emit_update("customer.subscription.updated", &before, &after);
+        self.emit("invoice.paid", &invoice);
+        after
+    }
+
+    /// Puts a subscription into a status, whatever led there.
+    pub(crate) fn force_status(&mut self, id: &str, status: &str) -> Value {
+        if status == "canceled" {
+            return self.end_subscription(id);
+        }
+        let invoice = (status == "past_due").then(|| self.bill(id, "subscription_cycle", "open"));
+        let changed = self.change_subscription(id, |subscription| {
+            subscription["status"] = status.into();
+            if let Some(invoice) = &invoice {
+                subscription["latest_invoice"] = invoice["id"].clone();
+            }
+        });
+        if let Some(invoice) = invoice {
+            self.emit("invoice.payment_failed", &invoice);
+        }
+        changed
+    }
+}
+
+fn subscription(new: &NewSubscription) -> Value {
+    let id = ids::long("sub");
+    let now = clock::now();
+    let trial_end = new.trial_days.map(|days| now + days * DAY);
+    let items: Vec<Value> = new
+        .items
+        .iter()
+        .map(|(price, quantity)| {
+            let end = trial_end.unwrap_or_else(|| catalog::period_end(price, now));
+            item(&id, price, *quantity, (now, end))
+        })
+        .collect();
+    json!({
+        "id": id,
+        "object": "subscription",
+        "application": null,
+        "application_fee_percent": null,
+        "automatic_tax": {"disabled_reason": null, "enabled": false, "liability": null},
+        "billing_cycle_anchor": trial_end.unwrap_or(now),
+        "billing_cycle_anchor_config": null,
+        "billing_mode": {"flexible": {"proration_discounts": "included"}, "type": "flexible"},
+        "billing_schedules": [],
+        "billing_thresholds": null,
+        "cancel_at": null,
+        "cancel_at_period_end": false,
+        "canceled_at": null,
+        "cancellation_details": {"comment": null, "feedback": null, "reason": null},
+        "collection_method": "charge_automatically",
+        "created": now,
+        "currency": "usd",
+        "customer": new.customer,
+        "customer_account": null,
+        "days_until_due": null,
+        "default_payment_method": ids::long("pm"),
+        "default_source": null,
+        "default_tax_rates": [],
+        "description": null,
+        "discounts": [],
+        "ended_at": null,
+        "invoice_settings": {"account_tax_ids": null, "issuer": {"type": "self"}},
+        "items": {
+            "object": "list",
+            "data": items,
+            "has_more": false,
+            "total_count": new.items.len(),
+            "url": format!("/v1/subscription_items?subscription={id}"),
+        },
+        "latest_invoice": null,
+        "livemode": false,
+        "managed_payments": null,
+        "metadata": new.metadata,
+        "next_pending_invoice_item_invoice": null,
+        "on_behalf_of": null,
+        "pause_collection": null,
+        "payment_settings": {
+            "payment_method_options": null,
+            "payment_method_types": null,
+            "save_default_payment_method": "off",
+        },
+        "pending_invoice_item_interval": null,
+        "pending_setup_intent": null,
+        "pending_update": null,
+        "schedule": null,
+        "start_date": now,
+        "status": if trial_end.is_some() { "trialing" } else { "active" },
+        "test_clock": null,
+        "transfer_data": null,
+        "trial_end": trial_end,
+        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
+        "trial_start": trial_end.map(|_| now),
+    })
+}
+
+/// The old name of a price, which items still carry beside it.
+fn plan(price: &Value) -> Value {
+    json!({
+        "id": price["id"],
+        "object": "plan",
+        "active": price["active"],
+        "amount": price["unit_amount"],
+        "amount_decimal": price["unit_amount_decimal"],
+        "billing_scheme": price["billing_scheme"],
+        "created": price["created"],
+        "currency": price["currency"],
+        "interval": price["recurring"]["interval"],
+        "interval_count": price["recurring"]["interval_count"],
+        "livemode": false,
+        "metadata": {},
+        "meter": null,
+        "nickname": null,
+        "product": price["product"],
+        "tiers_mode": null,
+        "transform_usage": null,
+        "trial_period_days": null,
+        "usage_type": "licensed",
+    })
+}

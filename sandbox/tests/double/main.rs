@@ -1,0 +1,11 @@
+//! The double from outside, over HTTP.
+
+mod calls;
+mod control;
+mod deliveries;
+mod events;
+mod faults;
+mod idempotency;
+mod pages;
+mod receiver;
+mod stage;
