@@ -1,0 +1,14 @@
+//! Every customer that Stripe has named to us; a deleted one stays as a tombstone.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "customer")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    pub deleted_at_ms: Option<i64>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,12 @@
+//! SeaORM entities of Billhook's database, one for each table of the `migration` crate. Stripe's times are whole
+//! Unix seconds; columns that end in `_ms` are our own, in Unix milliseconds.
+
+#![allow(missing_docs, reason = "the columns are described where the migrations make them")]
+
+pub mod checkout;
+pub mod customer;
+pub mod event;
+pub mod installation;
+pub mod subscription;
+pub mod tenant;
+pub mod transition;

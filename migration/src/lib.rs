@@ -1,0 +1,20 @@
+//! The migrations that make Billhook's database, the same on SQLite and PostgreSQL.
+//!
+//! Stripe's times are whole Unix seconds and bear Stripe's names; our own are Unix milliseconds and end in `_ms`.
+//! Both are plain integers, since they then compare, sort and index alike on both databases.
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod m20261123_000001_first;
+
+/// Runs the migrations in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_first::Migration)]
+    }
+}
