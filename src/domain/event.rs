@@ -1,0 +1,263 @@
+//! Bytes to [`Event`]: tolerant of every API version, strict about what Billhook needs.
+//!
+//! Unknown fields, unknown types, unknown enum values and missing or oddly typed optional fields are fine, since
+//! Stripe adds all of these without a new API version (<https://docs.stripe.com/upgrades>). What cannot be done
+//! without is an id, a type and a time.
+
+mod wire;
+
+use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
+use super::journey::Traceparent;
+use super::subscription::Snapshot;
+
+/// One Stripe event, read as far as Billhook cares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// `evt_...`: what makes a repeat a repeat.
+    pub id: EventId,
+    /// Stripe's word for what happened, such as `customer.subscription.updated`.
+    pub type_name: String,
+    /// When Stripe made the event, in whole seconds. No order within a second, and a weak one beyond.
+    pub created: i64,
+    /// Live or test data; `None` when the event does not say.
+    pub livemode: Option<bool>,
+    /// The connected account the event belongs to, when it is not the key's own.
+    pub account: Option<String>,
+    /// The API version that rendered the event.
+    pub api_version: Option<String>,
+    /// Stripe's id of the request that caused the event; none for automatic changes.
+    pub request_id: Option<String>,
+    /// What the event is about.
+    pub subject: Subject,
+}
+
+/// What an event is about, with the part of its object that Billhook reads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subject {
+    /// `customer.subscription.*`: how the subscription stood.
+    Subscription(SubscriptionChange, Box<Snapshot>),
+    /// `checkout.session.*`.
+    Checkout(CheckoutChange, Box<Session>),
+    /// `invoice.paid` and the two that tell of a payment problem.
+    Invoice(InvoiceChange, Invoice),
+    /// `customer.deleted`.
+    CustomerDeleted(CustomerId),
+    /// `billing_portal.session.created`.
+    PortalOpened(CustomerId),
+    /// A thin event (`v2.core.event`): names an object and carries none.
+    Thin,
+    /// A type that Billhook handles, with an object that it cannot read. Says what is missing.
+    Unreadable(&'static str),
+    /// A type that Billhook has no use for.
+    Unhandled,
+}
+
+/// Which of the `customer.subscription.*` types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionChange {
+    /// `.created`: the first snapshot, and the oldest of its second.
+    Created,
+    /// `.updated`, `.paused`, `.resumed`: a snapshot of the moment.
+    Changed,
+    /// `.deleted`: the end.
+    Deleted,
+    /// `.trial_will_end`, `.pending_update_applied`, `.pending_update_expired`: the snapshot can be an old one.
+    Announced,
+}
+
+/// Which of the `checkout.session.*` types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckoutChange {
+    /// `.completed`: the page was walked to its end; money may still be on its way.
+    Completed,
+    /// `.async_payment_succeeded`: a delayed payment arrived.
+    PaymentSucceeded,
+    /// `.async_payment_failed`: a delayed payment did not.
+    PaymentFailed,
+    /// `.expired`: nobody paid in time, or we closed it.
+    Expired,
+}
+
+/// Which of the `invoice.*` types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvoiceChange {
+    /// `.paid`
+    Paid,
+    /// `.payment_failed`
+    PaymentFailed,
+    /// `.payment_action_required`
+    PaymentActionRequired,
+}
+
+/// A checkout session, as far as Billhook cares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    /// `cs_...`
+    pub id: SessionId,
+    /// Who pays.
+    pub customer: Option<CustomerId>,
+    /// What the session made, once complete.
+    pub subscription: Option<SubscriptionId>,
+    /// The integrator's own reference; on a Payment Link anyone can write it.
+    pub client_reference: Option<TenantId>,
+    /// Completed, with the money still on its way (a delayed debit).
+    pub unpaid: bool,
+    /// What our own checkout wrote into it.
+    pub tags: Tags,
+}
+
+/// An invoice, as far as Billhook cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invoice {
+    /// Who owes.
+    pub customer: CustomerId,
+    /// What for; an invoice may be for something else than a subscription.
+    pub subscription: Option<SubscriptionId>,
+}
+
+/// What Billhook writes into an object's `metadata`, read back. Anything that is not ours to read is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// `tenant_id`
+    pub tenant: Option<TenantId>,
+    /// `traceparent`: the origin of the checkout's journey.
+    pub journey: Option<Traceparent>,
+}
+
+/// Why signed bytes are not an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadableEvent {
+    /// Not JSON, or not an object.
+    #[error("the body is not a JSON object")]
+    NotJson,
+    /// No id, or none that looks like an event's.
+    #[error("the event has no id of the form `evt_...`")]
+    NoId,
+    /// No type.
+    #[error("the event has no type")]
+    NoType,
+    /// No time.
+    #[error("the event has no time of creation")]
+    NoCreated,
+}
+
+/// The longest event type that is read. Stripe's longest has 66 characters.
+const TYPE_LENGTH: usize = 255;
+
+impl Event {
+    /// Reads an event from the bytes that Stripe sent.
+    pub fn read(bytes: &[u8]) -> Result<Self, UnreadableEvent> {
+        let envelope: wire::Envelope<'_> =
+            serde_json::from_slice(bytes).map_err(|_| UnreadableEvent::NotJson)?;
+
+        let id = envelope.id.get().and_then(|id| EventId::parse(&id).ok()).ok_or(UnreadableEvent::NoId)?;
+        let type_name =
+            envelope.kind.get().filter(|kind| is_type_name(kind)).ok_or(UnreadableEvent::NoType)?;
+        let created = envelope.created_seconds().ok_or(UnreadableEvent::NoCreated)?;
+        let subject =
+            if envelope.is_thin() { Subject::Thin } else { subject(&type_name, envelope.data_object()) };
+        Ok(Self {
+            id,
+            type_name,
+            created,
+            livemode: envelope.livemode.get(),
+            account: envelope.account.get(),
+            api_version: envelope.api_version.get(),
+            request_id: envelope.request_id(),
+            subject,
+        })
+    }
+
+    /// The customer that the event names.
+    pub fn customer(&self) -> Option<&CustomerId> {
+        match &self.subject {
+            Subject::Subscription(_, snapshot) => Some(&snapshot.customer),
+            Subject::Checkout(_, session) => session.customer.as_ref(),
+            Subject::Invoice(_, invoice) => Some(&invoice.customer),
+            Subject::CustomerDeleted(customer) | Subject::PortalOpened(customer) => Some(customer),
+            Subject::Thin | Subject::Unreadable(_) | Subject::Unhandled => None,
+        }
+    }
+
+    /// The subscription that the event names.
+    pub fn subscription(&self) -> Option<&SubscriptionId> {
+        match &self.subject {
+            Subject::Subscription(_, snapshot) => Some(&snapshot.id),
+            Subject::Checkout(_, session) => session.subscription.as_ref(),
+            Subject::Invoice(_, invoice) => invoice.subscription.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What our own checkout wrote into the event's object.
+    pub fn tags(&self) -> Option<&Tags> {
+        match &self.subject {
+            Subject::Subscription(_, snapshot) => Some(&snapshot.tags),
+            Subject::Checkout(_, session) => Some(&session.tags),
+            _ => None,
+        }
+    }
+}
+
+/// Types are dotted words; anything else would be somebody's attempt on the log lines.
+fn is_type_name(text: &str) -> bool {
+    (1..=TYPE_LENGTH).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'[' | b']'))
+}
+
+fn subject(type_name: &str, object: &str) -> Subject {
+    use {CheckoutChange as Checkout, InvoiceChange as Invoice, SubscriptionChange as Subscription};
+    match type_name {
+        "customer.subscription.created" => subscription(Subscription::Created, object),
+        "customer.subscription.updated"
+        | "customer.subscription.paused"
+        | "customer.subscription.resumed" => subscription(Subscription::Changed, object),
+        "customer.subscription.deleted" => subscription(Subscription::Deleted, object),
+        "customer.subscription.trial_will_end"
+        | "customer.subscription.pending_update_applied"
+        | "customer.subscription.pending_update_expired" => subscription(Subscription::Announced, object),
+        "checkout.session.completed" => checkout(Checkout::Completed, object),
+        "checkout.session.async_payment_succeeded" => checkout(Checkout::PaymentSucceeded, object),
+        "checkout.session.async_payment_failed" => checkout(Checkout::PaymentFailed, object),
+        "checkout.session.expired" => checkout(Checkout::Expired, object),
+        "invoice.paid" => invoice(Invoice::Paid, object),
+        "invoice.payment_failed" => invoice(Invoice::PaymentFailed, object),
+        "invoice.payment_action_required" => invoice(Invoice::PaymentActionRequired, object),
+        "customer.deleted" => wire::customer(object)
+            .map_or(Subject::Unreadable("the customer has no readable id"), Subject::CustomerDeleted),
+        "billing_portal.session.created" => wire::portal_customer(object)
+            .map_or(Subject::Unreadable("the portal session names no customer"), Subject::PortalOpened),
+        _ => Subject::Unhandled,
+    }
+}
+
+fn subscription(change: SubscriptionChange, object: &str) -> Subject {
+    match wire::snapshot(object) {
+        Some(snapshot) => Subject::Subscription(change, Box::new(snapshot)),
+        None => Subject::Unreadable("the subscription has no id, customer or status"),
+    }
+}
+
+fn checkout(change: CheckoutChange, object: &str) -> Subject {
+    match wire::session(object) {
+        Some(session) => Subject::Checkout(change, Box::new(session)),
+        None => Subject::Unreadable("the checkout session has no id"),
+    }
+}
+
+fn invoice(change: InvoiceChange, object: &str) -> Subject {
+    match wire::invoice(object) {
+        Some(invoice) => Subject::Invoice(change, invoice),
+        None => Subject::Unreadable("the invoice names no customer"),
+    }
+}
+
+/// Reads a subscription as Stripe's API answers with it. `None` if it has no id, customer or status.
+pub fn read_subscription(bytes: &[u8]) -> Option<Snapshot> {
+    wire::snapshot(std::str::from_utf8(bytes).ok()?)
+}
+
+/// Reads a checkout session as Stripe's API answers with it. `None` if it has no id.
+pub fn read_session(bytes: &[u8]) -> Option<Session> {
+    wire::session(std::str::from_utf8(bytes).ok()?)
+}

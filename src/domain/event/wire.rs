@@ -1,0 +1,334 @@
+//! The shapes on the wire. Every field is [`Lenient`]: absent, `null` or of an unexpected type reads as nothing, so
+//! that no change of Stripe's can cost us an event.
+
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Invoice, Session, Tags};
+use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
+use crate::domain::journey::Traceparent;
+use crate::domain::subscription::{Item, Snapshot, State, Status};
+
+/// The most items that a subscription can have is 20; four times that is read, so that a bound stands anyway.
+const ITEMS: usize = 80;
+
+/// A field that is there, or is not, but never fails.
+#[derive(Clone)]
+pub(super) struct Lenient<T>(Option<T>);
+
+impl<T> Default for Lenient<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Lenient<T> {
+    pub(super) fn get(&self) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.0.clone()
+    }
+
+    fn as_ref(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_str(raw.get()).ok()))
+    }
+}
+
+/// The event around its object.
+#[derive(Deserialize)]
+pub(super) struct Envelope<'a> {
+    #[serde(default)]
+    pub(super) id: Lenient<String>,
+    #[serde(default)]
+    object: Lenient<String>,
+    #[serde(default, rename = "type")]
+    pub(super) kind: Lenient<String>,
+    #[serde(default)]
+    created: Lenient<Created>,
+    #[serde(default)]
+    pub(super) livemode: Lenient<bool>,
+    #[serde(default)]
+    pub(super) account: Lenient<String>,
+    #[serde(default)]
+    pub(super) api_version: Lenient<String>,
+    #[serde(default)]
+    request: Lenient<Request>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+/// Unix seconds in a snapshot event, RFC 3339 in a thin one.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Created {
+    Seconds(i64),
+    Text(String),
+}
+
+/// Before API version 2017-05-25 the request was its bare id.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Request {
+    Id(String),
+    Object { id: Option<String> },
+}
+
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
+}
+
+impl<'a> Envelope<'a> {
+    pub(super) fn is_thin(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| object == "v2.core.event")
+    }
+
+    pub(super) fn created_seconds(&self) -> Option<i64> {
+        match self.created.get()? {
+            Created::Seconds(seconds) => Some(seconds),
+            Created::Text(text) => {
+                let time = OffsetDateTime::parse(&text, &Rfc3339).ok()?;
+                Some(time.unix_timestamp())
+            }
+        }
+    }
+
+    pub(super) fn request_id(&self) -> Option<String> {
+        match self.request.get()? {
+            Request::Id(id) => Some(id),
+            Request::Object { id } => id,
+        }
+    }
+
+    /// The JSON of `data.object`; `null` where there is none, which no reader below accepts.
+    pub(super) fn data_object(&self) -> &'a str {
+        let data = self.data.and_then(|raw| serde_json::from_str::<Data<'a>>(raw.get()).ok());
+        data.and_then(|data| data.object).map_or("null", RawValue::get)
+    }
+}
+
+/// A related object: its id, or the whole of it where the sender expanded it.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Reference {
+    Id(String),
+    Object { id: String },
+}
+
+impl Reference {
+    fn id(&self) -> &str {
+        match self {
+            Self::Id(id) | Self::Object { id } => id,
+        }
+    }
+}
+
+fn reference<Id: FromStr>(field: &Lenient<Reference>) -> Option<Id> {
+    field.as_ref().and_then(|reference| reference.id().parse().ok())
+}
+
+#[derive(Clone, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    tenant_id: Lenient<String>,
+    #[serde(default)]
+    traceparent: Lenient<String>,
+}
+
+impl Metadata {
+    fn tags(&self) -> Tags {
+        fn read<T>(field: &Lenient<String>, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+            field.as_ref().and_then(|text| parse(text))
+        }
+        Tags {
+            tenant: read(&self.tenant_id, |text| TenantId::parse(text).ok()),
+            journey: read(&self.traceparent, |text| Traceparent::parse(text).ok()),
+        }
+    }
+}
+
+fn tags(metadata: &Lenient<Metadata>) -> Tags {
+    metadata.as_ref().map(Metadata::tags).unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+struct SubscriptionObject {
+    id: String,
+    customer: Reference,
+    status: String,
+    #[serde(default)]
+    created: Lenient<i64>,
+    #[serde(default)]
+    items: Lenient<ItemList>,
+    #[serde(default)]
+    current_period_end: Lenient<i64>,
+    #[serde(default)]
+    trial_end: Lenient<i64>,
+    #[serde(default)]
+    cancel_at: Lenient<i64>,
+    #[serde(default)]
+    cancel_at_period_end: Lenient<bool>,
+    #[serde(default)]
+    ended_at: Lenient<i64>,
+    #[serde(default)]
+    metadata: Lenient<Metadata>,
+}
+
+#[derive(Clone, Deserialize)]
+struct ItemList {
+    #[serde(default)]
+    data: Vec<ItemObject>,
+}
+
+#[derive(Clone, Deserialize)]
+struct ItemObject {
+    #[serde(default)]
+    price: Lenient<PriceObject>,
+    /// What prices were called before 2020, still rendered beside them.
+    #[serde(default)]
+    plan: Lenient<PriceObject>,
+    #[serde(default)]
+    quantity: Lenient<i64>,
+    /// Since 2025-03-31.basil the period is the item's.
+    #[serde(default)]
+    current_period_end: Lenient<i64>,
+}
+
+#[derive(Clone, Deserialize)]
+struct PriceObject {
+    id: String,
+    #[serde(default)]
+    lookup_key: Lenient<String>,
+}
+
+impl ItemObject {
+    fn item(&self) -> Option<Item> {
+        let price = self.price.as_ref().or(self.plan.as_ref())?;
+        Some(Item {
+            price: PriceId::parse(&price.id).ok()?,
+            lookup_key: price.lookup_key.as_ref().and_then(|key| PriceId::parse(key).ok()),
+            quantity: self.quantity.get(),
+        })
+    }
+}
+
+/// Reads a subscription; `None` if it has no id, customer or status.
+pub(super) fn snapshot(json: &str) -> Option<Snapshot> {
+    let object: SubscriptionObject = serde_json::from_str(json).ok()?;
+    let items = object.items.get().map(|list| list.data).unwrap_or_default();
+    let period_of_items = items.iter().filter_map(|item| item.current_period_end.get()).max();
+    Some(Snapshot {
+        id: object.id.parse().ok()?,
+        customer: object.customer.id().parse().ok()?,
+        state: State {
+            status: Status::parse(&object.status)?,
+            started_at: object.created.get(),
+            items: items.iter().take(ITEMS).filter_map(ItemObject::item).collect(),
+            current_period_end: period_of_items.or(object.current_period_end.get()),
+            trial_end: object.trial_end.get(),
+            cancel_at: object.cancel_at.get(),
+            cancel_at_period_end: object.cancel_at_period_end.get().unwrap_or(false),
+            ended_at: object.ended_at.get(),
+        },
+        tags: tags(&object.metadata),
+    })
+}
+
+#[derive(Deserialize)]
+struct SessionObject {
+    id: String,
+    #[serde(default)]
+    customer: Lenient<Reference>,
+    #[serde(default)]
+    subscription: Lenient<Reference>,
+    #[serde(default)]
+    client_reference_id: Lenient<String>,
+    #[serde(default)]
+    payment_status: Lenient<String>,
+    #[serde(default)]
+    metadata: Lenient<Metadata>,
+}
+
+/// Reads a checkout session; `None` if it has no id.
+pub(super) fn session(json: &str) -> Option<Session> {
+    let object: SessionObject = serde_json::from_str(json).ok()?;
+    Some(Session {
+        id: SessionId::parse(&object.id).ok()?,
+        customer: reference::<CustomerId>(&object.customer),
+        subscription: reference::<SubscriptionId>(&object.subscription),
+        client_reference: object.client_reference_id.as_ref().and_then(|text| text.parse().ok()),
+        unpaid: object.payment_status.as_ref().is_some_and(|status| status == "unpaid"),
+        tags: tags(&object.metadata),
+    })
+}
+
+#[derive(Deserialize)]
+struct InvoiceObject {
+    #[serde(default)]
+    customer: Lenient<Reference>,
+    /// Until 2025-03-31.basil.
+    #[serde(default)]
+    subscription: Lenient<Reference>,
+    /// Since then.
+    #[serde(default)]
+    parent: Lenient<InvoiceParent>,
+}
+
+#[derive(Clone, Deserialize)]
+struct InvoiceParent {
+    #[serde(default)]
+    subscription_details: Lenient<InvoiceSubscription>,
+}
+
+#[derive(Clone, Deserialize)]
+struct InvoiceSubscription {
+    #[serde(default)]
+    subscription: Lenient<Reference>,
+}
+
+/// Reads an invoice; `None` if it names no customer.
+pub(super) fn invoice(json: &str) -> Option<Invoice> {
+    let object: InvoiceObject = serde_json::from_str(json).ok()?;
+    let details = object.parent.as_ref().and_then(|parent| parent.subscription_details.as_ref());
+    Some(Invoice {
+        customer: reference(&object.customer)?,
+        subscription: reference(&object.subscription)
+            .or_else(|| details.and_then(|details| reference(&details.subscription))),
+    })
+}
+
+#[derive(Deserialize)]
+struct CustomerObject {
+    id: String,
+}
+
+/// The id of a customer object.
+pub(super) fn customer(json: &str) -> Option<CustomerId> {
+    let object: CustomerObject = serde_json::from_str(json).ok()?;
+    object.id.parse().ok()
+}
+
+#[derive(Deserialize)]
+struct PortalObject {
+    customer: Reference,
+}
+
+/// The customer for whom a portal session was opened.
+pub(super) fn portal_customer(json: &str) -> Option<CustomerId> {
+    let object: PortalObject = serde_json::from_str(json).ok()?;
+    object.customer.id().parse().ok()
+}

@@ -1,0 +1,172 @@
+//! The identifiers of the house. Each is parsed once, at the edge, and can then be logged, stored and compared
+//! without a second thought: no control characters, no white space, a bounded length.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The most characters in an identifier of Stripe's: "at most 255 characters" in its upgrade guide
+/// (<https://docs.stripe.com/upgrades#what-changes-does-stripe-consider-to-be-backwards-compatible>).
+const STRIPE_ID_LENGTH: usize = 255;
+
+/// The most characters in a tenant id: what a DNS label or a PostgreSQL schema name can carry.
+const TENANT_ID_LENGTH: usize = 63;
+
+/// Why a text is not the identifier it was taken for. Never repeats the text, which may be anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not {0}")]
+pub struct InvalidId(&'static str);
+
+/// Declares an identifier: a cheap-to-clone, parsed string.
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $accepts:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Reads the identifier, or says what it is not.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                let accepts: fn(&str) -> bool = $accepts;
+                if accepts(text) { Ok(Self(text.into())) } else { Err(InvalidId($what)) }
+            }
+
+            /// The identifier as Stripe, the token or the operator wrote it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::parse(text)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+identifier!(
+    /// A tenant: the SaaS's customer organisation. 1 to 63 of letters, digits, `_`, `-` and `.`.
+    TenantId, "a tenant id (1 to 63 of letters, digits, `_`, `-`, `.`)", |text| {
+        (1..=TENANT_ID_LENGTH).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+    }
+);
+
+identifier!(
+    /// Stripe's customer, `cus_...`.
+    CustomerId, "a Stripe customer id (`cus_...`)", |text| is_stripe_id(text, "cus_")
+);
+
+identifier!(
+    /// Stripe's subscription, `sub_...`.
+    SubscriptionId, "a Stripe subscription id (`sub_...`)", |text| is_stripe_id(text, "sub_")
+);
+
+identifier!(
+    /// Stripe's event, `evt_...`.
+    EventId, "a Stripe event id (`evt_...`)", |text| is_stripe_id(text, "evt_")
+);
+
+identifier!(
+    /// Stripe's checkout session, `cs_...`.
+    SessionId, "a Stripe checkout session id (`cs_...`)", |text| is_stripe_id(text, "cs_")
+);
+
+identifier!(
+    /// A price's id or its lookup key. Prices that began as plans have ids of their owner's choosing, so only the
+    /// characters are held to account: visible ASCII without the separators of `BILLHOOK_PLANS`.
+    PriceId, "a price id or lookup key", |text| {
+        (1..=STRIPE_ID_LENGTH).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b';' | b'=' | b'"' | b'\\'))
+    }
+);
+
+identifier!(
+    /// A plan's name in the configuration. `free` is nobody's to give: it is what remains without a plan.
+    PlanName, "a plan name (1 to 63 of lower-case letters, digits, `_`, `-`; not `free`)", |text| {
+        (1..=TENANT_ID_LENGTH).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+            && text != "free"
+    }
+);
+
+identifier!(
+    /// The `sub` of a token: whoever clicked. 1 to 255 characters, none of them a control character.
+    UserId, "a user id (1 to 255 characters, no control characters)", |text| {
+        (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)
+    }
+);
+
+fn is_stripe_id(text: &str, prefix: &str) -> bool {
+    text.len() <= STRIPE_ID_LENGTH
+        && text.strip_prefix(prefix).is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_id_is_1_to_63_of_a_small_alphabet() {
+        for good in ["a", "acme", "Acme-2.eu_west", &"t".repeat(63)] {
+            assert!(TenantId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "a b", "a/b", "ä", "a\n", "a@b", &"t".repeat(64)] {
+            assert!(TenantId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stripe_id_bears_its_prefix_and_nothing_odd() {
+        assert!(CustomerId::parse("cus_Na6dX7aXxi11N4").is_ok());
+        for bad in ["", "cus_", "sub_1", "cus_a b", "cus_\u{0}", "CUS_1", &format!("cus_{}", "1".repeat(252))]
+        {
+            assert!(CustomerId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_price_may_have_an_id_of_its_owners_choosing_but_no_separator() {
+        for good in ["price_1", "gold", "pro_monthly", "team-2024.v2"] {
+            assert!(PriceId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a,b", "a;b", "a=b", "a b"] {
+            assert!(PriceId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_never_repeats_the_text() {
+        let error = CustomerId::parse("sk_live_secret").expect_err("not a customer id");
+        assert!(!error.to_string().contains("sk_live"));
+    }
+}

@@ -1,0 +1,14 @@
+//! What Billhook knows about billing, with no database, no network, no clock and no async: pure functions over
+//! parsed values. Times are Stripe's, in whole Unix seconds.
+
+pub mod address;
+pub mod event;
+pub mod ids;
+pub mod journey;
+pub mod mode;
+pub mod outcome;
+pub mod plan;
+pub mod scene;
+pub mod signature;
+pub mod subscription;
+pub mod tenant;

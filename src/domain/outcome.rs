@@ -1,0 +1,65 @@
+//! What became of an event.
+
+use std::fmt;
+
+/// What became of an event. Every event in the inbox has one; a repeat is told apart from all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It stands in the state.
+    Applied,
+    /// What we hold is later or final.
+    Stale,
+    /// Nothing in it concerns us.
+    Ignored,
+    /// It waits until its customer is linked to a tenant.
+    Parked,
+    /// It belongs to another mode or account.
+    Quarantined,
+    /// It could not be applied; it will be tried again.
+    Failed,
+    /// It could not be applied, and will not be tried again by itself.
+    Dead,
+    /// It was in the inbox already.
+    Duplicate,
+}
+
+impl Outcome {
+    /// The word in logs, spans, metrics and the inbox.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Stale => "stale",
+            Self::Ignored => "ignored",
+            Self::Parked => "parked",
+            Self::Quarantined => "quarantined",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Duplicate => "duplicate",
+        }
+    }
+
+    /// The name of the log line that tells it.
+    pub fn log_event(self) -> &'static str {
+        match self {
+            Self::Applied => "event.applied",
+            Self::Stale => "event.stale",
+            Self::Ignored => "event.ignored",
+            Self::Parked => "event.parked",
+            Self::Quarantined => "event.quarantined",
+            Self::Failed => "event.failed",
+            Self::Dead => "event.dead",
+            Self::Duplicate => "event.duplicate",
+        }
+    }
+
+    /// Whether the payload is worth its room: what was ignored needs no second look.
+    pub fn keeps_payload(self) -> bool {
+        !matches!(self, Self::Ignored | Self::Duplicate)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

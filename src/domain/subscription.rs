@@ -1,0 +1,404 @@
+//! The subscription's states, and the rule that says which of two snapshots stands.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{SubscriptionChange, Tags};
+use super::ids::{CustomerId, PriceId, SubscriptionId};
+
+/// Stripe's status of a subscription
+/// (<https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses>).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// The first payment is open.
+    Incomplete,
+    /// The first payment never came. Final.
+    IncompleteExpired,
+    /// In its trial.
+    Trialing,
+    /// Paid.
+    Active,
+    /// The latest invoice failed; Stripe tries again.
+    PastDue,
+    /// Stripe has stopped trying.
+    Unpaid,
+    /// Over. Final.
+    Canceled,
+    /// On hold, by its owner or for want of a payment method.
+    Paused,
+    /// A status that Stripe has added since. It grants nothing.
+    Other(Arc<str>),
+}
+
+/// The longest status that is kept. Stripe's longest has 18 characters.
+const STATUS_LENGTH: usize = 64;
+
+impl Status {
+    /// Reads Stripe's word. `None` for what no status could be: empty, too long, or not a word.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        Some(match text {
+            "incomplete" => Self::Incomplete,
+            "incomplete_expired" => Self::IncompleteExpired,
+            "trialing" => Self::Trialing,
+            "active" => Self::Active,
+            "past_due" => Self::PastDue,
+            "unpaid" => Self::Unpaid,
+            "canceled" => Self::Canceled,
+            "paused" => Self::Paused,
+            other if (1..=STATUS_LENGTH).contains(&other.len()) && is_word(other) => {
+                Self::Other(other.into())
+            }
+            _ => return None,
+        })
+    }
+
+    /// Stripe's word.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Incomplete => "incomplete",
+            Self::IncompleteExpired => "incomplete_expired",
+            Self::Trialing => "trialing",
+            Self::Active => "active",
+            Self::PastDue => "past_due",
+            Self::Unpaid => "unpaid",
+            Self::Canceled => "canceled",
+            Self::Paused => "paused",
+            Self::Other(text) => text,
+        }
+    }
+
+    /// Whether that subscription id is over for good.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Canceled | Self::IncompleteExpired)
+    }
+
+    /// Whether a subscription in this status stands in the way of another one for the same tenant: everything but
+    /// an end or a first payment that never came.
+    pub fn blocks_checkout(&self) -> bool {
+        !self.is_final() && *self != Self::Incomplete
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One line of a subscription: a price and how many of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The price's id.
+    pub price: PriceId,
+    /// The name that the price's owner gave it, which outlives a change of amount.
+    pub lookup_key: Option<PriceId>,
+    /// How many; none for metered prices.
+    pub quantity: Option<i64>,
+}
+
+/// The part of a subscription that Stripe tells and we keep. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Stripe's status.
+    pub status: Status,
+    /// When Stripe made the subscription.
+    pub started_at: Option<i64>,
+    /// What is subscribed to.
+    pub items: Vec<Item>,
+    /// When the paid period ends; of several items, the last.
+    pub current_period_end: Option<i64>,
+    /// When the trial ends or ended.
+    pub trial_end: Option<i64>,
+    /// When it will end, if an end is set.
+    pub cancel_at: Option<i64>,
+    /// Whether it ends with its period.
+    pub cancel_at_period_end: bool,
+    /// When it ended.
+    pub ended_at: Option<i64>,
+}
+
+impl State {
+    /// Whether an end is set. The Customer Portal sets `cancel_at` alone under flexible billing and both fields under
+    /// classic billing, the API possibly `cancel_at_period_end` alone
+    /// (<https://docs.stripe.com/billing/subscriptions/billing-mode/compare>).
+    pub fn scheduled_cancel(&self) -> bool {
+        !self.status.is_final() && (self.cancel_at_period_end || self.cancel_at.is_some())
+    }
+
+    /// When it will end or was to end.
+    pub fn ends_at(&self) -> Option<i64> {
+        self.cancel_at.or(if self.cancel_at_period_end { self.current_period_end } else { None })
+    }
+}
+
+/// A subscription as Stripe drew it at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Which subscription.
+    pub id: SubscriptionId,
+    /// Who pays.
+    pub customer: CustomerId,
+    /// How it stood.
+    pub state: State,
+    /// What our checkout wrote into it.
+    pub tags: Tags,
+}
+
+/// Why a payment needs its owner's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentProblem {
+    /// The charge failed.
+    Failed,
+    /// The bank wants its customer to confirm.
+    ActionRequired,
+}
+
+impl PaymentProblem {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "payment_failed",
+            Self::ActionRequired => "payment_action_required",
+        }
+    }
+
+    /// Reads the word in the database.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Failed, Self::ActionRequired].into_iter().find(|problem| problem.as_str() == text)
+    }
+}
+
+/// A subscription as we hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Which subscription.
+    pub id: SubscriptionId,
+    /// Who pays.
+    pub customer: CustomerId,
+    /// How it stands.
+    pub state: State,
+    /// Stripe's time of the last event or answer that was applied, in Unix seconds.
+    pub as_of: i64,
+    /// Goes up with every change, so that an answer from Stripe can tell whether it was overtaken.
+    pub revision: i64,
+    /// Its checkout completed with the money still on its way: it grants nothing yet.
+    pub awaiting_payment: bool,
+    /// The last payment's trouble, if it had any.
+    pub payment_problem: Option<PaymentProblem>,
+}
+
+impl Subscription {
+    /// A subscription seen for the first time.
+    pub fn first(snapshot: &Snapshot, as_of: i64) -> Self {
+        Self {
+            id: snapshot.id.clone(),
+            customer: snapshot.customer.clone(),
+            state: snapshot.state.clone(),
+            as_of,
+            revision: 1,
+            awaiting_payment: false,
+            payment_problem: None,
+        }
+    }
+
+    /// Takes the state over. `as_of` never goes back: a final snapshot may be older than what it ends.
+    pub fn advance(&mut self, state: State, as_of: i64) {
+        self.state = state;
+        self.as_of = self.as_of.max(as_of);
+        self.revision += 1;
+    }
+}
+
+/// What becomes of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It stands: take it over.
+    Apply,
+    /// It says what we hold already.
+    Unchanged,
+    /// What we hold stands.
+    Stale(StaleReason),
+}
+
+/// Why a snapshot does not stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaleReason {
+    /// The subscription is over, and nothing revives its id.
+    AlreadyFinal,
+    /// Stripe made the event before the one we hold.
+    Older,
+    /// A first snapshot of the same second as a later one.
+    FirstOfItsSecond,
+    /// Announcements can carry old snapshots: they never overwrite.
+    Announcement,
+    /// Its customer was deleted.
+    CustomerDeleted,
+}
+
+impl StaleReason {
+    /// The word in logs and in the inbox.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyFinal => "already_final",
+            Self::Older => "older",
+            Self::FirstOfItsSecond => "first_of_its_second",
+            Self::Announcement => "announcement",
+            Self::CustomerDeleted => "customer_deleted",
+        }
+    }
+}
+
+/// Decides between the snapshot of an event made at `created` and the subscription that we hold.
+pub fn decide(
+    held: Option<&Subscription>,
+    change: SubscriptionChange,
+    snapshot: &Snapshot,
+    created: i64,
+) -> Decision {
+    let Some(held) = held else { return Decision::Apply };
+    if held.state == snapshot.state {
+        return Decision::Unchanged;
+    }
+    match (held.state.status.is_final(), snapshot.state.status.is_final()) {
+        (true, false) => return Decision::Stale(StaleReason::AlreadyFinal),
+        (false, true) => return Decision::Apply,
+        (true, true) | (false, false) => {}
+    }
+    if change == SubscriptionChange::Announced {
+        return Decision::Stale(StaleReason::Announcement);
+    }
+    if created < held.as_of {
+        return Decision::Stale(StaleReason::Older);
+    }
+    if created == held.as_of && change == SubscriptionChange::Created {
+        return Decision::Stale(StaleReason::FirstOfItsSecond);
+    }
+    Decision::Apply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(status: &str) -> State {
+        State {
+            status: Status::parse(status).expect("a status"),
+            started_at: Some(1),
+            items: vec![],
+            current_period_end: Some(1000),
+            trial_end: None,
+            cancel_at: None,
+            cancel_at_period_end: false,
+            ended_at: None,
+        }
+    }
+
+    fn snapshot(status: &str) -> Snapshot {
+        Snapshot {
+            id: SubscriptionId::parse("sub_1").expect("an id"),
+            customer: CustomerId::parse("cus_1").expect("an id"),
+            state: state(status),
+            tags: Tags::default(),
+        }
+    }
+
+    fn held(status: &str, as_of: i64) -> Subscription {
+        Subscription::first(&snapshot(status), as_of)
+    }
+
+    fn decided(held: &Subscription, change: SubscriptionChange, status: &str, created: i64) -> Decision {
+        decide(Some(held), change, &snapshot(status), created)
+    }
+
+    #[test]
+    fn the_first_snapshot_of_any_kind_makes_the_row() {
+        for change in [
+            SubscriptionChange::Created,
+            SubscriptionChange::Changed,
+            SubscriptionChange::Deleted,
+            SubscriptionChange::Announced,
+        ] {
+            assert_eq!(decide(None, change, &snapshot("active"), 5), Decision::Apply);
+        }
+    }
+
+    #[test]
+    fn a_newer_snapshot_stands_and_an_older_one_does_not() {
+        let held = held("active", 10);
+        assert_eq!(decided(&held, SubscriptionChange::Changed, "past_due", 11), Decision::Apply);
+        assert_eq!(
+            decided(&held, SubscriptionChange::Changed, "past_due", 9),
+            Decision::Stale(StaleReason::Older)
+        );
+    }
+
+    #[test]
+    fn a_final_snapshot_stands_however_old_and_nothing_revives_it() {
+        assert_eq!(decided(&held("active", 10), SubscriptionChange::Deleted, "canceled", 3), Decision::Apply);
+        assert_eq!(
+            decided(&held("canceled", 10), SubscriptionChange::Changed, "active", 99),
+            Decision::Stale(StaleReason::AlreadyFinal)
+        );
+    }
+
+    #[test]
+    fn an_old_end_does_not_turn_back_the_time_of_what_it_ends() {
+        let mut subscription = held("active", 10);
+        subscription.advance(state("canceled"), 3);
+        assert_eq!((subscription.as_of, subscription.revision), (10, 2));
+    }
+
+    #[test]
+    fn the_created_event_loses_its_second() {
+        let held = held("active", 10);
+        assert_eq!(
+            decided(&held, SubscriptionChange::Created, "incomplete", 10),
+            Decision::Stale(StaleReason::FirstOfItsSecond)
+        );
+        assert_eq!(decided(&held, SubscriptionChange::Changed, "past_due", 10), Decision::Apply);
+    }
+
+    #[test]
+    fn an_announcement_never_overwrites() {
+        assert_eq!(
+            decided(&held("active", 10), SubscriptionChange::Announced, "trialing", 11),
+            Decision::Stale(StaleReason::Announcement)
+        );
+    }
+
+    #[test]
+    fn an_equal_snapshot_changes_nothing() {
+        assert_eq!(
+            decided(&held("active", 10), SubscriptionChange::Changed, "active", 3),
+            Decision::Unchanged
+        );
+    }
+
+    #[test]
+    fn an_end_is_scheduled_by_either_field_until_it_has_come() {
+        let mut by_date = state("active");
+        by_date.cancel_at = Some(500);
+        assert!(by_date.scheduled_cancel());
+        assert_eq!(by_date.ends_at(), Some(500));
+
+        let mut by_period = state("active");
+        by_period.cancel_at_period_end = true;
+        assert!(by_period.scheduled_cancel());
+        assert_eq!(by_period.ends_at(), Some(1000));
+
+        assert!(!state("active").scheduled_cancel());
+        by_date.status = Status::Canceled;
+        assert!(!by_date.scheduled_cancel());
+    }
+
+    #[test]
+    fn a_status_that_stripe_adds_is_kept_word_for_word() {
+        assert_eq!(Status::parse("hibernating").map(|s| s.to_string()).as_deref(), Some("hibernating"));
+        for bad in ["", "two words", &"x".repeat(65)] {
+            assert_eq!(Status::parse(bad), None);
+        }
+    }
+}

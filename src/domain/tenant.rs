@@ -1,0 +1,83 @@
+//! Tenants and their checkouts.
+
+use super::ids::{CustomerId, PlanName, SessionId, SubscriptionId, TenantId};
+use super::journey::Journey;
+
+/// A tenant as we hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// The one customer it is linked to.
+    pub customer: Option<CustomerId>,
+    /// Goes up when a customer is deleted or unlinked, so that the next one is made anew and not replayed from
+    /// Stripe's memory of the last request.
+    pub generation: i64,
+    /// The journey that its last completed checkout began.
+    pub journey: Option<Journey>,
+}
+
+impl Tenant {
+    /// A tenant that nobody has billed yet.
+    pub fn new(id: TenantId) -> Self {
+        Self { id, customer: None, generation: 0, journey: None }
+    }
+}
+
+/// One of our checkout sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// Stripe's session.
+    pub session: SessionId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Who pays.
+    pub customer: CustomerId,
+    /// What is sold.
+    pub plan: PlanName,
+    /// Where Stripe's page goes when it is paid: a path of the app.
+    pub success_path: String,
+    /// Where it goes when it is not.
+    pub cancel_path: String,
+    /// How far it got.
+    pub status: CheckoutStatus,
+    /// What it made, once that is known.
+    pub subscription: Option<SubscriptionId>,
+    /// The journey that it began.
+    pub journey: Journey,
+}
+
+/// How far a checkout got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckoutStatus {
+    /// It can still be paid.
+    Open,
+    /// Walked to its end, with the money still on its way.
+    AwaitingPayment,
+    /// Paid.
+    Complete,
+    /// The delayed payment failed.
+    PaymentFailed,
+    /// Nobody paid in time, or we closed it.
+    Expired,
+}
+
+impl CheckoutStatus {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::AwaitingPayment => "awaiting_payment",
+            Self::Complete => "complete",
+            Self::PaymentFailed => "payment_failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Reads the word in the database.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Open, Self::AwaitingPayment, Self::Complete, Self::PaymentFailed, Self::Expired]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+}
