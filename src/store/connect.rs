@@ -1,0 +1,94 @@
+//! Opening the database and bringing it up to date.
+
+use std::fmt;
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::sea_query::{Expr, Query};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend};
+
+use super::{Store, StoreError};
+
+/// How long a request may wait for a connection: long enough for a burst to pass, short enough that Stripe, which
+/// gives up after 10 s or more, still gets an honest 503.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// How many connections one replica holds. PostgreSQL allows a hundred in all by default.
+const CONNECTIONS: u32 = 16;
+
+/// The advisory lock that one migrating replica holds at a time: "billhook" in bytes.
+const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"billhook");
+
+/// Where the database is. Its password is never printed.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    url: String,
+    backend: DbBackend,
+}
+
+/// Why a text is not a database's URL. Never repeats the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a URL of the form `sqlite://path/to/file.db` or `postgres://user@host/database`")]
+pub struct InvalidDatabaseUrl;
+
+impl DatabaseUrl {
+    /// Reads a `sqlite:` or `postgres:` URL.
+    pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
+        let backend = match text.split_once(':') {
+            Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => DbBackend::Sqlite,
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") && rest.len() > 2 => {
+                DbBackend::Postgres
+            }
+            _ => return Err(InvalidDatabaseUrl),
+        };
+        Ok(Self { url: text.to_owned(), backend })
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({:?})", self.backend)
+    }
+}
+
+impl Store {
+    /// Connects. A SQLite file is made if it is not there.
+    pub async fn connect(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let mut options = ConnectOptions::new(url.url.clone());
+        options.max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).sqlx_logging(false);
+        options.map_sqlx_sqlite_opts(|sqlite| {
+            use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+            // FULL: a 2xx to Stripe is a promise that must survive a power cut, which WAL with NORMAL would not.
+            sqlite
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(ACQUIRE)
+                .foreign_keys(true)
+        });
+        Ok(Self { db: Database::connect(options).await? })
+    }
+
+    /// Runs the migrations that are missing. Replicas that start at once wait for each other: the migrations run in
+    /// one transaction, under SQLite's write lock or an advisory lock of PostgreSQL's.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        if self.db.get_database_backend() == DbBackend::Postgres {
+            let lock = Query::select()
+                .expr(Expr::cust_with_values("pg_advisory_xact_lock($1)", [MIGRATION_LOCK]))
+                .to_owned();
+            transaction.db.query_one(&lock).await?;
+        }
+        Migrator::up(&transaction.db, None).await?;
+        transaction.commit().await
+    }
+
+    /// Whether the database answers and has every migration that this build knows.
+    pub async fn is_migrated(&self) -> Result<bool, StoreError> {
+        let count =
+            Query::select().expr_as(Expr::cust("COUNT(*)"), "applied").from("seaql_migrations").to_owned();
+        let Some(row) = self.db.query_one(&count).await? else { return Ok(false) };
+        let applied: i64 = row.try_get("", "applied")?;
+        Ok(usize::try_from(applied).is_ok_and(|applied| applied >= Migrator::migrations().len()))
+    }
+}

@@ -1,0 +1,133 @@
+//! The inbox: every event by its id, with what became of it.
+
+use std::collections::HashMap;
+
+use entity::event;
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult};
+
+use super::{StoreError, Transaction, rows};
+use crate::domain::event::Event;
+use crate::domain::ids::{CustomerId, EventId, TenantId};
+use crate::domain::journey::Traceparent;
+use crate::domain::outcome::Outcome;
+use crate::domain::scene::Effect;
+
+/// How many events of one customer can wait for its tenant before the oldest of the rest wait for nothing: more than
+/// any subscription makes in the month that Stripe keeps events.
+const PARKED: u64 = 1000;
+
+/// One event on its way into the inbox.
+#[derive(Debug, Clone, Copy)]
+pub struct InboxRow<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// What became of it.
+    pub effect: &'a Effect,
+    /// The bytes that came.
+    pub payload: &'a [u8],
+    /// The trace that processed it.
+    pub trace: Option<Traceparent>,
+    /// When it came.
+    pub received_at_ms: i64,
+}
+
+impl Transaction {
+    /// Which of these events are in the inbox already, and whose they are.
+    pub async fn known_events<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a EventId>,
+    ) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
+        let known: Vec<(String, Option<String>)> = event::Entity::find()
+            .select_only()
+            .columns([event::Column::Id, event::Column::TenantId])
+            .filter(event::Column::Id.is_in(ids.map(EventId::as_str)))
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        let read = |(id, tenant): &(String, Option<String>)| {
+            let tenant = tenant.as_deref().map(|text| rows::id("event", text)).transpose()?;
+            Ok((rows::id("event", id)?, tenant))
+        };
+        known.iter().map(read).collect()
+    }
+
+    /// Puts events into the inbox, in the order of their ids, so that replicas given the same ones do not block each
+    /// other. An event that another transaction has put there in the meantime is a lost race: the whole transaction
+    /// must be undone, for it has decided on that event too.
+    pub async fn insert_events(&self, inbox: &[InboxRow<'_>]) -> Result<(), StoreError> {
+        let mut inbox: Vec<_> = inbox.iter().collect();
+        inbox.sort_unstable_by(|a, b| a.event.id.cmp(&b.event.id));
+        if inbox.is_empty() {
+            return Ok(());
+        }
+        let expected = inbox.len() as u64;
+        let inserted = event::Entity::insert_many(inbox.into_iter().map(row))
+            .on_conflict_do_nothing_on([event::Column::Id])
+            .exec_without_returning(&self.db)
+            .await?;
+        match inserted {
+            TryInsertResult::Inserted(count) if count == expected => Ok(()),
+            _ => Err(StoreError::lost_race("an event of the batch is being processed elsewhere")),
+        }
+    }
+
+    /// What waits for these customers, oldest first.
+    pub(super) async fn parked(&self, customers: &[&CustomerId]) -> Result<Vec<Event>, StoreError> {
+        if customers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
+            .select_only()
+            .column(event::Column::Payload)
+            .filter(event::Column::CustomerId.is_in(customers.iter().map(|id| id.as_str())))
+            .filter(event::Column::Outcome.eq(Outcome::Parked.as_str()))
+            .order_by_asc(event::Column::Created)
+            .order_by_asc(event::Column::Id)
+            .limit(PARKED)
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        let read = |payload: Vec<u8>| Event::read(&payload).map_err(StoreError::unreadable);
+        payloads.into_iter().flatten().map(read).collect()
+    }
+
+    /// Notes what became of events that were parked.
+    pub(super) async fn settle_unparked(&self, unparked: &[(Event, Effect)]) -> Result<(), StoreError> {
+        for (event, effect) in unparked {
+            let change = event::ActiveModel {
+                outcome: Set(effect.outcome.as_str().to_owned()),
+                reason: Set(effect.reason.map(str::to_owned)),
+                tenant_id: Set(effect.tenant.as_ref().map(ToString::to_string)),
+                journey_id: Set(effect.journey.map(|journey| journey.id().to_string())),
+                ..Default::default()
+            };
+            event::Entity::update_many()
+                .set(change)
+                .filter(event::Column::Id.eq(event.id.as_str()))
+                .exec(&self.db)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
+    let InboxRow { event, effect, payload, trace, received_at_ms } = inbox;
+    event::ActiveModel {
+        id: Set(event.id.to_string()),
+        event_type: Set(event.type_name.clone()),
+        api_version: Set(event.api_version.clone()),
+        created: Set(event.created),
+        stripe_request_id: Set(event.request_id.clone()),
+        customer_id: Set(event.customer().map(ToString::to_string)),
+        subscription_id: Set(event.subscription().map(ToString::to_string)),
+        tenant_id: Set(effect.tenant.as_ref().map(ToString::to_string)),
+        journey_id: Set(effect.journey.map(|journey| journey.id().to_string())),
+        trace_id: Set(trace.map(|trace| trace.journey_id().to_string())),
+        outcome: Set(effect.outcome.as_str().to_owned()),
+        reason: Set(effect.reason.map(str::to_owned)),
+        payload: Set(effect.outcome.keeps_payload().then(|| payload.to_vec())),
+        received_at_ms: Set(*received_at_ms),
+    }
+}

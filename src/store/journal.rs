@@ -1,0 +1,47 @@
+//! The journal: what changed, by which event, in which trace. Only ever appended to.
+
+use entity::transition;
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::EntityTrait;
+
+use super::{StoreError, Transaction};
+use crate::domain::ids::EventId;
+use crate::domain::journey::Traceparent;
+use crate::domain::scene::JournalEntry;
+use crate::domain::subscription::Status;
+
+impl Transaction {
+    pub(super) async fn append_journal(
+        &self,
+        entries: &[JournalEntry],
+        trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let rows = entries.iter().map(|entry| row(entry, trace_of(entry.event.as_ref()), now_ms));
+        transition::Entity::insert_many(rows).exec_without_returning(&self.db).await?;
+        Ok(())
+    }
+}
+
+fn row(journaled: &JournalEntry, trace: Option<Traceparent>, now_ms: i64) -> transition::ActiveModel {
+    let JournalEntry { entry, tenant, customer, cause, event, at, journey } = journaled;
+    let (from, to) = entry.statuses();
+    transition::ActiveModel {
+        id: NotSet,
+        entry: Set(entry.as_str().to_owned()),
+        tenant_id: Set(tenant.to_string()),
+        customer_id: Set(customer.to_string()),
+        subscription_id: Set(entry.subscription().map(ToString::to_string)),
+        from_status: Set(from.map(Status::to_string)),
+        to_status: Set(to.map(Status::to_string)),
+        cause: Set(cause.clone()),
+        event_id: Set(event.as_ref().map(ToString::to_string)),
+        created: Set(*at),
+        journey_id: Set(journey.map(|journey| journey.id().to_string())),
+        trace_id: Set(trace.map(|trace| trace.journey_id().to_string())),
+        recorded_at_ms: Set(now_ms),
+    }
+}

@@ -1,0 +1,55 @@
+//! The database. Takes and returns domain types; nothing outside this module knows a table.
+
+mod checkouts;
+mod connect;
+mod error;
+mod events;
+mod journal;
+mod mode;
+mod rows;
+mod scene;
+mod subscriptions;
+mod tenants;
+
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+
+pub use connect::{DatabaseUrl, InvalidDatabaseUrl};
+pub use error::{StoreError, StoreFailure};
+pub use events::InboxRow;
+pub use mode::ModeConflict;
+pub use scene::Touched;
+
+/// The database, behind a pool of connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: DatabaseConnection,
+}
+
+/// A transaction; dropping it undoes it.
+#[derive(Debug)]
+pub struct Transaction {
+    db: DatabaseTransaction,
+}
+
+impl Store {
+    /// Begins a transaction that will write. On SQLite it takes the write lock at once, since one that reads first
+    /// and writes later can find itself unable to.
+    pub async fn begin(&self) -> Result<Transaction, StoreError> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: (self.db.get_database_backend() == DbBackend::Sqlite)
+                .then_some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(Transaction { db: self.db.begin_with_options(options).await? })
+    }
+}
+
+impl Transaction {
+    /// Makes it last.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.db.commit().await?)
+    }
+}

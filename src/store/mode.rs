@@ -1,0 +1,47 @@
+//! Whether the database holds test or live data: remembered with the first key it is used with, and guarded ever
+//! after, so that test customers never meet a live key.
+
+use entity::installation;
+use sea_orm::ActiveValue::Set;
+use sea_orm::EntityTrait;
+
+use super::{Store, StoreError};
+use crate::domain::mode::Mode;
+
+/// The one row's id.
+const ONLY: i64 = 1;
+
+/// The key and the database belong to different worlds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "STRIPE_SECRET_KEY is a {key} mode key, but the database of DATABASE_URL holds {database} mode data: \
+     use a {database} mode key, or another database"
+)]
+pub struct ModeConflict {
+    /// The key's mode.
+    pub key: Mode,
+    /// The database's mode.
+    pub database: Mode,
+}
+
+impl Store {
+    /// The mode that the database remembers.
+    pub async fn mode(&self) -> Result<Option<Mode>, StoreError> {
+        let Some(row) = installation::Entity::find_by_id(ONLY).one(&self.db).await? else { return Ok(None) };
+        let mode = Mode::parse(&row.mode);
+        mode.map(Some).ok_or_else(|| StoreError::unreadable("the row of installation has an unknown mode"))
+    }
+
+    /// Remembers the key's mode, or holds it against the one that is remembered.
+    pub async fn claim_mode(&self, key: Mode) -> Result<Result<(), ModeConflict>, StoreError> {
+        let first = installation::ActiveModel { id: Set(ONLY), mode: Set(key.as_str().to_owned()) };
+        installation::Entity::insert(first)
+            .on_conflict_do_nothing_on([installation::Column::Id])
+            .exec_without_returning(&self.db)
+            .await?;
+        Ok(match self.mode().await? {
+            Some(database) if database != key => Err(ModeConflict { key, database }),
+            _ => Ok(()),
+        })
+    }
+}

@@ -1,0 +1,245 @@
+//! Setting a scene under lock, and writing back what changed in it.
+
+use std::collections::BTreeSet;
+
+use entity::{checkout, customer, subscription, tenant};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::{StoreError, Transaction, rows};
+use crate::domain::event::{Event, Session, Subject};
+use crate::domain::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
+use crate::domain::journey::Traceparent;
+use crate::domain::scene::{Changes, Scene};
+
+/// What a scene is about. Everything in it is locked in one order, so that two replicas cannot block each other:
+/// customers first, then tenants, each by id.
+#[derive(Debug, Default)]
+pub struct Touched {
+    customers: BTreeSet<CustomerId>,
+    tenants: BTreeSet<TenantId>,
+    subscriptions: BTreeSet<SubscriptionId>,
+    sessions: BTreeSet<SessionId>,
+    journeys: Vec<Traceparent>,
+}
+
+impl Touched {
+    /// What these events are about.
+    pub fn by<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut touched = Self::default();
+        for event in events {
+            touched.customers.extend(event.customer().cloned());
+            touched.subscriptions.extend(event.subscription().cloned());
+            if let Some(tags) = event.tags() {
+                touched.tenants.extend(tags.tenant.clone());
+                touched.journeys.extend(tags.journey);
+            }
+            if let Subject::Checkout(_, session) = &event.subject {
+                touched.sessions.insert(session.id.clone());
+                touched.tenants.extend(session.client_reference.clone());
+            }
+        }
+        touched
+    }
+
+    /// A checkout session that Stripe calls complete, and the customer of its subscription.
+    pub fn session(session: &Session, customer: &CustomerId) -> Self {
+        Self {
+            customers: [customer.clone()].into(),
+            subscriptions: session.subscription.iter().cloned().collect(),
+            sessions: [session.id.clone()].into(),
+            ..Self::default()
+        }
+    }
+
+    /// A tenant and a customer that are to be linked.
+    pub fn pair(tenant: &TenantId, customer: &CustomerId) -> Self {
+        Self { customers: [customer.clone()].into(), tenants: [tenant.clone()].into(), ..Self::default() }
+    }
+}
+
+impl Transaction {
+    /// Locks and reads what is touched.
+    pub async fn scene(&self, touched: &Touched) -> Result<Scene, StoreError> {
+        let tombstones = self.lock_customers(&touched.customers).await?;
+        let tenants = self.lock_tenants(touched).await?;
+        let subscriptions = self.touched_subscriptions(touched).await?;
+        let checkouts = self.touched_checkouts(touched).await?;
+        let mut scene = Scene::set(
+            tombstones,
+            tenants.iter().map(rows::tenant).collect::<Result<Vec<_>, _>>()?,
+            subscriptions.into_iter().map(rows::subscription).collect::<Result<Vec<_>, _>>()?,
+            checkouts.into_iter().map(rows::checkout).collect::<Result<Vec<_>, _>>()?,
+        );
+        for event in self.parked(&scene.unlinked(touched.customers.iter())).await? {
+            scene.park(event);
+        }
+        Ok(scene)
+    }
+
+    /// Writes back what changed. `trace_of` tells in which trace an event was processed, or, without one, in which
+    /// trace we are.
+    pub async fn write(
+        &self,
+        scene: &Scene,
+        trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let Changes { tombstones, tenants, subscriptions, checkouts, journal, unparked } = scene.changes();
+        self.write_tombstones(tombstones, now_ms).await?;
+        let tenants = tenants.iter().filter_map(|id| scene.tenant(id));
+        self.write_tenants(tenants.map(|tenant| rows::tenant_row(tenant, now_ms)).collect()).await?;
+        let subscriptions = subscriptions.iter().filter_map(|id| scene.held(id));
+        self.write_subscriptions(
+            subscriptions.map(|held| rows::subscription_row(held, now_ms)).collect::<Result<_, _>>()?,
+        )
+        .await?;
+        let checkouts = checkouts.iter().filter_map(|id| scene.checkout(id));
+        self.write_checkouts(checkouts.map(|checkout| rows::checkout_row(checkout, now_ms)).collect())
+            .await?;
+        self.append_journal(journal, trace_of, now_ms).await?;
+        self.settle_unparked(unparked).await
+    }
+
+    /// Locks the customers, the new ones too, so that two replicas cannot both be first. Returns the deleted ones.
+    async fn lock_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<CustomerId>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut locked = self.select_customers(ids).await?;
+        if locked.len() < ids.len() {
+            let place =
+                |id: &CustomerId| customer::ActiveModel { id: Set(id.to_string()), deleted_at_ms: Set(None) };
+            customer::Entity::insert_many(ids.iter().map(place))
+                .on_conflict_do_nothing_on([customer::Column::Id])
+                .exec_without_returning(&self.db)
+                .await?;
+            locked = self.select_customers(ids).await?;
+        }
+        let deleted = locked.iter().filter(|row| row.deleted_at_ms.is_some());
+        deleted.map(|row| rows::id("customer", &row.id)).collect()
+    }
+
+    async fn select_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<customer::Model>, StoreError> {
+        let ids = ids.iter().map(CustomerId::as_str);
+        let locked = customer::Entity::find()
+            .filter(customer::Column::Id.is_in(ids))
+            .order_by_asc(customer::Column::Id)
+            .lock_exclusive();
+        Ok(locked.all(&self.db).await?)
+    }
+
+    async fn lock_tenants(&self, touched: &Touched) -> Result<Vec<tenant::Model>, StoreError> {
+        if touched.customers.is_empty() && touched.tenants.is_empty() {
+            return Ok(Vec::new());
+        }
+        let customers = touched.customers.iter().map(CustomerId::as_str);
+        let tenants = touched.tenants.iter().map(TenantId::as_str);
+        let locked = tenant::Entity::find()
+            .filter(
+                Condition::any()
+                    .add(tenant::Column::StripeCustomerId.is_in(customers))
+                    .add(tenant::Column::Id.is_in(tenants)),
+            )
+            .order_by_asc(tenant::Column::Id)
+            .lock_exclusive();
+        Ok(locked.all(&self.db).await?)
+    }
+
+    async fn touched_subscriptions(&self, touched: &Touched) -> Result<Vec<subscription::Model>, StoreError> {
+        if touched.customers.is_empty() && touched.subscriptions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let customers = touched.customers.iter().map(CustomerId::as_str);
+        let subscriptions = touched.subscriptions.iter().map(SubscriptionId::as_str);
+        let held = subscription::Entity::find().filter(
+            Condition::any()
+                .add(subscription::Column::CustomerId.is_in(customers))
+                .add(subscription::Column::Id.is_in(subscriptions)),
+        );
+        Ok(held.all(&self.db).await?)
+    }
+
+    async fn touched_checkouts(&self, touched: &Touched) -> Result<Vec<checkout::Model>, StoreError> {
+        let Touched { sessions, subscriptions, journeys, .. } = touched;
+        if sessions.is_empty() && subscriptions.is_empty() && journeys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sessions = sessions.iter().map(SessionId::as_str);
+        let subscriptions = subscriptions.iter().map(SubscriptionId::as_str);
+        let journeys = journeys.iter().map(|journey| journey.journey_id().to_string());
+        let ours = checkout::Entity::find().filter(
+            Condition::any()
+                .add(checkout::Column::SessionId.is_in(sessions))
+                .add(checkout::Column::SubscriptionId.is_in(subscriptions))
+                .add(checkout::Column::JourneyId.is_in(journeys)),
+        );
+        Ok(ours.all(&self.db).await?)
+    }
+
+    async fn write_tombstones(&self, ids: &BTreeSet<CustomerId>, now_ms: i64) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        customer::Entity::update_many()
+            .set(customer::ActiveModel { deleted_at_ms: Set(Some(now_ms)), ..Default::default() })
+            .filter(customer::Column::Id.is_in(ids.iter().map(CustomerId::as_str)))
+            .exec(&self.db)
+            .await?;
+        Ok(())
+    }
+
+    async fn write_tenants(&self, rows: Vec<tenant::ActiveModel>) -> Result<(), StoreError> {
+        use tenant::Column::{
+            CustomerGeneration, Id, JourneyBeganAtMs, JourneyId, JourneyTraceparent, StripeCustomerId,
+            UpdatedAtMs,
+        };
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let changed = [
+            StripeCustomerId,
+            CustomerGeneration,
+            JourneyId,
+            JourneyTraceparent,
+            JourneyBeganAtMs,
+            UpdatedAtMs,
+        ];
+        tenant::Entity::insert_many(rows)
+            .on_conflict(OnConflict::column(Id).update_columns(changed).to_owned())
+            .exec_without_returning(&self.db)
+            .await?;
+        Ok(())
+    }
+
+    async fn write_subscriptions(&self, rows: Vec<subscription::ActiveModel>) -> Result<(), StoreError> {
+        use sea_orm::Iterable;
+        use subscription::Column;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let changed = Column::iter().filter(|column| !matches!(column, Column::Id));
+        subscription::Entity::insert_many(rows)
+            .on_conflict(OnConflict::column(Column::Id).update_columns(changed).to_owned())
+            .exec_without_returning(&self.db)
+            .await?;
+        Ok(())
+    }
+
+    async fn write_checkouts(&self, rows: Vec<checkout::ActiveModel>) -> Result<(), StoreError> {
+        use checkout::Column::{SessionId, Status, SubscriptionId, UpdatedAtMs};
+        if rows.is_empty() {
+            return Ok(());
+        }
+        checkout::Entity::insert_many(rows)
+            .on_conflict(
+                OnConflict::column(SessionId)
+                    .update_columns([Status, SubscriptionId, UpdatedAtMs])
+                    .to_owned(),
+            )
+            .exec_without_returning(&self.db)
+            .await?;
+        Ok(())
+    }
+}

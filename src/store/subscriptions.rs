@@ -1,0 +1,25 @@
+//! Subscriptions, read.
+
+use entity::subscription;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+
+use super::{Store, StoreError, rows};
+use crate::domain::ids::{SubscriptionId, TenantId};
+use crate::domain::subscription::Subscription;
+
+impl Store {
+    /// All subscriptions that the tenant has or had.
+    pub async fn subscriptions(&self, tenant: &TenantId) -> Result<Vec<Subscription>, StoreError> {
+        let held = subscription::Entity::find()
+            .filter(subscription::Column::TenantId.eq(tenant.as_str()))
+            .all(&self.db)
+            .await?;
+        held.into_iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
+    }
+
+    /// The revision of a subscription that we hold.
+    pub async fn revision(&self, id: &SubscriptionId) -> Result<Option<i64>, StoreError> {
+        let row = subscription::Entity::find_by_id(id.as_str()).one(&self.db).await?;
+        Ok(row.map(|row| row.revision))
+    }
+}
