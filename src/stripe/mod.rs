@@ -1,0 +1,15 @@
+//! Stripe's API: async-stripe's typed requests over our own thin transport, which has a deadline, retries, idempotency
+//! keys and the request ids that an operator needs to ask Stripe's support about a call.
+//!
+//! Replies are read with our own tolerant types: async-stripe's are strict enough to lose a good answer over one new
+//! field.
+
+mod client;
+mod error;
+mod requests;
+
+pub use client::{ApiBase, Deadline, InvalidApiBase, InvalidKey, SecretKey, Stripe};
+pub use error::{Rejection, StripeError};
+pub use requests::{
+    Answer, CheckoutOrder, InvalidLocale, Locale, NewSession, PortalFlow, PortalOrder, SessionView,
+};

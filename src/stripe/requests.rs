@@ -1,0 +1,343 @@
+//! What we ask of Stripe, one function for each.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use stripe_billing::BillingPortalSessionLocale;
+use stripe_billing::billing_portal_session::{
+    CreateBillingPortalSession, CreateBillingPortalSessionFlowData,
+    CreateBillingPortalSessionFlowDataSubscriptionCancel,
+    CreateBillingPortalSessionFlowDataSubscriptionUpdate, CreateBillingPortalSessionFlowDataType,
+};
+use stripe_billing::subscription::RetrieveSubscription;
+use stripe_checkout::CheckoutSessionMode;
+use stripe_checkout::checkout_session::{
+    CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionSubscriptionData,
+    ExpireCheckoutSession, RetrieveCheckoutSession,
+};
+use stripe_client_core::StripeRequest;
+use stripe_core::customer::CreateCustomer;
+use stripe_product::price::ListPrice;
+
+use super::client::{Deadline, Reply, Stripe};
+use super::error::StripeError;
+use crate::domain::event::{self, Session};
+use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
+use crate::domain::journey::Traceparent;
+use crate::domain::mode::Mode;
+use crate::domain::subscription::Snapshot;
+
+/// What Stripe answered, and its id of the request.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// The answer.
+    pub value: T,
+    /// `req_...`
+    pub request_id: Option<String>,
+}
+
+/// What a checkout session is made of.
+#[derive(Debug)]
+pub struct CheckoutOrder<'a> {
+    /// Who buys.
+    pub tenant: &'a TenantId,
+    /// Who pays.
+    pub customer: &'a CustomerId,
+    /// What.
+    pub price: &'a PriceId,
+    /// The origin of the journey that this begins.
+    pub journey: Traceparent,
+    /// Where Stripe's page goes when it is paid: an absolute URL.
+    pub success_url: &'a str,
+    /// Where it goes when it is not: an absolute URL.
+    pub cancel_url: &'a str,
+}
+
+/// A session just made. Whoever has its URL can pay as the tenant: it goes to the caller and nowhere else.
+pub struct NewSession {
+    /// `cs_...`
+    pub id: SessionId,
+    /// Stripe's page.
+    pub url: String,
+}
+
+/// How far a session got, as Stripe says.
+pub enum SessionView {
+    /// It can still be paid, here.
+    Open {
+        /// Stripe's page.
+        url: String,
+    },
+    /// Walked to its end.
+    Complete(Box<Session>),
+    /// Over without a purchase.
+    Expired,
+}
+
+/// What a portal session is made of.
+#[derive(Debug)]
+pub struct PortalOrder<'a> {
+    /// Whose portal.
+    pub customer: &'a CustomerId,
+    /// Where the portal's way back leads: an absolute URL.
+    pub return_url: &'a str,
+    /// The page's language; Stripe follows the browser's without one.
+    pub locale: Option<&'a Locale>,
+    /// The one thing to do, if it is not the whole portal.
+    pub flow: Option<PortalFlow<'a>>,
+}
+
+/// A portal session that goes straight to one thing.
+#[derive(Debug, Clone, Copy)]
+pub enum PortalFlow<'a> {
+    /// A new card.
+    PaymentMethodUpdate,
+    /// Another plan.
+    SubscriptionUpdate(&'a SubscriptionId),
+    /// The end.
+    SubscriptionCancel(&'a SubscriptionId),
+}
+
+/// A language of the Customer Portal.
+#[derive(Debug, Clone)]
+pub struct Locale(BillingPortalSessionLocale);
+
+/// Not a language of the Customer Portal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a language of the Customer Portal, such as `auto`, `de` or `pt-BR`")]
+pub struct InvalidLocale;
+
+impl Locale {
+    /// Reads Stripe's tag of a language.
+    pub fn parse(text: &str) -> Result<Self, InvalidLocale> {
+        // Held to the alphabet first: async-stripe logs what it does not know.
+        let plain =
+            (2..=7).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        match text.parse::<BillingPortalSessionLocale>() {
+            Ok(BillingPortalSessionLocale::Unknown(_)) => Err(InvalidLocale),
+            Ok(locale) if plain => Ok(Self(locale)),
+            _ => Err(InvalidLocale),
+        }
+    }
+}
+
+impl Stripe {
+    /// Makes the tenant's customer. The key is mode, tenant and generation, the body nothing but the tenant, so that
+    /// two first checkouts at once are one request to Stripe, and the next generation's is another.
+    pub async fn create_customer(
+        &self,
+        tenant: &TenantId,
+        generation: i64,
+        deadline: Deadline,
+    ) -> Result<Answer<CustomerId>, StripeError> {
+        let metadata = HashMap::from([("tenant_id".to_owned(), tenant.to_string())]);
+        let request = CreateCustomer::new().metadata(metadata).build();
+        let key = customer_key(self.mode(), tenant, generation);
+        let reply = self.send("/v1/customers", request, &key, deadline).await?;
+        reply.read(|body: Identified| CustomerId::parse(&body.id).ok())
+    }
+
+    /// Makes a checkout session.
+    pub async fn create_checkout_session(
+        &self,
+        order: &CheckoutOrder<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer<NewSession>, StripeError> {
+        let CheckoutOrder { tenant, customer, price, journey, success_url, cancel_url } = order;
+        let metadata = tags(tenant, *journey);
+        let mut line_item = CreateCheckoutSessionLineItems::new();
+        line_item.price = Some(price.to_string());
+        line_item.quantity = Some(1);
+        let mut subscription = CreateCheckoutSessionSubscriptionData::new();
+        subscription.metadata = Some(metadata.clone());
+        let request = CreateCheckoutSession::new()
+            .mode(CheckoutSessionMode::Subscription)
+            .customer(customer.to_string())
+            .client_reference_id(tenant.to_string())
+            .metadata(metadata)
+            .subscription_data(subscription)
+            .line_items(vec![line_item])
+            .success_url(*success_url)
+            .cancel_url(*cancel_url)
+            .build();
+        let reply = self.send("/v1/checkout/sessions", request, &fresh_key(), deadline).await?;
+        reply.read(|body: SessionBody| {
+            Some(NewSession { id: SessionId::parse(&body.id).ok()?, url: body.url? })
+        })
+    }
+
+    /// Asks how far a checkout session got.
+    pub async fn retrieve_checkout_session(
+        &self,
+        session: &SessionId,
+        deadline: Deadline,
+    ) -> Result<Answer<SessionView>, StripeError> {
+        let request = RetrieveCheckoutSession::new(session.as_str()).build();
+        let reply = self.send("/v1/checkout/sessions/{id}", request, &fresh_key(), deadline).await?;
+        let session = event::read_session(&reply.body);
+        reply.read(|body: SessionBody| match (body.status.as_deref(), body.url) {
+            (Some("open"), Some(url)) => Some(SessionView::Open { url }),
+            (Some("complete"), _) => session.map(|session| SessionView::Complete(Box::new(session))),
+            (Some("open" | "expired"), _) => Some(SessionView::Expired),
+            _ => None,
+        })
+    }
+
+    /// Closes a checkout session, so that it cannot be paid any more.
+    pub async fn expire_checkout_session(
+        &self,
+        session: &SessionId,
+        deadline: Deadline,
+    ) -> Result<(), StripeError> {
+        let request = ExpireCheckoutSession::new(session.as_str()).build();
+        self.send("/v1/checkout/sessions/{id}/expire", request, &fresh_key(), deadline).await?;
+        Ok(())
+    }
+
+    /// Opens the Customer Portal. Returns its URL, which is a key to the customer's billing: it goes to the caller and
+    /// nowhere else.
+    pub async fn create_portal_session(
+        &self,
+        order: &PortalOrder<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer<String>, StripeError> {
+        let mut session = CreateBillingPortalSession::new()
+            .customer(order.customer.to_string())
+            .return_url(order.return_url);
+        if let Some(Locale(locale)) = order.locale {
+            session = session.locale(locale.clone());
+        }
+        if let Some(flow) = order.flow {
+            session = session.flow_data(flow_data(flow));
+        }
+        let reply = self.send("/v1/billing_portal/sessions", session.build(), &fresh_key(), deadline).await?;
+        reply.read(|body: PortalBody| Some(body.url))
+    }
+
+    /// Asks how a subscription stands, and when that was, by Stripe's clock in whole Unix seconds.
+    pub async fn retrieve_subscription(
+        &self,
+        id: &SubscriptionId,
+        deadline: Deadline,
+    ) -> Result<Answer<(Snapshot, i64)>, StripeError> {
+        let request = RetrieveSubscription::new(id.as_str()).build();
+        let reply = self.send("/v1/subscriptions/{id}", request, &fresh_key(), deadline).await?;
+        let broken = || reply.broken();
+        let snapshot = event::read_subscription(&reply.body).ok_or_else(broken)?;
+        let answered_at = reply.answered_at.ok_or_else(broken)?;
+        Ok(Answer { value: (snapshot, answered_at), request_id: reply.request_id })
+    }
+
+    /// Finds the active price that has a lookup key.
+    pub async fn price_by_lookup_key(
+        &self,
+        key: &PriceId,
+        deadline: Deadline,
+    ) -> Result<Option<PriceId>, StripeError> {
+        let request = ListPrice::new().lookup_keys(vec![key.to_string()]).active(true).limit(1).build();
+        let reply = self.send("/v1/prices", request, &fresh_key(), deadline).await?;
+        let answer = reply.read(|body: List<Identified>| {
+            Some(body.data.first().and_then(|price| PriceId::parse(&price.id).ok()))
+        })?;
+        Ok(answer.value)
+    }
+}
+
+fn customer_key(mode: Mode, tenant: &TenantId, generation: i64) -> String {
+    format!("billhook-customer-{mode}-{tenant}-{generation}")
+}
+
+/// A key for one call and its retries.
+fn fresh_key() -> String {
+    format!("billhook-{}", uuid::Uuid::new_v4())
+}
+
+/// What our webhooks will read back.
+fn tags(tenant: &TenantId, journey: Traceparent) -> HashMap<String, String> {
+    HashMap::from([
+        ("tenant_id".to_owned(), tenant.to_string()),
+        ("journey_id".to_owned(), journey.journey_id().to_string()),
+        ("traceparent".to_owned(), journey.to_string()),
+    ])
+}
+
+fn flow_data(flow: PortalFlow<'_>) -> CreateBillingPortalSessionFlowData {
+    use CreateBillingPortalSessionFlowDataType as Type;
+    match flow {
+        PortalFlow::PaymentMethodUpdate => CreateBillingPortalSessionFlowData::new(Type::PaymentMethodUpdate),
+        PortalFlow::SubscriptionUpdate(id) => {
+            let update = CreateBillingPortalSessionFlowDataSubscriptionUpdate::new(id.to_string());
+            let mut data = CreateBillingPortalSessionFlowData::new(Type::SubscriptionUpdate);
+            data.subscription_update = Some(update);
+            data
+        }
+        PortalFlow::SubscriptionCancel(id) => {
+            let cancel = CreateBillingPortalSessionFlowDataSubscriptionCancel::new(id.to_string());
+            let mut data = CreateBillingPortalSessionFlowData::new(Type::SubscriptionCancel);
+            data.subscription_cancel = Some(cancel);
+            data
+        }
+    }
+}
+
+impl Reply {
+    fn read<B: DeserializeOwned, T>(
+        self,
+        pick: impl FnOnce(B) -> Option<T>,
+    ) -> Result<Answer<T>, StripeError> {
+        let value = serde_json::from_slice(&self.body).ok().and_then(pick);
+        match value {
+            Some(value) => Ok(Answer { value, request_id: self.request_id }),
+            None => Err(self.broken()),
+        }
+    }
+
+    /// A success that does not hold what its kind holds: something between us and Stripe answered in its place.
+    fn broken(&self) -> StripeError {
+        StripeError::Unavailable { what: "unreadable_reply", request_id: self.request_id.clone() }
+    }
+}
+
+#[derive(Deserialize)]
+struct Identified {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct SessionBody {
+    id: String,
+    status: Option<String>,
+    url: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PortalBody {
+    url: String,
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    data: Vec<T>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_portal_speaks_stripes_languages_and_no_others() {
+        for good in ["auto", "de", "pt-BR", "es-419"] {
+            assert!(Locale::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "xx", "DE", "de_DE", "../../etc", "de\n"] {
+            assert!(Locale::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_customers_key_is_mode_tenant_and_generation() {
+        let tenant = TenantId::parse("acme").expect("a tenant");
+        assert_eq!(customer_key(Mode::Test, &tenant, 2), "billhook-customer-test-acme-2");
+    }
+}
