@@ -1,0 +1,110 @@
+//! The use cases: checkout, portal, the subscription's answer, ingest, refresh and linking. Free functions over the
+//! store and Stripe.
+
+mod checkout;
+mod ingest;
+mod link;
+mod portal;
+mod refresh;
+mod subscription;
+mod telling;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use checkout::{CheckoutWish, Purchase, create_checkout_session};
+pub use ingest::{Delivery, Ingest, IngestTask, Overloaded};
+pub use link::{LinkError, link_tenant};
+pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
+pub use subscription::{entitlement, subscriptions};
+
+use crate::clock::Clock;
+use crate::domain::address::AppUrl;
+use crate::domain::ids::{TenantId, UserId};
+use crate::domain::scene::Policy;
+use crate::store::{Store, StoreError};
+use crate::stripe::{Stripe, StripeError};
+use crate::telemetry::topics::TopicLogs;
+
+/// What a use case needs of the house.
+#[derive(Clone)]
+pub struct Billing {
+    /// The database.
+    pub store: Store,
+    /// Stripe's API, once there is a key for it.
+    pub stripe: Option<Stripe>,
+    /// Where the app is, once that is known.
+    pub app_url: Option<AppUrl>,
+    /// What the configuration says about events.
+    pub policy: Policy,
+    /// For how long a checkout's trace shows what followed from it.
+    pub journey_window_hours: u32,
+    /// The topic log files.
+    pub topics: TopicLogs,
+    /// The hour.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Whoever asks: a tenant's user, named by a token.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: UserId,
+}
+
+/// How long one call of ours may wait for Stripe in all, however many requests it takes.
+const STRIPE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a use case came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum BillingError {
+    /// Something is missing in the configuration: names what.
+    #[error("not configured: {0}")]
+    NotConfigured(&'static str),
+    /// The request asks for what there is not.
+    #[error("{0}")]
+    InvalidRequest(&'static str),
+    /// The tenant has no customer at Stripe.
+    #[error("the tenant has no customer")]
+    NoCustomer,
+    /// The tenant has no subscription that grants its plan.
+    #[error("the tenant has no subscription that grants its plan")]
+    NoSubscription,
+    /// The tenant has a subscription already.
+    #[error("the tenant has a subscription already")]
+    AlreadySubscribed,
+    /// Stripe refused or was not there.
+    #[error(transparent)]
+    Stripe(#[from] StripeError),
+    /// The database refused or was not there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl BillingError {
+    /// The stable code of the error, which is also the outcome in the logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotConfigured(_) => "billing_not_configured",
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::NoCustomer => "no_customer",
+            Self::NoSubscription => "no_subscription",
+            Self::AlreadySubscribed => "already_subscribed",
+            Self::Stripe(StripeError::Rejected(_)) => "stripe_rejected",
+            Self::Stripe(StripeError::Unavailable { .. }) => "stripe_unavailable",
+            Self::Store(_) => "unavailable",
+        }
+    }
+}
+
+impl Billing {
+    fn stripe(&self) -> Result<&Stripe, BillingError> {
+        self.stripe.as_ref().ok_or(BillingError::NotConfigured("STRIPE_SECRET_KEY"))
+    }
+
+    fn app_url(&self) -> Result<&AppUrl, BillingError> {
+        self.app_url.as_ref().ok_or(BillingError::NotConfigured("BILLHOOK_APP_URL"))
+    }
+}

@@ -1,0 +1,138 @@
+//! Opening Stripe's Customer Portal for a tenant.
+
+use tracing::{Instrument, Span, info_span};
+
+use super::telling::{Names, Telling};
+use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
+use crate::domain::address::ReturnPath;
+use crate::domain::ids::SubscriptionId;
+use crate::domain::tenant::Tenant;
+use crate::stripe::{Deadline, Locale, PortalFlow, PortalOrder, StripeError};
+use crate::telemetry::spans;
+
+const NAMES: Names = Names {
+    start: "portal.create.start",
+    success: "portal.create.success",
+    failure: "portal.create.failure",
+};
+
+/// What a user wants of the portal.
+#[derive(Debug)]
+pub struct PortalWish {
+    /// Where the portal's way back leads.
+    pub return_path: ReturnPath,
+    /// The one thing to do, if it is not the whole portal.
+    pub flow: Option<PortalFlowWish>,
+    /// The page's language.
+    pub locale: Option<Locale>,
+}
+
+/// The one thing to do in the portal. Which subscription it is about is ours to know, not the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortalFlowWish {
+    /// A new card.
+    PaymentMethodUpdate,
+    /// Another plan.
+    SubscriptionUpdate,
+    /// The end.
+    SubscriptionCancel,
+}
+
+/// Opens the portal and returns its URL, which must reach nobody but the caller.
+///
+/// Fails if Stripe or the app's address is not configured, the tenant has no customer, the flow needs a subscription
+/// that grants the plan and there is none, or Stripe or the database refuses.
+pub async fn create_portal_session(
+    billing: &Billing,
+    caller: &Caller,
+    wish: PortalWish,
+) -> Result<String, BillingError> {
+    let span = info_span!("create portal session");
+    async {
+        let mut telling = Telling::start(billing, caller, NAMES);
+        let result = open(billing, caller, &wish, &mut telling).await;
+        if result.is_ok() {
+            leave_milestone(billing, &telling);
+        }
+        telling.end(result)
+    }
+    .instrument(span)
+    .await
+}
+
+async fn open(
+    billing: &Billing,
+    caller: &Caller,
+    wish: &PortalWish,
+    telling: &mut Telling<'_>,
+) -> Result<String, BillingError> {
+    let stripe = billing.stripe()?;
+    let app_url = billing.app_url()?;
+    let tenant = billing.store.tenant(&caller.tenant).await?;
+    follow_journey(tenant.as_ref(), telling);
+    let customer = tenant.and_then(|tenant| tenant.customer).ok_or(BillingError::NoCustomer)?;
+    telling.customer = Some(customer.clone());
+    let subscription = match wish.flow {
+        None | Some(PortalFlowWish::PaymentMethodUpdate) => None,
+        Some(_) => Some(granting_subscription(billing, caller).await?),
+    };
+
+    let return_url = app_url.join(&wish.return_path);
+    let order = PortalOrder {
+        customer: &customer,
+        return_url: &return_url,
+        locale: wish.locale.as_ref(),
+        flow: flow(wish.flow, subscription.as_ref()),
+    };
+    let answer = stripe.create_portal_session(&order, Deadline::after(STRIPE_DEADLINE)).await;
+    let answer = answer.map_err(explain)?;
+    telling.request_id = answer.request_id;
+    Ok(answer.value)
+}
+
+fn follow_journey(tenant: Option<&Tenant>, telling: &mut Telling<'_>) {
+    if let Some(journey) = tenant.and_then(|tenant| tenant.journey) {
+        telling.journey = Some(journey);
+        spans::link(&Span::current(), journey.origin);
+    }
+}
+
+async fn granting_subscription(billing: &Billing, caller: &Caller) -> Result<SubscriptionId, BillingError> {
+    let catalog = &billing.policy.catalog;
+    let subscriptions = billing.store.subscriptions(&caller.tenant).await?;
+    let speaker = catalog.speaker(&subscriptions).filter(|speaker| catalog.grants(speaker));
+    speaker.map(|speaker| speaker.id.clone()).ok_or(BillingError::NoSubscription)
+}
+
+fn flow(wish: Option<PortalFlowWish>, subscription: Option<&SubscriptionId>) -> Option<PortalFlow<'_>> {
+    match (wish?, subscription) {
+        (PortalFlowWish::SubscriptionUpdate, Some(id)) => Some(PortalFlow::SubscriptionUpdate(id)),
+        (PortalFlowWish::SubscriptionCancel, Some(id)) => Some(PortalFlow::SubscriptionCancel(id)),
+        (_, _) => Some(PortalFlow::PaymentMethodUpdate),
+    }
+}
+
+fn explain(error: StripeError) -> BillingError {
+    if error.is_missing_customer() {
+        tracing::error!(%error, "Stripe does not know the tenant's customer: link the tenant to a living one");
+        return BillingError::NoCustomer;
+    }
+    if error.is_portal_not_configured() {
+        tracing::error!(
+            "the Customer Portal has no configuration: save its settings once at \
+             https://dashboard.stripe.com/settings/billing/portal, in test and in live mode each"
+        );
+        return BillingError::NotConfigured("the Customer Portal's settings at Stripe");
+    }
+    BillingError::Stripe(error)
+}
+
+/// Marks the portal's opening in the trace of the checkout that it follows from.
+fn leave_milestone(billing: &Billing, telling: &Telling<'_>) {
+    if let Some(journey) = telling.journey
+        && journey.is_open(billing.journey_window_hours, billing.clock.now_ms())
+    {
+        let here = spans::current_trace();
+        spans::milestone(journey.origin, "portal opened", &telling.attributes(), here);
+    }
+}
