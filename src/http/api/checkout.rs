@@ -1,0 +1,94 @@
+//! `POST /api/billing/create-checkout-session/`
+
+use poem::web::Data;
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+
+use super::{Desk, Tag, return_path};
+use crate::billing::{self, CheckoutWish};
+use crate::domain::ids::PlanName;
+use crate::http::auth::UserToken;
+use crate::http::body::OptionalJson;
+use crate::http::problem::{Code, Documented, Failure, Problem};
+
+/// Where Stripe's page goes when it is paid; Stripe puts the session's id in.
+const SUCCESS_PATH: &str = "/billing?checkout=success&session_id={CHECKOUT_SESSION_ID}";
+
+/// Where it goes when it is not.
+const CANCEL_PATH: &str = "/billing?checkout=canceled";
+
+/// Stripe's checkout.
+pub(in crate::http) struct CheckoutApi;
+
+/// What is to be bought.
+#[derive(Debug, Default, Object)]
+#[oai(deny_unknown_fields)]
+struct CheckoutSessionRequest {
+    /// The plan. Default: the first that is configured.
+    plan: Option<String>,
+    /// Where Stripe's page goes when it is paid: a path of the app, in which Stripe replaces `{CHECKOUT_SESSION_ID}`.
+    /// Default: `/billing?checkout=success&session_id={CHECKOUT_SESSION_ID}`.
+    success_path: Option<String>,
+    /// Where it goes when it is not: a path of the app. Default: `/billing?checkout=canceled`.
+    cancel_path: Option<String>,
+}
+
+/// Where to pay.
+#[derive(Debug, Object)]
+struct CheckoutSession {
+    /// Send the browser there: whoever has this address can pay as the tenant.
+    url: String,
+    /// Stripe's id of the session.
+    session_id: String,
+}
+
+struct CheckoutProblems;
+
+impl Documented for CheckoutProblems {
+    const PROBLEMS: &'static [(u16, &'static str)] = &[
+        (400, "`invalid_request`"),
+        (401, "`not_authenticated`"),
+        (403, "`not_allowed`"),
+        (409, "`already_subscribed` or `no_customer`"),
+        (413, "`too_large`"),
+        (415, "`unsupported_media_type`"),
+        (429, "`throttled`; `Retry-After` says for how long"),
+        (502, "`stripe_rejected` or `stripe_unavailable`"),
+        (503, "`billing_not_configured` or `unavailable`"),
+    ];
+}
+
+#[OpenApi(tag = "Tag::Billing")]
+impl CheckoutApi {
+    /// Start a checkout
+    ///
+    /// An open session that asks for the same is handed out again; one that asks for something else is closed first.
+    #[oai(
+        path = "/api/billing/create-checkout-session/",
+        method = "post",
+        operation_id = "createCheckoutSession"
+    )]
+    async fn create(
+        &self,
+        desk: Data<&Desk>,
+        token: UserToken,
+        body: OptionalJson<CheckoutSessionRequest>,
+    ) -> Result<Json<CheckoutSession>, Failure<CheckoutProblems>> {
+        let UserToken(caller) = token;
+        desk.admit(&caller)?;
+        let wish = body.0.into_wish()?;
+        let purchase = billing::create_checkout_session(&desk.billing, &caller, wish).await?;
+        Ok(Json(CheckoutSession { url: purchase.url, session_id: purchase.session.to_string() }))
+    }
+}
+
+impl CheckoutSessionRequest {
+    fn into_wish(self) -> Result<CheckoutWish, Problem> {
+        let plan = self.plan.as_deref().map(PlanName::parse).transpose();
+        Ok(CheckoutWish {
+            plan: plan.map_err(|error| Problem::new(Code::InvalidRequest, format!("`plan` is {error}.")))?,
+            success_path: return_path("success_path", self.success_path.as_deref(), SUCCESS_PATH)?,
+            cancel_path: return_path("cancel_path", self.cancel_path.as_deref(), CANCEL_PATH)?,
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! `GET /healthz` and `GET /readyz`
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::payload::Json;
+use poem_openapi::{Enum, Object, OpenApi};
+
+use super::Tag;
+use crate::billing::Billing;
+use crate::http::problem::{Code, Documented, Failure, Problem};
+
+/// Whether the service is alive, and whether it can work.
+pub(in crate::http) struct HealthApi;
+
+/// What readiness is told from.
+#[derive(Clone)]
+pub(in crate::http) struct Readiness {
+    pub(in crate::http) billing: Arc<Billing>,
+    /// Variables that are not set, without which a part of the service answers 503 or 401.
+    pub(in crate::http) not_configured: Vec<&'static str>,
+}
+
+/// The process answers.
+#[derive(Debug, Object)]
+struct Alive {
+    /// Always `alive`.
+    status: AliveStatus,
+}
+
+#[derive(Debug, Enum)]
+#[oai(rename_all = "lowercase")]
+enum AliveStatus {
+    Alive,
+}
+
+/// The service can work: its database is reached and migrated.
+#[derive(Debug, Object)]
+struct Ready {
+    /// Always `ready`.
+    status: ReadyStatus,
+    /// Variables that are not set, without which a part of the service refuses to work.
+    not_configured: Vec<String>,
+}
+
+#[derive(Debug, Enum)]
+#[oai(rename_all = "lowercase")]
+enum ReadyStatus {
+    Ready,
+}
+
+struct ReadyProblems;
+
+impl Documented for ReadyProblems {
+    const PROBLEMS: &'static [(u16, &'static str)] = &[(503, "`unavailable`")];
+}
+
+#[OpenApi(tag = "Tag::Operations")]
+impl HealthApi {
+    /// Tell whether the process is alive
+    #[oai(path = "/healthz", method = "get", operation_id = "getHealth")]
+    async fn alive(&self) -> Json<Alive> {
+        Json(Alive { status: AliveStatus::Alive })
+    }
+
+    /// Tell whether the service can work
+    #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
+    async fn ready(&self, readiness: Data<&Readiness>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
+        let migrated = readiness.billing.store.is_migrated().await.map_err(|error| {
+            tracing::warn!(%error, "not ready");
+            Problem::new(Code::Unavailable, "The database cannot be reached.")
+        })?;
+        if !migrated {
+            return Err(Problem::new(
+                Code::Unavailable,
+                "The database is not migrated: run `billhook migrate`.",
+            )
+            .into());
+        }
+        let not_configured = readiness.not_configured.iter().map(ToString::to_string).collect();
+        Ok(Json(Ready { status: ReadyStatus::Ready, not_configured }))
+    }
+}

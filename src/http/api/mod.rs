@@ -1,0 +1,57 @@
+//! The operations of the API, one file for each resource.
+
+pub(super) mod checkout;
+pub(super) mod health;
+pub(super) mod portal;
+pub(super) mod subscription;
+
+use std::sync::Arc;
+
+use poem_openapi::Tags;
+
+use super::problem::Problem;
+use super::throttle::Throttle;
+use crate::billing::{Billing, Caller};
+use crate::domain::address::ReturnPath;
+use crate::http::problem::Code;
+use crate::telemetry::topics::{Level, Line, Topic};
+
+/// Who an operation is for.
+#[derive(Tags)]
+pub(super) enum Tag {
+    /// For a tenant's users: the SPA.
+    Billing,
+    /// For the product's other services.
+    Services,
+    /// For Stripe.
+    Stripe,
+    /// For whoever runs the service.
+    Operations,
+}
+
+/// What the operations that ask Stripe for something share.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) billing: Arc<Billing>,
+    pub(super) throttle: Arc<Throttle>,
+}
+
+impl Desk {
+    /// Counts a request of the tenant's, and tells of one too many.
+    fn admit(&self, caller: &Caller) -> Result<(), Problem> {
+        self.throttle.check(&caller.tenant).inspect_err(|_| {
+            let line = Line::new(Topic::Billing, Level::Warn, "throttled", self.billing.clock.now_ms())
+                .outcome("throttled")
+                .tenant(&caller.tenant)
+                .user(&caller.user)
+                .traced();
+            self.billing.topics.append(&[line]);
+        })
+    }
+}
+
+/// Reads a path that the browser is sent back to.
+fn return_path(field: &str, given: Option<&str>, default: &str) -> Result<ReturnPath, Problem> {
+    ReturnPath::parse(given.unwrap_or(default))
+        .map_err(|error| Problem::new(Code::InvalidRequest, format!("`{field}` {error}.")))
+}

@@ -1,0 +1,106 @@
+//! `POST /api/billing/create-portal-session/`
+
+use poem::web::Data;
+use poem_openapi::payload::Json;
+use poem_openapi::{Enum, Object, OpenApi};
+
+use super::{Desk, Tag, return_path};
+use crate::billing::{self, PortalFlowWish, PortalWish};
+use crate::http::auth::UserToken;
+use crate::http::body::OptionalJson;
+use crate::http::problem::{Code, Documented, Failure, Problem};
+use crate::stripe::Locale;
+
+/// The Customer Portal.
+pub(in crate::http) struct PortalApi;
+
+/// What is wanted of the portal.
+#[derive(Debug, Default, Object)]
+#[oai(deny_unknown_fields)]
+struct PortalSessionRequest {
+    /// Where the portal's way back leads: a path of the app. Default: `/billing`.
+    return_path: Option<String>,
+    /// The one thing to do, if it is not the whole portal.
+    flow: Option<PortalFlow>,
+    /// The page's language, such as `de` or `pt-BR`. Default: the browser's.
+    locale: Option<String>,
+}
+
+/// The one thing to do in the portal.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "snake_case")]
+enum PortalFlow {
+    /// A new card.
+    PaymentMethodUpdate,
+    /// Another plan.
+    SubscriptionUpdate,
+    /// The end of the subscription.
+    SubscriptionCancel,
+}
+
+/// Where the portal is.
+#[derive(Debug, Object)]
+struct PortalSession {
+    /// Send the browser there at once: it is short-lived, and a key to the customer's billing.
+    url: String,
+}
+
+struct PortalProblems;
+
+impl Documented for PortalProblems {
+    const PROBLEMS: &'static [(u16, &'static str)] = &[
+        (400, "`invalid_request`"),
+        (401, "`not_authenticated`"),
+        (403, "`not_allowed`"),
+        (409, "`no_customer` or `no_subscription`"),
+        (413, "`too_large`"),
+        (415, "`unsupported_media_type`"),
+        (429, "`throttled`; `Retry-After` says for how long"),
+        (502, "`stripe_rejected` or `stripe_unavailable`"),
+        (503, "`billing_not_configured` or `unavailable`"),
+    ];
+}
+
+#[OpenApi(tag = "Tag::Billing")]
+impl PortalApi {
+    /// Open the Customer Portal
+    #[oai(
+        path = "/api/billing/create-portal-session/",
+        method = "post",
+        operation_id = "createBillingPortalSession"
+    )]
+    async fn create(
+        &self,
+        desk: Data<&Desk>,
+        token: UserToken,
+        body: OptionalJson<PortalSessionRequest>,
+    ) -> Result<Json<PortalSession>, Failure<PortalProblems>> {
+        let UserToken(caller) = token;
+        desk.admit(&caller)?;
+        let wish = body.0.into_wish()?;
+        let url = billing::create_portal_session(&desk.billing, &caller, wish).await?;
+        Ok(Json(PortalSession { url }))
+    }
+}
+
+impl PortalSessionRequest {
+    fn into_wish(self) -> Result<PortalWish, Problem> {
+        let locale = self.locale.as_deref().map(Locale::parse).transpose();
+        Ok(PortalWish {
+            return_path: return_path("return_path", self.return_path.as_deref(), "/billing")?,
+            flow: self.flow.map(PortalFlow::into_wish),
+            locale: locale
+                .map_err(|error| Problem::new(Code::InvalidRequest, format!("`locale` is {error}.")))?,
+        })
+    }
+}
+
+impl PortalFlow {
+    fn into_wish(self) -> PortalFlowWish {
+        match self {
+            Self::PaymentMethodUpdate => PortalFlowWish::PaymentMethodUpdate,
+            Self::SubscriptionUpdate => PortalFlowWish::SubscriptionUpdate,
+            Self::SubscriptionCancel => PortalFlowWish::SubscriptionCancel,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What a tenant is entitled to: `GET /api/billing/subscription/` for its users, and
+//! `GET /api/billing/tenants/{tenant}/subscription/` for the product's other services.
+
+use poem::web::Data;
+use poem_openapi::param::{Header, Path};
+use poem_openapi::payload::Json;
+use poem_openapi::types::ToJSON;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Desk, Tag};
+use crate::billing::{self, Billing};
+use crate::domain::ids::{PlanName, TenantId};
+use crate::domain::plan::Entitlement;
+use crate::http::auth::{ServiceToken, UserToken};
+use crate::http::problem::{Code, Documented, Failure, Problem};
+
+/// May be kept by the one who asked, and must be asked about each time: a plan can change at any moment.
+const CACHE_CONTROL: &str = "private, no-cache";
+
+/// What tenants are entitled to.
+pub(in crate::http) struct SubscriptionApi;
+
+/// What a tenant is entitled to right now. Times are RFC 3339 in UTC; what is not known is null.
+#[derive(Debug, Object)]
+pub(crate) struct Subscription {
+    /// The tenant.
+    tenant: String,
+    /// The plan: `free`, or a name of the configuration.
+    plan: String,
+    /// Whether the subscription grants its plan.
+    access: bool,
+    /// Stripe's status of the subscription.
+    status: Option<String>,
+    /// The id of the price.
+    price: Option<String>,
+    /// How many of it.
+    quantity: Option<i64>,
+    /// When the paid period ends.
+    current_period_end: Option<String>,
+    /// When the trial ends or ended.
+    trial_end: Option<String>,
+    /// Whether the subscription will end by itself.
+    scheduled_cancel: bool,
+    /// When it will end.
+    cancel_at: Option<String>,
+    /// Whether there is something that the Customer Portal can manage.
+    can_manage: bool,
+    /// The time of the last change that was applied.
+    as_of: Option<String>,
+}
+
+#[derive(ApiResponse)]
+enum Answer {
+    /// What the tenant is entitled to.
+    #[oai(status = 200)]
+    Fresh(
+        Json<Subscription>,
+        /// Changes when the answer does.
+        #[oai(header = "ETag")]
+        String,
+        #[oai(header = "Cache-Control")] String,
+    ),
+    /// What `If-None-Match` names still stands.
+    #[oai(status = 304)]
+    NotModified(
+        /// The same as before.
+        #[oai(header = "ETag")]
+        String,
+        #[oai(header = "Cache-Control")] String,
+    ),
+}
+
+struct UserProblems;
+
+impl Documented for UserProblems {
+    const PROBLEMS: &'static [(u16, &'static str)] =
+        &[(401, "`not_authenticated`"), (403, "`not_allowed`"), (503, "`unavailable`")];
+}
+
+struct ServiceProblems;
+
+impl Documented for ServiceProblems {
+    const PROBLEMS: &'static [(u16, &'static str)] =
+        &[(401, "`not_authenticated`"), (403, "`not_allowed`"), (404, "`not_found`"), (503, "`unavailable`")];
+}
+
+#[OpenApi]
+impl SubscriptionApi {
+    /// Read the tenant's subscription
+    #[oai(
+        path = "/api/billing/subscription/",
+        method = "get",
+        operation_id = "getSubscription",
+        tag = "Tag::Billing"
+    )]
+    async fn of_caller(
+        &self,
+        desk: Data<&Desk>,
+        token: UserToken,
+        /// The ETag of an answer that is held already.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<Option<String>>,
+    ) -> Result<Answer, Failure<UserProblems>> {
+        let UserToken(caller) = token;
+        Ok(answer(&desk.billing, &caller.tenant, if_none_match.0.as_deref()).await?)
+    }
+
+    /// Read any tenant's subscription
+    #[oai(
+        path = "/api/billing/tenants/:tenant/subscription/",
+        method = "get",
+        operation_id = "getTenantSubscription",
+        tag = "Tag::Services"
+    )]
+    async fn of_tenant(
+        &self,
+        desk: Data<&Desk>,
+        _token: ServiceToken,
+        /// The tenant.
+        tenant: Path<String>,
+        /// The ETag of an answer that is held already.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<Option<String>>,
+    ) -> Result<Answer, Failure<ServiceProblems>> {
+        let tenant = TenantId::parse(&tenant.0)
+            .map_err(|_| Problem::new(Code::NotFound, "No tenant can have this id."))?;
+        Ok(answer(&desk.billing, &tenant, if_none_match.0.as_deref()).await?)
+    }
+}
+
+async fn answer(
+    billing: &Billing,
+    tenant: &TenantId,
+    if_none_match: Option<&str>,
+) -> Result<Answer, Problem> {
+    let entitlement = billing::entitlement(billing, tenant).await.map_err(|error| {
+        tracing::error!(%error, %tenant, "a subscription could not be read");
+        Problem::from(error)
+    })?;
+    let subscription = Subscription::new(tenant, &entitlement);
+    let etag = etag(&subscription);
+    let cache_control = CACHE_CONTROL.to_owned();
+    Ok(if if_none_match.is_some_and(|known| names(known, &etag)) {
+        Answer::NotModified(etag, cache_control)
+    } else {
+        Answer::Fresh(Json(subscription), etag, cache_control)
+    })
+}
+
+impl Subscription {
+    /// The answer in the contract's words.
+    pub(crate) fn new(tenant: &TenantId, entitlement: &Entitlement) -> Self {
+        let time = |seconds: Option<i64>| seconds.and_then(rfc3339);
+        Self {
+            tenant: tenant.to_string(),
+            plan: entitlement.plan.as_ref().map_or("free", PlanName::as_str).to_owned(),
+            access: entitlement.access,
+            status: entitlement.status.as_ref().map(ToString::to_string),
+            price: entitlement.price.as_ref().map(ToString::to_string),
+            quantity: entitlement.quantity,
+            current_period_end: time(entitlement.current_period_end),
+            trial_end: time(entitlement.trial_end),
+            scheduled_cancel: entitlement.scheduled_cancel,
+            cancel_at: time(entitlement.cancel_at),
+            can_manage: entitlement.can_manage,
+            as_of: time(entitlement.as_of),
+        }
+    }
+}
+
+/// A time that no calendar has is as good as unknown.
+fn rfc3339(unix_seconds: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(unix_seconds).ok()?.format(&Rfc3339).ok()
+}
+
+/// A strong validator (RFC 9110, section 8.8.3): half of the answer's SHA-256.
+fn etag(subscription: &Subscription) -> String {
+    let digest = Sha256::digest(subscription.to_json_string());
+    format!("\"{}\"", hex::encode(&digest[..16]))
+}
+
+/// Whether an `If-None-Match` names the tag; the comparison is the weak one (RFC 9110, section 13.1.2).
+fn names(if_none_match: &str, etag: &str) -> bool {
+    if_none_match.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == etag)
+}

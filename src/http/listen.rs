@@ -1,0 +1,60 @@
+//! Taking connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use poem::listener::Acceptor;
+use poem::web::{LocalAddr, RemoteAddr};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long to wait before taking the next connection after one could not be taken: out of file descriptors, say.
+/// Without it a server that is out of them spins.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes TCP connections. Unlike poem's own, it sends small answers at once (`TCP_NODELAY`) and does not spin when no
+/// connection can be taken.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Door {
+    /// Listens; port 0 finds a free one.
+    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Acceptor for Door {
+    type Io = TcpStream;
+
+    fn local_addr(&self) -> Vec<LocalAddr> {
+        vec![LocalAddr(self.address.into())]
+    }
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, LocalAddr, RemoteAddr, poem::http::uri::Scheme)> {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, remote)) => {
+                    // A peer that is gone already shows at the first read.
+                    let _ = stream.set_nodelay(true);
+                    let local = LocalAddr(self.address.into());
+                    return Ok((stream, local, RemoteAddr(remote.into()), poem::http::uri::Scheme::HTTP));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}

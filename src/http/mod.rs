@@ -1,0 +1,91 @@
+//! HTTP: routes, tokens, throttle, problems. Poem lives here and nowhere else.
+
+mod api;
+pub mod auth;
+mod body;
+mod listen;
+mod problem;
+mod throttle;
+pub mod trace;
+mod webhook;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
+use poem_openapi::{OpenApi, OpenApiService};
+
+use crate::billing::{Billing, Ingest};
+use crate::config::TokenConfig;
+use crate::domain::signature::WebhookSecret;
+use api::Desk;
+use api::checkout::CheckoutApi;
+use api::health::{HealthApi, Readiness};
+use api::portal::PortalApi;
+use api::subscription::SubscriptionApi;
+use auth::TokenVerifier;
+use webhook::{WebhookApi, WebhookDesk};
+
+pub(crate) use api::subscription::Subscription;
+pub use listen::Door;
+pub use throttle::{SWEEP, Throttle};
+
+/// What the routes are made of.
+pub struct App {
+    /// The use cases' house.
+    pub billing: Arc<Billing>,
+    /// Where verified events are handed in.
+    pub ingest: Ingest,
+    /// The secrets that sign webhooks.
+    pub webhook_secrets: Vec<WebhookSecret>,
+    /// Whose tokens are taken.
+    pub tokens: TokenConfig,
+    /// Checkout and portal requests of a tenant in a minute.
+    pub throttle_per_minute: NonZeroU32,
+    /// Variables that are not set, without which a part of the service refuses to work.
+    pub not_configured: Vec<&'static str>,
+}
+
+/// The routes, and the throttle that somebody has to sweep.
+pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
+    let clock = app.billing.clock.clone();
+    let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
+    let desk = Desk { billing: app.billing.clone(), throttle: throttle.clone() };
+    let readiness = Readiness { billing: app.billing.clone(), not_configured: app.not_configured };
+    let webhook = WebhookDesk { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets };
+
+    let service = service();
+    let routes = Route::new()
+        .at("/openapi.json", service.spec_endpoint())
+        .nest("/docs", service.swagger_ui())
+        .nest("/", service)
+        .catch_all_error(problem::from_framework)
+        .with(CatchPanic::new().with_handler(|_| problem::from_panic()))
+        .data(desk)
+        .data(readiness)
+        .data(webhook)
+        .data(Arc::new(TokenVerifier::new(app.tokens, clock)))
+        .around(trace::server_span)
+        .with(NormalizePath::new(TrailingSlash::Trim));
+    (routes.into_endpoint(), throttle)
+}
+
+/// The contract: the OpenAPI document, as JSON that ends in a newline.
+pub fn contract() -> String {
+    let mut document = service().spec();
+    if !document.ends_with('\n') {
+        document.push('\n');
+    }
+    document
+}
+
+fn service() -> OpenApiService<impl OpenApi, ()> {
+    let apis = (PortalApi, CheckoutApi, SubscriptionApi, WebhookApi, HealthApi);
+    OpenApiService::new(apis, "Billhook", env!("CARGO_PKG_VERSION"))
+        .summary("Stripe billing for multi-tenant SaaS")
+        .description(
+            "Checkout, the hosted Customer Portal, verified webhooks, and the one answer that the rest of a product \
+             asks for: what is this tenant entitled to right now? Errors are RFC 9457 problems with a stable `code`.",
+        )
+}
