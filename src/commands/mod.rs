@@ -1,0 +1,103 @@
+//! The command line: one file for each subcommand.
+
+mod migrate;
+mod openapi;
+pub mod serve;
+mod tenant;
+mod token;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::domain::scene::LinkRefusal;
+use crate::store::{ModeConflict, StoreError};
+
+/// Stripe billing for multi-tenant SaaS: checkout, customer portal, webhooks, entitlements
+#[derive(Debug, Parser)]
+#[command(
+    name = "billhook",
+    version,
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service; brings the database up to date first
+    Serve(serve::ServeArgs),
+    /// Bring the database up to date and exit
+    Migrate(migrate::MigrateArgs),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Look at tenants and link them to customers
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Sign a token with the configured secret, for development
+    Token(token::TokenCommandArgs),
+}
+
+/// Why a command came to nothing: one sentence for a person, and a class for a script.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration or an argument cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The key and the database belong to different worlds.
+    #[error(transparent)]
+    Mode(#[from] ModeConflict),
+    /// The database refused or was not there.
+    #[error("DATABASE_URL: {0}")]
+    Store(#[from] StoreError),
+    /// The link would take something away from somebody.
+    #[error("not linked: {0}")]
+    Link(#[from] LinkRefusal),
+    /// The service could not start or run.
+    #[error("{0}")]
+    Failed(String),
+    /// The answer could not be written.
+    #[error("the output cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CommandError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Mode(_) => ExitCode::from(2),
+            Self::Store(_) | Self::Link(_) | Self::Failed(_) | Self::Output(_) => ExitCode::from(1),
+        }
+    }
+}
+
+/// Runs the command that the command line names.
+pub async fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(&args).await,
+        Command::Migrate(args) => migrate::run(&args).await,
+        Command::Openapi => openapi::run(),
+        Command::Tenant(command) => tenant::run(&command).await,
+        Command::Token(args) => token::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "billhook: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// Writes a command's answer.
+fn say(text: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,240 @@
+//! `billhook serve`: the service from its configuration to its last request.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::CommandError;
+use crate::billing::{Billing, Ingest, IngestTask};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{
+    BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, LogArgs, StripeArgs, StripeConfig,
+    TokenArgs, TokenConfig,
+};
+use crate::domain::mode::Mode;
+use crate::domain::scene::Policy;
+use crate::http::{self, App, Door, Throttle};
+use crate::store::{DatabaseUrl, Store};
+use crate::stripe::Stripe;
+use crate::telemetry::topics::TopicLogs;
+use crate::telemetry::{self, TelemetryConfig};
+
+/// How long requests that are being answered may take to end once we are told to stop.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// How long what is left of the telemetry may take to leave.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// How long a connection may be silent.
+const IDLE: Duration = Duration::from_secs(75);
+
+/// The configuration of the service, as the command line and the environment give it
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    stripe: StripeArgs,
+    #[command(flatten)]
+    billing: BillingArgs,
+    #[command(flatten)]
+    tokens: TokenArgs,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+/// The configuration of the service, read.
+#[derive(Clone)]
+pub struct ServeConfig {
+    listen: SocketAddr,
+    database: DatabaseUrl,
+    stripe: StripeConfig,
+    billing: BillingConfig,
+    tokens: TokenConfig,
+    log_dir: PathBuf,
+}
+
+impl ServeArgs {
+    /// Reads the configuration.
+    pub fn read(&self) -> Result<ServeConfig, ConfigError> {
+        Ok(ServeConfig {
+            listen: self.listen.read()?,
+            database: self.database.read()?,
+            stripe: self.stripe.read()?,
+            billing: self.billing.read()?,
+            tokens: self.tokens.read()?,
+            log_dir: self.logs.read()?,
+        })
+    }
+}
+
+impl ServeConfig {
+    /// What is not set, and makes a part of the service refuse to work.
+    fn not_configured(&self) -> Vec<&'static str> {
+        let missing = [
+            ("STRIPE_SECRET_KEY", self.stripe.secret_key.is_none()),
+            ("STRIPE_WEBHOOK_SECRET", self.stripe.webhook_secrets.is_empty()),
+            ("BILLHOOK_JWT_SECRET", self.tokens.secret.is_none()),
+            ("BILLHOOK_APP_URL", self.billing.app_url.is_none()),
+            ("BILLHOOK_PLANS", self.billing.catalog.default_plan().is_none()),
+        ];
+        missing.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect()
+    }
+}
+
+/// The service, running.
+pub struct Service {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<std::io::Result<()>>,
+    ingest: IngestTask,
+    sweeper: JoinHandle<()>,
+}
+
+impl Service {
+    /// Opens the database, brings it up to date, guards its mode, and listens.
+    pub async fn start(
+        config: ServeConfig,
+        topics: TopicLogs,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CommandError> {
+        let not_configured = config.not_configured();
+        for name in &not_configured {
+            tracing::warn!("{name} is not set: what needs it will refuse to work");
+        }
+        let store = Store::connect(&config.database).await?;
+        store.migrate().await?;
+        let mode = guarded_mode(&store, config.stripe.mode()).await?;
+
+        let billing = Arc::new(Billing {
+            store,
+            stripe: stripe(&config.stripe)?,
+            app_url: config.billing.app_url,
+            policy: Policy {
+                mode,
+                trust_client_reference: config.billing.trust_client_reference,
+                catalog: config.billing.catalog,
+            },
+            journey_window_hours: config.billing.journey_window_hours,
+            topics,
+            clock,
+        });
+        let (ingest, ingest_task) = Ingest::start(billing.clone());
+        let (routes, throttle) = http::routes(App {
+            billing,
+            ingest,
+            webhook_secrets: config.stripe.webhook_secrets,
+            tokens: config.tokens,
+            throttle_per_minute: NonZeroU32::new(config.billing.throttle_per_minute)
+                .unwrap_or(NonZeroU32::MIN),
+            not_configured,
+        });
+
+        let cannot_listen = |error| {
+            CommandError::Failed(format!("BILLHOOK_LISTEN: cannot listen on {}: {error}", config.listen))
+        };
+        let door = Door::open(config.listen).await.map_err(cannot_listen)?;
+        let address = door.address();
+        let (stop, stopped) = watch::channel(false);
+        let server = poem::Server::new_with_acceptor(door).idle_timeout(IDLE).run_with_graceful_shutdown(
+            routes,
+            told_to_stop(stopped.clone()),
+            Some(DRAIN),
+        );
+        Ok(Self {
+            address,
+            stop,
+            server: tokio::spawn(server),
+            ingest: ingest_task,
+            sweeper: tokio::spawn(sweep(throttle, stopped)),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops taking connections, answers what has been asked, and finishes the events that were handed in.
+    pub async fn stop(self) -> Result<(), CommandError> {
+        // The receivers are gone only if the tasks below are.
+        let _ = self.stop.send(true);
+        let served = self.server.await.map_err(|error| CommandError::Failed(error.to_string()))?;
+        served.map_err(|error| CommandError::Failed(format!("the server failed: {error}")))?;
+        let ended = tokio::join!(self.ingest, self.sweeper);
+        ended.0.and(ended.1).map_err(|error| CommandError::Failed(error.to_string()))
+    }
+}
+
+pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
+    let config = args.read()?;
+    let telemetry = telemetry::init(&TelemetryConfig { log_dir: config.log_dir.clone() })
+        .map_err(|error| CommandError::Failed(format!("telemetry: {error}")))?;
+    let result = serve_until_told(config, telemetry.topics()).await;
+    telemetry.shutdown(FLUSH).await;
+    result
+}
+
+async fn serve_until_told(config: ServeConfig, topics: TopicLogs) -> Result<(), CommandError> {
+    let service = Service::start(config, topics.clone(), Arc::new(SystemClock)).await?;
+    tracing::info!("listening on http://{}", service.address());
+    wait_for_signal(&topics).await?;
+    tracing::info!("stopping");
+    service.stop().await
+}
+
+/// Waits to be told to stop. SIGHUP opens the topic files anew, for whoever rotates them.
+async fn wait_for_signal(topics: &TopicLogs) -> Result<(), CommandError> {
+    let listen = |kind| signal(kind).map_err(|error| CommandError::Failed(format!("signals: {error}")));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => topics.reopen(),
+        }
+    }
+}
+
+/// The mode to hold events against: the key's, which the database then remembers, else the remembered one.
+async fn guarded_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, CommandError> {
+    let Some(key) = key else { return Ok(store.mode().await?) };
+    store.claim_mode(key).await??;
+    Ok(Some(key))
+}
+
+fn stripe(config: &StripeConfig) -> Result<Option<Stripe>, CommandError> {
+    let connect = |key| Stripe::new(config.api_base.clone(), key);
+    config
+        .secret_key
+        .clone()
+        .map(connect)
+        .transpose()
+        .map_err(|error| CommandError::Failed(format!("the HTTP client cannot be made: {error}")))
+}
+
+async fn told_to_stop(mut stopped: watch::Receiver<bool>) {
+    // An error means that the service is gone, which is as good as being told.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn sweep(throttle: Arc<Throttle>, stopped: watch::Receiver<bool>) {
+    let mut stopped = std::pin::pin!(told_to_stop(stopped));
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(http::SWEEP) => throttle.sweep(),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `billhook tenant link` and `billhook tenant show`
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use poem_openapi::types::ToJSON;
+use serde_json::{Value, json};
+
+use super::{CommandError, say};
+use crate::billing::{self, Billing, LinkError};
+use crate::clock::SystemClock;
+use crate::config::{self, BillingArgs, DatabaseArgs, LogArgs};
+use crate::domain::ids::{CustomerId, TenantId};
+use crate::domain::scene::Policy;
+use crate::domain::subscription::Subscription as Held;
+use crate::domain::tenant::Tenant;
+use crate::http::Subscription;
+use crate::store::Store;
+use crate::telemetry::topics::TopicLogs;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TenantCommand {
+    /// Link a tenant to the customer that it has at Stripe already
+    Link(LinkArgs),
+    /// Show what a tenant is entitled to, and why
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LinkArgs {
+    /// The tenant, as tokens name it
+    tenant: String,
+
+    /// Stripe's customer, `cus_...`
+    customer: String,
+
+    #[command(flatten)]
+    house: HouseArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The tenant, as tokens name it
+    tenant: String,
+
+    /// Print JSON, for tools
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    house: HouseArgs,
+}
+
+#[derive(Debug, Args)]
+struct HouseArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    billing: BillingArgs,
+
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+pub(super) async fn run(command: &TenantCommand) -> Result<(), CommandError> {
+    match command {
+        TenantCommand::Link(args) => link(args).await,
+        TenantCommand::Show(args) => show(args).await,
+    }
+}
+
+async fn link(args: &LinkArgs) -> Result<(), CommandError> {
+    let tenant: TenantId = config::argument("TENANT", &args.tenant)?;
+    let customer: CustomerId = config::argument("CUSTOMER", &args.customer)?;
+    let billing = args.house.billing().await?;
+    billing::link_tenant(&billing, &tenant, &customer, "operator").await.map_err(|error| match error {
+        LinkError::Refused(refusal) => CommandError::Link(refusal),
+        LinkError::Store(error) => CommandError::Store(error),
+    })?;
+    say(&format!("Tenant {tenant} is linked to {customer}."))
+}
+
+async fn show(args: &ShowArgs) -> Result<(), CommandError> {
+    let id: TenantId = config::argument("TENANT", &args.tenant)?;
+    let billing = args.house.billing().await?;
+    let Some(tenant) = billing.store.tenant(&id).await? else {
+        return Err(CommandError::Failed(format!("nothing has ever happened to the billing of tenant {id}")));
+    };
+    let held = billing.store.subscriptions(&id).await?;
+    let answer = Subscription::new(&id, &billing.policy.catalog.entitlement(&held));
+    let answer = answer.to_json().unwrap_or_default();
+    say(&if args.json { as_json(&tenant, answer, &held) } else { as_table(&tenant, &answer, &held) })
+}
+
+impl HouseArgs {
+    /// The house as the service has it, without Stripe: these commands never ask it.
+    async fn billing(&self) -> Result<Billing, CommandError> {
+        let config = self.billing.read()?;
+        let store = Store::connect(&self.database.read()?).await?;
+        store.migrate().await?;
+        let policy = Policy {
+            mode: store.mode().await?,
+            trust_client_reference: config.trust_client_reference,
+            catalog: config.catalog,
+        };
+        Ok(Billing {
+            store,
+            stripe: None,
+            app_url: config.app_url,
+            policy,
+            journey_window_hours: config.journey_window_hours,
+            topics: TopicLogs::open(self.logs.read()?),
+            clock: Arc::new(SystemClock),
+        })
+    }
+}
+
+fn as_json(tenant: &Tenant, answer: Value, held: &[Held]) -> String {
+    let subscriptions: Vec<Value> = held
+        .iter()
+        .map(|subscription| {
+            json!({
+                "id": subscription.id,
+                "customer": subscription.customer,
+                "status": subscription.state.status.as_str(),
+                "prices": subscription.state.items.iter().map(|item| &item.price).collect::<Vec<_>>(),
+                "awaiting_payment": subscription.awaiting_payment,
+                "payment_problem": subscription.payment_problem.map(|problem| problem.as_str()),
+            })
+        })
+        .collect();
+    let shown = json!({
+        "tenant": tenant.id,
+        "customer": tenant.customer,
+        "journey_id": tenant.journey.map(|journey| journey.id().to_string()),
+        "subscription": answer,
+        "subscriptions": subscriptions,
+    });
+    format!("{shown:#}")
+}
+
+fn as_table(tenant: &Tenant, answer: &Value, held: &[Held]) -> String {
+    let mut table = String::new();
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(table, "{name:<20} {value}");
+    };
+    row("customer", tenant.customer.as_ref().map_or("-", CustomerId::as_str));
+    row("journey_id", &tenant.journey.map_or_else(|| "-".into(), |journey| journey.id().to_string()));
+    for (name, value) in answer.as_object().into_iter().flatten() {
+        row(name, &plain(value));
+    }
+    for subscription in held {
+        row(subscription.id.as_str(), subscription.state.status.as_str());
+    }
+    table
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

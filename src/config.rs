@@ -1,0 +1,315 @@
+//! The configuration: one struct for each concern, every field named by its environment variable.
+//!
+//! What the command line takes is text, and is read here rather than by the parser, so that a bad value is told in one
+//! sentence that names its variable and never shows what may be a secret.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use secrecy::SecretString;
+
+use crate::domain::address::AppUrl;
+use crate::domain::ids::InvalidId;
+use crate::domain::mode::Mode;
+use crate::domain::plan::Catalog;
+use crate::domain::signature::WebhookSecret;
+use crate::store::DatabaseUrl;
+use crate::stripe::{ApiBase, SecretKey};
+
+/// A value that cannot be used: which, and why. Never repeats the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable} {problem}")]
+pub struct ConfigError {
+    variable: &'static str,
+    problem: String,
+}
+
+impl ConfigError {
+    fn new(variable: &'static str, problem: impl fmt::Display) -> Self {
+        Self { variable, problem: problem.to_string() }
+    }
+}
+
+/// Where the database is.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// `sqlite://path/to/file.db` for one replica, `postgres://user:password@host/database` for several
+    #[arg(long, env = "DATABASE_URL", default_value = "sqlite://billhook.db", hide_env_values = true)]
+    database_url: String,
+}
+
+impl DatabaseArgs {
+    /// Reads `DATABASE_URL`.
+    pub fn read(&self) -> Result<DatabaseUrl, ConfigError> {
+        DatabaseUrl::parse(&self.database_url).map_err(|error| ConfigError::new("DATABASE_URL", error))
+    }
+}
+
+/// How Stripe is reached, and how its webhooks are known.
+#[derive(Debug, Clone, Args)]
+pub struct StripeArgs {
+    /// Stripe's secret key (`sk_...`) or a restricted one (`rk_...`); test or live mode is read from it. Without it
+    /// checkout and portal answer 503
+    #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
+    stripe_secret_key: Option<String>,
+
+    /// The webhook endpoint's secret (`whsec_...`); several, separated by commas, while one is being rolled. Without
+    /// it webhooks are answered 503, so that Stripe keeps trying
+    #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true)]
+    stripe_webhook_secret: Option<String>,
+
+    /// Where Stripe's API is; plain http only to loopback
+    #[arg(long, env = "STRIPE_API_BASE", default_value = "https://api.stripe.com")]
+    stripe_api_base: String,
+}
+
+/// How Stripe is reached, and how its webhooks are known.
+#[derive(Debug, Clone)]
+pub struct StripeConfig {
+    /// `STRIPE_SECRET_KEY`
+    pub secret_key: Option<SecretKey>,
+    /// `STRIPE_WEBHOOK_SECRET`
+    pub webhook_secrets: Vec<WebhookSecret>,
+    /// `STRIPE_API_BASE`
+    pub api_base: ApiBase,
+}
+
+impl StripeArgs {
+    /// Reads the variables that begin with `STRIPE_`.
+    pub fn read(&self) -> Result<StripeConfig, ConfigError> {
+        let key = set(self.stripe_secret_key.as_ref()).map(SecretKey::parse).transpose();
+        let base = ApiBase::parse(&self.stripe_api_base);
+        Ok(StripeConfig {
+            secret_key: key.map_err(|error| ConfigError::new("STRIPE_SECRET_KEY", error))?,
+            webhook_secrets: set(self.stripe_webhook_secret.as_ref())
+                .map_or(Ok(Vec::new()), webhook_secrets)
+                .map_err(|problem| ConfigError::new("STRIPE_WEBHOOK_SECRET", problem))?,
+            api_base: base.map_err(|error| ConfigError::new("STRIPE_API_BASE", error))?,
+        })
+    }
+}
+
+impl StripeConfig {
+    /// The key's mode.
+    pub fn mode(&self) -> Option<Mode> {
+        self.secret_key.as_ref().map(SecretKey::mode)
+    }
+}
+
+fn webhook_secrets(text: &str) -> Result<Vec<WebhookSecret>, &'static str> {
+    let secrets = text.split(',').map(str::trim).map(|item| match item {
+        "" => Err("has an empty item between its commas"),
+        item => WebhookSecret::parse(item).map_err(|_| "has an item that is not of the form `whsec_...`"),
+    });
+    secrets.collect()
+}
+
+/// Whose tokens are taken.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// The secret that signs tokens (HS256), at least 32 bytes. Without it every token is refused
+    #[arg(long, env = "BILLHOOK_JWT_SECRET", hide_env_values = true)]
+    jwt_secret: Option<String>,
+
+    /// The claim that names the tenant
+    #[arg(long, env = "BILLHOOK_JWT_TENANT_CLAIM", default_value = "tenant")]
+    jwt_tenant_claim: String,
+
+    /// The issuer that tokens must name in `iss`
+    #[arg(long, env = "BILLHOOK_JWT_ISSUER")]
+    jwt_issuer: Option<String>,
+
+    /// The audience that tokens must name in `aud`
+    #[arg(long, env = "BILLHOOK_JWT_AUDIENCE")]
+    jwt_audience: Option<String>,
+
+    /// The scope that a tenant user's token must have
+    #[arg(long, env = "BILLHOOK_JWT_SCOPE")]
+    jwt_scope: Option<String>,
+}
+
+/// Whose tokens are taken.
+#[derive(Clone)]
+pub struct TokenConfig {
+    /// `BILLHOOK_JWT_SECRET`
+    pub secret: Option<SecretString>,
+    /// `BILLHOOK_JWT_TENANT_CLAIM`
+    pub tenant_claim: String,
+    /// `BILLHOOK_JWT_ISSUER`
+    pub issuer: Option<String>,
+    /// `BILLHOOK_JWT_AUDIENCE`
+    pub audience: Option<String>,
+    /// `BILLHOOK_JWT_SCOPE`
+    pub scope: Option<String>,
+}
+
+/// RFC 7518, section 3.2: the key of HS256 has at least as many bits as its hash.
+const JWT_SECRET_BYTES: usize = 32;
+
+impl TokenArgs {
+    /// Reads the variables that begin with `BILLHOOK_JWT_`.
+    pub fn read(&self) -> Result<TokenConfig, ConfigError> {
+        let secret = set(self.jwt_secret.as_ref());
+        if secret.is_some_and(|secret| secret.len() < JWT_SECRET_BYTES) {
+            return Err(ConfigError::new("BILLHOOK_JWT_SECRET", "is shorter than 32 bytes"));
+        }
+        if self.jwt_tenant_claim.is_empty() {
+            return Err(ConfigError::new("BILLHOOK_JWT_TENANT_CLAIM", "is empty"));
+        }
+        if set(self.jwt_scope.as_ref()).is_some_and(|scope| scope.contains(char::is_whitespace)) {
+            return Err(ConfigError::new("BILLHOOK_JWT_SCOPE", "is not one scope: it has white space in it"));
+        }
+        let owned = |text: &Option<String>| set(text.as_ref()).map(str::to_owned);
+        Ok(TokenConfig {
+            secret: secret.map(SecretString::from),
+            tenant_claim: self.jwt_tenant_claim.clone(),
+            issuer: owned(&self.jwt_issuer),
+            audience: owned(&self.jwt_audience),
+            scope: owned(&self.jwt_scope),
+        })
+    }
+}
+
+/// What is sold and what it grants.
+#[derive(Debug, Clone, Args)]
+pub struct BillingArgs {
+    /// Where the app is: return addresses are paths that are joined to it. Without it checkout and portal answer 503
+    #[arg(long, env = "BILLHOOK_APP_URL")]
+    app_url: Option<String>,
+
+    /// The plans and their prices, by id or lookup key, the best plan last: `pro=price_a,price_b;team=price_c`. A
+    /// checkout sells a plan's first price. Without it checkout answers 503 and every price means `free`
+    #[arg(long, env = "BILLHOOK_PLANS")]
+    plans: Option<String>,
+
+    /// Whether a subscription whose payment failed keeps its plan while Stripe tries again
+    #[arg(long, env = "BILLHOOK_PAST_DUE_GRANTS", default_value = "true", value_name = "true|false")]
+    past_due_grants: String,
+
+    /// Whether `client_reference_id` links a customer on sessions that Billhook did not make. On a Payment Link anyone
+    /// can write it into the URL
+    #[arg(long, env = "BILLHOOK_TRUST_CLIENT_REFERENCE", default_value = "false", value_name = "true|false")]
+    trust_client_reference: String,
+
+    /// For how many hours after a checkout its trace shows what followed from it
+    #[arg(long, env = "BILLHOOK_JOURNEY_WINDOW_HOURS", default_value = "72", value_name = "HOURS")]
+    journey_window_hours: String,
+
+    /// Checkout and portal requests that a tenant may make in a minute
+    #[arg(long, env = "BILLHOOK_THROTTLE_PER_MINUTE", default_value = "20", value_name = "REQUESTS")]
+    throttle_per_minute: String,
+}
+
+/// What is sold and what it grants.
+#[derive(Debug, Clone)]
+pub struct BillingConfig {
+    /// `BILLHOOK_APP_URL`
+    pub app_url: Option<AppUrl>,
+    /// `BILLHOOK_PLANS` and `BILLHOOK_PAST_DUE_GRANTS`
+    pub catalog: Catalog,
+    /// `BILLHOOK_TRUST_CLIENT_REFERENCE`
+    pub trust_client_reference: bool,
+    /// `BILLHOOK_JOURNEY_WINDOW_HOURS`
+    pub journey_window_hours: u32,
+    /// `BILLHOOK_THROTTLE_PER_MINUTE`
+    pub throttle_per_minute: u32,
+}
+
+impl BillingArgs {
+    /// Reads what is sold and what it grants.
+    pub fn read(&self) -> Result<BillingConfig, ConfigError> {
+        let app_url = set(self.app_url.as_ref()).map(AppUrl::parse).transpose();
+        let past_due_grants =
+            read::<bool>("BILLHOOK_PAST_DUE_GRANTS", &self.past_due_grants, "`true` or `false`")?;
+        let catalog = match set(self.plans.as_ref()) {
+            Some(plans) => Catalog::parse(plans, past_due_grants),
+            None => Ok(Catalog::empty(past_due_grants)),
+        };
+        Ok(BillingConfig {
+            app_url: app_url.map_err(|error| ConfigError::new("BILLHOOK_APP_URL", error))?,
+            catalog: catalog.map_err(|error| ConfigError::new("BILLHOOK_PLANS", error))?,
+            trust_client_reference: read(
+                "BILLHOOK_TRUST_CLIENT_REFERENCE",
+                &self.trust_client_reference,
+                "`true` or `false`",
+            )?,
+            journey_window_hours: number(
+                "BILLHOOK_JOURNEY_WINDOW_HOURS",
+                &self.journey_window_hours,
+                MOST_JOURNEY_HOURS,
+            )?,
+            throttle_per_minute: number(
+                "BILLHOOK_THROTTLE_PER_MINUTE",
+                &self.throttle_per_minute,
+                MOST_PER_MINUTE,
+            )?,
+        })
+    }
+}
+
+/// A year: no tracing back end keeps a trace for longer.
+const MOST_JOURNEY_HOURS: u32 = 8760;
+
+/// More than Stripe itself takes from one account in a minute (100 a second).
+const MOST_PER_MINUTE: u32 = 6000;
+
+/// Where the service listens.
+#[derive(Debug, Clone, Args)]
+pub struct ListenArgs {
+    /// The address and port to listen on
+    #[arg(long, env = "BILLHOOK_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    listen: String,
+}
+
+impl ListenArgs {
+    /// Reads `BILLHOOK_LISTEN`.
+    pub fn read(&self) -> Result<SocketAddr, ConfigError> {
+        read("BILLHOOK_LISTEN", &self.listen, "an address and a port, such as `127.0.0.1:8080`")
+    }
+}
+
+/// Where the topic log files go.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// The directory of the topic log files
+    #[arg(long, env = "BILLHOOK_LOG_DIR", default_value = "logs", value_name = "DIRECTORY")]
+    log_dir: String,
+}
+
+impl LogArgs {
+    /// Reads `BILLHOOK_LOG_DIR`.
+    pub fn read(&self) -> Result<PathBuf, ConfigError> {
+        if self.log_dir.is_empty() {
+            return Err(ConfigError::new("BILLHOOK_LOG_DIR", "is empty"));
+        }
+        Ok(PathBuf::from(&self.log_dir))
+    }
+}
+
+/// A variable that is set to nothing is not set: that is how compose files and shells pass what they do not have.
+fn set(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+fn read<T: FromStr>(variable: &'static str, text: &str, expected: &str) -> Result<T, ConfigError> {
+    text.parse().map_err(|_| ConfigError::new(variable, format_args!("is not {expected}")))
+}
+
+fn number(variable: &'static str, text: &str, most: u32) -> Result<u32, ConfigError> {
+    let wrong = || ConfigError::new(variable, format_args!("is not a whole number from 1 to {most}"));
+    text.parse().ok().filter(|number| (1..=most).contains(number)).ok_or_else(wrong)
+}
+
+/// Something that a command cannot do without: one sentence that begins with its name.
+pub fn missing(sentence: &'static str) -> ConfigError {
+    let (variable, problem) = sentence.split_once(' ').unwrap_or((sentence, "is missing"));
+    ConfigError::new(variable, problem)
+}
+
+/// An argument that is not the identifier it was taken for.
+pub fn argument<T: FromStr<Err = InvalidId>>(name: &'static str, text: &str) -> Result<T, ConfigError> {
+    text.parse().map_err(|error| ConfigError::new(name, format_args!("is {error}")))
+}
