@@ -30,6 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service; brings the database up to date first
+    #[command(after_help = serve::MORE_VARIABLES)]
     Serve(serve::ServeArgs),
     /// Bring the database up to date and exit
     Migrate(migrate::MigrateArgs),

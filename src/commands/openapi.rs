@@ -3,5 +3,5 @@
 use super::{CommandError, say};
 
 pub(super) fn run() -> Result<(), CommandError> {
-    say(&crate::http::contract())
+    say(crate::http::contract())
 }

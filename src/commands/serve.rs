@@ -35,6 +35,15 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// How long a connection may be silent.
 const IDLE: Duration = Duration::from_secs(75);
 
+/// What other standards name, and the libraries read by themselves.
+pub(super) const MORE_VARIABLES: &str = "\
+Also read from the environment:
+  RUST_LOG       what goes to stderr, such as `info` or `billhook=debug`; it does not touch the topic log files
+  OTEL_*         OpenTelemetry's own: traces are exported once OTEL_EXPORTER_OTLP_ENDPOINT is set (OTLP over gRPC);
+                 OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_SDK_DISABLED
+
+A variable that is set to nothing counts as not set.";
+
 /// The configuration of the service, as the command line and the environment give it
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {

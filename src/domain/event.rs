@@ -261,3 +261,6 @@ pub fn read_subscription(bytes: &[u8]) -> Option<Snapshot> {
 pub fn read_session(bytes: &[u8]) -> Option<Session> {
     wire::session(std::str::from_utf8(bytes).ok()?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -572,3 +572,6 @@ fn ended(subscription: &Subscription, at: i64) -> Snapshot {
         tags: Tags::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 mod api;
 pub mod auth;
 mod body;
+mod contract;
 mod listen;
 mod problem;
 mod throttle;
@@ -14,20 +15,17 @@ use std::sync::Arc;
 
 use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
-use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::billing::{Billing, Ingest};
 use crate::config::TokenConfig;
 use crate::domain::signature::WebhookSecret;
 use api::Desk;
-use api::checkout::CheckoutApi;
-use api::health::{HealthApi, Readiness};
-use api::portal::PortalApi;
-use api::subscription::SubscriptionApi;
+use api::health::Readiness;
 use auth::TokenVerifier;
-use webhook::{WebhookApi, WebhookDesk};
+use webhook::WebhookDesk;
 
 pub(crate) use api::subscription::Subscription;
+pub use contract::contract;
 pub use listen::Door;
 pub use throttle::{SWEEP, Throttle};
 
@@ -55,11 +53,10 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
     let readiness = Readiness { billing: app.billing.clone(), not_configured: app.not_configured };
     let webhook = WebhookDesk { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets };
 
-    let service = service();
     let routes = Route::new()
-        .at("/openapi.json", service.spec_endpoint())
-        .nest("/docs", service.swagger_ui())
-        .nest("/", service)
+        .at("/openapi.json", contract::document())
+        .at("/docs", contract::page())
+        .nest("/", contract::service())
         .catch_all_error(problem::from_framework)
         .with(CatchPanic::new().with_handler(|_| problem::from_panic()))
         .data(desk)
@@ -69,23 +66,4 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
         .around(trace::server_span)
         .with(NormalizePath::new(TrailingSlash::Trim));
     (routes.into_endpoint(), throttle)
-}
-
-/// The contract: the OpenAPI document, as JSON that ends in a newline.
-pub fn contract() -> String {
-    let mut document = service().spec();
-    if !document.ends_with('\n') {
-        document.push('\n');
-    }
-    document
-}
-
-fn service() -> OpenApiService<impl OpenApi, ()> {
-    let apis = (PortalApi, CheckoutApi, SubscriptionApi, WebhookApi, HealthApi);
-    OpenApiService::new(apis, "Billhook", env!("CARGO_PKG_VERSION"))
-        .summary("Stripe billing for multi-tenant SaaS")
-        .description(
-            "Checkout, the hosted Customer Portal, verified webhooks, and the one answer that the rest of a product \
-             asks for: what is this tenant entitled to right now? Errors are RFC 9457 problems with a stable `code`.",
-        )
 }

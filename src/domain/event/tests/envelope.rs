@@ -1,0 +1,145 @@
+//! The event around its object: what it cannot do without, and what it can.
+
+use serde_json::json;
+
+use super::*;
+
+fn refused_with(change: impl FnOnce(&mut Value)) -> Option<UnreadableEvent> {
+    Event::read(&bytes_with(SUBSCRIPTION_UPDATED, change)).err()
+}
+
+#[test]
+fn an_event_without_an_id_of_an_event_is_refused() {
+    assert_eq!(refused_with(|event| remove(event, "id")), Some(UnreadableEvent::NoId));
+    for id in [Value::Null, json!(7), json!(""), json!("evt_"), json!("sub_1Abc"), json!("evt_1\n2")] {
+        assert_eq!(refused_with(|event| event["id"] = id.clone()), Some(UnreadableEvent::NoId), "{id}");
+    }
+}
+
+#[test]
+fn an_event_without_a_type_is_refused() {
+    assert_eq!(refused_with(|event| remove(event, "type")), Some(UnreadableEvent::NoType));
+    for kind in [Value::Null, json!(7), json!(""), json!(["invoice.paid"])] {
+        let refused = refused_with(|event| event["type"] = kind.clone());
+        assert_eq!(refused, Some(UnreadableEvent::NoType), "{kind}");
+    }
+}
+
+#[test]
+fn a_type_that_could_break_a_log_line_is_refused() {
+    let too_long = "x".repeat(256);
+    for kind in [
+        "invoice.paid\n",
+        "invoice\u{0}paid",
+        "invoice.paid\u{1b}[2J",
+        "invoice paid",
+        "\"",
+        "ünvoice",
+        &too_long,
+    ] {
+        let refused = refused_with(|event| event["type"] = json!(kind));
+        assert_eq!(refused, Some(UnreadableEvent::NoType), "{kind:?}");
+    }
+}
+
+#[test]
+fn an_event_without_a_time_is_refused() {
+    assert_eq!(refused_with(|event| remove(event, "created")), Some(UnreadableEvent::NoCreated));
+    for created in [Value::Null, json!("yesterday"), json!("1783415127"), json!(1.5), json!(true), json!({})]
+    {
+        let refused = refused_with(|event| event["created"] = created.clone());
+        assert_eq!(refused, Some(UnreadableEvent::NoCreated), "{created}");
+    }
+}
+
+#[test]
+fn a_type_that_billhook_has_no_use_for_is_an_event_all_the_same() {
+    let longest = "v2.core.account[configuration.recipient].capability_status_updated";
+    let unknown = ["invoice.created", "customer.subscription.hibernated", "customer.updated", longest];
+    for kind in unknown {
+        let event = read_with(SUBSCRIPTION_UPDATED, |event| event["type"] = json!(kind));
+        assert_eq!((event.type_name.as_str(), &event.subject), (kind, &Subject::Unhandled));
+        assert_eq!((event.customer(), event.subscription(), event.tags()), (None, None, None));
+    }
+}
+
+#[test]
+fn a_thin_event_names_an_object_and_carries_none() {
+    let event = read(THIN);
+    assert_eq!(event.subject, Subject::Thin);
+    assert_eq!(event.type_name, "v1.customer.subscription.updated");
+    assert_eq!((event.created, event.livemode), (1_783_415_127, Some(false)), "whole seconds, rounded down");
+    assert_eq!((event.customer(), event.subscription(), event.tags()), (None, None, None));
+}
+
+#[test]
+fn a_thin_event_of_a_handled_type_is_thin_first() {
+    let event = read_with(THIN, |event| event["type"] = json!("customer.deleted"));
+    assert_eq!(event.subject, Subject::Thin);
+}
+
+#[test]
+fn a_thin_events_time_may_have_any_offset() {
+    let event = read_with(THIN, |event| event["created"] = json!("2026-07-07T11:05:27+02:00"));
+    assert_eq!(event.created, 1_783_415_127);
+}
+
+#[test]
+fn the_request_is_an_object_or_as_in_old_times_its_bare_id() {
+    for (request, id) in [
+        (json!({ "id": "req_8LpZ2vXwQk4TsN", "idempotency_key": null }), Some("req_8LpZ2vXwQk4TsN")),
+        (json!("req_8LpZ2vXwQk4TsN"), Some("req_8LpZ2vXwQk4TsN")),
+        (json!({ "id": null, "idempotency_key": null }), None),
+        (json!({}), None),
+        (json!(7), None),
+        (Value::Null, None),
+    ] {
+        let event = read_with(SUBSCRIPTION_UPDATED, |event| event["request"] = request.clone());
+        assert_eq!(event.request_id.as_deref(), id, "{request}");
+    }
+}
+
+#[test]
+fn a_connected_accounts_event_says_whose_it_is() {
+    let event = read_with(SUBSCRIPTION_UPDATED, |event| {
+        event["account"] = json!("acct_1Sh0cVKq7RtYw2Lp");
+        event["livemode"] = json!(true);
+    });
+    assert_eq!((event.account.as_deref(), event.livemode), (Some("acct_1Sh0cVKq7RtYw2Lp"), Some(true)));
+}
+
+#[test]
+fn the_least_that_is_an_event_has_an_id_a_type_and_a_time() {
+    let event = read(r#"{"id":"evt_1","type":"customer.created","created":1}"#);
+    let expected = Event {
+        id: EventId::parse("evt_1").expect("an event id"),
+        type_name: "customer.created".into(),
+        created: 1,
+        livemode: None,
+        account: None,
+        api_version: None,
+        request_id: None,
+        subject: Subject::Unhandled,
+    };
+    assert_eq!(event, expected);
+}
+
+#[test]
+fn escapes_and_white_space_change_nothing() {
+    let event =
+        read("\n\t{ \"\\u0069d\" : \"evt_\\u0031\",\r\n\"type\":\"customer.created\", \"created\" : 1 }\n");
+    assert_eq!(event.id.as_str(), "evt_1");
+}
+
+#[test]
+fn fields_that_stripe_adds_are_passed_over_wherever_they_stand() {
+    let event = read_with(SUBSCRIPTION_UPDATED, |event| {
+        let new = json!({ "weather": ["rain", 7.5, null], "id": "evt_other" });
+        event["new"] = new.clone();
+        event["data"]["new"] = new.clone();
+        event["data"]["object"]["new"] = new.clone();
+        event["data"]["object"]["items"]["data"][0]["price"]["new"] = new.clone();
+        event["data"]["object"]["metadata"]["new"] = new;
+    });
+    assert_eq!(event, read(SUBSCRIPTION_UPDATED));
+}

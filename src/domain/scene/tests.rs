@@ -1,0 +1,28 @@
+//! Stories of tenants and their customers, told event by event. Where nothing else is said the tenant is `acme`, its
+//! customer `cus_acme`, its subscription `sub_1` for `price_pro`, and its checkout session `cs_1`.
+
+mod checkout;
+mod deletion;
+mod journey;
+mod life;
+mod linking;
+mod stage;
+
+use super::*;
+use stage::{Draft, Stage};
+
+fn customer_id(text: &str) -> CustomerId {
+    CustomerId::parse(text).expect("a customer id")
+}
+
+fn session_id(text: &str) -> SessionId {
+    SessionId::parse(text).expect("a session id")
+}
+
+fn subscription_id(text: &str) -> SubscriptionId {
+    SubscriptionId::parse(text).expect("a subscription id")
+}
+
+fn tenant_id(text: &str) -> TenantId {
+    TenantId::parse(text).expect("a tenant id")
+}

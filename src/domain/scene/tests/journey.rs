@@ -1,0 +1,120 @@
+//! Which journey an event belongs to: that of its session, else of its subscription, else the one that its tags name
+//! if it is this tenant's, else its tenant's.
+
+use super::stage::{checkout, journey};
+use super::*;
+
+/// `acme` has come to the end of `cs_1`, which made `sub_1`, and has `cs_2` open; `other` has `cs_3` open. Each
+/// checkout began the journey of its number.
+fn after_one_checkout() -> Stage {
+    let mut stage = Stage::set(
+        &[("acme", Some("cus_acme")), ("other", Some("cus_other"))],
+        vec![
+            checkout("cs_1", "acme", "cus_acme", 1),
+            checkout("cs_2", "acme", "cus_acme", 2),
+            checkout("cs_3", "other", "cus_other", 3),
+        ],
+    );
+    stage.applies([Draft::session_completed()]);
+    stage
+}
+
+#[test]
+fn a_completed_sessions_journey_becomes_its_tenants() {
+    let mut stage = Stage::with_acme_at_checkout();
+    assert_eq!(stage.tenant("acme").journey, None);
+    let effect = stage.plays(Draft::session_completed());
+    assert_eq!(effect.journey, Some(journey(1)));
+    assert_eq!(stage.tenant("acme").journey, Some(journey(1)));
+    assert!(stage.scene.changes().tenants.contains(&tenant_id("acme")));
+}
+
+#[test]
+fn the_next_completed_session_begins_the_next_journey() {
+    let mut stage = after_one_checkout();
+    stage.applies([Draft::session_completed().of_session("cs_2").for_subscription("sub_2")]);
+    assert_eq!(stage.tenant("acme").journey, Some(journey(2)));
+}
+
+#[test]
+fn a_session_that_is_not_ours_begins_no_journey() {
+    let mut stage = after_one_checkout();
+    let effect = stage.plays(Draft::session_completed().of_session("cs_9").for_subscription("sub_9"));
+    assert_eq!(effect.journey, Some(journey(1)), "it belongs to the tenant's");
+    assert_eq!(stage.tenant("acme").journey, Some(journey(1)));
+}
+
+#[test]
+fn a_sessions_events_belong_to_the_journey_that_its_checkout_began() {
+    let mut stage = after_one_checkout();
+    let expired = stage.plays(Draft::session_expired().of_session("cs_2").tagged_with_journey(1));
+    assert_eq!(expired.journey, Some(journey(2)), "whatever its tags say");
+    assert_eq!(stage.last_entry().journey, Some(journey(2)));
+}
+
+#[test]
+fn a_subscriptions_events_belong_to_the_journey_that_made_it() {
+    let mut stage = after_one_checkout();
+    stage.applies([Draft::session_completed().of_session("cs_2").for_subscription("sub_2")]);
+    assert_eq!(stage.plays(Draft::created("active")).journey, Some(journey(1)));
+    assert_eq!(stage.last_entry().journey, Some(journey(1)));
+    assert_eq!(stage.plays(Draft::invoice_paid()).journey, Some(journey(1)));
+    let tagged = Draft::updated("past_due").at(101).tagged_with_journey(2);
+    assert_eq!(stage.plays(tagged).journey, Some(journey(1)), "the record counts before the tags");
+}
+
+#[test]
+fn a_subscription_that_comes_before_its_session_is_placed_by_its_tags() {
+    let mut stage = after_one_checkout();
+    let created = Draft::created("active").for_subscription("sub_2").tagged_with_journey(2);
+    assert_eq!(stage.plays(created).journey, Some(journey(2)));
+    assert_eq!(stage.last_entry().journey, Some(journey(2)));
+    assert_eq!(
+        stage.tenant("acme").journey,
+        Some(journey(1)),
+        "only a completed session changes the tenant's"
+    );
+}
+
+#[test]
+fn tags_that_name_somebody_elses_journey_or_none_of_ours_are_not_believed() {
+    let mut stage = after_one_checkout();
+    for foreign in [3, 9] {
+        let draft = Draft::updated("active").for_subscription("sub_2").tagged_with_journey(foreign);
+        assert_eq!(stage.plays(draft).journey, Some(journey(1)));
+    }
+}
+
+#[test]
+fn what_names_no_checkout_belongs_to_its_tenants_journey() {
+    let mut stage = after_one_checkout();
+    assert_eq!(stage.plays(Draft::portal_opened()).journey, Some(journey(1)));
+    assert_eq!(stage.plays(Draft::customer_deleted()).journey, Some(journey(1)));
+    assert_eq!(stage.last_entry().journey, Some(journey(1)));
+}
+
+#[test]
+fn a_tenant_that_never_completed_a_checkout_has_no_journey() {
+    let mut stage = after_one_checkout();
+    let opened = stage.plays(Draft::portal_opened().of("cus_other"));
+    assert_eq!((opened.outcome, opened.journey), (Outcome::Applied, None));
+}
+
+#[test]
+fn an_opened_portal_is_a_milestone_of_its_tenant_and_of_nobody_else() {
+    let mut stage = after_one_checkout();
+    let before = stage.journal();
+    assert_eq!(stage.plays(Draft::portal_opened()).tenant, Some(tenant_id("acme")));
+    let stranger = Draft::portal_opened().of("cus_stranger");
+    assert_eq!(stage.hears(stranger), (Outcome::Ignored, Some("unknown_customer")));
+    assert_eq!(stage.journal(), before);
+}
+
+#[test]
+fn what_is_parked_belongs_to_no_journey_that_only_its_tags_name() {
+    let mut stage = after_one_checkout();
+    let stranger =
+        Draft::created("active").of("cus_stranger").for_subscription("sub_9").tagged_with_journey(1);
+    let effect = stage.plays(stranger);
+    assert_eq!((effect.outcome, effect.journey), (Outcome::Parked, None));
+}

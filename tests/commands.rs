@@ -1,0 +1,205 @@
+//! The command line: the real binary, as an operator or a script runs it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const JWT_SECRET: &str = "a-jwt-secret-of-at-least-32-bytes-long";
+
+/// A directory of its own, and the binary run in it with nothing but what is given.
+struct Shell {
+    dir: TempDir,
+}
+
+impl Shell {
+    fn new() -> Self {
+        Self { dir: TempDir::new().expect("a directory") }
+    }
+
+    fn run(&self, words: &[&str], environment: &[(&str, &str)]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_billhook"))
+            .args(words)
+            .env_clear()
+            .env("RUST_LOG", "off")
+            .envs(environment.iter().copied())
+            .current_dir(self.dir.path())
+            .output()
+            .expect("the binary runs")
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn help_names_every_variable_and_shows_no_secret() {
+    let secret = ("STRIPE_SECRET_KEY", "sk_test_canary");
+    let output = Shell::new().run(&["serve", "--help"], &[secret, ("BILLHOOK_JWT_SECRET", "canary")]);
+    assert!(output.status.success());
+    let help = text(&output.stdout);
+    for variable in [
+        "STRIPE_SECRET_KEY",
+        "STRIPE_WEBHOOK_SECRET",
+        "STRIPE_API_BASE",
+        "DATABASE_URL",
+        "BILLHOOK_LISTEN",
+        "BILLHOOK_APP_URL",
+        "BILLHOOK_PLANS",
+        "BILLHOOK_JWT_SECRET",
+        "BILLHOOK_JWT_TENANT_CLAIM",
+        "BILLHOOK_JWT_ISSUER",
+        "BILLHOOK_JWT_AUDIENCE",
+        "BILLHOOK_JWT_SCOPE",
+        "BILLHOOK_THROTTLE_PER_MINUTE",
+        "BILLHOOK_PAST_DUE_GRANTS",
+        "BILLHOOK_TRUST_CLIENT_REFERENCE",
+        "BILLHOOK_JOURNEY_WINDOW_HOURS",
+        "BILLHOOK_LOG_DIR",
+        "RUST_LOG",
+        "OTEL_",
+    ] {
+        assert!(help.contains(variable), "{variable} is not in the help");
+    }
+    assert!(!help.contains("canary"));
+}
+
+#[test]
+fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing() {
+    for (variable, value) in [
+        ("STRIPE_SECRET_KEY", "pk_test_canary"),
+        ("STRIPE_SECRET_KEY", "canary"),
+        ("STRIPE_WEBHOOK_SECRET", "canary"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_canary,"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_canary,,whsec_b"),
+        ("STRIPE_API_BASE", "http://canary.example"),
+        ("STRIPE_API_BASE", "canary"),
+        ("DATABASE_URL", "mysql://canary"),
+        ("DATABASE_URL", "canary"),
+        ("BILLHOOK_LISTEN", "canary"),
+        ("BILLHOOK_APP_URL", "canary"),
+        ("BILLHOOK_APP_URL", "https://user:canary@app.example"),
+        ("BILLHOOK_PLANS", "canary"),
+        ("BILLHOOK_PLANS", "pro=canary;"),
+        ("BILLHOOK_JWT_SECRET", "canary"),
+        ("BILLHOOK_JWT_SCOPE", "canary canary"),
+        ("BILLHOOK_THROTTLE_PER_MINUTE", "canary"),
+        ("BILLHOOK_THROTTLE_PER_MINUTE", "0"),
+        ("BILLHOOK_PAST_DUE_GRANTS", "canary"),
+        ("BILLHOOK_TRUST_CLIENT_REFERENCE", "canary"),
+        ("BILLHOOK_JOURNEY_WINDOW_HOURS", "canary"),
+    ] {
+        let output = Shell::new().run(&["serve"], &[(variable, value)]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{variable}={value}: {message}");
+        assert!(message.starts_with(&format!("billhook: {variable} ")), "{variable}={value}: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(!message.contains("canary"), "{message}");
+    }
+}
+
+#[test]
+fn a_key_of_the_other_mode_refuses_to_start_and_names_both() {
+    let shell = Shell::new();
+    let database = ("DATABASE_URL", "sqlite://billhook.db");
+    // The first start remembers the key's mode, and then cannot listen.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let listen = ("BILLHOOK_LISTEN", address.as_str());
+    let first = shell.run(&["serve"], &[database, listen, ("STRIPE_SECRET_KEY", "sk_test_1")]);
+    assert_eq!(first.status.code(), Some(1));
+    assert!(text(&first.stderr).contains("BILLHOOK_LISTEN"), "{}", text(&first.stderr));
+
+    let second = shell.run(&["serve"], &[database, listen, ("STRIPE_SECRET_KEY", "rk_live_1")]);
+    let message = text(&second.stderr);
+    assert_eq!(second.status.code(), Some(2), "{message}");
+    assert!(message.contains("live mode key") && message.contains("test mode data"), "{message}");
+}
+
+#[test]
+fn migrating_at_once_and_again_is_migrating_once() {
+    let shell = Shell::new();
+    std::thread::scope(|scope| {
+        let replicas: Vec<_> = (0..4).map(|_| scope.spawn(|| shell.run(&["migrate"], &[]))).collect();
+        for replica in replicas {
+            let output = replica.join().expect("it ends");
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }
+    });
+    assert!(shell.path().join("billhook.db").exists());
+    assert!(shell.run(&["migrate"], &[]).status.success());
+}
+
+#[test]
+fn a_database_that_is_not_there_is_told_without_its_password() {
+    let url = ("DATABASE_URL", "postgres://billhook:canary@127.0.0.1:1/billhook");
+    let output = Shell::new().run(&["migrate"], &[url]);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.starts_with("billhook: DATABASE_URL") && !message.contains("canary"), "{message}");
+}
+
+#[test]
+fn a_tenant_is_linked_and_shown() {
+    let shell = Shell::new();
+    let plans = [("BILLHOOK_PLANS", "pro=price_a")];
+    let unknown = shell.run(&["tenant", "show", "acme"], &plans);
+    assert_eq!(unknown.status.code(), Some(1));
+
+    let link = |tenant, customer| shell.run(&["tenant", "link", tenant, customer], &plans);
+    assert_eq!(text(&link("acme", "cus_1").stdout), "Tenant acme is linked to cus_1.\n");
+    assert!(link("acme", "cus_1").status.success(), "linking twice is linking once");
+    for (tenant, customer, why) in
+        [("acme", "cus_2", "another customer"), ("birch", "cus_1", "another tenant")]
+    {
+        let refused = link(tenant, customer);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
+    }
+    for (tenant, customer, name) in [("a b", "cus_3", "TENANT"), ("cedar", "sub_3", "CUSTOMER")] {
+        let refused = link(tenant, customer);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(text(&refused.stderr).contains(name), "{}", text(&refused.stderr));
+    }
+
+    let shown = shell.run(&["tenant", "show", "acme", "--json"], &plans);
+    let json: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!((&json["customer"], &json["subscription"]["plan"]), (&"cus_1".into(), &"free".into()));
+    let table = text(&shell.run(&["tenant", "show", "acme"], &plans).stdout);
+    assert!(table.lines().any(|line| line.split_whitespace().eq(["customer", "cus_1"])), "{table}");
+
+    let log = std::fs::read_to_string(shell.path().join("logs/subscription_state.log")).expect("the log");
+    assert!(log.contains("\"customer.linked\"") && log.contains("\"operator\""), "{log}");
+}
+
+#[test]
+fn a_token_is_made_for_development() {
+    let shell = Shell::new();
+    let secret = ("BILLHOOK_JWT_SECRET", JWT_SECRET);
+    let token = shell.run(&["token", "--tenant", "acme", "--user", "user-1"], &[secret]);
+    assert_eq!(text(&token.stdout).trim().split('.').count(), 3);
+    let service = ["token", "--user", "reports", "--scope", "billing:service"];
+    assert!(shell.run(&service, &[secret]).status.success());
+
+    for (words, environment, name) in [
+        (vec!["token", "--user", "user-1"], vec![secret], "--tenant"),
+        (vec!["token", "--tenant", "a b", "--user", "user-1"], vec![secret], "--tenant"),
+        (vec!["token", "--tenant", "acme", "--user", "user-1"], vec![], "BILLHOOK_JWT_SECRET"),
+    ] {
+        let refused = shell.run(&words, &environment);
+        assert_eq!(refused.status.code(), Some(2), "{words:?}");
+        assert!(text(&refused.stderr).contains(name), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
+fn the_contract_is_printed() {
+    let printed = Shell::new().run(&["openapi"], &[]);
+    assert_eq!(text(&printed.stdout), billhook::http::contract());
+}

@@ -1,0 +1,82 @@
+//! The entities say what the migrations make, on both databases: table by table, column by column.
+
+use std::collections::BTreeMap;
+use std::env;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait, Iterable};
+
+/// Column to whether it may be null.
+type Columns = BTreeMap<String, bool>;
+
+#[tokio::test]
+async fn entities_and_migrations_agree_on_sqlite() {
+    let connection = Database::connect("sqlite::memory:").await.expect("a database");
+    entities_and_migrations_agree(&connection).await;
+}
+
+#[tokio::test]
+async fn entities_and_migrations_agree_on_postgres() {
+    let server = env::var("BILLHOOK_TEST_POSTGRES")
+        .expect("BILLHOOK_TEST_POSTGRES names a PostgreSQL server: run the tests with `make test`");
+    let name = format!("billhook_schema_{}", uuid::Uuid::new_v4().simple());
+    let administration = Database::connect(&server).await.expect("the server answers");
+    administration.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
+    let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
+    let connection = Database::connect(format!("{base}/{name}")).await.expect("the database answers");
+    entities_and_migrations_agree(&connection).await;
+    connection.close().await.expect("the connection closes");
+    administration.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)")).await.expect("dropped");
+}
+
+async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
+    Migrator::up(connection, None).await.expect("the migrations run");
+    let mut entities = BTreeMap::new();
+    let mut add = |(table, columns): (String, Columns)| entities.insert(table, columns);
+    add(described::<entity::checkout::Entity>());
+    add(described::<entity::customer::Entity>());
+    add(described::<entity::event::Entity>());
+    add(described::<entity::installation::Entity>());
+    add(described::<entity::subscription::Entity>());
+    add(described::<entity::tenant::Entity>());
+    add(described::<entity::transition::Entity>());
+    assert_eq!(made(connection).await, entities);
+
+    Migrator::down(connection, None).await.expect("the migrations can be undone");
+    assert!(made(connection).await.is_empty());
+}
+
+/// What an entity says.
+fn described<E: EntityTrait>() -> (String, Columns) {
+    let table = E::default().table_name().to_owned();
+    let column = |column: E::Column| {
+        let name = sea_orm::IdenStatic::as_str(&column).to_owned();
+        (name, column.def().is_null())
+    };
+    (table, E::Column::iter().map(column).collect())
+}
+
+/// What the migrations made.
+async fn made(connection: &DatabaseConnection) -> BTreeMap<String, Columns> {
+    let sql = match connection.get_database_backend() {
+        DbBackend::Sqlite => {
+            "SELECT t.name AS tab, c.name AS col, c.\"notnull\" = 0 AND c.pk = 0 AS nullable \
+             FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'"
+        }
+        _ => {
+            "SELECT table_name::text AS tab, column_name::text AS col, is_nullable = 'YES' AS nullable \
+             FROM information_schema.columns WHERE table_schema = 'public'"
+        }
+    };
+    let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
+    let mut tables = BTreeMap::<String, Columns>::new();
+    for row in connection.query_all_raw(statement).await.expect("the schema is read") {
+        let table: String = row.try_get("", "tab").expect("a table");
+        let column: String = row.try_get("", "col").expect("a column");
+        let nullable: bool = row.try_get("", "nullable").expect("a nullability");
+        if table != "seaql_migrations" {
+            tables.entry(table).or_default().insert(column, nullable);
+        }
+    }
+    tables
+}

@@ -1,0 +1,510 @@
+//! The harness: a service and a Stripe double of the test's own, and the verbs that the stories are told in.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use billhook::clock::{Clock, ManualClock, SystemClock};
+use billhook::commands::serve::{ServeArgs, Service};
+use billhook::telemetry;
+use billhook::telemetry::topics::TopicLogs;
+use clap::Parser;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::{Method, StatusCode};
+use sandbox::{Options, Sandbox};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::database::{Database, Fresh};
+
+pub const JWT_SECRET: &str = "canary-jwt-secret-of-at-least-32-bytes";
+pub const WEBHOOK_SECRET: &str = "whsec_canary_webhook_secret";
+pub const STRIPE_KEY: &str = "sk_test_canary_stripe_key";
+pub const APP_URL: &str = "https://app.example.com";
+pub const PLANS: &str = "pro=pro_monthly,price_pro_yearly;team=price_team_monthly";
+
+const PORTAL: &str = "/api/billing/create-portal-session/";
+const CHECKOUT: &str = "/api/billing/create-checkout-session/";
+const SUBSCRIPTION: &str = "/api/billing/subscription/";
+const WEBHOOK: &str = "/api/billing/webhook/";
+
+/// How long a story waits for what must happen. Long, for slow machines; nothing waits for it to pass.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Every code that a problem may have.
+const CODES: [&str; 18] = [
+    "invalid_request",
+    "invalid_signature",
+    "unreadable_event",
+    "not_authenticated",
+    "not_allowed",
+    "not_found",
+    "method_not_allowed",
+    "no_customer",
+    "no_subscription",
+    "already_subscribed",
+    "too_large",
+    "unsupported_media_type",
+    "throttled",
+    "internal",
+    "stripe_rejected",
+    "stripe_unavailable",
+    "billing_not_configured",
+    "unavailable",
+];
+
+pub struct TestApp {
+    service: Option<Service>,
+    pub url: String,
+    pub stripe: Stripe,
+    pub database: Fresh,
+    pub clock: Arc<ManualClock>,
+    http: reqwest::Client,
+    dir: TempDir,
+}
+
+/// The Stripe double, and the calls that make things happen in it.
+pub struct Stripe {
+    double: Option<Sandbox>,
+    pub url: String,
+    http: reqwest::Client,
+}
+
+/// What the service answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+impl TestApp {
+    /// The service as an operator would have it, all configured.
+    pub async fn start(database: Database) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    /// The same, with some variables set otherwise: `("--plans", "...")`. Setting one to nothing unsets it.
+    pub async fn start_with(database: Database, otherwise: &[(&str, &str)]) -> Self {
+        install_subscriber();
+        let dir = TempDir::new().expect("a directory");
+        let database = Fresh::make(database, &dir).await;
+        let stripe = Stripe::start().await;
+        let log_dir = dir.path().join("logs");
+        fs::create_dir(&log_dir).expect("the log directory");
+
+        let mut settings = vec![
+            ("--listen", "127.0.0.1:0"),
+            ("--database-url", &database.url),
+            ("--stripe-secret-key", STRIPE_KEY),
+            ("--stripe-webhook-secret", WEBHOOK_SECRET),
+            ("--stripe-api-base", &stripe.url),
+            ("--app-url", APP_URL),
+            ("--plans", PLANS),
+            ("--jwt-secret", JWT_SECRET),
+            ("--log-dir", log_dir.to_str().expect("a path")),
+        ];
+        settings.retain(|(name, _)| !otherwise.iter().any(|(other, _)| other == name));
+        settings.extend_from_slice(otherwise);
+        let words = settings.iter().map(|(name, value)| format!("{name}={value}"));
+        let line = CommandLine::parse_from(std::iter::once("billhook".to_owned()).chain(words));
+        let config = line.serve.read().expect("the configuration is good");
+
+        let clock = Arc::new(ManualClock::at_ms(SystemClock.now_ms()));
+        let topics = TopicLogs::open(&log_dir);
+        let service = Service::start(config, topics, clock.clone()).await.expect("the service starts");
+        let url = format!("http://{}", service.address());
+        stripe.deliver_to(&format!("{url}{WEBHOOK}")).await;
+        Self { service: Some(service), url, stripe, database, clock, http: reqwest::Client::new(), dir }
+    }
+
+    /// Ends the service in an orderly way, as SIGTERM does, and takes its database away.
+    pub async fn stop(mut self) {
+        if let Some(service) = self.service.take() {
+            service.stop().await.expect("the service stops");
+        }
+        self.database.drop().await;
+    }
+
+    // --- who asks
+
+    pub fn clock_seconds(&self) -> i64 {
+        self.clock.now_seconds()
+    }
+
+    /// A token of a user of the tenant's.
+    pub fn token(&self, tenant: &str) -> String {
+        self.token_with(&json!({ "tenant": tenant }))
+    }
+
+    pub fn service_token(&self) -> String {
+        self.token_with(&json!({ "scope": "billing:service" }))
+    }
+
+    /// A token with these claims over the usual ones; a null removes one.
+    pub fn token_with(&self, claims: &Value) -> String {
+        let mut all = json!({ "sub": "user-1", "exp": self.clock.now_seconds() + 3600 });
+        for (name, value) in claims.as_object().expect("claims are an object") {
+            all[name] = value.clone();
+        }
+        all.as_object_mut().expect("claims are an object").retain(|_, value| !value.is_null());
+        let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &all, &key).expect("a token")
+    }
+
+    // --- what they ask
+
+    pub async fn open_portal(&self, token: &str, body: &Value) -> Answer {
+        self.post(PORTAL, token, body).await
+    }
+
+    pub async fn check_out(&self, token: &str, body: &Value) -> Answer {
+        self.post(CHECKOUT, token, body).await
+    }
+
+    pub async fn subscription(&self, token: &str) -> Answer {
+        self.call(self.http.get(self.at(SUBSCRIPTION)).bearer_auth(token)).await
+    }
+
+    pub async fn subscription_unless(&self, token: &str, etag: &str) -> Answer {
+        let request = self.http.get(self.at(SUBSCRIPTION)).bearer_auth(token);
+        self.call(request.header("If-None-Match", etag)).await
+    }
+
+    pub async fn subscription_of(&self, tenant: &str, token: &str) -> Answer {
+        let path = format!("/api/billing/tenants/{tenant}/subscription/");
+        self.call(self.http.get(self.at(&path)).bearer_auth(token)).await
+    }
+
+    pub async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
+        let request = self.http.post(self.at(path)).bearer_auth(token);
+        self.call(request.header("Content-Type", "application/json").body(body.to_string())).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(self.http.get(self.at(path))).await
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, self.at(path))
+    }
+
+    /// Sends a request, and holds every answer above 399 to the house's rule: a problem with a known code.
+    pub async fn call(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.expect("the service answers");
+        let status = response.status();
+        let headers = response.headers().clone();
+        let text = response.text().await.expect("the answer is text");
+        let answer = Answer { status, headers, text };
+        if status.as_u16() >= 400 {
+            answer.assert_problem();
+        }
+        answer
+    }
+
+    // --- webhooks made by hand
+
+    /// Posts an event as Stripe would: signed now.
+    pub async fn deliver(&self, event: &Value) -> Answer {
+        let body = event.to_string();
+        let header = sandbox::sign(WEBHOOK_SECRET, self.clock.now_seconds(), body.as_bytes());
+        self.post_webhook(body.into_bytes(), Some(&header)).await
+    }
+
+    pub async fn post_webhook(&self, body: Vec<u8>, signature: Option<&str>) -> Answer {
+        let mut request = self.http.post(self.at(WEBHOOK)).header("Content-Type", "application/json");
+        if let Some(signature) = signature {
+            request = request.header("Stripe-Signature", signature);
+        }
+        self.call(request.body(body)).await
+    }
+
+    /// Posts many at once, as a burst would come.
+    pub async fn deliver_all(&self, events: &[Value]) -> Vec<Answer> {
+        let deliveries = events.iter().map(|event| self.deliver(event));
+        futures_util::future::join_all(deliveries).await
+    }
+
+    /// An event about a subscription of its own (`sub_webhook` of `cus_webhook`, active on pro), changed at will.
+    pub fn event(&self, kind: &str, created: i64, change: impl FnOnce(&mut Value)) -> Value {
+        let mut object = json!({
+            "id": "sub_webhook", "object": "subscription", "customer": "cus_webhook", "status": "active",
+            "created": created, "cancel_at": null, "cancel_at_period_end": false, "metadata": {},
+            "items": { "object": "list", "data": [{
+                "id": "si_1", "quantity": 1, "current_period_end": created + 2_592_000,
+                "price": { "id": "price_pro_monthly", "lookup_key": "pro_monthly" },
+            }] },
+        });
+        change(&mut object);
+        json!({
+            "id": format!("evt_{}", uuid::Uuid::new_v4().simple()), "object": "event", "type": kind,
+            "created": created, "livemode": false, "api_version": "2026-09-30.endive",
+            "request": { "id": null }, "data": { "object": object },
+        })
+    }
+
+    /// The same event, for the tenant's own customer.
+    pub async fn for_customer_of(&self, tenant: &str, mut event: Value) -> Value {
+        event["data"]["object"]["customer"] = json!(self.customer_of(tenant).await);
+        event
+    }
+
+    // --- stories' shortcuts
+
+    /// Walks a tenant through checkout until its page says `pro`. Returns its subscription's id at Stripe.
+    pub async fn make_pro(&self, tenant: &str) -> String {
+        let token = self.token(tenant);
+        let bought = self.check_out(&token, &json!({})).await.ok();
+        self.stripe.pay(bought["session_id"].as_str().expect("a session id")).await;
+        self.until_plan(tenant, "pro").await;
+        self.stripe.subscription_of_session(bought["session_id"].as_str().expect("a session id")).await
+    }
+
+    pub async fn until_plan(&self, tenant: &str, plan: &str) -> Value {
+        self.until(tenant, |answer| answer["plan"] == plan).await
+    }
+
+    /// Waits until the tenant's subscription is as it should be.
+    pub async fn until(&self, tenant: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let token = self.token(tenant);
+        eventually("the tenant's subscription is as it should be", || async {
+            let answer = self.subscription(&token).await.ok();
+            is(&answer).then_some(answer)
+        })
+        .await
+    }
+
+    // --- what was written
+
+    /// The lines of a topic file so far.
+    pub fn lines(&self, topic: &str) -> Vec<Value> {
+        lines_of(&self.log_dir().join(format!("{topic}.log")))
+    }
+
+    /// Waits for a line of a topic that is as it should be.
+    pub async fn line(&self, topic: &str, is: impl Fn(&Value) -> bool) -> Value {
+        eventually("the line is written", || async { self.lines(topic).into_iter().find(|line| is(line)) })
+            .await
+    }
+
+    pub fn log_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("logs")
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What became of an event, by the inbox: outcome and reason.
+    pub async fn outcome(&self, event: &str) -> Option<(String, Option<String>)> {
+        let row = self.database.row::<entity::event::Entity>(event).await;
+        row.map(|row| (row.outcome, row.reason))
+    }
+
+    pub async fn outcome_of(&self, event: &Value) -> (String, Option<String>) {
+        self.outcome(event["id"].as_str().expect("an id")).await.expect("the event is in the inbox")
+    }
+
+    pub async fn payload_of(&self, event: &Value) -> Option<Vec<u8>> {
+        let row = self.database.row::<entity::event::Entity>(event["id"].as_str().expect("an id")).await;
+        row.expect("the event is in the inbox").payload
+    }
+
+    pub async fn customer_of(&self, tenant: &str) -> String {
+        let row = self.database.row::<entity::tenant::Entity>(tenant).await;
+        row.and_then(|row| row.stripe_customer_id).expect("the tenant has a customer")
+    }
+
+    pub async fn quantity_of(&self, subscription: &str) -> i64 {
+        let row = self.database.row::<entity::subscription::Entity>(subscription).await;
+        let items: Value = serde_json::from_str(&row.expect("a subscription").items).expect("items");
+        items[0]["quantity"].as_i64().expect("a quantity")
+    }
+
+    pub async fn payment_problem_of(&self, subscription: &str) -> Option<String> {
+        let row = self.database.row::<entity::subscription::Entity>(subscription).await;
+        row.expect("a subscription").payment_problem
+    }
+
+    /// Makes the database unusable.
+    pub async fn lose_database(&self) {
+        self.database.lose().await;
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    /// The answer's body, if it is a 200.
+    pub fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        self.json()
+    }
+
+    /// Whether it is this problem.
+    pub fn assert_is(&self, status: u16, code: &str) {
+        assert_eq!(
+            (self.status.as_u16(), self.json()["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.text
+        );
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a header of text"))
+    }
+
+    fn assert_problem(&self) {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.json();
+        let code = problem["code"].as_str().expect("a code");
+        assert!(CODES.contains(&code), "an unknown code: {code}");
+        assert_eq!(problem["status"], self.status.as_u16());
+        assert_eq!(problem["type"], format!("urn:billhook:problem:{code}"));
+        for member in ["title", "detail"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
+        }
+        assert_eq!(problem["trace_id"].as_str().map(str::len), Some(32), "{problem}");
+    }
+}
+
+impl Stripe {
+    async fn start() -> Self {
+        let options = Options { api_key: STRIPE_KEY.to_owned(), ..Options::default() };
+        let double = Sandbox::start(options).await.expect("the double starts");
+        Self { url: double.url(), double: Some(double), http: reqwest::Client::new() }
+    }
+
+    /// Takes Stripe off the network.
+    pub async fn go_away(&mut self) {
+        if let Some(double) = self.double.take() {
+            double.stop().await;
+        }
+    }
+
+    async fn deliver_to(&self, url: &str) {
+        self.tell("POST", "/_sandbox/webhook_endpoints", &json!({ "url": url, "secret": WEBHOOK_SECRET }))
+            .await;
+    }
+
+    /// Makes something go wrong.
+    pub async fn fault(&self, fault: &Value) {
+        self.tell("POST", "/_sandbox/faults", fault).await;
+    }
+
+    pub async fn all_is_well(&self) {
+        self.tell("DELETE", "/_sandbox/faults", &Value::Null).await;
+    }
+
+    pub async fn pay(&self, session: &str) {
+        self.pay_with(session, "ok").await;
+    }
+
+    pub async fn pay_with(&self, session: &str, card: &str) {
+        self.tell("POST", &format!("/_sandbox/checkout/{session}/pay"), &json!({ "card": card })).await;
+    }
+
+    /// Presses the portal page's own button.
+    pub async fn cancel_in_portal(&self, portal_url: &str, subscription: &str) {
+        let form = format!("action=cancel&subscription={subscription}");
+        let request = self.http.post(portal_url).header("Content-Type", "application/x-www-form-urlencoded");
+        let response = request.body(form).send().await.expect("the portal answers");
+        assert!(response.status().is_success(), "{}", response.status());
+    }
+
+    pub async fn settle(&self, session: &str, ok: bool) {
+        self.tell("POST", &format!("/_sandbox/checkout/{session}/settle"), &json!({ "ok": ok })).await;
+    }
+
+    pub async fn change(&self, subscription: &str, change: &Value) {
+        self.tell("POST", &format!("/_sandbox/subscriptions/{subscription}"), change).await;
+    }
+
+    pub async fn forget_portal_configuration(&self) {
+        self.tell("DELETE", "/_sandbox/portal_configuration", &Value::Null).await;
+    }
+
+    /// The requests that the service made, in order: `"POST /v1/customers"` and its parameters.
+    pub async fn requests(&self) -> Vec<Value> {
+        let told = self.tell("GET", "/_sandbox/requests", &Value::Null).await;
+        let requests = told.get("requests").or_else(|| told.get("data")).unwrap_or(&told);
+        requests.as_array().expect("a list of requests").clone()
+    }
+
+    /// The requests to one path.
+    pub async fn requests_to(&self, method: &str, path: &str) -> Vec<Value> {
+        let mut requests = self.requests().await;
+        requests.retain(|request| request["method"] == method && request["path"] == path);
+        requests
+    }
+
+    /// Asks the API, as an operator of the account would.
+    pub async fn api(&self, method: &str, path: &str, form: &str) -> Value {
+        let method = method.parse::<Method>().expect("a method");
+        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(STRIPE_KEY);
+        let request =
+            request.header("Content-Type", "application/x-www-form-urlencoded").body(form.to_owned());
+        let response = request.send().await.expect("the double answers");
+        serde_json::from_str(&response.text().await.expect("text")).expect("JSON")
+    }
+
+    pub async fn subscription_of_session(&self, session: &str) -> String {
+        let session = self.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
+        session["subscription"].as_str().expect("a subscription").to_owned()
+    }
+
+    async fn tell(&self, method: &str, path: &str, body: &Value) -> Value {
+        let method = method.parse::<Method>().expect("a method");
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if !body.is_null() {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
+        let response = request.send().await.expect("the double answers");
+        let status = response.status();
+        let text = response.text().await.expect("text");
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+}
+
+/// Asks again and again, until there is an answer.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < DEADLINE, "still waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub fn lines_of(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
+}
+
+/// Spans have ids in tests as they have in the service; what the service would print goes nowhere.
+fn install_subscriber() {
+    static PROVIDER: OnceLock<opentelemetry_sdk::trace::SdkTracerProvider> = OnceLock::new();
+    PROVIDER.get_or_init(|| {
+        let provider = telemetry::tracer_provider().build();
+        let subscriber = telemetry::subscriber(&provider, None, std::io::sink);
+        tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
+        provider
+    });
+}

@@ -1,0 +1,103 @@
+//! Both databases, a fresh one for each test.
+
+use std::env;
+
+use sea_orm::{ConnectionTrait, Database as Connection, DatabaseConnection, EntityTrait, PrimaryKeyTrait};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Which database a story is told on.
+#[derive(Debug, Clone, Copy)]
+pub enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// A database of one test's own.
+pub struct Fresh {
+    pub url: String,
+    /// The server's own URL and the database's name, where there is one to drop.
+    server: Option<(String, String)>,
+}
+
+/// Tells each story on SQLite and on PostgreSQL.
+macro_rules! on_both_databases {
+    ($($story:ident),+ $(,)?) => {
+        mod sqlite {
+            use crate::database::Database;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $story() { super::$story(Database::Sqlite).await; })+
+        }
+
+        mod postgres {
+            use crate::database::Database;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $story() { super::$story(Database::Postgres).await; })+
+        }
+    };
+}
+pub(crate) use on_both_databases;
+
+impl Fresh {
+    pub async fn make(database: Database, dir: &TempDir) -> Self {
+        match database {
+            Database::Sqlite => {
+                let file = dir.path().join("billhook.db");
+                Self { url: format!("sqlite://{}", file.display()), server: None }
+            }
+            Database::Postgres => Self::on_postgres().await,
+        }
+    }
+
+    async fn on_postgres() -> Self {
+        let server = env::var("BILLHOOK_TEST_POSTGRES")
+            .expect("BILLHOOK_TEST_POSTGRES names a PostgreSQL server: run the tests with `make test`");
+        let name = format!("billhook_{}", Uuid::new_v4().simple());
+        let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
+        let url = format!("{base}/{name}");
+        administrate(&server, &format!("CREATE DATABASE {name}")).await;
+        Self { url, server: Some((server, name)) }
+    }
+
+    /// A row, by its id.
+    pub async fn row<E>(&self, id: &str) -> Option<E::Model>
+    where
+        E: EntityTrait,
+        E::PrimaryKey: PrimaryKeyTrait<ValueType = String>,
+    {
+        let connection = self.connect().await;
+        let row = E::find_by_id(id.to_owned()).one(&connection).await.expect("the table is read");
+        connection.close().await.expect("the connection closes");
+        row
+    }
+
+    async fn connect(&self) -> DatabaseConnection {
+        Connection::connect(&self.url).await.expect("the database answers")
+    }
+
+    /// Makes the database unusable: PostgreSQL's is dropped under the service's feet, SQLite's loses its tables.
+    pub async fn lose(&self) {
+        if self.server.is_some() {
+            return self.drop().await;
+        }
+        let connection = self.connect().await;
+        for table in ["event", "subscription", "tenant", "customer", "seaql_migrations"] {
+            let drop = format!("DROP TABLE {table}");
+            connection.execute_unprepared(&drop).await.expect("the table is dropped");
+        }
+        connection.close().await.expect("the connection closes");
+    }
+
+    /// Takes the database away, with whoever is connected.
+    pub async fn drop(&self) {
+        if let Some((server, name)) = &self.server {
+            administrate(server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+        }
+    }
+}
+
+async fn administrate(server: &str, statement: &str) {
+    let connection = Connection::connect(server).await.expect("the PostgreSQL server answers");
+    connection.execute_unprepared(statement).await.expect("the statement is carried out");
+    connection.close().await.expect("the connection closes");
+}

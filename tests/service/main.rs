@@ -1,0 +1,15 @@
+//! The service from outside: over HTTP, on a real database, against the Stripe double.
+
+#![allow(unreachable_pub, reason = "a test has no outside to hide from")]
+
+mod app;
+mod checkout;
+mod circle;
+mod database;
+mod health;
+mod portal;
+mod secrets;
+mod stripe_trouble;
+mod subscription;
+mod tokens;
+mod webhook;

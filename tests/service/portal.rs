@@ -1,0 +1,160 @@
+//! Opening the Customer Portal.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::app::TestApp;
+use crate::database::{Database, on_both_databases};
+
+on_both_databases!(
+    a_tenant_without_a_customer_has_nothing_to_manage,
+    a_flow_goes_to_the_subscription_that_grants_the_plan,
+    the_21st_call_in_a_minute_waits,
+);
+
+const PORTAL: &str = "/api/billing/create-portal-session/";
+
+async fn a_tenant_without_a_customer_has_nothing_to_manage(database: Database) {
+    let app = TestApp::start(database).await;
+    app.open_portal(&app.token("acme"), &json!({})).await.assert_is(409, "no_customer");
+    let failure = app.line("billing", |line| line["event"] == "portal.create.failure").await;
+    assert_eq!((&failure["outcome"], &failure["level"]), (&json!("no_customer"), &json!("warn")));
+    app.stop().await;
+}
+
+async fn a_flow_goes_to_the_subscription_that_grants_the_plan(database: Database) {
+    let app = TestApp::start(database).await;
+    let token = app.token("acme");
+    app.check_out(&token, &json!({})).await.ok();
+    for flow in ["subscription_update", "subscription_cancel"] {
+        app.open_portal(&token, &json!({ "flow": flow })).await.assert_is(409, "no_subscription");
+    }
+    app.open_portal(&token, &json!({ "flow": "payment_method_update" })).await.ok();
+
+    let subscription = app.make_pro("acme").await;
+    for flow in ["subscription_update", "subscription_cancel"] {
+        app.open_portal(&token, &json!({ "flow": flow })).await.ok();
+        let asked = last_portal_request(&app).await;
+        assert_eq!(asked["flow_data"], json!({ "type": flow, flow: { "subscription": subscription } }));
+    }
+    app.stop().await;
+}
+
+async fn the_21st_call_in_a_minute_waits(database: Database) {
+    let app = TestApp::start(database).await;
+    let token = app.token("acme");
+    for call in 1..=20 {
+        let answer = app.open_portal(&token, &json!({})).await;
+        assert_eq!(answer.status, 409, "call {call}");
+    }
+    let portal = app.open_portal(&token, &json!({})).await;
+    portal.assert_is(429, "throttled");
+    assert_eq!(portal.header("retry-after"), Some("3"));
+    app.check_out(&token, &json!({})).await.assert_is(429, "throttled");
+    app.open_portal(&app.token("birch"), &json!({})).await.assert_is(409, "no_customer");
+
+    app.clock.advance_seconds(3);
+    app.open_portal(&token, &json!({})).await.assert_is(409, "no_customer");
+    app.line("billing", |line| line["event"] == "throttled" && line["tenant_id"] == "acme").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_wishes_reach_stripe() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    app.check_out(&token, &json!({})).await.ok();
+
+    app.open_portal(&token, &json!({})).await.ok();
+    let asked = last_portal_request(&app).await;
+    assert_eq!(asked["return_url"], "https://app.example.com/billing");
+    assert!(asked["locale"].is_null() && asked["flow_data"].is_null(), "{asked}");
+
+    let wishes = json!({ "return_path": "/settings?tab=billing", "locale": "de", "flow": null });
+    app.open_portal(&token, &wishes).await.ok();
+    let asked = last_portal_request(&app).await;
+    assert_eq!(asked["return_url"], "https://app.example.com/settings?tab=billing");
+    assert_eq!(asked["locale"], "de");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn no_body_is_no_wishes() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    app.check_out(&token, &json!({})).await.ok();
+    for path in [PORTAL, PORTAL.trim_end_matches('/')] {
+        app.call(app.request(Method::POST, path).bearer_auth(&token)).await.ok();
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_makes_no_sense_is_told_so() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    for body in [
+        json!({ "return_path": "//evil.example" }),
+        json!({ "return_path": "https://evil.example" }),
+        json!({ "return_path": "/\\evil.example" }),
+        json!({ "return_path": "/a\nb" }),
+        json!({ "return_path": "" }),
+        json!({ "return_path": 7 }),
+        json!({ "flow": "customer_update" }),
+        json!({ "locale": "xx" }),
+        json!({ "customer": "cus_somebody_else" }),
+        json!([]),
+        json!("text"),
+    ] {
+        app.open_portal(&token, &body).await.assert_is(400, "invalid_request");
+    }
+    let post = || app.request(Method::POST, PORTAL).bearer_auth(&token);
+    let json_type = ("Content-Type", "application/json");
+    app.call(post().header(json_type.0, json_type.1).body("{")).await.assert_is(400, "invalid_request");
+    app.call(post().header("Content-Type", "text/plain").body("{}"))
+        .await
+        .assert_is(415, "unsupported_media_type");
+    app.call(post().header(json_type.0, json_type.1).body(" ".repeat(16 * 1024 + 1)))
+        .await
+        .assert_is(413, "too_large");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn checks_come_in_their_order() {
+    let unset = ("--stripe-secret-key", "");
+    let app = TestApp::start_with(Database::Sqlite, &[unset, ("--throttle-per-minute", "1")]).await;
+    app.open_portal("", &json!({})).await.assert_is(401, "not_authenticated");
+    app.open_portal(&app.token("acme"), &json!({})).await.assert_is(503, "billing_not_configured");
+    app.open_portal(&app.token("acme"), &json!({})).await.assert_is(429, "throttled");
+    app.open_portal("", &json!({})).await.assert_is(401, "not_authenticated");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_portal_that_was_never_configured_is_503() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    app.check_out(&token, &json!({})).await.ok();
+    app.stripe.forget_portal_configuration().await;
+    app.open_portal(&token, &json!({})).await.assert_is(503, "billing_not_configured");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_customer_that_stripe_does_not_know_is_no_customer() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    app.check_out(&token, &json!({})).await.ok();
+    let customers = app.stripe.api("GET", "/v1/customers", "").await;
+    let id = customers["data"][0]["id"].as_str().expect("a customer");
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.api("DELETE", &format!("/v1/customers/{id}"), "").await;
+    app.open_portal(&token, &json!({})).await.assert_is(409, "no_customer");
+    app.stop().await;
+}
+
+async fn last_portal_request(app: &TestApp) -> Value {
+    let requests = app.stripe.requests_to("POST", "/v1/billing_portal/sessions").await;
+    requests.last().expect("a portal request")["params"].clone()
+}

@@ -1,0 +1,111 @@
+//! Stripe slow, broken, overloaded or gone: answers stay bounded, honest and free of Stripe's own words.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::app::TestApp;
+use crate::database::Database;
+
+#[tokio::test]
+async fn stripe_gone_is_502() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    app.stripe.go_away().await;
+    app.check_out(&app.token("acme"), &json!({})).await.assert_is(502, "stripe_unavailable");
+    let failure = app.line("billing", |line| line["event"] == "checkout.create.failure").await;
+    assert_eq!((&failure["outcome"], &failure["level"]), (&json!("stripe_unavailable"), &json!("error")));
+    app.subscription(&app.token("acme")).await.ok();
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn stripe_hanging_is_502_within_the_time_limit() {
+    let app = TestApp::start(Database::Sqlite).await;
+    app.stripe.fault(&json!({ "match": "*", "kind": "hang" })).await;
+    let token = app.token("acme");
+    let answer = tokio::time::timeout(Duration::from_secs(60), app.check_out(&token, &json!({}))).await;
+    answer.expect("an answer though Stripe never gives one").assert_is(502, "stripe_unavailable");
+    let failure = app.line("billing", |line| line["event"] == "checkout.create.failure").await;
+    // The promise is 10 s of waiting for Stripe; the rest is a slow machine's own.
+    assert!(failure["duration_ms"].as_u64().is_some_and(|waited| waited >= 4_000), "{failure}");
+    app.stripe.all_is_well().await;
+    app.check_out(&token, &json!({})).await.ok();
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_stumble_of_stripes_is_not_noticed() {
+    let app = TestApp::start(Database::Sqlite).await;
+    app.stripe
+        .fault(&json!({ "match": "POST /v1/customers", "kind": "status", "status": 500, "times": 2 }))
+        .await;
+    app.check_out(&app.token("acme"), &json!({})).await.ok();
+    let tries = app.stripe.requests_to("POST", "/v1/customers").await;
+    assert_eq!(tries.len(), 3);
+    assert!(tries.iter().all(|one| one["headers"]["idempotency-key"] == "billhook-customer-test-acme-0"));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_given_again_and_nothing_is_made_twice() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let lost = json!({ "match": "POST /v1/checkout/sessions", "kind": "drop", "times": 1, "before": false });
+    app.stripe.fault(&lost).await;
+    app.check_out(&app.token("acme"), &json!({})).await.ok();
+    let sessions = app.stripe.api("GET", "/v1/checkout/sessions", "").await;
+    assert_eq!(sessions["data"].as_array().map(Vec::len), Some(1), "{sessions}");
+    let tries = app.stripe.requests_to("POST", "/v1/checkout/sessions").await;
+    assert_eq!(tries.len(), 2);
+    assert_eq!(tries[0]["headers"]["idempotency-key"], tries[1]["headers"]["idempotency-key"]);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_not_pressed_against_unless_stripe_says_so() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let limited = |should_retry: Option<bool>| {
+        let mut fault = json!({ "match": "POST /v1/customers", "kind": "status", "status": 429, "times": 1 });
+        if let Some(should_retry) = should_retry {
+            fault["should_retry"] = json!(should_retry);
+        }
+        fault
+    };
+    app.stripe.fault(&limited(None)).await;
+    app.check_out(&app.token("acme"), &json!({})).await.assert_is(502, "stripe_unavailable");
+    app.stripe.fault(&limited(Some(true))).await;
+    app.check_out(&app.token("acme"), &json!({})).await.ok();
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn stripes_own_words_are_never_passed_on() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let words = json!({ "error": { "type": "invalid_request_error", "code": "canary_code",
+        "message": "canary: No such price: 'price_canary' for somebody@example.com" } });
+    for (status, expected) in
+        [(400, "stripe_rejected"), (401, "stripe_rejected"), (503, "stripe_unavailable")]
+    {
+        let fault = json!({ "match": "POST /v1/checkout/sessions", "kind": "status", "status": status,
+            "should_retry": false, "times": 1, "body": words.to_string() });
+        app.stripe.fault(&fault).await;
+        let answer = app.check_out(&app.token("acme"), &json!({})).await;
+        answer.assert_is(502, expected);
+        assert!(!answer.text.contains("canary"), "{}", answer.text);
+    }
+    let failures = app.lines("billing").into_iter().filter(|line| line["event"] == "checkout.create.failure");
+    for failure in failures {
+        assert!(!failure.to_string().contains("No such price"), "{failure}");
+        assert!(!failure["stripe_request_id"].is_null(), "{failure}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_stripes_is_stripe_unavailable() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let page = json!({ "match": "POST /v1/customers", "kind": "status", "status": 200, "times": 1,
+        "body": "<h1>It works!</h1>" });
+    app.stripe.fault(&page).await;
+    app.check_out(&app.token("acme"), &json!({})).await.assert_is(502, "stripe_unavailable");
+    app.stop().await;
+}
