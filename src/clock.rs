@@ -1,12 +1,17 @@
 //! Time as an argument: everything that asks for the hour asks a [`Clock`], so that a test can set it.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Tells the time, in milliseconds since the Unix epoch.
+/// Tells the time.
 pub trait Clock: Send + Sync {
     /// Now, in Unix milliseconds.
     fn now_ms(&self) -> i64;
+
+    /// Time that only goes forward, in milliseconds since some moment in the past: for what is counted by the minute,
+    /// which a clock that is set back must not stop.
+    fn steady_ms(&self) -> i64;
 
     /// Now, in whole Unix seconds.
     fn now_seconds(&self) -> i64 {
@@ -23,6 +28,11 @@ impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn steady_ms(&self) -> i64 {
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        i64::try_from(BEGINNING.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 }
 
@@ -45,5 +55,9 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.now_ms()
     }
 }

@@ -33,23 +33,38 @@ impl ConfigError {
     }
 }
 
+/// What holds where nothing is set.
+mod default {
+    pub(super) const DATABASE_URL: &str = "sqlite://billhook.db";
+    pub(super) const STRIPE_API_BASE: &str = "https://api.stripe.com";
+    pub(super) const JWT_TENANT_CLAIM: &str = "tenant";
+    pub(super) const PAST_DUE_GRANTS: &str = "true";
+    pub(super) const TRUST_CLIENT_REFERENCE: &str = "false";
+    pub(super) const JOURNEY_WINDOW_HOURS: &str = "72";
+    pub(super) const THROTTLE_PER_MINUTE: &str = "20";
+    pub(super) const LISTEN: &str = "127.0.0.1:8080";
+    pub(super) const LOG_DIR: &str = "logs";
+}
+
 /// Where the database is.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct DatabaseArgs {
     /// `sqlite://path/to/file.db` for one replica, `postgres://user:password@host/database` for several
-    #[arg(long, env = "DATABASE_URL", default_value = "sqlite://billhook.db", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", default_value = default::DATABASE_URL, hide_env_values = true)]
     database_url: String,
 }
 
 impl DatabaseArgs {
     /// Reads `DATABASE_URL`.
     pub fn read(&self) -> Result<DatabaseUrl, ConfigError> {
-        DatabaseUrl::parse(&self.database_url).map_err(|error| ConfigError::new("DATABASE_URL", error))
+        DatabaseUrl::parse(or(&self.database_url, default::DATABASE_URL))
+            .map_err(|error| ConfigError::new("DATABASE_URL", error))
     }
 }
 
 /// How Stripe is reached, and how its webhooks are known.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
+#[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
 pub struct StripeArgs {
     /// Stripe's secret key (`sk_...`) or a restricted one (`rk_...`); test or live mode is read from it. Without it
     /// checkout and portal answer 503
@@ -62,7 +77,7 @@ pub struct StripeArgs {
     stripe_webhook_secret: Option<String>,
 
     /// Where Stripe's API is; plain http only to loopback
-    #[arg(long, env = "STRIPE_API_BASE", default_value = "https://api.stripe.com")]
+    #[arg(long, env = "STRIPE_API_BASE", default_value = default::STRIPE_API_BASE)]
     stripe_api_base: String,
 }
 
@@ -81,7 +96,7 @@ impl StripeArgs {
     /// Reads the variables that begin with `STRIPE_`.
     pub fn read(&self) -> Result<StripeConfig, ConfigError> {
         let key = set(self.stripe_secret_key.as_ref()).map(SecretKey::parse).transpose();
-        let base = ApiBase::parse(&self.stripe_api_base);
+        let base = ApiBase::parse(or(&self.stripe_api_base, default::STRIPE_API_BASE));
         Ok(StripeConfig {
             secret_key: key.map_err(|error| ConfigError::new("STRIPE_SECRET_KEY", error))?,
             webhook_secrets: set(self.stripe_webhook_secret.as_ref())
@@ -108,14 +123,15 @@ fn webhook_secrets(text: &str) -> Result<Vec<WebhookSecret>, &'static str> {
 }
 
 /// Whose tokens are taken.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
+#[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
 pub struct TokenArgs {
     /// The secret that signs tokens (HS256), at least 32 bytes. Without it every token is refused
     #[arg(long, env = "BILLHOOK_JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
 
     /// The claim that names the tenant
-    #[arg(long, env = "BILLHOOK_JWT_TENANT_CLAIM", default_value = "tenant")]
+    #[arg(long, env = "BILLHOOK_JWT_TENANT_CLAIM", default_value = default::JWT_TENANT_CLAIM)]
     jwt_tenant_claim: String,
 
     /// The issuer that tokens must name in `iss`
@@ -156,16 +172,13 @@ impl TokenArgs {
         if secret.is_some_and(|secret| secret.len() < JWT_SECRET_BYTES) {
             return Err(ConfigError::new("BILLHOOK_JWT_SECRET", "is shorter than 32 bytes"));
         }
-        if self.jwt_tenant_claim.is_empty() {
-            return Err(ConfigError::new("BILLHOOK_JWT_TENANT_CLAIM", "is empty"));
-        }
         if set(self.jwt_scope.as_ref()).is_some_and(|scope| scope.contains(char::is_whitespace)) {
             return Err(ConfigError::new("BILLHOOK_JWT_SCOPE", "is not one scope: it has white space in it"));
         }
         let owned = |text: &Option<String>| set(text.as_ref()).map(str::to_owned);
         Ok(TokenConfig {
             secret: secret.map(SecretString::from),
-            tenant_claim: self.jwt_tenant_claim.clone(),
+            tenant_claim: or(&self.jwt_tenant_claim, default::JWT_TENANT_CLAIM).to_owned(),
             issuer: owned(&self.jwt_issuer),
             audience: owned(&self.jwt_audience),
             scope: owned(&self.jwt_scope),
@@ -173,33 +186,53 @@ impl TokenArgs {
     }
 }
 
-/// What is sold and what it grants.
-#[derive(Debug, Clone, Args)]
-pub struct BillingArgs {
-    /// Where the app is: return addresses are paths that are joined to it. Without it checkout and portal answer 503
-    #[arg(long, env = "BILLHOOK_APP_URL")]
-    app_url: Option<String>,
-
+/// Which prices mean which plan, and when they grant it.
+#[derive(Clone, Args)]
+pub struct PlanArgs {
     /// The plans and their prices, by id or lookup key, the best plan last: `pro=price_a,price_b;team=price_c`. A
     /// checkout sells a plan's first price. Without it checkout answers 503 and every price means `free`
     #[arg(long, env = "BILLHOOK_PLANS")]
     plans: Option<String>,
 
     /// Whether a subscription whose payment failed keeps its plan while Stripe tries again
-    #[arg(long, env = "BILLHOOK_PAST_DUE_GRANTS", default_value = "true", value_name = "true|false")]
+    #[arg(long, env = "BILLHOOK_PAST_DUE_GRANTS", default_value = default::PAST_DUE_GRANTS, value_name = "true|false")]
     past_due_grants: String,
+}
+
+impl PlanArgs {
+    /// Reads `BILLHOOK_PLANS` and `BILLHOOK_PAST_DUE_GRANTS`.
+    pub fn read(&self) -> Result<Catalog, ConfigError> {
+        let past_due_grants = or(&self.past_due_grants, default::PAST_DUE_GRANTS);
+        let past_due_grants = read::<bool>("BILLHOOK_PAST_DUE_GRANTS", past_due_grants, "`true` or `false`")?;
+        match set(self.plans.as_ref()) {
+            Some(plans) => Catalog::parse(plans, past_due_grants)
+                .map_err(|error| ConfigError::new("BILLHOOK_PLANS", error)),
+            None => Ok(Catalog::empty(past_due_grants)),
+        }
+    }
+}
+
+/// What is sold, and to where a buyer comes back.
+#[derive(Clone, Args)]
+pub struct BillingArgs {
+    /// Where the app is: return addresses are paths that are joined to it. Without it checkout and portal answer 503
+    #[arg(long, env = "BILLHOOK_APP_URL")]
+    app_url: Option<String>,
+
+    #[command(flatten)]
+    plans: PlanArgs,
 
     /// Whether `client_reference_id` links a customer on sessions that Billhook did not make. On a Payment Link anyone
     /// can write it into the URL
-    #[arg(long, env = "BILLHOOK_TRUST_CLIENT_REFERENCE", default_value = "false", value_name = "true|false")]
+    #[arg(long, env = "BILLHOOK_TRUST_CLIENT_REFERENCE", default_value = default::TRUST_CLIENT_REFERENCE, value_name = "true|false")]
     trust_client_reference: String,
 
     /// For how many hours after a checkout its trace shows what followed from it
-    #[arg(long, env = "BILLHOOK_JOURNEY_WINDOW_HOURS", default_value = "72", value_name = "HOURS")]
+    #[arg(long, env = "BILLHOOK_JOURNEY_WINDOW_HOURS", default_value = default::JOURNEY_WINDOW_HOURS, value_name = "HOURS")]
     journey_window_hours: String,
 
     /// Checkout and portal requests that a tenant may make in a minute
-    #[arg(long, env = "BILLHOOK_THROTTLE_PER_MINUTE", default_value = "20", value_name = "REQUESTS")]
+    #[arg(long, env = "BILLHOOK_THROTTLE_PER_MINUTE", default_value = default::THROTTLE_PER_MINUTE, value_name = "REQUESTS")]
     throttle_per_minute: String,
 }
 
@@ -222,28 +255,22 @@ impl BillingArgs {
     /// Reads what is sold and what it grants.
     pub fn read(&self) -> Result<BillingConfig, ConfigError> {
         let app_url = set(self.app_url.as_ref()).map(AppUrl::parse).transpose();
-        let past_due_grants =
-            read::<bool>("BILLHOOK_PAST_DUE_GRANTS", &self.past_due_grants, "`true` or `false`")?;
-        let catalog = match set(self.plans.as_ref()) {
-            Some(plans) => Catalog::parse(plans, past_due_grants),
-            None => Ok(Catalog::empty(past_due_grants)),
-        };
         Ok(BillingConfig {
             app_url: app_url.map_err(|error| ConfigError::new("BILLHOOK_APP_URL", error))?,
-            catalog: catalog.map_err(|error| ConfigError::new("BILLHOOK_PLANS", error))?,
+            catalog: self.plans.read()?,
             trust_client_reference: read(
                 "BILLHOOK_TRUST_CLIENT_REFERENCE",
-                &self.trust_client_reference,
+                or(&self.trust_client_reference, default::TRUST_CLIENT_REFERENCE),
                 "`true` or `false`",
             )?,
             journey_window_hours: number(
                 "BILLHOOK_JOURNEY_WINDOW_HOURS",
-                &self.journey_window_hours,
+                or(&self.journey_window_hours, default::JOURNEY_WINDOW_HOURS),
                 MOST_JOURNEY_HOURS,
             )?,
             throttle_per_minute: number(
                 "BILLHOOK_THROTTLE_PER_MINUTE",
-                &self.throttle_per_minute,
+                or(&self.throttle_per_minute, default::THROTTLE_PER_MINUTE),
                 MOST_PER_MINUTE,
             )?,
         })
@@ -257,41 +284,47 @@ const MOST_JOURNEY_HOURS: u32 = 8760;
 const MOST_PER_MINUTE: u32 = 6000;
 
 /// Where the service listens.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct ListenArgs {
     /// The address and port to listen on
-    #[arg(long, env = "BILLHOOK_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "BILLHOOK_LISTEN", default_value = default::LISTEN, value_name = "ADDRESS:PORT")]
     listen: String,
 }
 
 impl ListenArgs {
     /// Reads `BILLHOOK_LISTEN`.
     pub fn read(&self) -> Result<SocketAddr, ConfigError> {
-        read("BILLHOOK_LISTEN", &self.listen, "an address and a port, such as `127.0.0.1:8080`")
+        read(
+            "BILLHOOK_LISTEN",
+            or(&self.listen, default::LISTEN),
+            "an address and a port, such as `127.0.0.1:8080`",
+        )
     }
 }
 
 /// Where the topic log files go.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct LogArgs {
     /// The directory of the topic log files
-    #[arg(long, env = "BILLHOOK_LOG_DIR", default_value = "logs", value_name = "DIRECTORY")]
+    #[arg(long, env = "BILLHOOK_LOG_DIR", default_value = default::LOG_DIR, value_name = "DIRECTORY")]
     log_dir: String,
 }
 
 impl LogArgs {
     /// Reads `BILLHOOK_LOG_DIR`.
-    pub fn read(&self) -> Result<PathBuf, ConfigError> {
-        if self.log_dir.is_empty() {
-            return Err(ConfigError::new("BILLHOOK_LOG_DIR", "is empty"));
-        }
-        Ok(PathBuf::from(&self.log_dir))
+    pub fn read(&self) -> PathBuf {
+        PathBuf::from(or(&self.log_dir, default::LOG_DIR))
     }
 }
 
 /// A variable that is set to nothing is not set: that is how compose files and shells pass what they do not have.
 fn set(text: Option<&String>) -> Option<&str> {
     text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// The same, for what has a default.
+fn or<'a>(text: &'a String, default: &'static str) -> &'a str {
+    set(Some(text)).unwrap_or(default)
 }
 
 fn read<T: FromStr>(variable: &'static str, text: &str, expected: &str) -> Result<T, ConfigError> {

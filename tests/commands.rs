@@ -149,6 +149,10 @@ fn a_database_that_is_not_there_is_told_without_its_password() {
 fn a_tenant_is_linked_and_shown() {
     let shell = Shell::new();
     let plans = [("BILLHOOK_PLANS", "pro=price_a")];
+    let nowhere = shell.run(&["tenant", "show", "acme"], &plans);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(!shell.path().join("billhook.db").exists(), "looking makes no database");
+    assert!(shell.run(&["migrate"], &[]).status.success());
     let unknown = shell.run(&["tenant", "show", "acme"], &plans);
     assert_eq!(unknown.status.code(), Some(1));
 

@@ -3,8 +3,8 @@
 //! Stripe's times are whole Unix seconds and bear Stripe's names; our own are Unix milliseconds and end in `_ms`.
 //! Both are plain integers, since they then compare, sort and index alike on both databases.
 
-pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::{MigratorTrait, SchemaManager};
 
 mod m20261123_000001_first;
 

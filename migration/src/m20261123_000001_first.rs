@@ -11,7 +11,8 @@ pub(crate) struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in [installation(), tenant(), customer(), subscription(), event(), checkout(), transition()] {
+        for table in [installation(), tenant(), customer(), subscription(), event(), checkout(), transition()]
+        {
             manager.create_table(table).await?;
         }
         for index in indexes() {
@@ -21,7 +22,8 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in ["transition", "checkout", "event", "subscription", "customer", "tenant", "installation"] {
+        for table in ["transition", "checkout", "event", "subscription", "customer", "tenant", "installation"]
+        {
             manager.drop_table(Table::drop().table(table).to_owned()).await?;
         }
         Ok(())
@@ -30,11 +32,7 @@ impl MigrationTrait for Migration {
 
 /// One row: whether this database holds test or live data.
 fn installation() -> TableCreateStatement {
-    Table::create()
-        .table("installation")
-        .col(big_integer("id").primary_key())
-        .col(string("mode"))
-        .to_owned()
+    Table::create().table("installation").col(big_integer("id").primary_key()).col(string("mode")).to_owned()
 }
 
 /// The SaaS's customer organisations. The unique index is what keeps two first checkouts to one customer.
@@ -151,7 +149,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
         for column in columns {
             index.col(*column);
         }
-        index.to_owned()
+        index.take()
     };
     vec![
         index("subscription", &["customer_id"]),

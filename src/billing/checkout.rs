@@ -1,25 +1,19 @@
 //! Selling a plan to a tenant.
 
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use super::link::{LinkError, link_tenant};
 use super::refresh::take_over_session;
-use super::telling::{Names, Telling};
+use super::request_log::{Request, RequestLog};
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::{AppUrl, ReturnPath};
 use crate::domain::ids::{CustomerId, PlanName, PriceId, SessionId};
 use crate::domain::journey::{Journey, JourneyId, Traceparent};
 use crate::domain::plan::Plan;
-use crate::domain::scene::LinkRefusal;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
-use crate::stripe::{CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
+use crate::domain::unit_of_work::LinkRefusal;
+use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
 use crate::telemetry::spans;
-
-const NAMES: Names = Names {
-    start: "checkout.create.start",
-    success: "checkout.create.success",
-    failure: "checkout.create.failure",
-};
 
 /// What a user wants to buy.
 #[derive(Debug)]
@@ -40,6 +34,15 @@ pub struct Purchase {
     pub url: String,
 }
 
+/// A checkout that came to nothing, and the id of the trace that tells why: its own, not its caller's.
+#[derive(Debug)]
+pub struct CheckoutFailed {
+    /// Why.
+    pub error: BillingError,
+    /// Where to look.
+    pub trace: JourneyId,
+}
+
 /// Makes a checkout session, or finds the open one that asks for the same, and returns its page.
 ///
 /// Fails if Stripe, the plans or the app's address are not configured, the plan is unknown, the tenant has a
@@ -48,17 +51,20 @@ pub async fn create_checkout_session(
     billing: &Billing,
     caller: &Caller,
     wish: CheckoutWish,
-) -> Result<Purchase, BillingError> {
-    // A caller must not choose a journey's id: its trace is new, and only links to the caller's.
+) -> Result<Purchase, CheckoutFailed> {
+    // A caller must not choose a journey's id: its trace is new, and the two only link to each other.
+    let request_span = Span::current();
     let span = info_span!("create checkout session", billing.journey.origin = true);
     spans::detach(&span);
-    if let Some(caller) = spans::current_trace() {
-        spans::link(&span, caller);
+    let origin = spans::traceparent_of(&span).unwrap_or_else(made_up_origin);
+    if let Some(request) = spans::traceparent_of(&request_span) {
+        spans::link(&span, request);
+        spans::link(&request_span, origin);
     }
     async {
-        let mut telling = Telling::start(billing, caller, NAMES);
-        let result = sell(billing, caller, &wish, &mut telling).await;
-        telling.end(result)
+        let mut log = RequestLog::start(billing, caller, Request::Checkout);
+        let result = sell(billing, caller, &wish, origin, &mut log).await;
+        log.end(result).map_err(|error| CheckoutFailed { error, trace: origin.journey_id() })
     }
     .instrument(span)
     .await
@@ -68,7 +74,8 @@ async fn sell(
     billing: &Billing,
     caller: &Caller,
     wish: &CheckoutWish,
-    telling: &mut Telling<'_>,
+    origin: Traceparent,
+    log: &mut RequestLog<'_>,
 ) -> Result<Purchase, BillingError> {
     let stripe = billing.stripe()?;
     let app_url = billing.app_url()?;
@@ -77,15 +84,16 @@ async fn sell(
 
     refuse_a_second_subscription(billing, caller).await?;
     if let Some(last) = billing.store.last_checkout(&caller.tenant).await?
-        && let Some(purchase) = settle_last(billing, stripe, &last, plan, wish, telling, deadline).await?
+        && let Some(purchase) = settle_last(billing, stripe, &last, plan, wish, log, deadline).await?
     {
         return Ok(purchase);
     }
     refuse_a_second_subscription(billing, caller).await?;
 
-    let customer = customer_of(billing, stripe, caller, telling, deadline).await?;
+    let customer = customer_of(billing, stripe, caller, log, deadline).await?;
     let price = price_of(stripe, plan, deadline).await?;
-    open(billing, stripe, app_url, &Sale { caller, customer, plan, price, wish }, telling, deadline).await
+    let sale = Sale { caller, customer, plan, price, wish, origin };
+    open(billing, stripe, app_url, &sale, log, deadline).await
 }
 
 fn chosen_plan<'a>(billing: &'a Billing, wish: &CheckoutWish) -> Result<&'a Plan, BillingError> {
@@ -107,42 +115,68 @@ async fn refuse_a_second_subscription(billing: &Billing, caller: &Caller) -> Res
     Ok(())
 }
 
-/// Looks the tenant's last session up at Stripe while, for all we know, it is open. One that was paid is taken over,
-/// one that asks for the same is handed out again, and any other is closed, so that it cannot be paid beside a new one.
+/// Looks the tenant's last session up at Stripe, unless it is known how it ended. One that was paid is taken over, one
+/// that asks for the same is handed out again, and any other is closed, so that it cannot be paid beside a new one.
 async fn settle_last(
     billing: &Billing,
     stripe: &Stripe,
     last: &Checkout,
     plan: &Plan,
     wish: &CheckoutWish,
-    telling: &mut Telling<'_>,
+    log: &mut RequestLog<'_>,
     deadline: Deadline,
 ) -> Result<Option<Purchase>, BillingError> {
-    if last.status != CheckoutStatus::Open {
+    if is_settled(billing, last).await? {
         return Ok(None);
     }
-    let seen = match stripe.retrieve_checkout_session(&last.session, deadline).await {
-        Ok(seen) => seen,
-        Err(error) if error.is_missing() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(seen) = look_up(stripe, last, deadline).await? else { return Ok(None) };
+    log.request_id = seen.request_id;
     match seen.value {
-        SessionView::Complete(session) => {
-            telling.request_id = seen.request_id;
-            take_over_session(billing, stripe, &last.tenant, &session, deadline).await?;
-            Err(BillingError::AlreadySubscribed)
-        }
         SessionView::Open { url } if asks_for_the_same(last, plan, wish) => {
-            telling.customer = Some(last.customer.clone());
-            telling.journey = Some(last.journey);
-            telling.request_id = seen.request_id;
-            Ok(Some(Purchase { session: last.session.clone(), url }))
+            log.customer = Some(last.customer.clone());
+            log.journey = Some(last.journey);
+            spans::link(&Span::current(), last.journey.origin);
+            return Ok(Some(Purchase { session: last.session.clone(), url }));
         }
         SessionView::Open { .. } => {
-            stripe.expire_checkout_session(&last.session, deadline).await?;
-            Ok(None)
+            if let Err(error) = stripe.expire_checkout_session(&last.session, deadline).await {
+                // Somebody may have paid it since we looked.
+                let Some(seen) = look_up(stripe, last, deadline).await? else { return Ok(None) };
+                let SessionView::Complete(session) = seen.value else { return Err(error.into()) };
+                take_over_session(billing, stripe, last, &session, deadline).await?;
+            }
         }
-        SessionView::Expired => Ok(None),
+        SessionView::Complete(session) => {
+            take_over_session(billing, stripe, last, &session, deadline).await?;
+        }
+        SessionView::Expired => {}
+    }
+    Ok(None)
+}
+
+/// Whether nothing is to be learned about a session: it ended without a purchase, or we hold what it made.
+async fn is_settled(billing: &Billing, last: &Checkout) -> Result<bool, BillingError> {
+    Ok(match last.status {
+        CheckoutStatus::Open => false,
+        CheckoutStatus::Expired => true,
+        CheckoutStatus::AwaitingPayment | CheckoutStatus::Complete | CheckoutStatus::PaymentFailed => {
+            match &last.subscription {
+                Some(id) => billing.store.revision(id).await?.is_some(),
+                None => true,
+            }
+        }
+    })
+}
+
+async fn look_up(
+    stripe: &Stripe,
+    last: &Checkout,
+    deadline: Deadline,
+) -> Result<Option<Answer<SessionView>>, BillingError> {
+    match stripe.retrieve_checkout_session(&last.session, deadline).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -157,16 +191,16 @@ async fn customer_of(
     billing: &Billing,
     stripe: &Stripe,
     caller: &Caller,
-    telling: &mut Telling<'_>,
+    log: &mut RequestLog<'_>,
     deadline: Deadline,
 ) -> Result<CustomerId, BillingError> {
     let tenant = billing.store.tenant(&caller.tenant).await?;
     let tenant = tenant.unwrap_or_else(|| Tenant::new(caller.tenant.clone()));
     let customer = match tenant.customer {
         Some(customer) => customer,
-        None => make_customer(billing, stripe, &tenant, telling, deadline).await?,
+        None => make_customer(billing, stripe, &tenant, log, deadline).await?,
     };
-    telling.customer = Some(customer.clone());
+    log.customer = Some(customer.clone());
     Ok(customer)
 }
 
@@ -174,11 +208,11 @@ async fn make_customer(
     billing: &Billing,
     stripe: &Stripe,
     tenant: &Tenant,
-    telling: &mut Telling<'_>,
+    log: &mut RequestLog<'_>,
     deadline: Deadline,
 ) -> Result<CustomerId, BillingError> {
     let made = stripe.create_customer(&tenant.id, tenant.generation, deadline).await?;
-    telling.request_id = made.request_id;
+    log.request_id = made.request_id;
     match link_tenant(billing, &tenant.id, &made.value, "checkout").await {
         Ok(()) => Ok(made.value),
         Err(LinkError::Store(error)) => Err(error.into()),
@@ -212,6 +246,7 @@ struct Sale<'a> {
     plan: &'a Plan,
     price: PriceId,
     wish: &'a CheckoutWish,
+    origin: Traceparent,
 }
 
 async fn open(
@@ -219,12 +254,12 @@ async fn open(
     stripe: &Stripe,
     app_url: &AppUrl,
     sale: &Sale<'_>,
-    telling: &mut Telling<'_>,
+    log: &mut RequestLog<'_>,
     deadline: Deadline,
 ) -> Result<Purchase, BillingError> {
     let now_ms = billing.clock.now_ms();
-    let journey = Journey { origin: origin(), began_at_ms: now_ms };
-    telling.journey = Some(journey);
+    let journey = Journey { origin: sale.origin, began_at_ms: now_ms };
+    log.journey = Some(journey);
     let order = CheckoutOrder {
         tenant: &sale.caller.tenant,
         customer: &sale.customer,
@@ -233,8 +268,9 @@ async fn open(
         success_url: &app_url.join(&sale.wish.success_path),
         cancel_url: &app_url.join(&sale.wish.cancel_path),
     };
-    let made = stripe.create_checkout_session(&order, deadline).await.map_err(explain)?;
-    telling.request_id = made.request_id;
+    let made = stripe.create_checkout_session(&order, deadline).await;
+    let made = made.map_err(|error| explain(error, log))?;
+    log.request_id = made.request_id;
     let checkout = Checkout {
         session: made.value.id.clone(),
         tenant: sale.caller.tenant.clone(),
@@ -250,18 +286,17 @@ async fn open(
     Ok(Purchase { session: made.value.id, url: made.value.url })
 }
 
-/// The span that we are in. Where nothing makes trace ids, one is made up: a journey has an id all the same.
-fn origin() -> Traceparent {
-    spans::current_trace().unwrap_or_else(|| {
-        let chance = uuid::Uuid::new_v4().into_bytes();
-        let mut span_id = [0; 8];
-        span_id.copy_from_slice(&chance[8..]);
-        let made_up = JourneyId::from_bytes(chance).and_then(|id| Traceparent::new(id, span_id, false));
-        made_up.expect("a version 4 UUID is never zero, in neither half")
-    })
+/// An origin where nothing makes trace ids: a journey has an id all the same.
+fn made_up_origin() -> Traceparent {
+    let chance = uuid::Uuid::new_v4().into_bytes();
+    let mut span_id = [0; 8];
+    span_id.copy_from_slice(&chance[8..]);
+    let origin = JourneyId::from_bytes(chance).and_then(|id| Traceparent::new(id, span_id, false));
+    origin.expect("a version 4 UUID is never zero, in neither half")
 }
 
-fn explain(error: StripeError) -> BillingError {
+fn explain(error: StripeError, log: &mut RequestLog<'_>) -> BillingError {
+    log.request_id = error.request_id().map(str::to_owned);
     if error.is_missing_customer() {
         tracing::error!(%error, "Stripe does not know the tenant's customer: link the tenant to a living one");
         return BillingError::NoCustomer;

@@ -5,10 +5,14 @@
 //! it over has gone.
 
 mod batch;
-mod tell;
+mod report;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span, info_span};
@@ -17,12 +21,12 @@ use super::Billing;
 use crate::domain::event::Event;
 use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
-use crate::domain::scene::Effect;
 use crate::domain::signature::Verified;
-use crate::store::{StoreError, StoreFailure};
+use crate::domain::unit_of_work::{Changes, Effect};
+use crate::store::StoreFailure;
 use crate::telemetry::spans;
 
-pub(super) use tell::tell_changes;
+pub(super) use report::report_changes;
 
 /// Events that wait for their turn. More than a renewal burst brings in the second that a database may stall; beyond
 /// it Stripe is better asked to come again than kept waiting.
@@ -30,6 +34,10 @@ const WAITING: usize = 1024;
 
 /// Events in one transaction: enough to share a commit's cost, few enough that its locks are short.
 const BATCH: usize = 64;
+
+/// How long a batch may take: beyond it the database is as good as gone, and Stripe is better told to come again. If
+/// the batch was committed after all, its events are known when they come again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A verified event on its way in.
 #[derive(Debug)]
@@ -44,6 +52,8 @@ pub struct Delivery {
     pub received_at_ms: i64,
     /// The span that processes it.
     pub span: Span,
+    /// The span of the request that brought it.
+    pub request_span: Span,
 }
 
 impl Delivery {
@@ -52,22 +62,26 @@ impl Delivery {
     }
 }
 
-/// The event was not taken, or not kept: Stripe must send it again.
+/// The event was not stored: Stripe must send it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Overloaded {
+pub enum NotStored {
     /// Too many are waiting.
     #[error("too many events are waiting")]
     QueueFull,
-    /// The database is not available, or we are stopping.
-    #[error("the event could not be stored")]
-    NotStored,
+    /// We are stopping.
+    #[error("the service is stopping")]
+    Stopping,
+    /// The database was not available, or in too great a demand.
+    #[error("the database did not take it")]
+    Database,
 }
 
-type Reply = oneshot::Sender<Result<Outcome, Overloaded>>;
+type Reply = oneshot::Sender<Result<Outcome, NotStored>>;
 
 /// Where events are handed in. Cheap to clone; when the last clone is gone the task finishes what it has and ends.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Ingest {
+    billing: Arc<Billing>,
     waiting: mpsc::Sender<(Delivery, Reply)>,
 }
 
@@ -78,14 +92,24 @@ impl Ingest {
     /// Starts the task.
     pub fn start(billing: Arc<Billing>) -> (Self, IngestTask) {
         let (waiting, queue) = mpsc::channel(WAITING);
-        (Self { waiting }, tokio::spawn(run(billing, queue)))
+        let task = tokio::spawn(run(billing.clone(), queue));
+        (Self { billing, waiting }, task)
     }
 
     /// Hands an event in and waits until it is committed.
-    pub async fn take(&self, delivery: Delivery) -> Result<Outcome, Overloaded> {
+    pub async fn take(&self, delivery: Delivery) -> Result<Outcome, NotStored> {
         let (reply, outcome) = oneshot::channel();
-        self.waiting.try_send((delivery, reply)).map_err(|_| Overloaded::QueueFull)?;
-        outcome.await.unwrap_or(Err(Overloaded::NotStored))
+        match self.waiting.try_send((delivery, reply)) {
+            Ok(()) => outcome.await.unwrap_or(Err(NotStored::Stopping)),
+            Err(refused) => {
+                let (reason, (delivery, _)) = match refused {
+                    TrySendError::Full(returned) => (NotStored::QueueFull, returned),
+                    TrySendError::Closed(returned) => (NotStored::Stopping, returned),
+                };
+                report::report_not_stored(&self.billing, &[delivery]);
+                Err(reason)
+            }
+        }
     }
 }
 
@@ -101,17 +125,24 @@ async fn run(billing: Arc<Billing>, mut queue: mpsc::Receiver<(Delivery, Reply)>
     }
 }
 
+/// Why a batch came to nothing.
+enum Setback {
+    /// The database's trouble: Stripe sends the events again.
+    Database,
+    /// Something about one of the events.
+    Event,
+}
+
 /// Applies a batch; if that fails for a reason of its own events, each of them alone, so that a poisoned one harms no
 /// neighbour.
-async fn process(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, Overloaded>> {
-    match apply(billing, deliveries).await {
+async fn process(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
+    match attempt(billing, deliveries).await {
         Ok(effects) => effects.into_iter().map(|effect| Ok(effect.outcome)).collect(),
-        Err(error) if error.failure() == StoreFailure::Unavailable => {
-            tracing::error!(%error, events = deliveries.len(), "events not stored; Stripe will send them again");
-            vec![Err(Overloaded::NotStored); deliveries.len()]
+        Err(Setback::Database) => {
+            report::report_not_stored(billing, deliveries);
+            vec![Err(NotStored::Database); deliveries.len()]
         }
-        Err(error) => {
-            tracing::warn!(%error, events = deliveries.len(), "a batch failed; its events are tried one by one");
+        Err(Setback::Event) => {
             let mut outcomes = Vec::with_capacity(deliveries.len());
             for delivery in deliveries {
                 outcomes.push(process_alone(billing, delivery).await);
@@ -122,36 +153,63 @@ async fn process(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outco
 }
 
 /// Applies one event, or keeps it as failed.
-async fn process_alone(billing: &Billing, delivery: &Delivery) -> Result<Outcome, Overloaded> {
+async fn process_alone(billing: &Billing, delivery: &Delivery) -> Result<Outcome, NotStored> {
     let one = std::slice::from_ref(delivery);
-    let result = match apply(billing, one).await {
-        Err(error) if error.failure() != StoreFailure::Unavailable => {
-            tracing::error!(%error, event = %delivery.event.id, "an event cannot be applied; it is kept as failed");
-            batch::keep_as_failed(billing, delivery).await.inspect(|effect| {
-                tell::tell(
-                    billing,
-                    one,
-                    std::slice::from_ref(effect),
-                    &crate::domain::scene::Changes::default(),
-                );
-            })
+    match attempt(billing, one).await {
+        Ok(effects) => Ok(effects.first().map_or(Outcome::Failed, |effect| effect.outcome)),
+        Err(Setback::Database) => {
+            report::report_not_stored(billing, one);
+            Err(NotStored::Database)
         }
-        result => result.map(|mut effects| effects.remove(0)),
-    };
-    result.map(|effect| effect.outcome).map_err(|error| {
-        tracing::error!(%error, event = %delivery.event.id, "an event was not stored; Stripe will send it again");
-        Overloaded::NotStored
-    })
+        Err(Setback::Event) => keep_as_failed(billing, delivery).await,
+    }
+}
+
+async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Outcome, NotStored> {
+    let one = std::slice::from_ref(delivery);
+    match batch::keep_as_failed(billing, delivery).await {
+        Ok(effect) => {
+            report::report(billing, one, std::slice::from_ref(&effect), &Changes::default());
+            Ok(effect.outcome)
+        }
+        Err(error) => {
+            tracing::error!(%error, event = %delivery.event.id, "a failed event cannot be kept");
+            report::report_not_stored(billing, one);
+            Err(NotStored::Database)
+        }
+    }
 }
 
 /// Applies events in one transaction, and tells of it once it is committed. The transaction has a trace of its own,
 /// which links to those of the events that share it.
-async fn apply(billing: &Billing, deliveries: &[Delivery]) -> Result<Vec<Effect>, StoreError> {
+async fn attempt(billing: &Billing, deliveries: &[Delivery]) -> Result<Vec<Effect>, Setback> {
     let span = info_span!(parent: None, "ingest batch", billing.batch.events = deliveries.len());
     for trace in deliveries.iter().filter_map(Delivery::trace) {
         spans::link(&span, trace);
     }
-    let (effects, changes) = batch::apply(billing, deliveries).instrument(span).await?;
-    tell::tell(billing, deliveries, &effects, &changes);
-    Ok(effects)
+    // A defect that panics over one event must not end the task that every other event needs.
+    let applying = AssertUnwindSafe(batch::apply(billing, deliveries).instrument(span)).catch_unwind();
+    let events = deliveries.len();
+    match tokio::time::timeout(PATIENCE, applying).await {
+        Ok(Ok(Ok((effects, changes)))) => {
+            report::report(billing, deliveries, &effects, &changes);
+            Ok(effects)
+        }
+        Ok(Ok(Err(error))) if error.failure() == StoreFailure::Refused => {
+            tracing::error!(%error, events, "the database refused what events say");
+            Err(Setback::Event)
+        }
+        Ok(Ok(Err(error))) => {
+            tracing::error!(%error, events, "events are not stored; Stripe will send them again");
+            Err(Setback::Database)
+        }
+        Ok(Err(_)) => {
+            tracing::error!(events, "a defect: applying events panicked");
+            Err(Setback::Event)
+        }
+        Err(_) => {
+            tracing::error!(events, "the database took too long; Stripe will send the events again");
+            Err(Setback::Database)
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Linking a tenant to its customer.
 
 use super::Billing;
+use super::race::{Lost, race};
 use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::scene::{Cause, LinkRefusal};
-use crate::store::{Store, StoreError, StoreFailure, Touched};
+use crate::domain::unit_of_work::{Cause, LinkRefusal};
+use crate::store::{StoreError, Touched};
 use crate::telemetry::spans;
 
 /// Why a tenant could not be linked.
@@ -17,8 +18,11 @@ pub enum LinkError {
     Store(#[from] StoreError),
 }
 
-/// How often a transaction that lost a race is begun again. Every race has a winner, so that a few times are enough.
-pub(super) const RACES: u32 = 5;
+impl Lost for LinkError {
+    fn lost(&self) -> bool {
+        matches!(self, Self::Store(error) if error.lost())
+    }
+}
 
 /// Links a tenant to a customer and applies what was parked for it. Linking twice is linking once. `cause` is our own
 /// word for the journal: `checkout` or `operator`.
@@ -28,29 +32,22 @@ pub async fn link_tenant(
     customer: &CustomerId,
     cause: &'static str,
 ) -> Result<(), LinkError> {
-    for _ in 1..RACES {
-        match link_once(billing, &billing.store, tenant, customer, cause).await {
-            Err(LinkError::Store(error)) if error.failure() == StoreFailure::Conflict => {}
-            result => return result,
-        }
-    }
-    link_once(billing, &billing.store, tenant, customer, cause).await
+    race(|| link_once(billing, tenant, customer, cause)).await
 }
 
 async fn link_once(
     billing: &Billing,
-    store: &Store,
     tenant: &TenantId,
     customer: &CustomerId,
     cause: &'static str,
 ) -> Result<(), LinkError> {
-    let transaction = store.begin().await?;
-    let mut scene = transaction.scene(&Touched::pair(tenant, customer)).await?;
+    let transaction = billing.store.begin().await?;
+    let mut work = transaction.unit_of_work(&Touched::pair(tenant, customer)).await?;
     let cause = Cause { name: cause, event: None, at: billing.clock.now_seconds() };
-    scene.link(tenant, customer, cause, &billing.policy)?;
+    work.link(tenant, customer, cause, &billing.policy)?;
     let trace = spans::current_trace();
-    transaction.write(&scene, |_| trace, billing.clock.now_ms()).await?;
+    transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
     transaction.commit().await?;
-    super::ingest::tell_changes(billing, scene.changes(), trace);
+    super::ingest::report_changes(billing, work.changes(), trace);
     Ok(())
 }

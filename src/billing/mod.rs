@@ -5,28 +5,30 @@ mod checkout;
 mod ingest;
 mod link;
 mod portal;
+mod race;
 mod refresh;
+mod request_log;
 mod subscription;
-mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use checkout::{CheckoutWish, Purchase, create_checkout_session};
-pub use ingest::{Delivery, Ingest, IngestTask, Overloaded};
+pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
+pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
 pub use link::{LinkError, link_tenant};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
-pub use subscription::{entitlement, subscriptions};
+pub use request_log::{Request, log_invalid};
+pub use subscription::entitlement;
 
 use crate::clock::Clock;
 use crate::domain::address::AppUrl;
 use crate::domain::ids::{TenantId, UserId};
-use crate::domain::scene::Policy;
-use crate::store::{Store, StoreError};
+use crate::domain::unit_of_work::Policy;
+use crate::store::{Store, StoreError, StoreFailure};
 use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::topics::TopicLogs;
 
-/// What a use case needs of the house.
+/// What the use cases work with.
 #[derive(Clone)]
 pub struct Billing {
     /// The database.
@@ -41,7 +43,7 @@ pub struct Billing {
     pub journey_window_hours: u32,
     /// The topic log files.
     pub topics: TopicLogs,
-    /// The hour.
+    /// The time.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -94,6 +96,7 @@ impl BillingError {
             Self::AlreadySubscribed => "already_subscribed",
             Self::Stripe(StripeError::Rejected(_)) => "stripe_rejected",
             Self::Stripe(StripeError::Unavailable { .. }) => "stripe_unavailable",
+            Self::Store(error) if error.failure() == StoreFailure::Refused => "internal",
             Self::Store(_) => "unavailable",
         }
     }

@@ -2,19 +2,13 @@
 
 use tracing::{Instrument, Span, info_span};
 
-use super::telling::{Names, Telling};
+use super::request_log::{Request, RequestLog};
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::ReturnPath;
 use crate::domain::ids::SubscriptionId;
 use crate::domain::tenant::Tenant;
 use crate::stripe::{Deadline, Locale, PortalFlow, PortalOrder, StripeError};
 use crate::telemetry::spans;
-
-const NAMES: Names = Names {
-    start: "portal.create.start",
-    success: "portal.create.success",
-    failure: "portal.create.failure",
-};
 
 /// What a user wants of the portal.
 #[derive(Debug)]
@@ -49,12 +43,12 @@ pub async fn create_portal_session(
 ) -> Result<String, BillingError> {
     let span = info_span!("create portal session");
     async {
-        let mut telling = Telling::start(billing, caller, NAMES);
-        let result = open(billing, caller, &wish, &mut telling).await;
+        let mut log = RequestLog::start(billing, caller, Request::Portal);
+        let result = open(billing, caller, &wish, &mut log).await;
         if result.is_ok() {
-            leave_milestone(billing, &telling);
+            leave_milestone(billing, &log);
         }
-        telling.end(result)
+        log.end(result)
     }
     .instrument(span)
     .await
@@ -64,14 +58,14 @@ async fn open(
     billing: &Billing,
     caller: &Caller,
     wish: &PortalWish,
-    telling: &mut Telling<'_>,
+    log: &mut RequestLog<'_>,
 ) -> Result<String, BillingError> {
     let stripe = billing.stripe()?;
     let app_url = billing.app_url()?;
     let tenant = billing.store.tenant(&caller.tenant).await?;
-    follow_journey(tenant.as_ref(), telling);
+    follow_journey(tenant.as_ref(), log);
     let customer = tenant.and_then(|tenant| tenant.customer).ok_or(BillingError::NoCustomer)?;
-    telling.customer = Some(customer.clone());
+    log.customer = Some(customer.clone());
     let subscription = match wish.flow {
         None | Some(PortalFlowWish::PaymentMethodUpdate) => None,
         Some(_) => Some(granting_subscription(billing, caller).await?),
@@ -85,14 +79,14 @@ async fn open(
         flow: flow(wish.flow, subscription.as_ref()),
     };
     let answer = stripe.create_portal_session(&order, Deadline::after(STRIPE_DEADLINE)).await;
-    let answer = answer.map_err(explain)?;
-    telling.request_id = answer.request_id;
+    let answer = answer.map_err(|error| explain(error, log))?;
+    log.request_id = answer.request_id;
     Ok(answer.value)
 }
 
-fn follow_journey(tenant: Option<&Tenant>, telling: &mut Telling<'_>) {
+fn follow_journey(tenant: Option<&Tenant>, log: &mut RequestLog<'_>) {
     if let Some(journey) = tenant.and_then(|tenant| tenant.journey) {
-        telling.journey = Some(journey);
+        log.journey = Some(journey);
         spans::link(&Span::current(), journey.origin);
     }
 }
@@ -112,7 +106,8 @@ fn flow(wish: Option<PortalFlowWish>, subscription: Option<&SubscriptionId>) -> 
     }
 }
 
-fn explain(error: StripeError) -> BillingError {
+fn explain(error: StripeError, log: &mut RequestLog<'_>) -> BillingError {
+    log.request_id = error.request_id().map(str::to_owned);
     if error.is_missing_customer() {
         tracing::error!(%error, "Stripe does not know the tenant's customer: link the tenant to a living one");
         return BillingError::NoCustomer;
@@ -128,11 +123,11 @@ fn explain(error: StripeError) -> BillingError {
 }
 
 /// Marks the portal's opening in the trace of the checkout that it follows from.
-fn leave_milestone(billing: &Billing, telling: &Telling<'_>) {
-    if let Some(journey) = telling.journey
+fn leave_milestone(billing: &Billing, log: &RequestLog<'_>) {
+    if let Some(journey) = log.journey
         && journey.is_open(billing.journey_window_hours, billing.clock.now_ms())
     {
         let here = spans::current_trace();
-        spans::milestone(journey.origin, "portal opened", &telling.attributes(), here);
+        spans::milestone(journey.origin, "portal opened", &log.attributes(), here);
     }
 }

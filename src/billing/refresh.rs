@@ -1,55 +1,107 @@
 //! Asking Stripe how a subscription stands, when the events that we have do not say.
 
+use super::ingest::report_changes;
+use super::race::race;
 use super::{Billing, BillingError};
-use crate::billing::ingest::tell_changes;
 use crate::domain::event::Session;
-use crate::domain::ids::TenantId;
-use crate::store::{StoreFailure, Touched};
-use crate::stripe::{Deadline, Stripe};
+use crate::domain::subscription::Snapshot;
+use crate::domain::tenant::Checkout;
+use crate::store::{StoreError, Touched};
+use crate::stripe::{Answer, Deadline, Stripe};
 use crate::telemetry::spans;
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// How often an answer that was overtaken by an event is asked for again.
 const ASKS: u32 = 3;
 
-/// Takes over what a completed checkout session made: its subscription, as Stripe answers, and its end.
+/// What Stripe said of a session's subscription, and when, in its own Unix seconds; none if there is none.
+type Said = Option<Answer<(Snapshot, i64)>>;
+
+/// Takes over what a completed session of ours made: its subscription, as Stripe answers, and its end.
 ///
-/// Fails if Stripe or the database refuses. Nothing happens if the session made no subscription.
+/// Fails if Stripe or the database refuses.
 pub(super) async fn take_over_session(
     billing: &Billing,
     stripe: &Stripe,
-    tenant: &TenantId,
+    checkout: &Checkout,
     session: &Session,
     deadline: Deadline,
 ) -> Result<(), BillingError> {
-    let Some(id) = &session.subscription else { return Ok(()) };
     for _ in 0..ASKS {
-        let revision = billing.store.revision(id).await?;
-        let (snapshot, answered_at) = stripe.retrieve_subscription(id, deadline).await?.value;
-
-        let transaction = billing.store.begin().await?;
-        let mut scene = transaction.scene(&Touched::session(session, &snapshot.customer)).await?;
-        if scene.held(id).map(|held| held.subscription.revision) != revision {
-            continue;
-        }
-        let changed = scene.answer(tenant, &snapshot, answered_at);
-        scene.answer_session(session, answered_at);
-        let trace = spans::current_trace();
-        let written = transaction.write(&scene, |_| trace, billing.clock.now_ms()).await;
-        let committed = match written {
-            Ok(()) => transaction.commit().await,
-            Err(error) => Err(error),
+        let revision = match &session.subscription {
+            Some(id) => billing.store.revision(id).await?,
+            None => None,
         };
-        match committed {
-            Err(error) if error.failure() == StoreFailure::Conflict => continue,
-            result => result?,
+        let said = ask(billing, stripe, checkout, session, deadline).await?;
+        if race(|| take_over(billing, checkout, session, &said, revision)).await? {
+            return Ok(());
         }
-        tell_changes(billing, scene.changes(), trace);
-        let event = if changed { "refresh.changed" } else { "refresh.unchanged" };
-        let line = Line::new(Topic::SubscriptionState, Level::Info, event, billing.clock.now_ms());
-        billing.topics.append(&[line.tenant(tenant).customer(&snapshot.customer).subscription(id).traced()]);
-        return Ok(());
     }
-    tracing::warn!(subscription = %id, "Stripe's answers were overtaken by events each time; the events stand");
+    tracing::warn!(session = %session.id, "Stripe's answers were overtaken by events each time; the events stand");
     Ok(())
+}
+
+async fn ask(
+    billing: &Billing,
+    stripe: &Stripe,
+    checkout: &Checkout,
+    session: &Session,
+    deadline: Deadline,
+) -> Result<Said, BillingError> {
+    let Some(id) = &session.subscription else { return Ok(None) };
+    match stripe.retrieve_subscription(id, deadline).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => {
+            let line = line(billing, checkout, session, Level::Error, "refresh.failed");
+            let reason = error.to_string();
+            billing.topics.append(&[line.stripe_request(error.request_id()).reason(reason.as_str())]);
+            if error.is_missing() { Ok(None) } else { Err(error.into()) }
+        }
+    }
+}
+
+/// Writes the answer down, unless an event was faster: then `false`.
+async fn take_over(
+    billing: &Billing,
+    checkout: &Checkout,
+    session: &Session,
+    said: &Said,
+    revision: Option<i64>,
+) -> Result<bool, StoreError> {
+    let transaction = billing.store.begin().await?;
+    let mut work = transaction.unit_of_work(&Touched::session(session, &checkout.customer)).await?;
+    let held = session.subscription.as_ref().and_then(|id| work.held(id));
+    if held.map(|held| held.subscription.revision) != revision {
+        return Ok(false);
+    }
+    let answered_at = said.as_ref().map_or_else(|| billing.clock.now_seconds(), |answer| answer.value.1);
+    work.answer_session(session, answered_at);
+    let changed =
+        said.as_ref().is_some_and(|answer| work.answer(&checkout.tenant, &answer.value.0, answered_at));
+
+    let trace = spans::current_trace();
+    transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
+    transaction.commit().await?;
+    report_changes(billing, work.changes(), trace);
+    if let Some(answer) = said {
+        let event = if changed { "refresh.changed" } else { "refresh.unchanged" };
+        let line = line(billing, checkout, session, Level::Info, event);
+        billing.topics.append(&[line.stripe_request(answer.request_id.as_deref())]);
+    }
+    Ok(true)
+}
+
+fn line(
+    billing: &Billing,
+    checkout: &Checkout,
+    session: &Session,
+    level: Level,
+    event: &'static str,
+) -> Line {
+    Line::new(Topic::SubscriptionState, level, event, billing.clock.now_ms())
+        .tenant(&checkout.tenant)
+        .customer(&checkout.customer)
+        .subscription(session.subscription.as_ref())
+        .journey(checkout.journey.id())
+        .traced()
 }

@@ -6,7 +6,7 @@ use super::{CommandError, say};
 use crate::config::DatabaseArgs;
 use crate::store::Store;
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(super) struct MigrateArgs {
     #[command(flatten)]
     database: DatabaseArgs,

@@ -12,11 +12,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
-use crate::domain::scene::LinkRefusal;
+use crate::domain::unit_of_work::LinkRefusal;
 use crate::store::{ModeConflict, StoreError};
 
 /// Stripe billing for multi-tenant SaaS: checkout, customer portal, webhooks, entitlements
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "billhook",
     version,
@@ -27,7 +27,7 @@ pub struct Cli {
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the service; brings the database up to date first
     #[command(after_help = serve::MORE_VARIABLES)]

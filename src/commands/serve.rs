@@ -19,8 +19,8 @@ use crate::config::{
     TokenArgs, TokenConfig,
 };
 use crate::domain::mode::Mode;
-use crate::domain::scene::Policy;
-use crate::http::{self, App, Door, Throttle};
+use crate::domain::unit_of_work::Policy;
+use crate::http::{self, App, NodelayAcceptor, Throttle};
 use crate::store::{DatabaseUrl, Store};
 use crate::stripe::Stripe;
 use crate::telemetry::topics::TopicLogs;
@@ -45,7 +45,7 @@ Also read from the environment:
 A variable that is set to nothing counts as not set.";
 
 /// The configuration of the service, as the command line and the environment give it
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct ServeArgs {
     #[command(flatten)]
     listen: ListenArgs,
@@ -81,7 +81,7 @@ impl ServeArgs {
             stripe: self.stripe.read()?,
             billing: self.billing.read()?,
             tokens: self.tokens.read()?,
-            log_dir: self.logs.read()?,
+            log_dir: self.logs.read(),
         })
     }
 }
@@ -151,10 +151,10 @@ impl Service {
         let cannot_listen = |error| {
             CommandError::Failed(format!("BILLHOOK_LISTEN: cannot listen on {}: {error}", config.listen))
         };
-        let door = Door::open(config.listen).await.map_err(cannot_listen)?;
-        let address = door.address();
+        let acceptor = NodelayAcceptor::open(config.listen).await.map_err(cannot_listen)?;
+        let address = acceptor.address();
         let (stop, stopped) = watch::channel(false);
-        let server = poem::Server::new_with_acceptor(door).idle_timeout(IDLE).run_with_graceful_shutdown(
+        let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE).run_with_graceful_shutdown(
             routes,
             told_to_stop(stopped.clone()),
             Some(DRAIN),
@@ -173,32 +173,49 @@ impl Service {
         self.address
     }
 
+    /// Waits until a part of the service ends by itself, which none of them should.
+    async fn failed(&mut self) -> CommandError {
+        let what = tokio::select! {
+            ended = &mut self.server => format!("the server ended: {ended:?}"),
+            ended = &mut self.ingest => format!("the ingest task ended: {ended:?}"),
+            ended = &mut self.sweeper => format!("the throttle's sweeper ended: {ended:?}"),
+        };
+        CommandError::Failed(what)
+    }
+
     /// Stops taking connections, answers what has been asked, and finishes the events that were handed in.
     pub async fn stop(self) -> Result<(), CommandError> {
         // The receivers are gone only if the tasks below are.
         let _ = self.stop.send(true);
-        let served = self.server.await.map_err(|error| CommandError::Failed(error.to_string()))?;
-        served.map_err(|error| CommandError::Failed(format!("the server failed: {error}")))?;
-        let ended = tokio::join!(self.ingest, self.sweeper);
-        ended.0.and(ended.1).map_err(|error| CommandError::Failed(error.to_string()))
+        let ended = async { tokio::try_join!(self.server, self.ingest, self.sweeper) };
+        let late = |_| CommandError::Failed("stopped, with requests or events still in work".into());
+        let ended = tokio::time::timeout(DRAIN + DRAIN, ended).await.map_err(late)?;
+        let (served, (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
+        served.map_err(|error| CommandError::Failed(format!("the server failed: {error}")))
     }
 }
 
 pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
     let telemetry = telemetry::init(&TelemetryConfig { log_dir: config.log_dir.clone() })
-        .map_err(|error| CommandError::Failed(format!("telemetry: {error}")))?;
+        .map_err(|error| CommandError::Failed(format!("OTEL_EXPORTER_OTLP_*: {error}")))?;
     let result = serve_until_told(config, telemetry.topics()).await;
     telemetry.shutdown(FLUSH).await;
     result
 }
 
 async fn serve_until_told(config: ServeConfig, topics: TopicLogs) -> Result<(), CommandError> {
-    let service = Service::start(config, topics.clone(), Arc::new(SystemClock)).await?;
+    let mut service = Service::start(config, topics.clone(), Arc::new(SystemClock)).await?;
     tracing::info!("listening on http://{}", service.address());
-    wait_for_signal(&topics).await?;
-    tracing::info!("stopping");
-    service.stop().await
+    tokio::select! {
+        told = wait_for_signal(&topics) => told?,
+        failed = service.failed() => return Err(failed),
+    }
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        stopped = service.stop() => stopped,
+        told = wait_for_signal(&topics) => told.and(Err(CommandError::Failed("stopped at once".into()))),
+    }
 }
 
 /// Waits to be told to stop. SIGHUP opens the topic files anew, for whoever rotates them.

@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 use super::{CommandError, say};
 use crate::billing::{self, Billing, LinkError};
 use crate::clock::SystemClock;
-use crate::config::{self, BillingArgs, DatabaseArgs, LogArgs};
+use crate::config::{self, BillingArgs, DatabaseArgs, LogArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::scene::Policy;
-use crate::domain::subscription::Subscription as Held;
+use crate::domain::subscription::{PaymentProblem, Subscription as Held};
 use crate::domain::tenant::Tenant;
+use crate::domain::unit_of_work::Policy;
 use crate::http::Subscription;
 use crate::store::Store;
 use crate::telemetry::topics::TopicLogs;
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum TenantCommand {
     /// Link a tenant to the customer that it has at Stripe already
     Link(LinkArgs),
@@ -27,7 +27,7 @@ pub(super) enum TenantCommand {
     Show(ShowArgs),
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(super) struct LinkArgs {
     /// The tenant, as tokens name it
     tenant: String,
@@ -36,10 +36,16 @@ pub(super) struct LinkArgs {
     customer: String,
 
     #[command(flatten)]
-    house: HouseArgs,
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    billing: BillingArgs,
+
+    #[command(flatten)]
+    logs: LogArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(super) struct ShowArgs {
     /// The tenant, as tokens name it
     tenant: String,
@@ -49,19 +55,10 @@ pub(super) struct ShowArgs {
     json: bool,
 
     #[command(flatten)]
-    house: HouseArgs,
-}
-
-#[derive(Debug, Args)]
-struct HouseArgs {
-    #[command(flatten)]
     database: DatabaseArgs,
 
     #[command(flatten)]
-    billing: BillingArgs,
-
-    #[command(flatten)]
-    logs: LogArgs,
+    plans: PlanArgs,
 }
 
 pub(super) async fn run(command: &TenantCommand) -> Result<(), CommandError> {
@@ -74,7 +71,23 @@ pub(super) async fn run(command: &TenantCommand) -> Result<(), CommandError> {
 async fn link(args: &LinkArgs) -> Result<(), CommandError> {
     let tenant: TenantId = config::argument("TENANT", &args.tenant)?;
     let customer: CustomerId = config::argument("CUSTOMER", &args.customer)?;
-    let billing = args.house.billing().await?;
+    let config = args.billing.read()?;
+    let store = migrated(&args.database).await?;
+    let policy = Policy {
+        mode: store.mode().await?,
+        trust_client_reference: config.trust_client_reference,
+        catalog: config.catalog,
+    };
+    // Linking never asks Stripe.
+    let billing = Billing {
+        store,
+        stripe: None,
+        app_url: config.app_url,
+        policy,
+        journey_window_hours: config.journey_window_hours,
+        topics: TopicLogs::open(args.logs.read()),
+        clock: Arc::new(SystemClock),
+    };
     billing::link_tenant(&billing, &tenant, &customer, "operator").await.map_err(|error| match error {
         LinkError::Refused(refusal) => CommandError::Link(refusal),
         LinkError::Store(error) => CommandError::Store(error),
@@ -84,40 +97,30 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
 
 async fn show(args: &ShowArgs) -> Result<(), CommandError> {
     let id: TenantId = config::argument("TENANT", &args.tenant)?;
-    let billing = args.house.billing().await?;
-    let Some(tenant) = billing.store.tenant(&id).await? else {
+    let catalog = args.plans.read()?;
+    let store = migrated(&args.database).await?;
+    let Some(tenant) = store.tenant(&id).await? else {
         return Err(CommandError::Failed(format!("nothing has ever happened to the billing of tenant {id}")));
     };
-    let held = billing.store.subscriptions(&id).await?;
-    let answer = Subscription::new(&id, &billing.policy.catalog.entitlement(&held));
+    let held = store.subscriptions(&id).await?;
+    let answer = Subscription::new(&id, &catalog.entitlement(&held));
     let answer = answer.to_json().unwrap_or_default();
-    say(&if args.json { as_json(&tenant, answer, &held) } else { as_table(&tenant, &answer, &held) })
+    say(&if args.json { as_json(&tenant, &answer, &held) } else { as_table(&tenant, &answer, &held) })
 }
 
-impl HouseArgs {
-    /// The house as the service has it, without Stripe: these commands never ask it.
-    async fn billing(&self) -> Result<Billing, CommandError> {
-        let config = self.billing.read()?;
-        let store = Store::connect(&self.database.read()?).await?;
-        store.migrate().await?;
-        let policy = Policy {
-            mode: store.mode().await?,
-            trust_client_reference: config.trust_client_reference,
-            catalog: config.catalog,
-        };
-        Ok(Billing {
-            store,
-            stripe: None,
-            app_url: config.app_url,
-            policy,
-            journey_window_hours: config.journey_window_hours,
-            topics: TopicLogs::open(self.logs.read()?),
-            clock: Arc::new(SystemClock),
-        })
+/// The database of a service that has been set up: a mistyped path must not make a new one.
+async fn migrated(database: &DatabaseArgs) -> Result<Store, CommandError> {
+    let store = Store::connect_existing(&database.read()?).await?;
+    if store.is_migrated().await? {
+        Ok(store)
+    } else {
+        Err(CommandError::Failed(
+            "DATABASE_URL: the database is not up to date: run `billhook migrate`".into(),
+        ))
     }
 }
 
-fn as_json(tenant: &Tenant, answer: Value, held: &[Held]) -> String {
+fn as_json(tenant: &Tenant, answer: &Value, held: &[Held]) -> String {
     let subscriptions: Vec<Value> = held
         .iter()
         .map(|subscription| {
@@ -127,7 +130,7 @@ fn as_json(tenant: &Tenant, answer: Value, held: &[Held]) -> String {
                 "status": subscription.state.status.as_str(),
                 "prices": subscription.state.items.iter().map(|item| &item.price).collect::<Vec<_>>(),
                 "awaiting_payment": subscription.awaiting_payment,
-                "payment_problem": subscription.payment_problem.map(|problem| problem.as_str()),
+                "payment_problem": subscription.payment_problem.map(PaymentProblem::as_str),
             })
         })
         .collect();

@@ -14,7 +14,7 @@ use crate::http::auth::SERVICE_SCOPE;
 /// How long a development token lives.
 const LIFETIME_SECONDS: i64 = 8 * 3600;
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(super) struct TokenCommandArgs {
     /// The tenant; only a token with the scope `billing:service` does without
     #[arg(long)]

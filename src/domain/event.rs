@@ -128,7 +128,7 @@ pub struct Tags {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableEvent {
     /// Not JSON, or not an object.
-    #[error("the body is not a JSON object")]
+    #[error("the body is not a JSON object that says each thing once")]
     NotJson,
     /// No id, or none that looks like an event's.
     #[error("the event has no id of the form `evt_...`")]
@@ -141,18 +141,17 @@ pub enum UnreadableEvent {
     NoCreated,
 }
 
-/// The longest event type that is read. Stripe's longest has 66 characters.
-const TYPE_LENGTH: usize = 255;
+/// The longest type, version or id of a request that is read. Stripe's longest type has 66 characters.
+const WORD_LENGTH: usize = 255;
 
 impl Event {
     /// Reads an event from the bytes that Stripe sent.
     pub fn read(bytes: &[u8]) -> Result<Self, UnreadableEvent> {
-        let envelope: wire::Envelope<'_> =
-            serde_json::from_slice(bytes).map_err(|_| UnreadableEvent::NotJson)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| UnreadableEvent::NotJson)?;
+        let envelope: wire::Envelope<'_> = wire::object(text).ok_or(UnreadableEvent::NotJson)?;
 
         let id = envelope.id.get().and_then(|id| EventId::parse(&id).ok()).ok_or(UnreadableEvent::NoId)?;
-        let type_name =
-            envelope.kind.get().filter(|kind| is_type_name(kind)).ok_or(UnreadableEvent::NoType)?;
+        let type_name = envelope.kind.get().filter(|kind| is_word(kind)).ok_or(UnreadableEvent::NoType)?;
         let created = envelope.created_seconds().ok_or(UnreadableEvent::NoCreated)?;
         let subject =
             if envelope.is_thin() { Subject::Thin } else { subject(&type_name, envelope.data_object()) };
@@ -161,9 +160,9 @@ impl Event {
             type_name,
             created,
             livemode: envelope.livemode.get(),
-            account: envelope.account.get(),
-            api_version: envelope.api_version.get(),
-            request_id: envelope.request_id(),
+            account: envelope.account.get().filter(|account| !account.is_empty()),
+            api_version: envelope.api_version.get().filter(|text| is_word(text)),
+            request_id: envelope.request_id().filter(|text| is_word(text)),
             subject,
         })
     }
@@ -199,10 +198,10 @@ impl Event {
     }
 }
 
-/// Types are dotted words; anything else would be somebody's attempt on the log lines.
-fn is_type_name(text: &str) -> bool {
-    (1..=TYPE_LENGTH).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'[' | b']'))
+/// Types, versions and ids of requests are dotted words; anything else would be somebody's attempt on the log lines.
+fn is_word(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'[' | b']');
+    (1..=WORD_LENGTH).contains(&text.len()) && text.bytes().all(plain)
 }
 
 fn subject(type_name: &str, object: &str) -> Subject {

@@ -1,4 +1,4 @@
-//! The identifiers of the house. Each is parsed once, at the edge, and can then be logged, stored and compared
+//! The identifiers. Each is parsed once, at the edge, and can then be logged, stored and compared
 //! without a second thought: no control characters, no white space, a bounded length.
 
 use std::fmt;

@@ -8,7 +8,7 @@ pub mod journey;
 pub mod mode;
 pub mod outcome;
 pub mod plan;
-pub mod scene;
 pub mod signature;
 pub mod subscription;
 pub mod tenant;
+pub mod unit_of_work;

@@ -137,7 +137,8 @@ impl Catalog {
     pub fn entitlement(&self, subscriptions: &[Subscription]) -> Entitlement {
         let Some(speaker) = self.speaker(subscriptions) else { return Entitlement::default() };
         let state = &speaker.state;
-        let item = state.items.iter().max_by_key(|item| self.rank(item));
+        // Of equals the last is the greatest: backwards, so that it is the first.
+        let item = state.items.iter().rev().max_by_key(|item| self.rank(item));
         let access = self.grants(speaker);
         Entitlement {
             plan: self.best(speaker).filter(|_| access).map(|rank| self.plans[rank].name.clone()),
@@ -148,7 +149,7 @@ impl Catalog {
             current_period_end: state.current_period_end,
             trial_end: state.trial_end,
             scheduled_cancel: state.scheduled_cancel(),
-            cancel_at: state.ends_at(),
+            cancel_at: state.ends_at().filter(|_| state.scheduled_cancel()),
             can_manage: subscriptions.iter().any(|subscription| !subscription.state.status.is_final()),
             as_of: subscriptions.iter().map(|subscription| subscription.as_of).max(),
         }

@@ -74,6 +74,23 @@ impl CheckoutStatus {
         }
     }
 
+    /// Whether the session's money is missing, so that its subscription grants nothing.
+    pub fn withholds_access(self) -> bool {
+        matches!(self, Self::AwaitingPayment | Self::PaymentFailed)
+    }
+
+    /// Whether a session in this state can come to be in the other: states only go forward, in whatever order their
+    /// events come.
+    pub fn can_become(self, next: Self) -> bool {
+        match self {
+            Self::Open => next != Self::Open,
+            Self::AwaitingPayment => matches!(next, Self::Complete | Self::PaymentFailed),
+            // The money may still come, by another try at the same invoice.
+            Self::PaymentFailed => next == Self::Complete,
+            Self::Complete | Self::Expired => false,
+        }
+    }
+
     /// Reads the word in the database.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Open, Self::AwaitingPayment, Self::Complete, Self::PaymentFailed, Self::Expired]

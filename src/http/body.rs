@@ -1,8 +1,10 @@
 //! Request bodies, bounded in size and time.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use poem::{Request, RequestBody};
+use poem::error::ReadBodyError;
+use poem::{Body, Request, RequestBody};
 use poem_openapi::payload::{Json, ParsePayload, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::ParseFromJSON;
@@ -20,9 +22,33 @@ const WEBHOOK_BYTES: usize = 1024 * 1024;
 /// How long a body may take to arrive. Stripe gives up on us after about as long.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A JSON object all of whose fields are optional: no body at all means none of them.
+/// A JSON object all of whose fields are optional, not read yet: whoever sends it is counted first.
 #[derive(Debug)]
-pub(super) struct OptionalJson<T>(pub T);
+pub(super) struct OptionalJson<T> {
+    body: Body,
+    is_json: bool,
+    announced: Option<usize>,
+    object: PhantomData<T>,
+}
+
+impl<T: ParseFromJSON + Default> OptionalJson<T> {
+    /// Reads the object. No body at all means none of its fields.
+    pub(super) async fn read(self) -> Result<T, Problem> {
+        let bytes = read(self.body, self.announced, JSON_BYTES).await?;
+        if bytes.is_empty() {
+            return Ok(T::default());
+        }
+        if !self.is_json {
+            return Err(Problem::new(Code::UnsupportedMediaType, "Send `Content-Type: application/json`."));
+        }
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|_| Problem::new(Code::InvalidRequest, "The body is not JSON."))?;
+        T::parse_from_json(Some(value)).map_err(|_| {
+            let detail = "The body is not the object that /openapi.json describes for this operation.";
+            Problem::new(Code::InvalidRequest, detail)
+        })
+    }
+}
 
 impl<'a, T: ParseFromJSON + Default> ApiExtractor<'a> for OptionalJson<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
@@ -48,21 +74,8 @@ impl<'a, T: ParseFromJSON + Default> ApiExtractor<'a> for OptionalJson<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = read(request, body, JSON_BYTES).await?;
-        if bytes.is_empty() {
-            return Ok(Self(T::default()));
-        }
-        if !request.content_type().is_some_and(<Json<T> as Payload>::check_content_type) {
-            let detail = "Send `Content-Type: application/json`.";
-            return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
-        }
-        let value: Value = serde_json::from_slice(&bytes)
-            .map_err(|_| Problem::new(Code::InvalidRequest, "The body is not JSON."))?;
-        let parsed = T::parse_from_json(Some(value)).map_err(|_| {
-            let detail = "The body is not the object that /openapi.json describes for this operation.";
-            Problem::new(Code::InvalidRequest, detail)
-        })?;
-        Ok(Self(parsed))
+        let is_json = request.content_type().is_some_and(<Json<T> as Payload>::check_content_type);
+        Ok(Self { body: body.take()?, is_json, announced: announced(request), object: PhantomData })
     }
 }
 
@@ -90,7 +103,7 @@ impl ParsePayload for WebhookBody {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self(read(request, body, WEBHOOK_BYTES).await?))
+        Ok(Self(read(body.take()?, announced(request), WEBHOOK_BYTES).await?))
     }
 }
 
@@ -115,20 +128,22 @@ impl<'a> ApiExtractor<'a> for WebhookBody {
     }
 }
 
+/// The length that the sender announces.
+fn announced(request: &Request) -> Option<usize> {
+    request.headers().get("content-length")?.to_str().ok()?.parse().ok()
+}
+
 /// Reads a body within its bounds: refused by its announced length before a byte is read, and by its real one while
 /// it is.
-async fn read(request: &Request, body: &mut RequestBody, limit: usize) -> Result<Vec<u8>, Problem> {
+async fn read(body: Body, announced: Option<usize>, limit: usize) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::new(Code::TooLarge, format!("Send at most {limit} bytes."));
-    let announced = request.headers().get("content-length").and_then(|length| length.to_str().ok());
-    if announced.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > limit) {
+    if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let broken = || Problem::new(Code::InvalidRequest, "The body broke off.");
-    let body = body.take().map_err(|_| broken())?;
     match tokio::time::timeout(DEADLINE, body.into_bytes_limit(limit)).await {
         Ok(Ok(bytes)) => Ok(bytes.into()),
-        Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => Err(too_large()),
-        Ok(Err(_)) => Err(broken()),
+        Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(Code::InvalidRequest, "The body broke off.")),
         Err(_) => Err(Problem::new(Code::InvalidRequest, "The body took longer than 10 s to arrive.")),
     }
 }

@@ -1,10 +1,10 @@
 //! HTTP: routes, tokens, throttle, problems. Poem lives here and nowhere else.
 
+mod acceptor;
 mod api;
 pub mod auth;
 mod body;
 mod contract;
-mod listen;
 mod problem;
 mod throttle;
 pub mod trace;
@@ -19,19 +19,19 @@ use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
 use crate::billing::{Billing, Ingest};
 use crate::config::TokenConfig;
 use crate::domain::signature::WebhookSecret;
-use api::Desk;
+use api::ApiState;
 use api::health::Readiness;
 use auth::TokenVerifier;
-use webhook::WebhookDesk;
+use webhook::WebhookState;
 
+pub use acceptor::NodelayAcceptor;
 pub(crate) use api::subscription::Subscription;
 pub use contract::contract;
-pub use listen::Door;
 pub use throttle::{SWEEP, Throttle};
 
 /// What the routes are made of.
 pub struct App {
-    /// The use cases' house.
+    /// What the use cases work with.
     pub billing: Arc<Billing>,
     /// Where verified events are handed in.
     pub ingest: Ingest,
@@ -49,9 +49,9 @@ pub struct App {
 pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
     let clock = app.billing.clock.clone();
     let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
-    let desk = Desk { billing: app.billing.clone(), throttle: throttle.clone() };
+    let state = ApiState { billing: app.billing.clone(), throttle: throttle.clone() };
     let readiness = Readiness { billing: app.billing.clone(), not_configured: app.not_configured };
-    let webhook = WebhookDesk { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets };
+    let webhook = WebhookState { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets };
 
     let routes = Route::new()
         .at("/openapi.json", contract::document())
@@ -59,7 +59,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
         .nest("/", contract::service())
         .catch_all_error(problem::from_framework)
         .with(CatchPanic::new().with_handler(|_| problem::from_panic()))
-        .data(desk)
+        .data(state)
         .data(readiness)
         .data(webhook)
         .data(Arc::new(TokenVerifier::new(app.tokens, clock)))

@@ -5,14 +5,16 @@
 use std::marker::PhantomData;
 
 use poem::http::{HeaderValue, StatusCode, header};
-use poem::{IntoResponse, Response};
+use poem::{IntoResponse, PathPattern, Response};
+use poem_openapi::error::ParsePathError;
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, Enum, Object};
 
-use crate::billing::BillingError;
-use crate::store::StoreError;
+use crate::billing::{BillingError, CheckoutFailed};
+use crate::domain::journey::{JourneyId, Traceparent};
+use crate::store::{StoreError, StoreFailure};
 use crate::stripe::StripeError;
 use crate::telemetry::spans;
 
@@ -132,6 +134,8 @@ pub struct Problem {
     code: Code,
     detail: String,
     retry_after_seconds: Option<u64>,
+    /// Where to look, if it is not the trace that we are in.
+    trace: Option<JourneyId>,
 }
 
 /// RFC 9457 problem details.
@@ -157,7 +161,7 @@ struct ProblemBody {
 impl Problem {
     /// A problem, and what to do next.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after_seconds: None }
+        Self { code, detail: detail.into(), retry_after_seconds: None, trace: None }
     }
 
     /// Says when to come back.
@@ -166,14 +170,21 @@ impl Problem {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
+    /// Names another trace than the one that we are in.
+    #[must_use]
+    pub fn in_trace(self, trace: JourneyId) -> Self {
+        Self { trace: Some(trace), ..self }
+    }
+
     fn body(&self) -> ProblemBody {
+        let here = || spans::current_trace().map(Traceparent::journey_id);
         ProblemBody {
             kind: format!("urn:billhook:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
             status: self.code.status().as_u16(),
             detail: self.detail.clone(),
             code: self.code,
-            trace_id: spans::current_trace().map(|trace| trace.journey_id().to_string()),
+            trace_id: self.trace.or_else(here).map(|trace| trace.to_string()),
         }
     }
 }
@@ -232,11 +243,23 @@ impl From<BillingError> for Problem {
     }
 }
 
+impl From<CheckoutFailed> for Problem {
+    fn from(failed: CheckoutFailed) -> Self {
+        Self::from(failed.error).in_trace(failed.trace)
+    }
+}
+
 impl From<StoreError> for Problem {
-    fn from(_: StoreError) -> Self {
+    fn from(error: StoreError) -> Self {
+        if error.failure() == StoreFailure::Refused {
+            return Self::new(Code::Internal, DEFECT);
+        }
         Self::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS)
     }
 }
+
+/// What to do about a defect of ours.
+const DEFECT: &str = "Try again; if it persists, quote the trace id to whoever runs this service.";
 
 /// When to come back to a database that was not there: it may be failing over.
 const RETRY_SECONDS: u64 = 5;
@@ -298,12 +321,24 @@ impl<D: Documented> ApiResponse for Failure<D> {
     }
 }
 
-/// Gives the framework's own errors the shape of ours.
+/// Gives the framework's own errors the shape of ours. The matched route stays with the answer, for the span's name.
 pub(super) async fn from_framework(error: poem::Error) -> Response {
     if error.is_from_response() {
         return error.into_response();
     }
-    let problem = match error.status() {
+    let route = error.data::<PathPattern>().cloned();
+    let mut response = framework_problem(&error).into_response();
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
+fn framework_problem(error: &poem::Error) -> Problem {
+    if error.is::<ParsePathError>() || error.is::<poem::error::ParsePathError>() {
+        return Problem::new(Code::NotFound, "Nothing can have this name.");
+    }
+    match error.status() {
         StatusCode::UNAUTHORIZED => {
             Problem::new(Code::NotAuthenticated, "Send a token: `Authorization: Bearer ...`.")
         }
@@ -320,17 +355,12 @@ pub(super) async fn from_framework(error: poem::Error) -> Response {
         }
         status => {
             tracing::error!(%status, %error, "a request failed inside the framework");
-            Problem::new(
-                Code::Internal,
-                "Try again; if it persists, quote the trace id to whoever runs this service.",
-            )
+            Problem::new(Code::Internal, DEFECT)
         }
-    };
-    problem.into_response()
+    }
 }
 
 /// Gives a panic the shape of our other errors. What it said is in the log already.
 pub(super) fn from_panic() -> Response {
-    let detail = "Try again; if it persists, quote the trace id to whoever runs this service.";
-    Problem::new(Code::Internal, detail).into_response()
+    Problem::new(Code::Internal, DEFECT).into_response()
 }

@@ -20,28 +20,28 @@ use crate::domain::ids::TenantId;
 const TENANTS: usize = 100_000;
 
 /// How often tenants whose quota is whole again are forgotten.
-pub const SWEEP: Duration = Duration::from_secs(60);
+pub const SWEEP: Duration = Duration::from_mins(1);
 
 /// How long to stay away when even a sweep leaves no room.
 const CROWDED_SECONDS: u64 = 60;
 
-type Limiter = RateLimiter<TenantId, DashMapStateStore<TenantId>, HouseClock, NoOpMiddleware<Nanos>>;
+type Limiter = RateLimiter<TenantId, DashMapStateStore<TenantId>, SteadyClock, NoOpMiddleware<Nanos>>;
 
 /// Counts each tenant's requests.
 pub struct Throttle {
     limiter: Limiter,
-    clock: HouseClock,
+    clock: SteadyClock,
 }
 
-/// The house's clock, as governor reads it.
+/// Our clock, as governor reads it.
 #[derive(Clone)]
-struct HouseClock(Arc<dyn Clock>);
+struct SteadyClock(Arc<dyn Clock>);
 
-impl GovernorClock for HouseClock {
+impl GovernorClock for SteadyClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        Duration::from_millis(u64::try_from(self.0.now_ms()).unwrap_or_default()).into()
+        Duration::from_millis(u64::try_from(self.0.steady_ms()).unwrap_or_default()).into()
     }
 }
 
@@ -54,7 +54,7 @@ impl fmt::Debug for Throttle {
 impl Throttle {
     /// A throttle that lets so many requests of a tenant through in a minute.
     pub fn per_minute(requests: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
-        let clock = HouseClock(clock);
+        let clock = SteadyClock(clock);
         let limiter =
             RateLimiter::new(Quota::per_minute(requests), DashMapStateStore::default(), clock.clone());
         Self { limiter, clock }

@@ -6,14 +6,15 @@ use poem::Request;
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use super::api::Tag;
 use super::body::WebhookBody;
 use super::problem::{Code, Documented, Failure, Problem};
-use crate::billing::{Billing, Delivery, Ingest, Overloaded};
+use crate::billing::{Billing, Delivery, Ingest};
 use crate::domain::event::{Event, Subject, UnreadableEvent};
 use crate::domain::signature::{self, Refusal, Verified, WebhookSecret};
+use crate::telemetry::spans::BillingAttributes;
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// How long Stripe is asked to stay away when we cannot take an event; it has a schedule of its own, but proxies and
@@ -25,7 +26,7 @@ pub(super) struct WebhookApi;
 
 /// What the webhook endpoint works with.
 #[derive(Clone)]
-pub(super) struct WebhookDesk {
+pub(super) struct WebhookState {
     pub(super) billing: Arc<Billing>,
     pub(super) ingest: Ingest,
     pub(super) secrets: Vec<WebhookSecret>,
@@ -44,6 +45,7 @@ impl Documented for WebhookProblems {
     const PROBLEMS: &'static [(u16, &'static str)] = &[
         (400, "`invalid_signature`, `unreadable_event` or `invalid_request`"),
         (413, "`too_large`"),
+        (500, "`internal`"),
         (503, "`billing_not_configured` or `unavailable`: send it again"),
     ];
 }
@@ -57,22 +59,22 @@ impl WebhookApi {
     #[oai(path = "/api/billing/webhook/", method = "post", operation_id = "receiveWebhook")]
     async fn receive(
         &self,
-        desk: Data<&WebhookDesk>,
+        state: Data<&WebhookState>,
         request: &Request,
         body: WebhookBody,
     ) -> Result<Json<Received>, Failure<WebhookProblems>> {
         let WebhookBody(payload) = body;
-        let verified = desk.verify(request, &payload)?;
-        let event = Event::read(&payload).map_err(|error| desk.unreadable(error, verified))?;
+        let verified = state.verify(request, &payload)?;
+        let event = Event::read(&payload).map_err(|error| state.unreadable(error, verified))?;
         if matches!(event.subject, Subject::Thin) {
             tracing::warn!(event = %event.id, "a thin event came: set the endpoint to snapshot payloads");
         }
-        desk.hand_in(event, payload, verified).await?;
+        state.hand_in(event, payload, verified).await?;
         Ok(Json(Received { received: true }))
     }
 }
 
-impl WebhookDesk {
+impl WebhookState {
     fn verify(&self, request: &Request, payload: &[u8]) -> Result<Verified, Problem> {
         if self.secrets.is_empty() {
             tracing::error!(
@@ -110,7 +112,7 @@ impl WebhookDesk {
         .outcome("accepted")
         .reason("unreadable_event")
         .skew_seconds(verified.skew_seconds)
-        .secret(verified.secret)
+        .secret_index(verified.secret)
         .traced();
         self.billing.topics.append(&[line]);
         Problem::new(Code::UnreadableEvent, format!("Send snapshot events as Stripe makes them: {error}."))
@@ -118,25 +120,22 @@ impl WebhookDesk {
 
     /// Hands the event in and waits for its commit, in a span of its own under the request's.
     async fn hand_in(&self, event: Event, payload: Vec<u8>, verified: Verified) -> Result<(), Problem> {
+        let request_span = Span::current();
         let span = info_span!(
             "process event",
             otel.name = format!("process {}", event.type_name),
             otel.kind = "consumer",
         );
-        let delivery = Delivery {
-            event,
-            payload,
-            verified,
-            received_at_ms: self.billing.clock.now_ms(),
-            span: span.clone(),
-        };
-        match self.ingest.take(delivery).instrument(span).await {
-            Ok(_) => Ok(()),
-            Err(error @ (Overloaded::QueueFull | Overloaded::NotStored)) => {
-                tracing::warn!(%error, "an event was not taken; Stripe will send it again");
-                Err(Problem::new(Code::Unavailable, "Send it again later.").retry_after(RETRY_SECONDS))
-            }
-        }
+        let (event_id, event_type) = (Some(&event.id), Some(event.type_name.as_str()));
+        BillingAttributes { event_id, event_type, ..BillingAttributes::default() }.record(&span);
+        let received_at_ms = self.billing.clock.now_ms();
+        let delivery =
+            Delivery { event, payload, verified, received_at_ms, span: span.clone(), request_span };
+        let taken = self.ingest.take(delivery).instrument(span).await;
+        taken.map(|_| ()).map_err(|error| {
+            tracing::warn!(%error, "an event was not stored; Stripe will send it again");
+            Problem::new(Code::Unavailable, "Send it again later.").retry_after(RETRY_SECONDS)
+        })
     }
 }
 

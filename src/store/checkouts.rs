@@ -16,7 +16,7 @@ impl Store {
             .order_by_desc(checkout::Column::SessionId)
             .one(&self.db)
             .await?;
-        row.map(rows::checkout).transpose()
+        row.as_ref().map(rows::checkout).transpose()
     }
 
     /// Remembers a session that Stripe has just made for us.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use migration::{Migrator, MigratorTrait};
+use migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend};
 
@@ -12,6 +12,11 @@ use super::{Store, StoreError};
 /// How long a request may wait for a connection: long enough for a burst to pass, short enough that Stripe, which
 /// gives up after 10 s or more, still gets an honest 503.
 const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// What no statement of ours may exceed on PostgreSQL, so that a replica that froze with a lock in its hand holds up
+/// the others for seconds and not for good.
+const PATIENCE: [(&str, &str); 3] =
+    [("statement_timeout", "5s"), ("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "15s")];
 
 /// How many connections one replica holds. PostgreSQL allows a hundred in all by default.
 const CONNECTIONS: u32 = 16;
@@ -52,15 +57,25 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl Store {
-    /// Connects. A SQLite file is made if it is not there.
+    /// Connects, and makes a SQLite file that is not there.
     pub async fn connect(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Self::open(url, true).await
+    }
+
+    /// Connects to what is there.
+    pub async fn connect_existing(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Self::open(url, false).await
+    }
+
+    async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
         let mut options = ConnectOptions::new(url.url.clone());
         options.max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).sqlx_logging(false);
-        options.map_sqlx_sqlite_opts(|sqlite| {
+        options.map_sqlx_postgres_opts(|postgres| postgres.options(PATIENCE));
+        options.map_sqlx_sqlite_opts(move |sqlite| {
             use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
             // FULL: a 2xx to Stripe is a promise that must survive a power cut, which WAL with NORMAL would not.
             sqlite
-                .create_if_missing(true)
+                .create_if_missing(create)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(ACQUIRE)
@@ -74,6 +89,11 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         if self.db.get_database_backend() == DbBackend::Postgres {
+            // A migration may take its time, and a replica may wait for another's.
+            transaction
+                .db
+                .execute_unprepared("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+                .await?;
             let lock = Query::select()
                 .expr(Expr::cust_with_values("pg_advisory_xact_lock($1)", [MIGRATION_LOCK]))
                 .to_owned();
@@ -85,6 +105,9 @@ impl Store {
 
     /// Whether the database answers and has every migration that this build knows.
     pub async fn is_migrated(&self) -> Result<bool, StoreError> {
+        if !SchemaManager::new(&self.db).has_table("seaql_migrations").await? {
+            return Ok(false);
+        }
         let count =
             Query::select().expr_as(Expr::cust("COUNT(*)"), "applied").from("seaql_migrations").to_owned();
         let Some(row) = self.db.query_one(&count).await? else { return Ok(false) };

@@ -6,7 +6,7 @@ use sea_orm::{DbErr, RuntimeErr, SqlErr};
 use sqlx::error::DatabaseError;
 
 /// A failure of the database, classified. The cause is for the log alone.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub struct StoreError {
     failure: StoreFailure,
     #[source]
@@ -22,6 +22,17 @@ pub enum StoreFailure {
     Conflict,
     /// The database refused what it was told, or holds what we cannot read.
     Refused,
+}
+
+impl StoreFailure {
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "database_unavailable",
+            Self::Conflict => "database_conflict",
+            Self::Refused => "database_refused",
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +60,13 @@ impl StoreError {
     }
 }
 
+/// As for people: the drivers' own `Debug` shows the values that were being written.
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreError({self})")
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.failure {
@@ -66,43 +84,33 @@ impl From<DbErr> for StoreError {
     }
 }
 
+/// What is not known to be the fault of what we wrote is taken for the database's own trouble: an event that is sent
+/// again has lost nothing, one that is put aside for good may have.
 fn classify(error: &DbErr) -> StoreFailure {
     if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
         return StoreFailure::Conflict;
     }
     match error {
-        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => StoreFailure::Unavailable,
         DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
-            classify_sqlx(cause)
+            cause.as_database_error().map_or(StoreFailure::Unavailable, classify_code)
         }
-        _ => StoreFailure::Refused,
-    }
-}
-
-fn classify_sqlx(error: &sqlx::Error) -> StoreFailure {
-    match error {
-        sqlx::Error::Database(error) => classify_code(error.as_ref()),
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => StoreFailure::Unavailable,
-        _ => StoreFailure::Refused,
+        DbErr::Type(_) | DbErr::Json(_) => StoreFailure::Refused,
+        _ => StoreFailure::Unavailable,
     }
 }
 
 /// PostgreSQL's classes (<https://www.postgresql.org/docs/current/errcodes-appendix.html>): 40 the transaction was
-/// rolled back, 08 connection, 25006 read only, 53 resources, 57 operator, 58 system. SQLite's primary codes
-/// (<https://www.sqlite.org/rescode.html>): 5 busy, 6 locked, 8 read only, 10 I/O, 13 full, 14 cannot open.
+/// rolled back, 22 the data is wrong, 23 it breaks a constraint. SQLite's primary codes
+/// (<https://www.sqlite.org/rescode.html>): 18 too big, 19 constraint, 20 mismatch.
 fn classify_code(error: &dyn DatabaseError) -> StoreFailure {
     let code = error.code().unwrap_or_default();
-    if let ("40", 5) = (code.get(..2).unwrap_or_default(), code.len()) {
-        return StoreFailure::Conflict;
+    match (code.len(), code.get(..2).unwrap_or_default()) {
+        (5, "40") => StoreFailure::Conflict,
+        (5, "22" | "23") => StoreFailure::Refused,
+        (5, _) => StoreFailure::Unavailable,
+        _ => match code.parse::<u32>().map(|code| code & 0xff) {
+            Ok(18..=20) => StoreFailure::Refused,
+            _ => StoreFailure::Unavailable,
+        },
     }
-    let postgres_down = code.len() == 5
-        && (code == "25006" || ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)));
-    let sqlite_down = code.len() < 5
-        && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14));
-    if postgres_down || sqlite_down { StoreFailure::Unavailable } else { StoreFailure::Refused }
 }

@@ -11,10 +11,10 @@ use crate::domain::event::Event;
 use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
-use crate::domain::scene::Effect;
+use crate::domain::unit_of_work::{Effect, Unparked};
 
-/// How many events of one customer can wait for its tenant before the oldest of the rest wait for nothing: more than
-/// any subscription makes in the month that Stripe keeps events.
+/// How many events of one customer are taken up again when it gets its tenant, the newest of them: more than any
+/// subscription makes in the month that Stripe keeps events.
 const PARKED: u64 = 1000;
 
 /// One event on its way into the inbox.
@@ -72,29 +72,27 @@ impl Transaction {
         }
     }
 
-    /// What waits for these customers, oldest first.
-    pub(super) async fn parked(&self, customers: &[&CustomerId]) -> Result<Vec<Event>, StoreError> {
-        if customers.is_empty() {
-            return Ok(Vec::new());
-        }
-        let payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
+    /// What waits for this customer, oldest first.
+    pub(super) async fn parked(&self, customer: &CustomerId) -> Result<Vec<Event>, StoreError> {
+        let mut payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
             .select_only()
             .column(event::Column::Payload)
-            .filter(event::Column::CustomerId.is_in(customers.iter().map(|id| id.as_str())))
+            .filter(event::Column::CustomerId.eq(customer.as_str()))
             .filter(event::Column::Outcome.eq(Outcome::Parked.as_str()))
-            .order_by_asc(event::Column::Created)
-            .order_by_asc(event::Column::Id)
+            .order_by_desc(event::Column::Created)
+            .order_by_desc(event::Column::Id)
             .limit(PARKED)
             .into_tuple()
             .all(&self.db)
             .await?;
+        payloads.reverse();
         let read = |payload: Vec<u8>| Event::read(&payload).map_err(StoreError::unreadable);
         payloads.into_iter().flatten().map(read).collect()
     }
 
     /// Notes what became of events that were parked.
-    pub(super) async fn settle_unparked(&self, unparked: &[(Event, Effect)]) -> Result<(), StoreError> {
-        for (event, effect) in unparked {
+    pub(super) async fn settle_unparked(&self, unparked: &[Unparked]) -> Result<(), StoreError> {
+        for Unparked { event, effect, .. } in unparked {
             let change = event::ActiveModel {
                 outcome: Set(effect.outcome.as_str().to_owned()),
                 reason: Set(effect.reason.map(str::to_owned)),

@@ -7,8 +7,8 @@ use sea_orm::EntityTrait;
 use super::{StoreError, Transaction};
 use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
-use crate::domain::scene::JournalEntry;
 use crate::domain::subscription::Status;
+use crate::domain::unit_of_work::JournalEntry;
 
 impl Transaction {
     pub(super) async fn append_journal(

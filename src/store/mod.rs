@@ -7,9 +7,9 @@ mod events;
 mod journal;
 mod mode;
 mod rows;
-mod scene;
 mod subscriptions;
 mod tenants;
+mod unit_of_work;
 
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
@@ -20,7 +20,7 @@ pub use connect::{DatabaseUrl, InvalidDatabaseUrl};
 pub use error::{StoreError, StoreFailure};
 pub use events::InboxRow;
 pub use mode::ModeConflict;
-pub use scene::Touched;
+pub use unit_of_work::Touched;
 
 /// The database, behind a pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -6,9 +6,9 @@ use sea_orm::ActiveValue::Set;
 use super::StoreError;
 use crate::domain::ids::{InvalidId, TenantId};
 use crate::domain::journey::{Journey, Traceparent};
-use crate::domain::scene::Held;
 use crate::domain::subscription::{PaymentProblem, State, Status, Subscription};
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
+use crate::domain::unit_of_work::Held;
 
 /// Reads an identifier of a row.
 pub(super) fn id<T: std::str::FromStr<Err = InvalidId>>(table: &str, text: &str) -> Result<T, StoreError> {
@@ -48,7 +48,7 @@ pub(super) fn tenant_row(tenant: &Tenant, now_ms: i64) -> tenant::ActiveModel {
     }
 }
 
-pub(super) fn subscription(row: subscription::Model) -> Result<Held, StoreError> {
+pub(super) fn subscription(row: &subscription::Model) -> Result<Held, StoreError> {
     let table = "subscription";
     let items = serde_json::from_str(&row.items)
         .map_err(|_| StoreError::unreadable("a row of subscription has unreadable items"))?;
@@ -99,7 +99,7 @@ pub(super) fn subscription_row(held: &Held, now_ms: i64) -> Result<subscription:
     })
 }
 
-pub(super) fn checkout(row: checkout::Model) -> Result<Checkout, StoreError> {
+pub(super) fn checkout(row: &checkout::Model) -> Result<Checkout, StoreError> {
     let table = "checkout";
     Ok(Checkout {
         session: id(table, &row.session_id)?,
@@ -109,8 +109,8 @@ pub(super) fn checkout(row: checkout::Model) -> Result<Checkout, StoreError> {
         status: word(table, &row.status, CheckoutStatus::parse)?,
         subscription: row.subscription_id.as_deref().map(|text| id(table, text)).transpose()?,
         journey: journey(table, &row.traceparent, row.created_at_ms)?,
-        success_path: row.success_path,
-        cancel_path: row.cancel_path,
+        success_path: row.success_path.clone(),
+        cancel_path: row.cancel_path.clone(),
     })
 }
 

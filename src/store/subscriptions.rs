@@ -14,7 +14,7 @@ impl Store {
             .filter(subscription::Column::TenantId.eq(tenant.as_str()))
             .all(&self.db)
             .await?;
-        held.into_iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
+        held.iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
     }
 
     /// The revision of a subscription that we hold.

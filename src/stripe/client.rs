@@ -219,6 +219,9 @@ impl Stripe {
             Ok(response) => response,
             Err(error) => {
                 let what = if error.is_timeout() { "timeout" } else { "no_connection" };
+                // The URL may bear a session's id; the causes below it say what failed: the name, TLS, the port.
+                let error = error.without_url();
+                tracing::warn!(error = ?error, "Stripe cannot be reached");
                 Span::current().record("error.type", what);
                 return Attempt::Again { failure: unavailable(what, None), after: None };
             }
@@ -235,7 +238,14 @@ impl Stripe {
             let answered_at = date_of(&headers);
             return Attempt::Done(Ok(Reply { body, request_id, answered_at }));
         }
-        let failure = if status.is_server_error() {
+        let failure = if status.is_server_error() && headers.contains_key("idempotent-replayed") {
+            // Stripe keeps the answer to an idempotency key for a day: trying again gets the same failure again.
+            tracing::error!(
+                request_id,
+                "Stripe replays an earlier failure of this request, and will for a day"
+            );
+            return Attempt::Done(Err(unavailable("replayed_server_error", request_id)));
+        } else if status.is_server_error() {
             unavailable("server_error", request_id)
         } else if status == StatusCode::TOO_MANY_REQUESTS {
             unavailable("rate_limited", request_id)
@@ -255,10 +265,10 @@ impl Stripe {
         url.set_query(request.query.as_deref().filter(|query| !query.is_empty()));
         let sent = self
             .http
-            .request(method(&request.method), url)
+            .request(method(request.method), url)
             .bearer_auth(self.key.key.expose_secret())
             .header("Stripe-Version", API_VERSION);
-        match &request.method {
+        match request.method {
             StripeMethod::Post => sent
                 .header("Idempotency-Key", idempotency_key)
                 .header("Content-Type", "application/x-www-form-urlencoded")
@@ -268,7 +278,7 @@ impl Stripe {
     }
 
     fn span(&self, template: &'static str, request: &RequestBuilder, resend_count: u32) -> Span {
-        let method = method(&request.method);
+        let method = method(request.method);
         let span = tracing::info_span!(
             "stripe request",
             otel.name = format!("{method} {template}"),
@@ -303,7 +313,7 @@ fn record(status: StatusCode, request_id: Option<&str>) {
     }
 }
 
-fn method(method: &StripeMethod) -> Method {
+fn method(method: StripeMethod) -> Method {
     match method {
         StripeMethod::Get => Method::GET,
         StripeMethod::Post => Method::POST,
@@ -346,11 +356,11 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     text_of(headers, "retry-after")?.parse().ok().map(Duration::from_secs)
 }
 
-/// Half to the whole of the pause, by chance, so that replicas do not return in step.
+/// Half to the whole of the pause, by chance, so that replicas do not return in step; never less than the first.
 fn backoff(tries: u32) -> Duration {
     let pause = BACKOFF.saturating_mul(1 << (tries - 1).min(8)).min(BACKOFF_CAP);
     let chance = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    pause / 2 + pause / 2 * chance / 255
+    (pause / 2 + pause / 2 * chance / 255).max(BACKOFF)
 }
 
 #[cfg(test)]

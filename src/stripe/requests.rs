@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use stripe::StripeRequest;
 use stripe_billing::BillingPortalSessionLocale;
 use stripe_billing::billing_portal_session::{
     CreateBillingPortalSession, CreateBillingPortalSessionFlowData,
@@ -16,7 +17,6 @@ use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionSubscriptionData,
     ExpireCheckoutSession, RetrieveCheckoutSession,
 };
-use stripe_client_core::StripeRequest;
 use stripe_core::customer::CreateCustomer;
 use stripe_product::price::ListPrice;
 
@@ -179,7 +179,7 @@ impl Stripe {
         reply.read(|body: SessionBody| match (body.status.as_deref(), body.url) {
             (Some("open"), Some(url)) => Some(SessionView::Open { url }),
             (Some("complete"), _) => session.map(|session| SessionView::Complete(Box::new(session))),
-            (Some("open" | "expired"), _) => Some(SessionView::Expired),
+            (Some("expired"), _) => Some(SessionView::Expired),
             _ => None,
         })
     }

@@ -123,7 +123,7 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     skew_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<usize>,
+    secret_index: Option<usize>,
 }
 
 impl Line {
@@ -150,7 +150,7 @@ impl Line {
             to: None,
             reason: None,
             skew_seconds: None,
-            secret: None,
+            secret_index: None,
         }
     }
 
@@ -232,8 +232,8 @@ impl Line {
     }
 
     /// Which of the configured secrets verified, counted from 0. Never the secret.
-    pub fn secret(self, position: impl Into<Option<usize>>) -> Self {
-        Self { secret: position.into(), ..self }
+    pub fn secret_index(self, position: impl Into<Option<usize>>) -> Self {
+        Self { secret_index: position.into(), ..self }
     }
 }
 
@@ -468,7 +468,7 @@ mod tests {
             .transition("trialing", "active")
             .reason("paid")
             .skew_seconds(-3)
-            .secret(1);
+            .secret_index(1);
         assert_eq!(
             json(&line),
             concat!(
@@ -478,7 +478,7 @@ mod tests {
                 r#""stripe_event_type":"customer.subscription.updated","stripe_request_id":"req_1","#,
                 r#""journey_id":"0af7651916cd43dd8448eb211c80319c","trace_id":"0af7651916cd43dd8448eb211c80319c","#,
                 r#""span_id":"b7ad6b7169203331","duration_ms":42,"from":"trialing","to":"active","reason":"paid","#,
-                r#""skew_seconds":-3,"secret":1}"#
+                r#""skew_seconds":-3,"secret_index":1}"#
             )
         );
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::TestApp;
+use crate::app::{TestApp, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(
@@ -11,6 +11,8 @@ on_both_databases!(
     an_open_session_that_asks_for_the_same_is_handed_out_again,
     an_open_session_that_asks_for_something_else_is_closed_first,
     a_session_that_was_paid_before_its_webhook_came_is_taken_over,
+    a_session_known_to_be_paid_is_asked_for_its_subscription,
+    a_failed_checkouts_trace_id_leads_to_its_log_lines,
     a_tenant_with_a_subscription_cannot_buy_a_second_one,
     a_tenant_whose_subscription_ended_can_buy_again,
     money_on_its_way_grants_nothing_until_it_has_come,
@@ -104,6 +106,36 @@ async fn a_session_that_was_paid_before_its_webhook_came_is_taken_over(database:
     let asked = app.stripe.requests().await.len();
     app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
     assert_eq!(app.stripe.requests().await.len(), asked, "what is known is not asked again");
+    app.stop().await;
+}
+
+async fn a_session_known_to_be_paid_is_asked_for_its_subscription(database: Database) {
+    let app = TestApp::start(database).await;
+    let token = app.token("acme");
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let bought = app.check_out(&token, &json!({})).await.ok();
+    let session = bought["session_id"].as_str().expect("a session");
+    app.stripe.pay(session).await;
+
+    // Of the three events only the session's arrives.
+    let object = app.stripe.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
+    let completed =
+        stripe_event("checkout.session.completed", app.clock_seconds(), |it| *it = object.clone());
+    app.deliver(&completed).await.ok();
+    assert_eq!(app.subscription(&token).await.ok()["plan"], "free");
+
+    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
+    assert_eq!(app.subscription(&token).await.ok()["plan"], "pro");
+    assert_eq!(app.stripe.requests_to("POST", "/v1/checkout/sessions").await.len(), 1);
+    app.stop().await;
+}
+
+async fn a_failed_checkouts_trace_id_leads_to_its_log_lines(database: Database) {
+    let app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    let refused = app.check_out(&app.token("acme"), &json!({})).await;
+    let failure = app.line("billing", |line| line["event"] == "checkout.create.failure").await;
+    assert_eq!(refused.json()["trace_id"], failure["trace_id"]);
     app.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::app::TestApp;
+use crate::app::{TestApp, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(the_service_is_ready_and_names_what_is_not_configured, without_its_database_it_says_so);
@@ -27,7 +27,7 @@ async fn without_its_database_it_says_so(database: Database) {
     let token = app.token("acme");
     app.subscription(&token).await.assert_is(503, "unavailable");
     app.open_portal(&token, &json!({})).await.assert_is(503, "unavailable");
-    let event = app.event("invoice.upcoming", app.clock_seconds(), |_| {});
+    let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
     let refused = app.deliver(&event).await;
     refused.assert_is(503, "unavailable");
     assert!(refused.header("retry-after").is_some());

@@ -128,6 +128,18 @@ async fn checks_come_in_their_order() {
     app.open_portal(&app.token("acme"), &json!({})).await.assert_is(503, "billing_not_configured");
     app.open_portal(&app.token("acme"), &json!({})).await.assert_is(429, "throttled");
     app.open_portal("", &json!({})).await.assert_is(401, "not_authenticated");
+    app.open_portal(&app.token("acme"), &json!("nonsense")).await.assert_is(429, "throttled");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_is_counted_and_told() {
+    let app = TestApp::start_with(Database::Sqlite, &[("--throttle-per-minute", "1")]).await;
+    let token = app.token("acme");
+    app.open_portal(&token, &json!("nonsense")).await.assert_is(400, "invalid_request");
+    app.open_portal(&token, &json!("nonsense")).await.assert_is(429, "throttled");
+    let told: Vec<Value> = app.lines("billing").into_iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(told, ["portal.create.start", "portal.create.failure", "throttled"]);
     app.stop().await;
 }
 

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, WEBHOOK_SECRET, eventually};
+use crate::app::{TestApp, WEBHOOK_SECRET, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(
@@ -21,7 +21,7 @@ on_both_databases!(
 
 async fn a_request_signed_by_stripes_own_sdk_is_accepted_and_a_flipped_byte_is_not(database: Database) {
     let app = TestApp::start(database).await;
-    let body = app.event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
+    let body = stripe_event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
     let header = signed_by_stripes_sdk(&body);
 
     let mut flipped = body.clone();
@@ -43,7 +43,7 @@ async fn a_request_signed_by_stripes_own_sdk_is_accepted_and_a_flipped_byte_is_n
 async fn a_repeat_is_known_and_changes_nothing(database: Database) {
     let app = TestApp::start(database).await;
     let subscription = app.make_pro("acme").await;
-    let event = app.event("customer.subscription.updated", app.clock_seconds() + 10, |object| {
+    let event = stripe_event("customer.subscription.updated", app.clock_seconds() + 10, |object| {
         object["id"] = json!(subscription);
         object["status"] = json!("past_due");
     });
@@ -67,8 +67,8 @@ async fn a_repeat_is_known_and_changes_nothing(database: Database) {
 
 async fn events_of_a_customer_that_no_tenant_has_wait_for_it(database: Database) {
     let app = TestApp::start(database).await;
-    let created = app.event("customer.subscription.created", app.clock_seconds(), |_| {});
-    let updated = app.event("customer.subscription.updated", app.clock_seconds() + 5, |object| {
+    let created = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
+    let updated = stripe_event("customer.subscription.updated", app.clock_seconds() + 5, |object| {
         object["status"] = json!("past_due");
     });
     app.deliver(&created).await.ok();
@@ -80,8 +80,9 @@ async fn events_of_a_customer_that_no_tenant_has_wait_for_it(database: Database)
         "id": "cs_test_foreign", "object": "checkout.session", "customer": "cus_webhook", "mode": "subscription",
         "subscription": "sub_webhook", "payment_status": "paid", "metadata": { "tenant_id": "acme" },
     });
-    let completed =
-        app.event("checkout.session.completed", app.clock_seconds() + 6, |object| *object = session.clone());
+    let completed = stripe_event("checkout.session.completed", app.clock_seconds() + 6, |object| {
+        *object = session.clone();
+    });
     app.deliver(&completed).await.ok();
 
     let answer = app.subscription(&app.token("acme")).await.ok();
@@ -93,7 +94,7 @@ async fn events_of_a_customer_that_no_tenant_has_wait_for_it(database: Database)
 
 async fn a_type_of_no_use_is_taken_without_its_payload(database: Database) {
     let app = TestApp::start(database).await;
-    let event = app.event("invoice.upcoming", app.clock_seconds(), |_| {});
+    let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
     app.deliver(&event).await.ok();
     assert_eq!(app.outcome_of(&event).await, ("ignored".into(), Some("type_not_used".into())));
     assert_eq!(app.payload_of(&event).await, None);
@@ -103,7 +104,7 @@ async fn a_type_of_no_use_is_taken_without_its_payload(database: Database) {
 async fn another_mode_or_account_is_quarantined(database: Database) {
     let app = TestApp::start(database).await;
     app.make_pro("acme").await;
-    let base = app.event("customer.subscription.deleted", app.clock_seconds() + 9, |_| {});
+    let base = stripe_event("customer.subscription.deleted", app.clock_seconds() + 9, |_| {});
     let base = app.for_customer_of("acme", base).await;
     for (member, value, reason) in
         [("livemode", json!(true), "foreign_mode"), ("account", json!("acct_other"), "foreign_account")]
@@ -123,10 +124,11 @@ async fn many_events_at_once_are_each_applied_once(database: Database) {
     app.make_pro("acme").await;
     let mut deliveries = Vec::new();
     for number in 0..100_i64 {
-        let event = app.event("customer.subscription.updated", app.clock_seconds() + 10 + number, |object| {
-            object["id"] = json!("sub_many");
-            object["items"]["data"][0]["quantity"] = json!(number + 2);
-        });
+        let event =
+            stripe_event("customer.subscription.updated", app.clock_seconds() + 10 + number, |object| {
+                object["id"] = json!("sub_many");
+                object["items"]["data"][0]["quantity"] = json!(number + 2);
+            });
         let event = app.for_customer_of("acme", event).await;
         deliveries.push(event.clone());
         deliveries.push(event);
@@ -157,7 +159,7 @@ async fn a_deleted_customer_ends_its_subscriptions_and_frees_its_tenant(database
     assert_eq!(ended["status"], "canceled");
     app.line("subscription_state", |line| line["event"] == "customer.unlinked").await;
 
-    let late = app.event("customer.subscription.updated", app.clock_seconds() + 99, |object| {
+    let late = stripe_event("customer.subscription.updated", app.clock_seconds() + 99, |object| {
         object["customer"] = json!(customer);
         object["metadata"] = json!({ "tenant_id": "acme" });
     });
@@ -172,7 +174,7 @@ async fn a_deleted_customer_ends_its_subscriptions_and_frees_its_tenant(database
 
 async fn an_object_that_cannot_be_read_is_kept_as_failed(database: Database) {
     let app = TestApp::start(database).await;
-    let event = app.event("customer.subscription.updated", app.clock_seconds(), |object| {
+    let event = stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
         *object = json!({ "id": "sub_webhook", "customer": "cus_webhook" });
     });
     app.deliver(&event).await.ok();
@@ -190,7 +192,7 @@ async fn an_invoice_notes_a_payment_problem_and_its_end(database: Database) {
         ("invoice.payment_action_required", Some("payment_action_required")),
         ("invoice.paid", None),
     ] {
-        let invoice = app.event(kind, app.clock_seconds() + 5, |object| {
+        let invoice = stripe_event(kind, app.clock_seconds() + 5, |object| {
             *object = json!({
                 "id": "in_1", "object": "invoice", "customer": customer,
                 "parent": { "subscription_details": { "subscription": subscription } },
@@ -210,7 +212,7 @@ async fn an_invoice_notes_a_payment_problem_and_its_end(database: Database) {
 #[tokio::test]
 async fn refusals_are_classified_in_the_log() {
     let app = TestApp::start(Database::Sqlite).await;
-    let body = app.event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
+    let body = stripe_event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
     let now = app.clock_seconds();
     let sign = |secret: &str, at: i64| sandbox::sign(secret, at, &body);
     let v0_only = sign(WEBHOOK_SECRET, now).replace("v1=", "v0=");
@@ -242,11 +244,11 @@ async fn while_a_secret_is_rolled_both_are_taken_and_told_apart() {
     let both = ("--stripe-webhook-secret", "whsec_old,whsec_new");
     let app = TestApp::start_with(Database::Sqlite, &[both]).await;
     for (position, secret) in ["whsec_old", "whsec_new"].into_iter().enumerate() {
-        let body = app.event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
+        let body = stripe_event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
         let header = sandbox::sign(secret, app.clock_seconds(), &body);
         app.post_webhook(body, Some(&header)).await.ok();
         let line = app.lines("webhook_signatures").pop().expect("a line");
-        assert_eq!(line["secret"], position);
+        assert_eq!(line["secret_index"], position);
     }
     app.stop().await;
 }
@@ -281,7 +283,7 @@ async fn a_body_beyond_a_megabyte_is_too_large() {
 #[tokio::test]
 async fn without_a_secret_stripe_is_asked_to_try_again() {
     let app = TestApp::start_with(Database::Sqlite, &[("--stripe-webhook-secret", "")]).await;
-    let answer = app.deliver(&app.event("customer.created", app.clock_seconds(), |_| {})).await;
+    let answer = app.deliver(&stripe_event("customer.created", app.clock_seconds(), |_| {})).await;
     answer.assert_is(503, "billing_not_configured");
     assert!(answer.header("retry-after").is_some());
     app.stop().await;
@@ -290,7 +292,7 @@ async fn without_a_secret_stripe_is_asked_to_try_again() {
 #[tokio::test]
 async fn an_event_that_was_handed_in_is_applied_though_its_sender_hangs_up() {
     let app = TestApp::start(Database::Sqlite).await;
-    let event = app.event("invoice.upcoming", app.clock_seconds(), |_| {});
+    let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
     let body = event.to_string();
     let header = sandbox::sign(WEBHOOK_SECRET, app.clock_seconds(), body.as_bytes());
     let request = app.request(reqwest::Method::POST, "/api/billing/webhook/");

@@ -3,26 +3,20 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Delivery;
+use super::report::Traces;
 use crate::billing::Billing;
-use crate::billing::link::RACES;
+use crate::billing::race::race;
 use crate::domain::ids::{EventId, TenantId};
-use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
-use crate::domain::scene::{Changes, Effect};
-use crate::store::{InboxRow, StoreError, StoreFailure, Touched};
+use crate::domain::unit_of_work::{Changes, Effect};
+use crate::store::{InboxRow, StoreError, Touched};
 
 /// Applies the events, beginning again when another replica was faster with one of them.
 pub(super) async fn apply(
     billing: &Billing,
     deliveries: &[Delivery],
 ) -> Result<(Vec<Effect>, Changes), StoreError> {
-    for _ in 1..RACES {
-        match apply_once(billing, deliveries).await {
-            Err(error) if error.failure() == StoreFailure::Conflict => {}
-            result => return result,
-        }
-    }
-    apply_once(billing, deliveries).await
+    race(|| apply_once(billing, deliveries)).await
 }
 
 async fn apply_once(
@@ -32,26 +26,32 @@ async fn apply_once(
     let transaction = billing.store.begin().await?;
     let known = transaction.known_events(deliveries.iter().map(|delivery| &delivery.event.id)).await?;
     let fresh = Fresh::of(deliveries, &known);
-    let mut scene =
-        transaction.scene(&Touched::by(fresh.deliveries().map(|delivery| &delivery.event))).await?;
+    let mut work =
+        transaction.unit_of_work(&Touched::by(fresh.deliveries().map(|delivery| &delivery.event))).await?;
 
     let mut effects = Vec::with_capacity(deliveries.len());
     for (index, delivery) in deliveries.iter().enumerate() {
         effects.push(if fresh.contains(index) {
-            scene.play(&delivery.event, &billing.policy)
+            work.apply(&delivery.event, &billing.policy)
         } else {
             duplicate(known.get(&delivery.event.id))
         });
     }
 
     let now_ms = billing.clock.now_ms();
-    let traces: HashMap<&EventId, Traceparent> =
-        deliveries.iter().filter_map(|delivery| Some((&delivery.event.id, delivery.trace()?))).collect();
-    let trace_of = |event: Option<&EventId>| event.and_then(|event| traces.get(event)).copied();
-    transaction.write(&scene, trace_of, now_ms).await?;
+    for unparked in &work.changes().unparked {
+        // An event of this very batch may have waited for a later one.
+        let parked_here = |delivery: &Delivery| delivery.event.id == unparked.event.id;
+        if let Some(index) = deliveries.iter().position(parked_here) {
+            effects[index] = unparked.effect.clone();
+        }
+    }
+    let traces = Traces::of(deliveries, work.changes());
+    let trace_of = |event: Option<&EventId>| event.and_then(|event| traces.of_event(event));
+    transaction.write(&work, trace_of, now_ms).await?;
     transaction.insert_events(&fresh.inbox(&effects)).await?;
     transaction.commit().await?;
-    Ok((effects, scene.into_changes()))
+    Ok((effects, work.into_changes()))
 }
 
 /// Keeps an event that could not be applied, with its payload, for another try.
@@ -63,6 +63,7 @@ pub(super) async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Re
     Ok(effect)
 }
 
+/// A repeat: of an event in the inbox, whose tenant it tells, or of one in the same batch.
 fn duplicate(tenant: Option<&Option<TenantId>>) -> Effect {
     let effect = Effect::new(Outcome::Duplicate);
     match tenant {

@@ -47,6 +47,12 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
     }
 }
 
+/// Reads a JSON object. An array of the same values in the same order is not one, though serde would take it.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    let is_object = json.trim_start().starts_with('{');
+    is_object.then(|| serde_json::from_str(json).ok()).flatten()
+}
+
 /// The event around its object.
 #[derive(Deserialize)]
 pub(super) struct Envelope<'a> {
@@ -97,14 +103,15 @@ impl<'a> Envelope<'a> {
         self.object.as_ref().is_some_and(|object| object == "v2.core.event")
     }
 
+    /// A time that a calendar has: one beyond would make every later event an old one.
     pub(super) fn created_seconds(&self) -> Option<i64> {
-        match self.created.get()? {
-            Created::Seconds(seconds) => Some(seconds),
+        let time = match self.created.get()? {
+            Created::Seconds(seconds) => OffsetDateTime::from_unix_timestamp(seconds),
             Created::Text(text) => {
-                let time = OffsetDateTime::parse(&text, &Rfc3339).ok()?;
-                Some(time.unix_timestamp())
+                return Some(OffsetDateTime::parse(&text, &Rfc3339).ok()?.unix_timestamp());
             }
-        }
+        };
+        Some(time.ok()?.unix_timestamp())
     }
 
     pub(super) fn request_id(&self) -> Option<String> {
@@ -116,7 +123,7 @@ impl<'a> Envelope<'a> {
 
     /// The JSON of `data.object`; `null` where there is none, which no reader below accepts.
     pub(super) fn data_object(&self) -> &'a str {
-        let data = self.data.and_then(|raw| serde_json::from_str::<Data<'a>>(raw.get()).ok());
+        let data: Option<Data<'a>> = self.data.and_then(|raw| object(raw.get()));
         data.and_then(|data| data.object).map_or("null", RawValue::get)
     }
 }
@@ -191,7 +198,7 @@ struct SubscriptionObject {
 #[derive(Clone, Deserialize)]
 struct ItemList {
     #[serde(default)]
-    data: Vec<ItemObject>,
+    data: Vec<Lenient<ItemObject>>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -217,9 +224,10 @@ struct PriceObject {
 
 impl ItemObject {
     fn item(&self) -> Option<Item> {
-        let price = self.price.as_ref().or(self.plan.as_ref())?;
+        let mut prices = self.price.as_ref().into_iter().chain(self.plan.as_ref());
+        let (id, price) = prices.find_map(|price| Some((PriceId::parse(&price.id).ok()?, price)))?;
         Some(Item {
-            price: PriceId::parse(&price.id).ok()?,
+            price: id,
             lookup_key: price.lookup_key.as_ref().and_then(|key| PriceId::parse(key).ok()),
             quantity: self.quantity.get(),
         })
@@ -228,8 +236,9 @@ impl ItemObject {
 
 /// Reads a subscription; `None` if it has no id, customer or status.
 pub(super) fn snapshot(json: &str) -> Option<Snapshot> {
-    let object: SubscriptionObject = serde_json::from_str(json).ok()?;
+    let object: SubscriptionObject = object(json)?;
     let items = object.items.get().map(|list| list.data).unwrap_or_default();
+    let items: Vec<ItemObject> = items.iter().take(ITEMS).filter_map(Lenient::get).collect();
     let period_of_items = items.iter().filter_map(|item| item.current_period_end.get()).max();
     Some(Snapshot {
         id: object.id.parse().ok()?,
@@ -237,7 +246,7 @@ pub(super) fn snapshot(json: &str) -> Option<Snapshot> {
         state: State {
             status: Status::parse(&object.status)?,
             started_at: object.created.get(),
-            items: items.iter().take(ITEMS).filter_map(ItemObject::item).collect(),
+            items: items.iter().filter_map(ItemObject::item).collect(),
             current_period_end: period_of_items.or(object.current_period_end.get()),
             trial_end: object.trial_end.get(),
             cancel_at: object.cancel_at.get(),
@@ -265,7 +274,7 @@ struct SessionObject {
 
 /// Reads a checkout session; `None` if it has no id.
 pub(super) fn session(json: &str) -> Option<Session> {
-    let object: SessionObject = serde_json::from_str(json).ok()?;
+    let object: SessionObject = object(json)?;
     Some(Session {
         id: SessionId::parse(&object.id).ok()?,
         customer: reference::<CustomerId>(&object.customer),
@@ -302,7 +311,7 @@ struct InvoiceSubscription {
 
 /// Reads an invoice; `None` if it names no customer.
 pub(super) fn invoice(json: &str) -> Option<Invoice> {
-    let object: InvoiceObject = serde_json::from_str(json).ok()?;
+    let object: InvoiceObject = object(json)?;
     let details = object.parent.as_ref().and_then(|parent| parent.subscription_details.as_ref());
     Some(Invoice {
         customer: reference(&object.customer)?,
@@ -318,7 +327,7 @@ struct CustomerObject {
 
 /// The id of a customer object.
 pub(super) fn customer(json: &str) -> Option<CustomerId> {
-    let object: CustomerObject = serde_json::from_str(json).ok()?;
+    let object: CustomerObject = object(json)?;
     object.id.parse().ok()
 }
 
@@ -329,6 +338,6 @@ struct PortalObject {
 
 /// The customer for whom a portal session was opened.
 pub(super) fn portal_customer(json: &str) -> Option<CustomerId> {
-    let object: PortalObject = serde_json::from_str(json).ok()?;
+    let object: PortalObject = object(json)?;
     object.customer.id().parse().ok()
 }

@@ -4,7 +4,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 
-use super::{Desk, Tag, return_path};
+use super::{ApiState, Tag, return_path};
 use crate::billing::{self, CheckoutWish};
 use crate::domain::ids::PlanName;
 use crate::http::auth::UserToken;
@@ -53,6 +53,7 @@ impl Documented for CheckoutProblems {
         (413, "`too_large`"),
         (415, "`unsupported_media_type`"),
         (429, "`throttled`; `Retry-After` says for how long"),
+        (500, "`internal`"),
         (502, "`stripe_rejected` or `stripe_unavailable`"),
         (503, "`billing_not_configured` or `unavailable`"),
     ];
@@ -70,14 +71,15 @@ impl CheckoutApi {
     )]
     async fn create(
         &self,
-        desk: Data<&Desk>,
+        state: Data<&ApiState>,
         token: UserToken,
         body: OptionalJson<CheckoutSessionRequest>,
     ) -> Result<Json<CheckoutSession>, Failure<CheckoutProblems>> {
         let UserToken(caller) = token;
-        desk.admit(&caller)?;
-        let wish = body.0.into_wish()?;
-        let purchase = billing::create_checkout_session(&desk.billing, &caller, wish).await?;
+        state.admit(&caller)?;
+        let wish = body.read().await.and_then(CheckoutSessionRequest::into_wish);
+        let wish = state.understand(&caller, billing::Request::Checkout, wish)?;
+        let purchase = billing::create_checkout_session(&state.billing, &caller, wish).await?;
         Ok(Json(CheckoutSession { url: purchase.url, session_id: purchase.session.to_string() }))
     }
 }

@@ -59,6 +59,7 @@ impl Documented for ReadyProblems {
 impl HealthApi {
     /// Tell whether the process is alive
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth")]
+    #[expect(clippy::unused_async, reason = "operations are async")]
     async fn alive(&self) -> Json<Alive> {
         Json(Alive { status: AliveStatus::Alive })
     }

@@ -11,7 +11,7 @@ use poem_openapi::Tags;
 
 use super::problem::Problem;
 use super::throttle::Throttle;
-use crate::billing::{Billing, Caller};
+use crate::billing::{self, Billing, Caller};
 use crate::domain::address::ReturnPath;
 use crate::http::problem::Code;
 use crate::telemetry::topics::{Level, Line, Topic};
@@ -31,12 +31,12 @@ pub(super) enum Tag {
 
 /// What the operations that ask Stripe for something share.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct ApiState {
     pub(super) billing: Arc<Billing>,
     pub(super) throttle: Arc<Throttle>,
 }
 
-impl Desk {
+impl ApiState {
     /// Counts a request of the tenant's, and tells of one too many.
     fn admit(&self, caller: &Caller) -> Result<(), Problem> {
         self.throttle.check(&caller.tenant).inspect_err(|_| {
@@ -47,6 +47,16 @@ impl Desk {
                 .traced();
             self.billing.topics.append(&[line]);
         })
+    }
+
+    /// What is wished for, if the request makes sense; if not, that it does not is told.
+    fn understand<W>(
+        &self,
+        caller: &Caller,
+        request: billing::Request,
+        wish: Result<W, Problem>,
+    ) -> Result<W, Problem> {
+        wish.inspect_err(|_| billing::log_invalid(&self.billing, caller, request))
     }
 }
 

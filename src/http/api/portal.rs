@@ -4,7 +4,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{Enum, Object, OpenApi};
 
-use super::{Desk, Tag, return_path};
+use super::{ApiState, Tag, return_path};
 use crate::billing::{self, PortalFlowWish, PortalWish};
 use crate::http::auth::UserToken;
 use crate::http::body::OptionalJson;
@@ -56,6 +56,7 @@ impl Documented for PortalProblems {
         (413, "`too_large`"),
         (415, "`unsupported_media_type`"),
         (429, "`throttled`; `Retry-After` says for how long"),
+        (500, "`internal`"),
         (502, "`stripe_rejected` or `stripe_unavailable`"),
         (503, "`billing_not_configured` or `unavailable`"),
     ];
@@ -71,14 +72,15 @@ impl PortalApi {
     )]
     async fn create(
         &self,
-        desk: Data<&Desk>,
+        state: Data<&ApiState>,
         token: UserToken,
         body: OptionalJson<PortalSessionRequest>,
     ) -> Result<Json<PortalSession>, Failure<PortalProblems>> {
         let UserToken(caller) = token;
-        desk.admit(&caller)?;
-        let wish = body.0.into_wish()?;
-        let url = billing::create_portal_session(&desk.billing, &caller, wish).await?;
+        state.admit(&caller)?;
+        let wish = body.read().await.and_then(PortalSessionRequest::into_wish);
+        let wish = state.understand(&caller, billing::Request::Portal, wish)?;
+        let url = billing::create_portal_session(&state.billing, &caller, wish).await?;
         Ok(Json(PortalSession { url }))
     }
 }

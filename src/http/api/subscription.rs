@@ -9,13 +9,15 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tracing::Span;
 
-use super::{Desk, Tag};
+use super::{ApiState, Tag};
 use crate::billing::{self, Billing};
 use crate::domain::ids::{PlanName, TenantId};
 use crate::domain::plan::Entitlement;
 use crate::http::auth::{ServiceToken, UserToken};
 use crate::http::problem::{Code, Documented, Failure, Problem};
+use crate::telemetry::spans::BillingAttributes;
 
 /// May be kept by the one who asked, and must be asked about each time: a plan can change at any moment.
 const CACHE_CONTROL: &str = "private, no-cache";
@@ -53,6 +55,7 @@ pub(crate) struct Subscription {
 }
 
 #[derive(ApiResponse)]
+#[expect(clippy::large_enum_variant, reason = "it is made once and answered at once")]
 enum Answer {
     /// What the tenant is entitled to.
     #[oai(status = 200)]
@@ -76,15 +79,26 @@ enum Answer {
 struct UserProblems;
 
 impl Documented for UserProblems {
-    const PROBLEMS: &'static [(u16, &'static str)] =
-        &[(401, "`not_authenticated`"), (403, "`not_allowed`"), (503, "`unavailable`")];
+    const PROBLEMS: &'static [(u16, &'static str)] = &[
+        (400, "`invalid_request`"),
+        (401, "`not_authenticated`"),
+        (403, "`not_allowed`"),
+        (500, "`internal`"),
+        (503, "`unavailable`"),
+    ];
 }
 
 struct ServiceProblems;
 
 impl Documented for ServiceProblems {
-    const PROBLEMS: &'static [(u16, &'static str)] =
-        &[(401, "`not_authenticated`"), (403, "`not_allowed`"), (404, "`not_found`"), (503, "`unavailable`")];
+    const PROBLEMS: &'static [(u16, &'static str)] = &[
+        (400, "`invalid_request`"),
+        (401, "`not_authenticated`"),
+        (403, "`not_allowed`"),
+        (404, "`not_found`"),
+        (500, "`internal`"),
+        (503, "`unavailable`"),
+    ];
 }
 
 #[OpenApi]
@@ -98,14 +112,14 @@ impl SubscriptionApi {
     )]
     async fn of_caller(
         &self,
-        desk: Data<&Desk>,
+        state: Data<&ApiState>,
         token: UserToken,
         /// The ETag of an answer that is held already.
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Answer, Failure<UserProblems>> {
         let UserToken(caller) = token;
-        Ok(answer(&desk.billing, &caller.tenant, if_none_match.0.as_deref()).await?)
+        Ok(answer(&state.billing, &caller.tenant, if_none_match.0.as_deref()).await?)
     }
 
     /// Read any tenant's subscription
@@ -117,7 +131,7 @@ impl SubscriptionApi {
     )]
     async fn of_tenant(
         &self,
-        desk: Data<&Desk>,
+        state: Data<&ApiState>,
         _token: ServiceToken,
         /// The tenant.
         tenant: Path<String>,
@@ -127,7 +141,8 @@ impl SubscriptionApi {
     ) -> Result<Answer, Failure<ServiceProblems>> {
         let tenant = TenantId::parse(&tenant.0)
             .map_err(|_| Problem::new(Code::NotFound, "No tenant can have this id."))?;
-        Ok(answer(&desk.billing, &tenant, if_none_match.0.as_deref()).await?)
+        BillingAttributes { tenant: Some(&tenant), ..BillingAttributes::default() }.record(&Span::current());
+        Ok(answer(&state.billing, &tenant, if_none_match.0.as_deref()).await?)
     }
 }
 

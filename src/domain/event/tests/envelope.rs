@@ -143,3 +143,15 @@ fn fields_that_stripe_adds_are_passed_over_wherever_they_stand() {
     });
     assert_eq!(event, read(SUBSCRIPTION_UPDATED));
 }
+
+#[test]
+fn a_version_or_a_request_that_could_break_a_log_line_is_absent() {
+    let too_long = "x".repeat(256);
+    for odd in ["2025\n09", "req 1", "\u{1b}[2J", "", "réq_1", &too_long] {
+        let event = read_with(SUBSCRIPTION_UPDATED, |event| {
+            event["api_version"] = json!(odd);
+            event["request"] = json!({ "id": odd });
+        });
+        assert_eq!((event.api_version, event.request_id), (None, None), "{odd:?}");
+    }
+}

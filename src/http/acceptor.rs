@@ -15,12 +15,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Takes TCP connections. Unlike poem's own, it sends small answers at once (`TCP_NODELAY`) and does not spin when no
 /// connection can be taken.
 #[derive(Debug)]
-pub struct Door {
+pub struct NodelayAcceptor {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Door {
+impl NodelayAcceptor {
     /// Listens; port 0 finds a free one.
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
@@ -34,7 +34,7 @@ impl Door {
     }
 }
 
-impl Acceptor for Door {
+impl Acceptor for NodelayAcceptor {
     type Io = TcpStream;
 
     fn local_addr(&self) -> Vec<LocalAddr> {

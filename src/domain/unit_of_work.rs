@@ -1,7 +1,7 @@
-//! The scene: the rows that a batch of events touches, held in memory while the events are played on it.
+//! The unit of work: the rows that a batch of events touches, held in memory while the events are applied to them.
 //!
-//! The store fills a scene under lock, events are played in the order they came, and the store writes back what
-//! changed. Nothing here waits for anything, so that a whole batch costs a few statements and no round trips.
+//! The store fills it under lock, events are applied in the order they came, and the store writes back what changed.
+//! Nothing here waits for anything, so that a whole batch costs a few statements and no round trips.
 
 mod effect;
 mod journal;
@@ -14,7 +14,7 @@ pub use journal::{Entry, JournalEntry};
 use super::event::{
     CheckoutChange, Event, Invoice, InvoiceChange, Session, Subject, SubscriptionChange, Tags,
 };
-use super::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
+use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Journey;
 use super::mode::Mode;
 use super::outcome::Outcome;
@@ -35,12 +35,14 @@ pub struct Policy {
 
 /// The rows that a batch touches, and what has changed in them.
 #[derive(Debug, Default)]
-pub struct Scene {
+pub struct UnitOfWork {
     tombstones: BTreeSet<CustomerId>,
     tenants: BTreeMap<TenantId, Tenant>,
     subscriptions: BTreeMap<SubscriptionId, Held>,
     checkouts: BTreeMap<SessionId, Checkout>,
     parked: BTreeMap<CustomerId, Vec<Event>>,
+    /// Customers that the event being applied has linked or ended: what is parked for them is applied after it.
+    decided: Vec<CustomerId>,
     changes: Changes,
 }
 
@@ -60,14 +62,27 @@ pub struct Changes {
     pub tombstones: BTreeSet<CustomerId>,
     /// Tenants that changed.
     pub tenants: BTreeSet<TenantId>,
+    /// Those of them that had no row.
+    pub new_tenants: BTreeSet<TenantId>,
     /// Subscriptions that changed.
     pub subscriptions: BTreeSet<SubscriptionId>,
     /// Checkouts that changed.
     pub checkouts: BTreeSet<SessionId>,
     /// What to append to the journal.
     pub journal: Vec<JournalEntry>,
-    /// Parked events that found their tenant.
-    pub unparked: Vec<(Event, Effect)>,
+    /// Parked events that are parked no longer.
+    pub unparked: Vec<Unparked>,
+}
+
+/// A parked event, and what became of it in the end.
+#[derive(Debug)]
+pub struct Unparked {
+    /// The event that waited.
+    pub event: Event,
+    /// What became of it.
+    pub effect: Effect,
+    /// The event that ended its wait, if it was one.
+    pub by: Option<EventId>,
 }
 
 /// Why something is being done: goes into the journal.
@@ -101,9 +116,9 @@ pub enum LinkRefusal {
     CustomerDeleted,
 }
 
-impl Scene {
-    /// Sets the scene with the rows that the store has locked.
-    pub fn set(
+impl UnitOfWork {
+    /// Begins with the rows that the store has locked.
+    pub fn begin(
         tombstones: impl IntoIterator<Item = CustomerId>,
         tenants: impl IntoIterator<Item = Tenant>,
         subscriptions: impl IntoIterator<Item = Held>,
@@ -118,6 +133,7 @@ impl Scene {
                 .collect(),
             checkouts: checkouts.into_iter().map(|checkout| (checkout.session.clone(), checkout)).collect(),
             parked: BTreeMap::new(),
+            decided: Vec::new(),
             changes: Changes::default(),
         }
     }
@@ -130,8 +146,11 @@ impl Scene {
     }
 
     /// The customers that no tenant has: the store asks for what is parked for them.
-    pub fn unlinked<'a>(&self, customers: impl Iterator<Item = &'a CustomerId>) -> Vec<&'a CustomerId> {
-        customers.filter(|customer| self.tenant_of(customer).is_none()).collect()
+    pub fn unlinked<'a>(
+        &self,
+        customers: impl Iterator<Item = &'a CustomerId>,
+    ) -> impl Iterator<Item = &'a CustomerId> {
+        customers.filter(|customer| self.tenant_of(customer).is_none())
     }
 
     /// What is to be written back.
@@ -144,23 +163,23 @@ impl Scene {
         self.changes
     }
 
-    /// A tenant of the scene.
+    /// A tenant that is touched.
     pub fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
         self.tenants.get(id)
     }
 
-    /// A subscription of the scene.
+    /// A subscription that is touched.
     pub fn held(&self, id: &SubscriptionId) -> Option<&Held> {
         self.subscriptions.get(id)
     }
 
-    /// A checkout of the scene.
+    /// A checkout that is touched.
     pub fn checkout(&self, id: &SessionId) -> Option<&Checkout> {
         self.checkouts.get(id)
     }
 
-    /// Plays one event: changes the scene as it demands, and says what became of it.
-    pub fn play(&mut self, event: &Event, policy: &Policy) -> Effect {
+    /// Applies one event: changes the rows as it demands, and says what became of it.
+    pub fn apply(&mut self, event: &Event, policy: &Policy) -> Effect {
         if let Some(reason) = quarantine_reason(event, policy) {
             return Effect::new(Outcome::Quarantined).because(reason);
         }
@@ -172,19 +191,24 @@ impl Scene {
             Subject::Checkout(change, session) => self.session(event, *change, session, policy),
             Subject::Invoice(change, invoice) => self.invoice(event, *change, invoice),
             Subject::CustomerDeleted(customer) => self.customer_deleted(event, customer),
-            Subject::PortalOpened(customer) => match self.tenant_of(customer) {
-                Some(tenant) => Effect::new(Outcome::Applied).of(tenant.id.clone()),
-                None => Effect::new(Outcome::Ignored).because("unknown_customer"),
-            },
+            Subject::PortalOpened(customer) => self.portal_opened(customer),
         };
+        if effect.outcome == Outcome::Parked {
+            self.park(event.clone());
+        }
+        self.unpark(Cause::event(event), policy);
         let journey = self.journey_of(event, effect.tenant.as_ref());
         effect.on(journey)
     }
 
     /// Takes over what Stripe answered when asked for a subscription, at Stripe's own time. Whether it changed
-    /// anything.
+    /// anything: an end that we know of stays one.
     pub fn answer(&mut self, tenant: &TenantId, snapshot: &Snapshot, answered_at: i64) -> bool {
         let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription.state);
+        let is_over = held.is_some_and(|state| state.status.is_final()) && !snapshot.state.status.is_final();
+        if is_over || self.tombstones.contains(&snapshot.customer) {
+            return false;
+        }
         let changed = held != Some(&snapshot.state);
         self.put(tenant, snapshot, Cause { name: "refresh", event: None, at: answered_at });
         changed
@@ -199,13 +223,24 @@ impl Scene {
         }
     }
 
-    /// Links a customer to a tenant and plays what was parked for it. Linking twice is linking once.
+    /// Links a customer to a tenant and applies what was parked for it. Linking twice is linking once.
     pub fn link(
+        &mut self,
+        tenant: &TenantId,
+        customer: &CustomerId,
+        cause: Cause<'_>,
+        policy: &Policy,
+    ) -> Result<(), LinkRefusal> {
+        self.set_customer(tenant, customer, cause)?;
+        self.unpark(cause, policy);
+        Ok(())
+    }
+
+    fn set_customer(
         &mut self,
         tenant_id: &TenantId,
         customer: &CustomerId,
         cause: Cause<'_>,
-        policy: &Policy,
     ) -> Result<(), LinkRefusal> {
         if self.tombstones.contains(customer) {
             return Err(LinkRefusal::CustomerDeleted);
@@ -215,22 +250,33 @@ impl Scene {
             Some(_) => return Err(LinkRefusal::CustomerHasTenant),
             None => {}
         }
-        let tenant = self.tenants.entry(tenant_id.clone()).or_insert_with(|| Tenant::new(tenant_id.clone()));
-        if tenant.customer.is_some() {
+        if self.tenants.get(tenant_id).is_some_and(|tenant| tenant.customer.is_some()) {
             return Err(LinkRefusal::TenantHasCustomer);
         }
-        tenant.customer = Some(customer.clone());
-        self.changes.tenants.insert(tenant_id.clone());
+        self.tenant_mut(tenant_id).customer = Some(customer.clone());
+        self.decided.push(customer.clone());
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
-        self.unpark(customer, policy);
         Ok(())
     }
 
-    fn unpark(&mut self, customer: &CustomerId, policy: &Policy) {
-        for event in self.parked.remove(customer).unwrap_or_default() {
-            let effect = self.play(&event, policy);
-            self.changes.unparked.push((event, effect));
+    /// Applies what was parked for customers that now have a tenant or an end.
+    fn unpark(&mut self, cause: Cause<'_>, policy: &Policy) {
+        for customer in std::mem::take(&mut self.decided) {
+            for event in self.parked.remove(&customer).unwrap_or_default() {
+                let effect = self.apply(&event, policy);
+                let by = cause.event.map(|by| by.id.clone());
+                self.changes.unparked.push(Unparked { event, effect, by });
+            }
         }
+    }
+
+    /// The tenant, to be changed; made if it has no row yet.
+    fn tenant_mut(&mut self, id: &TenantId) -> &mut Tenant {
+        self.changes.tenants.insert(id.clone());
+        self.tenants.entry(id.clone()).or_insert_with(|| {
+            self.changes.new_tenants.insert(id.clone());
+            Tenant::new(id.clone())
+        })
     }
 
     fn tenant_of(&self, customer: &CustomerId) -> Option<&Tenant> {
@@ -243,7 +289,6 @@ impl Scene {
         event: &Event,
         customer: &CustomerId,
         named: Option<&TenantId>,
-        policy: &Policy,
     ) -> Result<TenantId, Effect> {
         if self.tombstones.contains(customer) {
             return Err(Effect::stale(StaleReason::CustomerDeleted));
@@ -254,7 +299,7 @@ impl Scene {
         let Some(named) = named else {
             return Err(Effect::new(Outcome::Parked).because("unknown_customer"));
         };
-        match self.link(named, customer, Cause::event(event), policy) {
+        match self.set_customer(named, customer, Cause::event(event)) {
             Ok(()) => Ok(named.clone()),
             // A tenant with a living customer is never taken over by what an event says.
             Err(_) => Err(Effect::new(Outcome::Parked).because("tenant_has_another_customer").loudly()),
@@ -269,7 +314,7 @@ impl Scene {
         policy: &Policy,
     ) -> Effect {
         let Tags { tenant: named, .. } = &snapshot.tags;
-        let tenant = match self.tenant_or_link(event, &snapshot.customer, named.as_ref(), policy) {
+        let tenant = match self.tenant_or_link(event, &snapshot.customer, named.as_ref()) {
             Ok(tenant) => tenant,
             Err(effect) => return effect,
         };
@@ -278,12 +323,16 @@ impl Scene {
         let effect = match subscription::decide(held, change, &snapshot, event.created) {
             Decision::Stale(reason) => Effect::stale(reason),
             Decision::Unchanged => {
-                self.put(&tenant, &snapshot, Cause::event(event));
+                self.confirm(&snapshot.id, change, event.created);
                 Effect::new(Outcome::Applied).because("no_change")
             }
             Decision::Apply => {
+                let first = held.is_none();
                 self.put(&tenant, &snapshot, Cause::event(event));
-                self.report_unknown_price(&snapshot, policy)
+                if first && change == SubscriptionChange::Announced {
+                    self.distrust(&snapshot.id);
+                }
+                applied(&snapshot, policy)
             }
         };
         effect.of(tenant)
@@ -311,18 +360,26 @@ impl Scene {
         }
     }
 
-    fn awaits_payment(&self, subscription: &SubscriptionId) -> bool {
-        self.checkout_of(subscription)
-            .is_some_and(|checkout| checkout.status == CheckoutStatus::AwaitingPayment)
+    /// What we hold was still so at that time. An announcement says nothing of its time: its snapshot can be old.
+    fn confirm(&mut self, id: &SubscriptionId, change: SubscriptionChange, created: i64) {
+        if let Some(held) = self.subscriptions.get_mut(id)
+            && change != SubscriptionChange::Announced
+            && created > held.subscription.as_of
+        {
+            held.subscription.as_of = created;
+            self.changes.subscriptions.insert(id.clone());
+        }
     }
 
-    fn report_unknown_price(&self, snapshot: &Snapshot, policy: &Policy) -> Effect {
-        let applied = Effect::new(Outcome::Applied);
-        if policy.catalog.knows_a_price_of(&snapshot.state.items) {
-            applied
-        } else {
-            applied.because("price_not_configured").loudly()
+    /// A row that an announcement made gives way to any real snapshot.
+    fn distrust(&mut self, id: &SubscriptionId) {
+        if let Some(held) = self.subscriptions.get_mut(id) {
+            held.subscription.as_of = held.subscription.state.started_at.unwrap_or_default();
         }
+    }
+
+    fn awaits_payment(&self, subscription: &SubscriptionId) -> bool {
+        self.checkout_of(subscription).is_some_and(|checkout| checkout.status.withholds_access())
     }
 
     fn session(
@@ -333,13 +390,10 @@ impl Scene {
         policy: &Policy,
     ) -> Effect {
         match change {
-            CheckoutChange::Completed => self.session_completed(event, session, policy),
-            CheckoutChange::PaymentSucceeded => {
-                self.session_settled(event, session, CheckoutStatus::Complete)
+            CheckoutChange::Completed | CheckoutChange::PaymentSucceeded => {
+                self.session_completed(event, session, policy)
             }
-            CheckoutChange::PaymentFailed => {
-                self.session_settled(event, session, CheckoutStatus::PaymentFailed)
-            }
+            CheckoutChange::PaymentFailed => self.payment_failed(event, session),
             CheckoutChange::Expired => self.session_expired(event, session),
         }
     }
@@ -351,7 +405,7 @@ impl Scene {
         let ours = self.checkouts.get(&session.id);
         let named = ours.map(|checkout| checkout.tenant.clone()).or_else(|| session.tags.tenant.clone());
         let referenced = if policy.trust_client_reference { session.client_reference.clone() } else { None };
-        let tenant = match self.tenant_or_link(event, customer, named.or(referenced).as_ref(), policy) {
+        let tenant = match self.tenant_or_link(event, customer, named.or(referenced).as_ref()) {
             Ok(tenant) => tenant,
             Err(effect) => return effect,
         };
@@ -361,22 +415,21 @@ impl Scene {
         Effect::new(Outcome::Applied).of(tenant)
     }
 
-    /// A completed session's journey becomes its tenant's.
+    /// A completed session's journey becomes its tenant's, unless a later one has already.
     fn begin_journey(&mut self, tenant: &TenantId, session: &Session) {
         let Some(checkout) = self.checkouts.get(&session.id) else { return };
         let journey = checkout.journey;
-        if let Some(tenant) = self.tenants.get_mut(tenant)
-            && tenant.journey != Some(journey)
-        {
-            tenant.journey = Some(journey);
-            self.changes.tenants.insert(tenant.id.clone());
+        let held = self.tenants.get(tenant).and_then(|tenant| tenant.journey);
+        if held.is_none_or(|held| held.began_at_ms < journey.began_at_ms) {
+            self.tenant_mut(tenant).journey = Some(journey);
         }
     }
 
-    fn session_settled(&mut self, event: &Event, session: &Session, status: CheckoutStatus) -> Effect {
+    fn payment_failed(&mut self, event: &Event, session: &Session) -> Effect {
         match self.known_session(session) {
             Ok((tenant, customer)) => {
-                self.close(Cause::event(event), session, &customer, &tenant, status);
+                let failed = CheckoutStatus::PaymentFailed;
+                self.close(Cause::event(event), session, &customer, &tenant, failed);
                 Effect::new(Outcome::Applied).of(tenant)
             }
             Err(effect) => effect,
@@ -398,12 +451,24 @@ impl Scene {
     /// Whose session it is: by our own record of it, else by its customer.
     fn known_session(&self, session: &Session) -> Result<(TenantId, CustomerId), Effect> {
         if let Some(checkout) = self.checkouts.get(&session.id) {
+            if self.tombstones.contains(&checkout.customer) {
+                return Err(Effect::stale(StaleReason::CustomerDeleted));
+            }
             return Ok((checkout.tenant.clone(), checkout.customer.clone()));
         }
-        let unknown = || Effect::new(Outcome::Ignored).because("unknown_session");
-        let customer = session.customer.as_ref().ok_or_else(unknown)?;
-        let tenant = self.tenant_of(customer).ok_or_else(unknown)?;
-        Ok((tenant.id.clone(), customer.clone()))
+        let Some(customer) = &session.customer else {
+            return Err(Effect::new(Outcome::Ignored).because("no_customer"));
+        };
+        Ok((self.tenant_that_has(customer)?, customer.clone()))
+    }
+
+    /// The tenant of the customer. Without one the event waits for it, unless the customer is gone.
+    fn tenant_that_has(&self, customer: &CustomerId) -> Result<TenantId, Effect> {
+        if self.tombstones.contains(customer) {
+            return Err(Effect::stale(StaleReason::CustomerDeleted));
+        }
+        let tenant = self.tenant_of(customer).map(|tenant| tenant.id.clone());
+        tenant.ok_or_else(|| Effect::new(Outcome::Parked).because("unknown_customer"))
     }
 
     /// Closes the checkout, tells its subscription whether money is still awaited, and journals it.
@@ -415,14 +480,17 @@ impl Scene {
         tenant: &TenantId,
         status: CheckoutStatus,
     ) {
+        let mut status = status;
         if let Some(checkout) = self.checkouts.get_mut(&session.id) {
-            checkout.status = status;
+            if checkout.status.can_become(status) {
+                checkout.status = status;
+            }
+            status = checkout.status;
             checkout.subscription = session.subscription.clone().or(checkout.subscription.take());
             self.changes.checkouts.insert(session.id.clone());
         }
         if let Some(subscription) = &session.subscription {
-            let awaiting = matches!(status, CheckoutStatus::AwaitingPayment | CheckoutStatus::PaymentFailed);
-            self.await_payment(subscription, awaiting);
+            self.await_payment(subscription, status.withholds_access());
         }
         self.note(Entry::CheckoutClosed, tenant, customer, cause);
     }
@@ -438,16 +506,19 @@ impl Scene {
     }
 
     fn invoice(&mut self, event: &Event, change: InvoiceChange, invoice: &Invoice) -> Effect {
-        if self.tombstones.contains(&invoice.customer) {
-            return Effect::stale(StaleReason::CustomerDeleted);
-        }
         let Some(id) = &invoice.subscription else {
             return Effect::new(Outcome::Ignored).because("not_for_a_subscription");
         };
-        let Some(held) = self.subscriptions.get_mut(id) else {
-            return Effect::new(Outcome::Ignored).because("subscription_not_held");
+        let tenant = match self.tenant_that_has(&invoice.customer) {
+            Ok(tenant) => tenant,
+            Err(effect) => return effect,
         };
-        let tenant = held.tenant.clone();
+        if change == InvoiceChange::Paid {
+            self.checkout_is_paid(id);
+        }
+        let Some(held) = self.subscriptions.get_mut(id) else {
+            return Effect::new(Outcome::Ignored).because("subscription_not_held").of(tenant);
+        };
         let customer = held.subscription.customer.clone();
         let problem = match change {
             InvoiceChange::Paid => None,
@@ -465,6 +536,17 @@ impl Scene {
         Effect::new(Outcome::Applied).of(tenant)
     }
 
+    /// Nothing changes: a milestone of the tenant's journey.
+    fn portal_opened(&self, customer: &CustomerId) -> Effect {
+        match self.tenant_that_has(customer) {
+            Ok(tenant) => Effect::new(Outcome::Applied).of(tenant),
+            Err(effect) if effect.outcome == Outcome::Parked => {
+                Effect::new(Outcome::Ignored).because("unknown_customer")
+            }
+            Err(effect) => effect,
+        }
+    }
+
     /// Ends the customer's subscriptions, keeps its id as a tombstone and frees its tenant.
     fn customer_deleted(&mut self, event: &Event, customer: &CustomerId) -> Effect {
         if !self.tombstones.insert(customer.clone()) {
@@ -472,15 +554,15 @@ impl Scene {
         }
         self.changes.tombstones.insert(customer.clone());
         self.end_subscriptions_of(event, customer);
+        self.decided.push(customer.clone());
 
-        let Some(tenant) = self.tenant_of(customer).map(|tenant| tenant.id.clone()) else {
+        let Some(id) = self.tenant_of(customer).map(|tenant| tenant.id.clone()) else {
             return Effect::new(Outcome::Applied).because("unknown_customer");
         };
-        if let Some(tenant) = self.tenants.get_mut(&tenant) {
-            tenant.customer = None;
-            tenant.generation += 1;
-        }
-        self.changes.tenants.insert(tenant.clone());
+        let tenant = self.tenant_mut(&id);
+        tenant.customer = None;
+        tenant.generation += 1;
+        let tenant = id;
         self.note(Entry::CustomerUnlinked, &tenant, customer, Cause::event(event));
         Effect::new(Outcome::Applied).of(tenant)
     }
@@ -495,6 +577,17 @@ impl Scene {
             .collect();
         for (tenant, snapshot) in living {
             self.put(&tenant, &snapshot, Cause::event(event));
+        }
+    }
+
+    /// The subscription's first money has come: its checkout waits no longer.
+    fn checkout_is_paid(&mut self, subscription: &SubscriptionId) {
+        let of_subscription = |checkout: &&mut Checkout| checkout.subscription.as_ref() == Some(subscription);
+        if let Some(checkout) = self.checkouts.values_mut().find(of_subscription)
+            && checkout.status.can_become(CheckoutStatus::Complete)
+        {
+            checkout.status = CheckoutStatus::Complete;
+            self.changes.checkouts.insert(checkout.session.clone());
         }
     }
 
@@ -541,6 +634,17 @@ impl Scene {
 
 fn completed(session: &Session) -> CheckoutStatus {
     if session.unpaid { CheckoutStatus::AwaitingPayment } else { CheckoutStatus::Complete }
+}
+
+/// A price that no plan has gives `free`, and somebody should know.
+fn applied(snapshot: &Snapshot, policy: &Policy) -> Effect {
+    let applied = Effect::new(Outcome::Applied);
+    let ended = snapshot.state.status.is_final();
+    if ended || policy.catalog.knows_a_price_of(&snapshot.state.items) {
+        applied
+    } else {
+        applied.because("price_not_configured").loudly()
+    }
 }
 
 /// Why an event belongs to somebody else, if it does.

@@ -1,4 +1,4 @@
-//! What playing an event came to.
+//! What applying an event came to.
 
 use crate::domain::ids::TenantId;
 use crate::domain::journey::Journey;

@@ -25,7 +25,7 @@ fn a_life_in_order_is_followed_step_by_step() {
             "sub_1: active -> canceled",
         ]
     );
-    let held = stage.scene.held(&subscription_id("sub_1")).expect("it is held");
+    let held = stage.work.held(&subscription_id("sub_1")).expect("it is held");
     assert_eq!((held.tenant.as_str(), held.subscription.customer.as_str()), ("acme", "cus_acme"));
     assert_eq!((held.subscription.as_of, held.subscription.revision), (5, 5));
 }
@@ -43,7 +43,7 @@ fn a_journal_entry_says_for_whom_by_what_and_when() {
         at: 7,
         journey: None,
     };
-    assert_eq!(stage.scene.changes().journal, [expected]);
+    assert_eq!(stage.work.changes().journal, [expected]);
 }
 
 #[test]
@@ -52,7 +52,10 @@ fn saying_the_same_again_is_applied_and_changes_nothing() {
     stage.applies([Draft::created("active").at(1)]);
     assert_eq!(stage.hears(Draft::updated("active").at(2)), (Outcome::Applied, Some("no_change")));
     assert_eq!(stage.journal(), ["sub_1: nothing -> active"]);
+    assert_eq!(stage.subscription("sub_1").revision, 1, "no answer is overtaken by it");
     assert_eq!(stage.subscription("sub_1").as_of, 2, "what is older than the repeat is now old");
+    assert_eq!(stage.hears(Draft::updated("active").at(1)), (Outcome::Applied, Some("no_change")));
+    assert_eq!(stage.subscription("sub_1").as_of, 2, "an older repeat turns no time back");
 }
 
 #[test]
@@ -103,6 +106,21 @@ fn an_announcement_makes_a_row_but_never_overwrites_one() {
     let announcement = Draft::trial_will_end("trialing").at(3);
     assert_eq!(stage.hears(announcement), (Outcome::Stale, Some("announcement")));
     assert_eq!(stage.status("sub_1"), "active");
+}
+
+#[test]
+fn an_announcement_says_nothing_of_the_time_for_its_snapshot_can_be_old() {
+    let mut stage = Stage::with_acme();
+    stage.applies([
+        Draft::created("trialing").at(1),
+        Draft::trial_will_end("trialing").at(9),
+        Draft::updated("active").at(8),
+    ]);
+    assert_eq!(stage.status("sub_1"), "active", "though it was held at 9");
+
+    let mut stage = Stage::with_acme();
+    stage.applies([Draft::trial_will_end("trialing").at(9), Draft::updated("active").at(8)]);
+    assert_eq!(stage.status("sub_1"), "active", "though it was first seen at 9");
 }
 
 #[test]
@@ -188,7 +206,7 @@ fn an_invoice_for_nothing_that_we_hold_is_ignored() {
         InvoiceChange::Paid,
         Invoice { customer: customer_id("cus_acme"), subscription: None },
     );
-    let effect = stage.scene.play(&one_off, &stage.policy);
+    let effect = stage.work.apply(&one_off, &stage.policy);
     assert_eq!((effect.outcome, effect.reason), (Outcome::Ignored, Some("not_for_a_subscription")));
     assert_eq!(stage.journal(), [""; 0]);
 }
@@ -200,12 +218,12 @@ fn stripes_answer_stands_at_its_own_time_and_says_whether_it_changed_anything() 
     let event = Draft::updated("active").into_event();
     let Subject::Subscription(_, snapshot) = &event.subject else { panic!("a subscription") };
 
-    assert!(stage.scene.answer(&tenant_id("acme"), snapshot, 50));
+    assert!(stage.work.answer(&tenant_id("acme"), snapshot, 50));
     assert_eq!((stage.status("sub_1"), stage.subscription("sub_1").as_of), ("active", 50));
     let entry = stage.last_entry();
     assert_eq!((entry.cause.as_str(), &entry.event, entry.at), ("refresh", &None, 50));
 
-    assert!(!stage.scene.answer(&tenant_id("acme"), snapshot, 60));
+    assert!(!stage.work.answer(&tenant_id("acme"), snapshot, 60));
     assert_eq!(stage.journal().len(), 2);
     assert_eq!(stage.hears(Draft::updated("past_due").at(55)), (Outcome::Stale, Some("older")));
 }

@@ -11,7 +11,7 @@ use crate::domain::subscription::{Item, State};
 
 /// A scene and the policy that events are played by.
 pub(super) struct Stage {
-    pub(super) scene: Scene,
+    pub(super) work: UnitOfWork,
     pub(super) policy: Policy,
 }
 
@@ -38,7 +38,7 @@ impl Stage {
         });
         let catalog = Catalog::parse("pro=price_pro;team=price_team", true).expect("plans");
         Self {
-            scene: Scene::set([], tenants, [], checkouts),
+            work: UnitOfWork::begin([], tenants, [], checkouts),
             policy: Policy { mode: Some(Mode::Test), trust_client_reference: false, catalog },
         }
     }
@@ -56,7 +56,7 @@ impl Stage {
 
     /// An event comes in: all that there is to say about it.
     pub(super) fn plays(&mut self, event: Draft) -> Effect {
-        self.scene.play(&event.into_event(), &self.policy)
+        self.work.apply(&event.into_event(), &self.policy)
     }
 
     /// Events come in and are applied.
@@ -70,18 +70,18 @@ impl Stage {
     /// The store brings what has been waiting for its customer.
     pub(super) fn brings_parked<const N: usize>(&mut self, events: [Draft; N]) {
         for event in events {
-            self.scene.park(event.into_event());
+            self.work.park(event.into_event());
         }
     }
 
     /// The operator links a tenant to a customer.
     pub(super) fn operator_links(&mut self, tenant: &str, customer: &str) -> Result<(), LinkRefusal> {
         let cause = Cause { name: "operator", event: None, at: 500 };
-        self.scene.link(&tenant_id(tenant), &customer_id(customer), cause, &self.policy)
+        self.work.link(&tenant_id(tenant), &customer_id(customer), cause, &self.policy)
     }
 
     pub(super) fn tenant(&self, id: &str) -> &Tenant {
-        self.scene.tenant(&tenant_id(id)).expect("the tenant is there")
+        self.work.tenant(&tenant_id(id)).expect("the tenant is there")
     }
 
     pub(super) fn customer_of(&self, tenant: &str) -> Option<&str> {
@@ -89,11 +89,11 @@ impl Stage {
     }
 
     pub(super) fn subscription(&self, id: &str) -> &Subscription {
-        &self.scene.held(&subscription_id(id)).expect("the subscription is held").subscription
+        &self.work.held(&subscription_id(id)).expect("the subscription is held").subscription
     }
 
     pub(super) fn holds(&self, subscription: &str) -> bool {
-        self.scene.held(&subscription_id(subscription)).is_some()
+        self.work.held(&subscription_id(subscription)).is_some()
     }
 
     pub(super) fn status(&self, subscription: &str) -> &str {
@@ -105,7 +105,7 @@ impl Stage {
     }
 
     pub(super) fn checkout(&self, session: &str) -> &Checkout {
-        self.scene.checkout(&session_id(session)).expect("the checkout is there")
+        self.work.checkout(&session_id(session)).expect("the checkout is there")
     }
 
     /// What these subscriptions together entitle to.
@@ -116,20 +116,20 @@ impl Stage {
 
     /// The journal in short: what changed, for a transition from which status to which.
     pub(super) fn journal(&self) -> Vec<String> {
-        self.scene.changes().journal.iter().map(|entry| in_short(&entry.entry)).collect()
+        self.work.changes().journal.iter().map(|entry| in_short(&entry.entry)).collect()
     }
 
     pub(super) fn last_entry(&self) -> &JournalEntry {
-        self.scene.changes().journal.last().expect("the journal has an entry")
+        self.work.changes().journal.last().expect("the journal has an entry")
     }
 
     /// What came of each parked event that found its tenant, by the event's id.
     pub(super) fn unparked(&self) -> Vec<(&str, Outcome)> {
-        self.scene
+        self.work
             .changes()
             .unparked
             .iter()
-            .map(|(event, effect)| (event.id.as_str(), effect.outcome))
+            .map(|waited| (waited.event.id.as_str(), waited.effect.outcome))
             .collect()
     }
 }
@@ -162,7 +162,10 @@ pub(super) fn checkout(session: &str, tenant: &str, customer: &str, began: u8) -
 /// The journey of that number.
 pub(super) fn journey(number: u8) -> Journey {
     let origin = format!("00-{number:032x}-{number:016x}-01");
-    Journey { origin: Traceparent::parse(&origin).expect("a traceparent"), began_at_ms: 1000 }
+    Journey {
+        origin: Traceparent::parse(&origin).expect("a traceparent"),
+        began_at_ms: 1000 * i64::from(number),
+    }
 }
 
 /// An event that is being written. It happened at 100 unless it says when.
@@ -187,7 +190,7 @@ impl Draft {
         let price = PriceId::parse("price_pro").expect("a price id");
         let state = State {
             status: Status::parse(status).expect("a status"),
-            started_at: Some(50),
+            started_at: Some(1),
             items: vec![Item { price, lookup_key: None, quantity: Some(1) }],
             current_period_end: Some(10_000),
             trial_end: None,
@@ -289,7 +292,7 @@ impl Draft {
         self
     }
 
-    pub(super) fn from_account(mut self, account: &str) -> Self {
+    pub(super) fn of_account(mut self, account: &str) -> Self {
         self.0.account = Some(account.into());
         self
     }

@@ -24,7 +24,7 @@ fn a_deleted_customers_subscriptions_end_and_its_tenant_is_free() {
     assert_eq!((stage.customer_of("acme"), stage.tenant("acme").generation), (None, 1));
     assert_eq!(stage.journal()[3..], ["sub_2: active -> canceled", "customer.unlinked"]);
     assert_eq!(stage.last_entry().customer, customer_id("cus_acme"));
-    assert!(stage.scene.changes().tombstones.contains(&customer_id("cus_acme")));
+    assert!(stage.work.changes().tombstones.contains(&customer_id("cus_acme")));
 }
 
 #[test]
@@ -49,6 +49,7 @@ fn what_a_deleted_customer_still_says_is_stale_and_never_links() {
         Draft::created("active").for_subscription("sub_3").tagged("acme").at(20),
         Draft::session_completed().tagged("acme").with_client_reference("acme").at(20),
         Draft::invoice_paid().for_subscription("sub_2").at(20),
+        Draft::portal_opened().at(20),
     ] {
         assert_eq!(stage.hears(late), (Outcome::Stale, Some("customer_deleted")));
     }
@@ -67,10 +68,10 @@ fn not_even_the_operator_links_a_deleted_customer() {
 #[test]
 fn a_tombstone_that_the_store_brings_is_as_good_as_one_of_this_batch() {
     let mut stage = Stage::empty();
-    stage.scene = Scene::set([customer_id("cus_acme")], [], [], []);
+    stage.work = UnitOfWork::begin([customer_id("cus_acme")], [], [], []);
     let late = stage.hears(Draft::created("active").tagged("acme"));
     assert_eq!(late, (Outcome::Stale, Some("customer_deleted")));
-    assert_eq!(stage.scene.tenant(&tenant_id("acme")), None);
+    assert_eq!(stage.work.tenant(&tenant_id("acme")), None);
 }
 
 #[test]
@@ -103,4 +104,13 @@ fn other_customers_subscriptions_live_on() {
     ]);
     assert_eq!((stage.status("sub_1"), stage.status("sub_2")), ("canceled", "active"));
     assert_eq!(stage.customer_of("other"), Some("cus_other"));
+}
+
+#[test]
+fn what_was_parked_for_a_deleted_customer_waits_no_longer_and_links_nobody() {
+    let mut stage = Stage::empty();
+    stage.brings_parked([Draft::created("active").tagged("acme").named("evt_1")]);
+    stage.applies([Draft::customer_deleted().named("evt_2")]);
+    assert_eq!(stage.unparked(), [("evt_1", Outcome::Stale)]);
+    assert_eq!(stage.work.tenant(&tenant_id("acme")), None);
 }

@@ -1,4 +1,4 @@
-//! Setting a scene under lock, and writing back what changed in it.
+//! Filling a unit of work under lock, and writing back what changed in it.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use super::{StoreError, Transaction, rows};
 use crate::domain::event::{Event, Session, Subject};
 use crate::domain::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
-use crate::domain::scene::{Changes, Scene};
+use crate::domain::unit_of_work::{Changes, UnitOfWork};
 
-/// What a scene is about. Everything in it is locked in one order, so that two replicas cannot block each other:
+/// What a unit of work is about. Everything in it is locked in one order, so that two replicas cannot block each other:
 /// customers first, then tenants, each by id.
 #[derive(Debug, Default)]
 pub struct Touched {
@@ -22,6 +22,8 @@ pub struct Touched {
     subscriptions: BTreeSet<SubscriptionId>,
     sessions: BTreeSet<SessionId>,
     journeys: Vec<Traceparent>,
+    /// Customers that these events can link or end, so that what is parked for them is wanted.
+    decided: BTreeSet<CustomerId>,
 }
 
 impl Touched {
@@ -38,6 +40,9 @@ impl Touched {
             if let Subject::Checkout(_, session) = &event.subject {
                 touched.sessions.insert(session.id.clone());
                 touched.tenants.extend(session.client_reference.clone());
+            }
+            if decides_on_its_customer(event) {
+                touched.decided.extend(event.customer().cloned());
             }
         }
         touched
@@ -59,43 +64,57 @@ impl Touched {
     }
 }
 
+/// Whether an event can link its customer to a tenant, or ends it.
+fn decides_on_its_customer(event: &Event) -> bool {
+    let names_a_tenant = event.tags().is_some_and(|tags| tags.tenant.is_some());
+    names_a_tenant || matches!(event.subject, Subject::Checkout(..) | Subject::CustomerDeleted(_))
+}
+
 impl Transaction {
     /// Locks and reads what is touched.
-    pub async fn scene(&self, touched: &Touched) -> Result<Scene, StoreError> {
+    pub async fn unit_of_work(&self, touched: &Touched) -> Result<UnitOfWork, StoreError> {
         let tombstones = self.lock_customers(&touched.customers).await?;
-        let tenants = self.lock_tenants(touched).await?;
+        let tenants = self.lock_tenants(touched, self.tenants_of_sessions(&touched.sessions).await?).await?;
         let subscriptions = self.touched_subscriptions(touched).await?;
         let checkouts = self.touched_checkouts(touched).await?;
-        let mut scene = Scene::set(
+        let mut work = UnitOfWork::begin(
             tombstones,
             tenants.iter().map(rows::tenant).collect::<Result<Vec<_>, _>>()?,
-            subscriptions.into_iter().map(rows::subscription).collect::<Result<Vec<_>, _>>()?,
-            checkouts.into_iter().map(rows::checkout).collect::<Result<Vec<_>, _>>()?,
+            subscriptions.iter().map(rows::subscription).collect::<Result<Vec<_>, _>>()?,
+            checkouts.iter().map(rows::checkout).collect::<Result<Vec<_>, _>>()?,
         );
-        for event in self.parked(&scene.unlinked(touched.customers.iter())).await? {
-            scene.park(event);
+        let unlinked: Vec<CustomerId> = work.unlinked(touched.decided.iter()).cloned().collect();
+        for customer in unlinked {
+            for event in self.parked(&customer).await? {
+                work.park(event);
+            }
         }
-        Ok(scene)
+        Ok(work)
     }
 
     /// Writes back what changed. `trace_of` tells in which trace an event was processed, or, without one, in which
     /// trace we are.
     pub async fn write(
         &self,
-        scene: &Scene,
+        work: &UnitOfWork,
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let Changes { tombstones, tenants, subscriptions, checkouts, journal, unparked } = scene.changes();
+        let Changes { tombstones, tenants, new_tenants, subscriptions, checkouts, journal, unparked } =
+            work.changes();
         self.write_tombstones(tombstones, now_ms).await?;
-        let tenants = tenants.iter().filter_map(|id| scene.tenant(id));
-        self.write_tenants(tenants.map(|tenant| rows::tenant_row(tenant, now_ms)).collect()).await?;
-        let subscriptions = subscriptions.iter().filter_map(|id| scene.held(id));
+        let rows_of = |ids: Vec<&TenantId>| {
+            let tenants = ids.into_iter().filter_map(|id| work.tenant(id));
+            tenants.map(|tenant| rows::tenant_row(tenant, now_ms)).collect::<Vec<_>>()
+        };
+        self.insert_tenants(rows_of(new_tenants.iter().collect())).await?;
+        self.update_tenants(rows_of(tenants.difference(new_tenants).collect())).await?;
+        let subscriptions = subscriptions.iter().filter_map(|id| work.held(id));
         self.write_subscriptions(
             subscriptions.map(|held| rows::subscription_row(held, now_ms)).collect::<Result<_, _>>()?,
         )
         .await?;
-        let checkouts = checkouts.iter().filter_map(|id| scene.checkout(id));
+        let checkouts = checkouts.iter().filter_map(|id| work.checkout(id));
         self.write_checkouts(checkouts.map(|checkout| rows::checkout_row(checkout, now_ms)).collect())
             .await?;
         self.append_journal(journal, trace_of, now_ms).await?;
@@ -107,16 +126,13 @@ impl Transaction {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut locked = self.select_customers(ids).await?;
-        if locked.len() < ids.len() {
-            let place =
-                |id: &CustomerId| customer::ActiveModel { id: Set(id.to_string()), deleted_at_ms: Set(None) };
-            customer::Entity::insert_many(ids.iter().map(place))
-                .on_conflict_do_nothing_on([customer::Column::Id])
-                .exec_without_returning(&self.db)
-                .await?;
-            locked = self.select_customers(ids).await?;
-        }
+        let place =
+            |id: &CustomerId| customer::ActiveModel { id: Set(id.to_string()), deleted_at_ms: Set(None) };
+        customer::Entity::insert_many(ids.iter().map(place))
+            .on_conflict_do_nothing_on([customer::Column::Id])
+            .exec_without_returning(&self.db)
+            .await?;
+        let locked = self.select_customers(ids).await?;
         let deleted = locked.iter().filter(|row| row.deleted_at_ms.is_some());
         deleted.map(|row| rows::id("customer", &row.id)).collect()
     }
@@ -130,12 +146,28 @@ impl Transaction {
         Ok(locked.all(&self.db).await?)
     }
 
-    async fn lock_tenants(&self, touched: &Touched) -> Result<Vec<tenant::Model>, StoreError> {
-        if touched.customers.is_empty() && touched.tenants.is_empty() {
+    /// The tenants that our own checkouts were made for, whatever their events say.
+    async fn tenants_of_sessions(&self, sessions: &BTreeSet<SessionId>) -> Result<Vec<String>, StoreError> {
+        if sessions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tenants = checkout::Entity::find()
+            .select_only()
+            .column(checkout::Column::TenantId)
+            .filter(checkout::Column::SessionId.is_in(sessions.iter().map(SessionId::as_str)));
+        Ok(tenants.into_tuple().all(&self.db).await?)
+    }
+
+    async fn lock_tenants(
+        &self,
+        touched: &Touched,
+        of_sessions: Vec<String>,
+    ) -> Result<Vec<tenant::Model>, StoreError> {
+        if touched.customers.is_empty() && touched.tenants.is_empty() && of_sessions.is_empty() {
             return Ok(Vec::new());
         }
         let customers = touched.customers.iter().map(CustomerId::as_str);
-        let tenants = touched.tenants.iter().map(TenantId::as_str);
+        let tenants = touched.tenants.iter().map(TenantId::to_string).chain(of_sessions);
         let locked = tenant::Entity::find()
             .filter(
                 Condition::any()
@@ -190,7 +222,17 @@ impl Transaction {
         Ok(())
     }
 
-    async fn write_tenants(&self, rows: Vec<tenant::ActiveModel>) -> Result<(), StoreError> {
+    /// Inserts tenants that had no row to lock. One that another transaction has inserted since is a lost race, and
+    /// must not be written over.
+    async fn insert_tenants(&self, rows: Vec<tenant::ActiveModel>) -> Result<(), StoreError> {
+        if !rows.is_empty() {
+            tenant::Entity::insert_many(rows).exec_without_returning(&self.db).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes tenants whose rows we hold locked.
+    async fn update_tenants(&self, rows: Vec<tenant::ActiveModel>) -> Result<(), StoreError> {
         use tenant::Column::{
             CustomerGeneration, Id, JourneyBeganAtMs, JourneyId, JourneyTraceparent, StripeCustomerId,
             UpdatedAtMs,

@@ -1,4 +1,4 @@
-//! Telling a request's story in `billing.log`: it started, and then it succeeded or failed, for whom, how long it took
+//! RequestLog a request's story in `billing.log`: it started, and then it succeeded or failed, for whom, how long it took
 //! and by which request of ours Stripe's support can find it.
 
 use std::time::Instant;
@@ -11,46 +11,81 @@ use crate::domain::journey::Journey;
 use crate::telemetry::spans::BillingAttributes;
 use crate::telemetry::topics::{Level, Line, Topic};
 
-/// The names of a story's lines.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Names {
-    pub(super) start: &'static str,
-    pub(super) success: &'static str,
-    pub(super) failure: &'static str,
+/// The requests whose stories are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// For a checkout session.
+    Checkout,
+    /// For a portal session.
+    Portal,
+}
+
+impl Request {
+    fn start(self) -> &'static str {
+        match self {
+            Self::Checkout => "checkout.create.start",
+            Self::Portal => "portal.create.start",
+        }
+    }
+
+    fn success(self) -> &'static str {
+        match self {
+            Self::Checkout => "checkout.create.success",
+            Self::Portal => "portal.create.success",
+        }
+    }
+
+    fn failure(self) -> &'static str {
+        match self {
+            Self::Checkout => "checkout.create.failure",
+            Self::Portal => "portal.create.failure",
+        }
+    }
+}
+
+/// Tells of a request that made no sense: it starts and fails at once.
+pub fn log_invalid(billing: &Billing, caller: &Caller, request: Request) {
+    let log = RequestLog::start(billing, caller, request);
+    let invalid = BillingError::InvalidRequest("the body makes no sense");
+    // The caller is told what is wrong by whoever read the body.
+    let _ = log.end::<()>(Err(invalid));
 }
 
 /// A story being told. What is learned on the way is noted in it, so that the last line can tell it however it ends.
-pub(super) struct Telling<'a> {
+pub(super) struct RequestLog<'a> {
     billing: &'a Billing,
     caller: &'a Caller,
-    names: Names,
+    request: Request,
     began: Instant,
     pub(super) customer: Option<CustomerId>,
     pub(super) journey: Option<Journey>,
     pub(super) request_id: Option<String>,
 }
 
-impl<'a> Telling<'a> {
-    pub(super) fn start(billing: &'a Billing, caller: &'a Caller, names: Names) -> Self {
-        let telling = Self {
+impl<'a> RequestLog<'a> {
+    pub(super) fn start(billing: &'a Billing, caller: &'a Caller, request: Request) -> Self {
+        let log = Self {
             billing,
             caller,
-            names,
+            request,
             began: Instant::now(),
             customer: None,
             journey: None,
             request_id: None,
         };
-        billing.topics.append(&[telling.line(Level::Info, names.start)]);
-        telling
+        billing.topics.append(&[log.line(Level::Info, request.start())]);
+        log
     }
 
     /// Tells how it ended, in the log and on the span.
     pub(super) fn end<T>(self, result: Result<T, BillingError>) -> Result<T, BillingError> {
         let (level, name, outcome, reason) = match &result {
-            Ok(_) => (Level::Info, self.names.success, "success", None),
-            Err(error) => (level_of(error), self.names.failure, error.code(), Some(error.to_string())),
+            Ok(_) => (Level::Info, self.request.success(), "success", None),
+            Err(error) => (level_of(error), self.request.failure(), error.code(), Some(reason_of(error))),
         };
+        if let Err(BillingError::Store(error)) = &result {
+            tracing::error!(%error, "a request failed for want of the database");
+        }
         let request_id = match &result {
             Err(BillingError::Stripe(error)) => error.request_id().or(self.request_id.as_deref()),
             _ => self.request_id.as_deref(),
@@ -80,6 +115,14 @@ impl<'a> Telling<'a> {
             .customer(self.customer.as_ref())
             .journey(self.journey.map(|journey| journey.id()))
             .traced()
+    }
+}
+
+/// Why, in words of our own: what the database said is for stderr alone.
+fn reason_of(error: &BillingError) -> String {
+    match error {
+        BillingError::Store(error) => error.failure().as_str().to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -6,6 +6,7 @@ mod deletion;
 mod journey;
 mod life;
 mod linking;
+mod quarantine;
 mod stage;
 
 use super::*;

@@ -10,10 +10,12 @@ fn what_nobody_has_is_parked_and_leaves_no_mark() {
     let mut stage = Stage::empty();
     assert_eq!(stage.hears(Draft::created("active")), PARKED);
     assert_eq!(stage.hears(Draft::session_completed()), PARKED);
+    assert_eq!(stage.hears(Draft::async_payment_succeeded()), PARKED);
+    assert_eq!(stage.hears(Draft::invoice_payment_failed()), PARKED);
     assert!(!stage.holds("sub_1"));
-    let Changes { tombstones, tenants, subscriptions, checkouts, journal, unparked } = stage.scene.changes();
-    assert!(tombstones.is_empty() && tenants.is_empty() && subscriptions.is_empty());
-    assert!(checkouts.is_empty() && journal.is_empty() && unparked.is_empty());
+    let changes = stage.work.changes();
+    assert!(changes.tenants.is_empty() && changes.new_tenants.is_empty() && changes.subscriptions.is_empty());
+    assert!(changes.checkouts.is_empty() && changes.journal.is_empty() && changes.unparked.is_empty());
 }
 
 #[test]
@@ -34,20 +36,32 @@ fn linking_plays_what_was_parked_in_the_order_it_came() {
         stage.journal(),
         ["customer.linked", "sub_1: nothing -> incomplete", "sub_1: incomplete -> past_due"]
     );
-    let held = stage.scene.held(&subscription_id("sub_1")).expect("it is held");
+    let held = stage.work.held(&subscription_id("sub_1")).expect("it is held");
     assert_eq!(held.tenant, tenant_id("acme"));
 }
 
 #[test]
-fn what_was_parked_is_played_before_the_event_that_links() {
+fn what_was_parked_is_played_after_the_event_that_links() {
     let mut stage = Stage::set(&[("acme", None)], vec![]);
-    stage.brings_parked([Draft::created("incomplete").at(1).named("evt_1")]);
-    stage.applies([Draft::updated("active").at(2).named("evt_2").tagged("acme")]);
+    stage.brings_parked([
+        Draft::created("incomplete").at(1).named("evt_1"),
+        Draft::invoice_payment_failed().at(2).named("evt_2"),
+    ]);
+    stage.applies([Draft::updated("past_due").at(3).named("evt_3").tagged("acme")]);
+    assert_eq!(stage.unparked(), [("evt_1", Outcome::Stale), ("evt_2", Outcome::Applied)]);
+    let by = stage.work.changes().unparked[0].by.as_ref();
+    assert_eq!(by.map(EventId::as_str), Some("evt_3"), "it is told which event ended the wait");
+    assert_eq!(stage.journal(), ["customer.linked", "sub_1: nothing -> past_due", "payment.noted"]);
+    assert!(stage.subscription("sub_1").payment_problem.is_some(), "a note needs its subscription");
+}
+
+#[test]
+fn what_is_parked_and_linked_in_one_batch_is_not_stranded() {
+    let mut stage = Stage::set(&[("acme", None)], vec![]).trusting_client_references();
+    assert_eq!(stage.hears(Draft::created("active").named("evt_1")), PARKED);
+    stage.applies([Draft::session_completed().with_client_reference("acme")]);
     assert_eq!(stage.unparked(), [("evt_1", Outcome::Applied)]);
-    assert_eq!(
-        stage.journal(),
-        ["customer.linked", "sub_1: nothing -> incomplete", "sub_1: incomplete -> active"]
-    );
+    assert!(stage.holds("sub_1"));
 }
 
 #[test]
@@ -94,6 +108,7 @@ fn metadata_links_a_tenant_that_is_free() {
     let effect = stage.plays(Draft::created("active").tagged("acme"));
     assert_eq!((effect.outcome, effect.tenant), (Outcome::Applied, Some(tenant_id("acme"))));
     assert_eq!((stage.customer_of("acme"), stage.status("sub_1")), (Some("cus_acme"), "active"));
+    assert!(stage.work.changes().new_tenants.is_empty(), "the tenant had its row");
     assert_eq!(stage.journal(), ["customer.linked", "sub_1: nothing -> active"]);
 }
 
@@ -102,7 +117,8 @@ fn metadata_links_a_tenant_that_was_never_heard_of() {
     let mut stage = Stage::empty();
     stage.applies([Draft::session_completed().tagged("acme")]);
     assert_eq!(stage.customer_of("acme"), Some("cus_acme"));
-    assert!(stage.scene.changes().tenants.contains(&tenant_id("acme")));
+    let changes = stage.work.changes();
+    assert!(changes.tenants.contains(&tenant_id("acme")) && changes.new_tenants.contains(&tenant_id("acme")));
 }
 
 #[test]
@@ -165,7 +181,7 @@ fn metadata_counts_before_a_client_reference() {
     let mut stage = Stage::empty().trusting_client_references();
     stage.applies([Draft::session_completed().tagged("acme").with_client_reference("other")]);
     assert_eq!(stage.customer_of("acme"), Some("cus_acme"));
-    assert_eq!(stage.scene.tenant(&tenant_id("other")), None);
+    assert_eq!(stage.work.tenant(&tenant_id("other")), None);
 }
 
 #[test]
@@ -180,60 +196,6 @@ fn a_completed_session_without_a_customer_links_nobody() {
 fn only_customers_without_a_tenant_are_asked_about_in_the_parked_ones() {
     let stage = Stage::with_acme();
     let customers = [customer_id("cus_acme"), customer_id("cus_other")];
-    assert_eq!(stage.scene.unlinked(customers.iter()), [&customers[1]]);
-}
-
-#[test]
-fn an_event_of_another_mode_or_account_is_quarantined_and_touches_nothing() {
-    let events =
-        || [Draft::created("active").tagged("acme"), Draft::customer_deleted(), Draft::session_completed()];
-    let mut stage = Stage::with_acme();
-    for event in events() {
-        let live = stage.plays(event.clone().live());
-        assert_eq!(
-            (live.outcome, live.reason, live.loud),
-            (Outcome::Quarantined, Some("foreign_mode"), true)
-        );
-        let foreign = stage.plays(event.from_account("acct_1Sh0cVKq7RtYw2Lp"));
-        assert_eq!((foreign.outcome, foreign.reason), (Outcome::Quarantined, Some("foreign_account")));
-        assert_eq!((foreign.tenant, foreign.journey), (None, None));
-    }
-    assert_eq!((stage.journal(), stage.customer_of("acme")), (vec![], Some("cus_acme")));
-    assert!(!stage.holds("sub_1"));
-}
-
-#[test]
-fn each_mode_holds_its_own_and_what_does_not_say_is_held_by_both() {
-    for mode in [Mode::Test, Mode::Live] {
-        let mut stage = Stage::with_acme();
-        stage.policy.mode = Some(mode);
-        let (ours, theirs) = match mode {
-            Mode::Test => (Draft::created("active"), Draft::created("active").live()),
-            Mode::Live => (Draft::created("active").live(), Draft::created("active")),
-        };
-        assert_eq!(stage.plays(theirs).outcome, Outcome::Quarantined, "{mode}");
-        stage.applies([ours, Draft::updated("past_due").silent_about_its_mode().at(101)]);
-    }
-}
-
-#[test]
-fn before_the_mode_is_known_either_is_heard() {
-    let mut stage = Stage::with_acme();
-    stage.policy.mode = None;
-    stage.applies([Draft::created("active"), Draft::updated("past_due").live().at(101)]);
-}
-
-#[test]
-fn what_is_of_no_use_is_ignored_and_what_cannot_be_read_has_failed() {
-    let mut stage = Stage::with_acme();
-    let unhandled = stage.plays(Draft::about("invoice.created", Subject::Unhandled));
-    assert_eq!((unhandled.outcome, unhandled.reason), (Outcome::Ignored, Some("type_not_used")));
-    assert!(!unhandled.loud);
-
-    let thin = stage.plays(Draft::about("v1.customer.subscription.updated", Subject::Thin));
-    assert_eq!((thin.outcome, thin.reason, thin.loud), (Outcome::Ignored, Some("thin_event"), true));
-
-    let what = "the invoice names no customer";
-    let unreadable = stage.plays(Draft::about("invoice.paid", Subject::Unreadable(what)));
-    assert_eq!((unreadable.outcome, unreadable.reason, unreadable.loud), (Outcome::Failed, Some(what), true));
+    let unlinked: Vec<_> = stage.work.unlinked(customers.iter()).collect();
+    assert_eq!(unlinked, [&customers[1]]);
 }

@@ -26,13 +26,22 @@ fn a_completed_sessions_journey_becomes_its_tenants() {
     let effect = stage.plays(Draft::session_completed());
     assert_eq!(effect.journey, Some(journey(1)));
     assert_eq!(stage.tenant("acme").journey, Some(journey(1)));
-    assert!(stage.scene.changes().tenants.contains(&tenant_id("acme")));
+    assert!(stage.work.changes().tenants.contains(&tenant_id("acme")));
 }
 
 #[test]
 fn the_next_completed_session_begins_the_next_journey() {
     let mut stage = after_one_checkout();
-    stage.applies([Draft::session_completed().of_session("cs_2").for_subscription("sub_2")]);
+    stage.applies([Draft::session_completed().of_session("cs_2").for_subscription("sub_2").at(200)]);
+    assert_eq!(stage.tenant("acme").journey, Some(journey(2)));
+}
+
+#[test]
+fn a_session_that_is_heard_of_late_does_not_turn_the_journey_back() {
+    let checkouts = vec![checkout("cs_1", "acme", "cus_acme", 1), checkout("cs_2", "acme", "cus_acme", 2)];
+    let mut stage = Stage::set(&[("acme", Some("cus_acme"))], checkouts);
+    let second = Draft::session_completed().of_session("cs_2").for_subscription("sub_2").at(200);
+    stage.applies([second, Draft::session_completed().at(100)]);
     assert_eq!(stage.tenant("acme").journey, Some(journey(2)));
 }
 

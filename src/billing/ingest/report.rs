@@ -8,59 +8,92 @@ use crate::domain::event::Event;
 use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
-use crate::domain::scene::{Changes, Effect, Entry, JournalEntry};
 use crate::domain::subscription::Status;
+use crate::domain::unit_of_work::{Changes, Effect, Entry, JournalEntry, Unparked};
 use crate::telemetry::spans::{self, BillingAttributes};
 use crate::telemetry::topics::{Level, Line, Topic};
 
+/// In which trace each event of a batch was processed.
+pub(super) struct Traces<'a>(HashMap<&'a EventId, Traceparent>);
+
+impl<'a> Traces<'a> {
+    /// A repeat within the batch does not take the first one's place; an event that was parked belongs to the trace of
+    /// the one that ended its wait.
+    pub(super) fn of(deliveries: &'a [Delivery], changes: &'a Changes) -> Self {
+        let mut traces = HashMap::new();
+        for delivery in deliveries {
+            if let Some(trace) = delivery.trace() {
+                traces.entry(&delivery.event.id).or_insert(trace);
+            }
+        }
+        for unparked in &changes.unparked {
+            if let Some(trace) = unparked.by.as_ref().and_then(|by| traces.get(by)).copied() {
+                traces.entry(&unparked.event.id).or_insert(trace);
+            }
+        }
+        Self(traces)
+    }
+
+    pub(super) fn of_event(&self, event: &EventId) -> Option<Traceparent> {
+        self.0.get(event).copied()
+    }
+}
+
 /// Tells what became of a batch.
-pub(super) fn tell(billing: &Billing, deliveries: &[Delivery], effects: &[Effect], changes: &Changes) {
+pub(super) fn report(billing: &Billing, deliveries: &[Delivery], effects: &[Effect], changes: &Changes) {
     let now_ms = billing.clock.now_ms();
-    let traces: HashMap<&EventId, Traceparent> =
-        deliveries.iter().filter_map(|delivery| Some((&delivery.event.id, delivery.trace()?))).collect();
+    let traces = Traces::of(deliveries, changes);
     let mut lines = Vec::with_capacity(deliveries.len() * 3);
     for (delivery, effect) in deliveries.iter().zip(effects) {
-        lines.push(signature_line(delivery, effect, now_ms));
+        lines.push(signature_line(delivery, Some(effect), now_ms));
     }
     for entry in &changes.journal {
-        let trace = entry.event.as_ref().and_then(|event| traces.get(event)).copied();
+        let trace = entry.event.as_ref().and_then(|event| traces.of_event(event));
         lines.extend(change_line(entry, trace, now_ms));
     }
     for (delivery, effect) in deliveries.iter().zip(effects) {
         lines.push(event_line(&delivery.event, effect, delivery.trace(), now_ms));
     }
-    for (event, effect) in &changes.unparked {
-        lines.push(event_line(event, effect, None, now_ms));
+    for Unparked { event, effect, .. } in &changes.unparked {
+        lines.push(event_line(event, effect, traces.of_event(&event.id), now_ms));
     }
     billing.topics.append(&lines);
     for (delivery, effect) in deliveries.iter().zip(effects) {
-        mark_span(billing, delivery, effect, now_ms);
+        mark_spans(billing, delivery, effect, now_ms);
     }
 }
 
-/// Tells of changes that no event brought: a link, or an answer of Stripe's.
-pub(crate) fn tell_changes(billing: &Billing, changes: &Changes, trace: Option<Traceparent>) {
+/// Tells of events that were verified and then not stored: nothing became of them yet.
+pub(super) fn report_not_stored(billing: &Billing, deliveries: &[Delivery]) {
     let now_ms = billing.clock.now_ms();
-    let changed = changes.journal.iter().filter_map(|entry| change_line(entry, trace, now_ms));
-    let unparked = changes.unparked.iter().map(|(event, effect)| event_line(event, effect, trace, now_ms));
-    billing.topics.append(&changed.chain(unparked).collect::<Vec<_>>());
+    let lines = deliveries.iter().map(|delivery| signature_line(delivery, None, now_ms));
+    billing.topics.append(&lines.collect::<Vec<_>>());
 }
 
-fn signature_line(delivery: &Delivery, effect: &Effect, now_ms: i64) -> Line {
+/// Tells of changes that no event brought: a link, or an answer of Stripe's.
+pub(crate) fn report_changes(billing: &Billing, changes: &Changes, trace: Option<Traceparent>) {
+    let now_ms = billing.clock.now_ms();
+    let entries = changes.journal.iter().filter_map(|entry| change_line(entry, trace, now_ms));
+    let unparked = changes.unparked.iter();
+    let unparked = unparked.map(|unparked| event_line(&unparked.event, &unparked.effect, trace, now_ms));
+    billing.topics.append(&entries.chain(unparked).collect::<Vec<_>>());
+}
+
+fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> Line {
     let future = delivery.verified.skew_seconds < 0;
     let level = if future { Level::Warn } else { Level::Info };
     Line::new(Topic::WebhookSignatures, level, "signature.accepted", now_ms)
         .outcome("accepted")
-        .tenant(effect.tenant.as_ref())
+        .tenant(effect.and_then(|effect| effect.tenant.as_ref()))
         .customer(delivery.event.customer())
         .stripe_event(&delivery.event.id)
         .stripe_event_type(delivery.event.type_name.as_str())
         .stripe_request(delivery.event.request_id.as_deref())
-        .journey(effect.journey.map(|journey| journey.id()))
+        .journey(effect.and_then(|effect| effect.journey).map(|journey| journey.id()))
         .in_trace(delivery.trace())
         .reason(future.then_some("future_timestamp"))
         .skew_seconds(delivery.verified.skew_seconds)
-        .secret(delivery.verified.secret)
+        .secret_index(delivery.verified.secret)
 }
 
 /// The line of a change, for those that have one.
@@ -99,9 +132,9 @@ fn event_line(event: &Event, effect: &Effect, trace: Option<Traceparent>, now_ms
         .reason(effect.reason)
 }
 
-/// Says on the event's span whose it is and what became of it, links it to the journey's origin, and leaves a
+/// Says on the event's spans whose it is and what became of it, links them to the journey's origin, and leaves a
 /// milestone there if it was applied while the journey is young.
-fn mark_span(billing: &Billing, delivery: &Delivery, effect: &Effect, now_ms: i64) {
+fn mark_spans(billing: &Billing, delivery: &Delivery, effect: &Effect, now_ms: i64) {
     let event = &delivery.event;
     let attributes = BillingAttributes {
         tenant: effect.tenant.as_ref(),
@@ -114,6 +147,7 @@ fn mark_span(billing: &Billing, delivery: &Delivery, effect: &Effect, now_ms: i6
         user: None,
     };
     attributes.record(&delivery.span);
+    attributes.record(&delivery.request_span);
     let Some(journey) = effect.journey else { return };
     spans::link(&delivery.span, journey.origin);
     if effect.outcome == Outcome::Applied && journey.is_open(billing.journey_window_hours, now_ms) {
