@@ -11,6 +11,7 @@ use billhook::telemetry;
 use billhook::telemetry::topics::TopicLogs;
 use clap::Parser;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use reqwest::{Method, StatusCode};
 use sandbox::{Options, Sandbox};
 use serde_json::{Value, json};
@@ -498,11 +499,22 @@ pub fn lines_of(file: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
 }
 
-/// Spans have ids in tests as they have in the service; what the service would print goes nowhere.
+/// The spans that have ended so far, of all tests in this process.
+pub fn ended_spans() -> Vec<SpanData> {
+    exporter().get_finished_spans().expect("the exporter answers")
+}
+
+fn exporter() -> &'static InMemorySpanExporter {
+    static EXPORTER: OnceLock<InMemorySpanExporter> = OnceLock::new();
+    EXPORTER.get_or_init(InMemorySpanExporter::default)
+}
+
+/// Spans have ids in tests as they have in the service, and are kept for a look; what the service would print goes
+/// nowhere.
 fn install_subscriber() {
-    static PROVIDER: OnceLock<opentelemetry_sdk::trace::SdkTracerProvider> = OnceLock::new();
+    static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
     PROVIDER.get_or_init(|| {
-        let provider = telemetry::tracer_provider().build();
+        let provider = telemetry::tracer_provider().with_simple_exporter(exporter().clone()).build();
         let subscriber = telemetry::subscriber(&provider, None, std::io::sink);
         tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
         provider

@@ -12,4 +12,5 @@ mod secrets;
 mod stripe_trouble;
 mod subscription;
 mod tokens;
+mod traces;
 mod webhook;

@@ -25,9 +25,6 @@ async fn stripe_hanging_is_502_within_the_time_limit() {
     let token = app.token("acme");
     let answer = tokio::time::timeout(Duration::from_mins(1), app.check_out(&token, &json!({}))).await;
     answer.expect("an answer though Stripe never gives one").assert_is(502, "stripe_unavailable");
-    let failure = app.line("billing", |line| line["event"] == "checkout.create.failure").await;
-    // The promise is 10 s of waiting for Stripe; the rest is a slow machine's own.
-    assert!(failure["duration_ms"].as_u64().is_some_and(|waited| waited >= 4_000), "{failure}");
     app.stripe.all_is_well().await;
     app.check_out(&token, &json!({})).await.ok();
     app.stop().await;

@@ -10,6 +10,9 @@ mod quarantine;
 mod stage;
 
 use super::*;
+use crate::domain::event::{CheckoutChange, Invoice, InvoiceChange, Session, SubscriptionChange, Tags};
+use crate::domain::subscription::{Snapshot, Status};
+use crate::domain::tenant::CheckoutStatus;
 use stage::{Draft, Stage};
 
 fn customer_id(text: &str) -> CustomerId {

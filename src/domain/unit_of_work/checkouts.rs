@@ -1,0 +1,147 @@
+//! Checkouts: how far each got, whose money is still on its way, and the journey that begins with one.
+
+use super::{Cause, Entry, Policy, UnitOfWork};
+use crate::domain::event::{CheckoutChange, Event, Session};
+use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
+use crate::domain::outcome::Outcome;
+use crate::domain::subscription::StaleReason;
+use crate::domain::tenant::{Checkout, CheckoutStatus};
+use crate::domain::unit_of_work::Effect;
+
+impl UnitOfWork {
+    /// Closes one of our sessions that Stripe, when asked, calls complete.
+    pub fn answer_session(&mut self, session: &Session, answered_at: i64) {
+        if let Ok((tenant, customer)) = self.known_session(session) {
+            let cause = Cause { name: "refresh", event: None, at: answered_at };
+            self.close(cause, session, &customer, &tenant, completed(session));
+            self.begin_journey(&tenant, session);
+        }
+    }
+
+    pub(super) fn session(
+        &mut self,
+        event: &Event,
+        change: CheckoutChange,
+        session: &Session,
+        policy: &Policy,
+    ) -> Effect {
+        match change {
+            CheckoutChange::Completed | CheckoutChange::PaymentSucceeded => {
+                self.session_completed(event, session, policy)
+            }
+            CheckoutChange::PaymentFailed => self.payment_failed(event, session),
+            CheckoutChange::Expired => self.session_expired(event, session),
+        }
+    }
+
+    pub(super) fn session_completed(&mut self, event: &Event, session: &Session, policy: &Policy) -> Effect {
+        let Some(customer) = &session.customer else {
+            return Effect::new(Outcome::Ignored).because("no_customer");
+        };
+        let ours = self.checkouts.get(&session.id);
+        let named = ours.map(|checkout| checkout.tenant.clone()).or_else(|| session.tags.tenant.clone());
+        let referenced = if policy.trust_client_reference { session.client_reference.clone() } else { None };
+        let tenant = match self.tenant_or_link(event, customer, named.or(referenced).as_ref()) {
+            Ok(tenant) => tenant,
+            Err(effect) => return effect,
+        };
+        let status = if session.unpaid { CheckoutStatus::AwaitingPayment } else { CheckoutStatus::Complete };
+        self.close(Cause::event(event), session, customer, &tenant, status);
+        self.begin_journey(&tenant, session);
+        Effect::new(Outcome::Applied).of(tenant)
+    }
+
+    /// A completed session's journey becomes its tenant's, unless a later one has already.
+    pub(super) fn begin_journey(&mut self, tenant: &TenantId, session: &Session) {
+        let Some(checkout) = self.checkouts.get(&session.id) else { return };
+        let journey = checkout.journey;
+        let held = self.tenants.get(tenant).and_then(|tenant| tenant.journey);
+        if held.is_none_or(|held| held.began_at_ms < journey.began_at_ms) {
+            self.tenant_mut(tenant).journey = Some(journey);
+        }
+    }
+
+    pub(super) fn payment_failed(&mut self, event: &Event, session: &Session) -> Effect {
+        match self.known_session(session) {
+            Ok((tenant, customer)) => {
+                let failed = CheckoutStatus::PaymentFailed;
+                self.close(Cause::event(event), session, &customer, &tenant, failed);
+                Effect::new(Outcome::Applied).of(tenant)
+            }
+            Err(effect) => effect,
+        }
+    }
+
+    pub(super) fn session_expired(&mut self, event: &Event, session: &Session) -> Effect {
+        let Some(checkout) = self.checkouts.get(&session.id) else {
+            return Effect::new(Outcome::Ignored).because("unknown_session");
+        };
+        let (tenant, customer) = (checkout.tenant.clone(), checkout.customer.clone());
+        if checkout.status != CheckoutStatus::Open {
+            return Effect::new(Outcome::Stale).because("session_closed").of(tenant);
+        }
+        self.close(Cause::event(event), session, &customer, &tenant, CheckoutStatus::Expired);
+        Effect::new(Outcome::Applied).of(tenant)
+    }
+
+    /// Whose session it is: by our own record of it, else by its customer.
+    pub(super) fn known_session(&self, session: &Session) -> Result<(TenantId, CustomerId), Effect> {
+        if let Some(checkout) = self.checkouts.get(&session.id) {
+            if self.tombstones.contains(&checkout.customer) {
+                return Err(Effect::stale(StaleReason::CustomerDeleted));
+            }
+            return Ok((checkout.tenant.clone(), checkout.customer.clone()));
+        }
+        let Some(customer) = &session.customer else {
+            return Err(Effect::new(Outcome::Ignored).because("no_customer"));
+        };
+        Ok((self.tenant_that_has(customer)?, customer.clone()))
+    }
+
+    /// Closes the checkout, tells its subscription whether money is still awaited, and journals it.
+    pub(super) fn close(
+        &mut self,
+        cause: Cause<'_>,
+        session: &Session,
+        customer: &CustomerId,
+        tenant: &TenantId,
+        status: CheckoutStatus,
+    ) {
+        let mut status = status;
+        if let Some(checkout) = self.checkouts.get_mut(&session.id) {
+            if checkout.status.can_become(status) {
+                checkout.status = status;
+            }
+            status = checkout.status;
+            checkout.subscription = session.subscription.clone().or(checkout.subscription.take());
+            self.changes.checkouts.insert(session.id.clone());
+        }
+        if let Some(subscription) = &session.subscription {
+            self.await_payment(subscription, status.withholds_access());
+        }
+        self.note(Entry::CheckoutClosed, tenant, customer, cause);
+    }
+
+    /// The subscription's first money has come: its checkout waits no longer.
+    pub(super) fn checkout_is_paid(&mut self, subscription: &SubscriptionId) {
+        let of_subscription = |checkout: &&mut Checkout| checkout.subscription.as_ref() == Some(subscription);
+        if let Some(checkout) = self.checkouts.values_mut().find(of_subscription)
+            && checkout.status.can_become(CheckoutStatus::Complete)
+        {
+            checkout.status = CheckoutStatus::Complete;
+            self.changes.checkouts.insert(checkout.session.clone());
+        }
+    }
+
+    pub(super) fn checkout_of(&self, subscription: &SubscriptionId) -> Option<&Checkout> {
+        self.checkouts.values().find(|checkout| checkout.subscription.as_ref() == Some(subscription))
+    }
+
+    pub(super) fn awaits_payment(&self, subscription: &SubscriptionId) -> bool {
+        self.checkout_of(subscription).is_some_and(|checkout| checkout.status.withholds_access())
+    }
+}
+
+fn completed(session: &Session) -> CheckoutStatus {
+    if session.unpaid { CheckoutStatus::AwaitingPayment } else { CheckoutStatus::Complete }
+}

@@ -1,0 +1,133 @@
+//! Customers: which tenant has which, what waits for one to be linked, and what remains when one is deleted.
+
+use super::{Cause, Effect, Entry, LinkRefusal, Policy, UnitOfWork, Unparked};
+use crate::domain::event::Event;
+use crate::domain::ids::{CustomerId, TenantId};
+use crate::domain::outcome::Outcome;
+use crate::domain::subscription::StaleReason;
+use crate::domain::tenant::Tenant;
+
+impl UnitOfWork {
+    /// Links a customer to a tenant and applies what was parked for it. Linking twice is linking once.
+    pub fn link(
+        &mut self,
+        tenant: &TenantId,
+        customer: &CustomerId,
+        cause: Cause<'_>,
+        policy: &Policy,
+    ) -> Result<(), LinkRefusal> {
+        self.set_customer(tenant, customer, cause)?;
+        self.unpark(cause, policy);
+        Ok(())
+    }
+
+    pub(super) fn set_customer(
+        &mut self,
+        tenant_id: &TenantId,
+        customer: &CustomerId,
+        cause: Cause<'_>,
+    ) -> Result<(), LinkRefusal> {
+        if self.tombstones.contains(customer) {
+            return Err(LinkRefusal::CustomerDeleted);
+        }
+        match self.tenant_of(customer) {
+            Some(tenant) if tenant.id == *tenant_id => return Ok(()),
+            Some(_) => return Err(LinkRefusal::CustomerHasTenant),
+            None => {}
+        }
+        if self.tenants.get(tenant_id).is_some_and(|tenant| tenant.customer.is_some()) {
+            return Err(LinkRefusal::TenantHasCustomer);
+        }
+        self.tenant_mut(tenant_id).customer = Some(customer.clone());
+        self.decided.push(customer.clone());
+        self.note(Entry::CustomerLinked, tenant_id, customer, cause);
+        Ok(())
+    }
+
+    /// Applies what was parked for customers that now have a tenant or an end.
+    pub(super) fn unpark(&mut self, cause: Cause<'_>, policy: &Policy) {
+        for customer in std::mem::take(&mut self.decided) {
+            for event in self.parked.remove(&customer).unwrap_or_default() {
+                let effect = self.apply(&event, policy);
+                let by = cause.event.map(|by| by.id.clone());
+                self.changes.unparked.push(Unparked { event, effect, by });
+            }
+        }
+    }
+
+    /// Ends the customer's subscriptions, keeps its id as a tombstone and frees its tenant.
+    pub(super) fn customer_deleted(&mut self, event: &Event, customer: &CustomerId) -> Effect {
+        if !self.tombstones.insert(customer.clone()) {
+            return Effect::stale(StaleReason::CustomerDeleted);
+        }
+        self.changes.tombstones.insert(customer.clone());
+        self.end_subscriptions_of(event, customer);
+        self.decided.push(customer.clone());
+
+        let Some(id) = self.tenant_of(customer).map(|tenant| tenant.id.clone()) else {
+            return Effect::new(Outcome::Applied).because("unknown_customer");
+        };
+        let tenant = self.tenant_mut(&id);
+        tenant.customer = None;
+        tenant.generation += 1;
+        let tenant = id;
+        self.note(Entry::CustomerUnlinked, &tenant, customer, Cause::event(event));
+        Effect::new(Outcome::Applied).of(tenant)
+    }
+
+    /// Nothing changes: a milestone of the tenant's journey.
+    pub(super) fn portal_opened(&self, customer: &CustomerId) -> Effect {
+        match self.tenant_that_has(customer) {
+            Ok(tenant) => Effect::new(Outcome::Applied).of(tenant),
+            Err(effect) if effect.outcome == Outcome::Parked => {
+                Effect::new(Outcome::Ignored).because("unknown_customer")
+            }
+            Err(effect) => effect,
+        }
+    }
+
+    /// The tenant of the customer, linking it first if the event's own tags name a tenant that is free.
+    pub(super) fn tenant_or_link(
+        &mut self,
+        event: &Event,
+        customer: &CustomerId,
+        named: Option<&TenantId>,
+    ) -> Result<TenantId, Effect> {
+        if self.tombstones.contains(customer) {
+            return Err(Effect::stale(StaleReason::CustomerDeleted));
+        }
+        if let Some(tenant) = self.tenant_of(customer) {
+            return Ok(tenant.id.clone());
+        }
+        let Some(named) = named else {
+            return Err(Effect::new(Outcome::Parked).because("unknown_customer"));
+        };
+        match self.set_customer(named, customer, Cause::event(event)) {
+            Ok(()) => Ok(named.clone()),
+            // A tenant with a living customer is never taken over by what an event says.
+            Err(_) => Err(Effect::new(Outcome::Parked).because("tenant_has_another_customer").loudly()),
+        }
+    }
+
+    /// The tenant of the customer. Without one the event waits for it, unless the customer is gone.
+    pub(super) fn tenant_that_has(&self, customer: &CustomerId) -> Result<TenantId, Effect> {
+        if self.tombstones.contains(customer) {
+            return Err(Effect::stale(StaleReason::CustomerDeleted));
+        }
+        let tenant = self.tenant_of(customer).map(|tenant| tenant.id.clone());
+        tenant.ok_or_else(|| Effect::new(Outcome::Parked).because("unknown_customer"))
+    }
+
+    pub(super) fn tenant_of(&self, customer: &CustomerId) -> Option<&Tenant> {
+        self.tenants.values().find(|tenant| tenant.customer.as_ref() == Some(customer))
+    }
+
+    /// The tenant, to be changed; made if it has no row yet.
+    pub(super) fn tenant_mut(&mut self, id: &TenantId) -> &mut Tenant {
+        self.changes.tenants.insert(id.clone());
+        self.tenants.entry(id.clone()).or_insert_with(|| {
+            self.changes.new_tenants.insert(id.clone());
+            Tenant::new(id.clone())
+        })
+    }
+}

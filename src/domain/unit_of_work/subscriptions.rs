@@ -1,0 +1,180 @@
+//! Subscriptions: snapshots by the ordering rule, answers of Stripe's, and notes on payments.
+
+use super::{Cause, Effect, Entry, Held, Policy, UnitOfWork};
+use crate::domain::event::{Event, Invoice, InvoiceChange, SubscriptionChange, Tags};
+use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
+use crate::domain::outcome::Outcome;
+use crate::domain::subscription::{self, Decision, PaymentProblem, Snapshot, Status, Subscription};
+
+impl UnitOfWork {
+    /// Takes over what Stripe answered when asked for a subscription, at Stripe's own time. Whether it changed
+    /// anything: an end that we know of stays one.
+    pub fn answer(&mut self, tenant: &TenantId, snapshot: &Snapshot, answered_at: i64) -> bool {
+        let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription.state);
+        let is_over = held.is_some_and(|state| state.status.is_final()) && !snapshot.state.status.is_final();
+        if is_over || self.tombstones.contains(&snapshot.customer) {
+            return false;
+        }
+        let changed = held != Some(&snapshot.state);
+        self.put(tenant, snapshot, Cause { name: "refresh", event: None, at: answered_at });
+        changed
+    }
+
+    pub(super) fn snapshot(
+        &mut self,
+        event: &Event,
+        change: SubscriptionChange,
+        snapshot: &Snapshot,
+        policy: &Policy,
+    ) -> Effect {
+        let Tags { tenant: named, .. } = &snapshot.tags;
+        let tenant = match self.tenant_or_link(event, &snapshot.customer, named.as_ref()) {
+            Ok(tenant) => tenant,
+            Err(effect) => return effect,
+        };
+        let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription);
+        let snapshot = with_the_end_that_the_type_tells(change, snapshot);
+        let effect = match subscription::decide(held, change, &snapshot, event.created) {
+            Decision::Stale(reason) => Effect::stale(reason),
+            Decision::Unchanged => {
+                self.confirm(&snapshot.id, change, event.created);
+                Effect::new(Outcome::Applied).because("no_change")
+            }
+            Decision::Apply => {
+                let first = held.is_none();
+                self.put(&tenant, &snapshot, Cause::event(event));
+                if first && change == SubscriptionChange::Announced {
+                    self.distrust(&snapshot.id);
+                }
+                applied(&snapshot, policy)
+            }
+        };
+        effect.of(tenant)
+    }
+
+    /// Takes a snapshot over, and journals it if it changed anything.
+    pub(super) fn put(&mut self, tenant: &TenantId, snapshot: &Snapshot, cause: Cause<'_>) {
+        let from = self.subscriptions.get(&snapshot.id).map(|held| held.subscription.state.clone());
+        let awaiting_payment = from.is_none() && self.awaits_payment(&snapshot.id);
+        let held = self.subscriptions.entry(snapshot.id.clone()).or_insert_with(|| Held {
+            tenant: tenant.clone(),
+            subscription: Subscription { awaiting_payment, ..Subscription::first(snapshot, cause.at) },
+        });
+        if from.is_some() {
+            held.subscription.advance(snapshot.state.clone(), cause.at);
+        }
+        self.changes.subscriptions.insert(snapshot.id.clone());
+        if from.as_ref() != Some(&snapshot.state) {
+            let entry = Entry::Transition {
+                subscription: snapshot.id.clone(),
+                from: from.map(|state| state.status),
+                to: snapshot.state.status.clone(),
+            };
+            self.note(entry, tenant, &snapshot.customer, cause);
+        }
+    }
+
+    /// What we hold was still so at that time. An announcement says nothing of its time: its snapshot can be old.
+    pub(super) fn confirm(&mut self, id: &SubscriptionId, change: SubscriptionChange, created: i64) {
+        if let Some(held) = self.subscriptions.get_mut(id)
+            && change != SubscriptionChange::Announced
+            && created > held.subscription.as_of
+        {
+            held.subscription.as_of = created;
+            self.changes.subscriptions.insert(id.clone());
+        }
+    }
+
+    /// A row that an announcement made gives way to any real snapshot.
+    pub(super) fn distrust(&mut self, id: &SubscriptionId) {
+        if let Some(held) = self.subscriptions.get_mut(id) {
+            held.subscription.as_of = held.subscription.state.started_at.unwrap_or_default();
+        }
+    }
+
+    pub(super) fn await_payment(&mut self, subscription: &SubscriptionId, awaiting: bool) {
+        if let Some(held) = self.subscriptions.get_mut(subscription)
+            && held.subscription.awaiting_payment != awaiting
+        {
+            held.subscription.awaiting_payment = awaiting;
+            held.subscription.revision += 1;
+            self.changes.subscriptions.insert(subscription.clone());
+        }
+    }
+
+    pub(super) fn invoice(&mut self, event: &Event, change: InvoiceChange, invoice: &Invoice) -> Effect {
+        let Some(id) = &invoice.subscription else {
+            return Effect::new(Outcome::Ignored).because("not_for_a_subscription");
+        };
+        let tenant = match self.tenant_that_has(&invoice.customer) {
+            Ok(tenant) => tenant,
+            Err(effect) => return effect,
+        };
+        if change == InvoiceChange::Paid {
+            self.checkout_is_paid(id);
+        }
+        let Some(held) = self.subscriptions.get_mut(id) else {
+            return Effect::new(Outcome::Ignored).because("subscription_not_held").of(tenant);
+        };
+        let customer = held.subscription.customer.clone();
+        let problem = match change {
+            InvoiceChange::Paid => None,
+            InvoiceChange::PaymentFailed => Some(PaymentProblem::Failed),
+            InvoiceChange::PaymentActionRequired => Some(PaymentProblem::ActionRequired),
+        };
+        held.subscription.payment_problem = problem;
+        held.subscription.revision += 1;
+        self.changes.subscriptions.insert(id.clone());
+        if change == InvoiceChange::Paid {
+            self.await_payment(id, false);
+        }
+        let entry = Entry::PaymentNoted { subscription: id.clone() };
+        self.note(entry, &tenant, &customer, Cause::event(event));
+        Effect::new(Outcome::Applied).of(tenant)
+    }
+
+    pub(super) fn end_subscriptions_of(&mut self, event: &Event, customer: &CustomerId) {
+        let living: Vec<(TenantId, Snapshot)> = self
+            .subscriptions
+            .values()
+            .filter(|held| held.subscription.customer == *customer)
+            .filter(|held| !held.subscription.state.status.is_final())
+            .map(|held| (held.tenant.clone(), ended(&held.subscription, event.created)))
+            .collect();
+        for (tenant, snapshot) in living {
+            self.put(&tenant, &snapshot, Cause::event(event));
+        }
+    }
+}
+
+/// A price that no plan has gives `free`, and somebody should know.
+fn applied(snapshot: &Snapshot, policy: &Policy) -> Effect {
+    let applied = Effect::new(Outcome::Applied);
+    let ended = snapshot.state.status.is_final();
+    if ended || policy.catalog.knows_a_price_of(&snapshot.state.items) {
+        applied
+    } else {
+        applied.because("price_not_configured").loudly()
+    }
+}
+
+/// `customer.subscription.deleted` means the end, whatever status its snapshot was drawn with.
+fn with_the_end_that_the_type_tells(change: SubscriptionChange, snapshot: &Snapshot) -> Snapshot {
+    let mut snapshot = snapshot.clone();
+    if change == SubscriptionChange::Deleted && !snapshot.state.status.is_final() {
+        snapshot.state.status = Status::Canceled;
+    }
+    snapshot
+}
+
+fn ended(subscription: &Subscription, at: i64) -> Snapshot {
+    let mut state = subscription.state.clone();
+    state.status = Status::Canceled;
+    state.ended_at = Some(at);
+    Snapshot {
+        id: subscription.id.clone(),
+        customer: subscription.customer.clone(),
+        state,
+        tags: Tags::default(),
+    }
+}
