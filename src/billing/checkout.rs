@@ -4,7 +4,7 @@ use tracing::{Instrument, Span, info_span};
 
 use super::link::{LinkError, link_tenant};
 use super::refresh::take_over_session;
-use super::request_log::{Request, RequestLog};
+use super::request_log::{Operation, RequestLog};
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::{AppUrl, ReturnPath};
 use crate::domain::ids::{CustomerId, PlanName, PriceId, SessionId};
@@ -62,7 +62,7 @@ pub async fn create_checkout_session(
         spans::link(&request_span, origin);
     }
     async {
-        let mut log = RequestLog::start(billing, caller, Request::Checkout);
+        let mut log = RequestLog::start(billing, caller, Operation::Checkout);
         let result = sell(billing, caller, &wish, origin, &mut log).await;
         log.end(result).map_err(|error| CheckoutFailed { error, trace: origin.journey_id() })
     }

@@ -17,7 +17,7 @@ pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_sessi
 pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
 pub use link::{LinkError, link_tenant};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
-pub use request_log::{Request, log_invalid};
+pub use request_log::{Operation, log_invalid};
 pub use subscription::entitlement;
 
 use crate::clock::Clock;

@@ -2,7 +2,7 @@
 
 use tracing::{Instrument, Span, info_span};
 
-use super::request_log::{Request, RequestLog};
+use super::request_log::{Operation, RequestLog};
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::ReturnPath;
 use crate::domain::ids::SubscriptionId;
@@ -43,7 +43,7 @@ pub async fn create_portal_session(
 ) -> Result<String, BillingError> {
     let span = info_span!("create portal session");
     async {
-        let mut log = RequestLog::start(billing, caller, Request::Portal);
+        let mut log = RequestLog::start(billing, caller, Operation::Portal);
         let result = open(billing, caller, &wish, &mut log).await;
         if result.is_ok() {
             leave_milestone(billing, &log);
@@ -66,17 +66,16 @@ async fn open(
     follow_journey(tenant.as_ref(), log);
     let customer = tenant.and_then(|tenant| tenant.customer).ok_or(BillingError::NoCustomer)?;
     log.customer = Some(customer.clone());
-    let subscription = match wish.flow {
-        None | Some(PortalFlowWish::PaymentMethodUpdate) => None,
-        Some(_) => Some(granting_subscription(billing, caller).await?),
+    let flow = match wish.flow {
+        Some(wish) => Some(flow(billing, caller, wish).await?),
+        None => None,
     };
-
     let return_url = app_url.join(&wish.return_path);
     let order = PortalOrder {
         customer: &customer,
         return_url: &return_url,
         locale: wish.locale.as_ref(),
-        flow: flow(wish.flow, subscription.as_ref()),
+        flow: flow.as_ref(),
     };
     let answer = stripe.create_portal_session(&order, Deadline::after(STRIPE_DEADLINE)).await;
     let answer = answer.map_err(|error| explain(error, log))?;
@@ -91,19 +90,24 @@ fn follow_journey(tenant: Option<&Tenant>, log: &mut RequestLog<'_>) {
     }
 }
 
+/// What the wish is about: the caller does not name a subscription, and need not have one for a new card.
+async fn flow(billing: &Billing, caller: &Caller, wish: PortalFlowWish) -> Result<PortalFlow, BillingError> {
+    Ok(match wish {
+        PortalFlowWish::PaymentMethodUpdate => PortalFlow::PaymentMethodUpdate,
+        PortalFlowWish::SubscriptionUpdate => {
+            PortalFlow::SubscriptionUpdate(granting_subscription(billing, caller).await?)
+        }
+        PortalFlowWish::SubscriptionCancel => {
+            PortalFlow::SubscriptionCancel(granting_subscription(billing, caller).await?)
+        }
+    })
+}
+
 async fn granting_subscription(billing: &Billing, caller: &Caller) -> Result<SubscriptionId, BillingError> {
     let catalog = &billing.policy.catalog;
     let subscriptions = billing.store.subscriptions(&caller.tenant).await?;
     let speaker = catalog.speaker(&subscriptions).filter(|speaker| catalog.grants(speaker));
     speaker.map(|speaker| speaker.id.clone()).ok_or(BillingError::NoSubscription)
-}
-
-fn flow(wish: Option<PortalFlowWish>, subscription: Option<&SubscriptionId>) -> Option<PortalFlow<'_>> {
-    match (wish?, subscription) {
-        (PortalFlowWish::SubscriptionUpdate, Some(id)) => Some(PortalFlow::SubscriptionUpdate(id)),
-        (PortalFlowWish::SubscriptionCancel, Some(id)) => Some(PortalFlow::SubscriptionCancel(id)),
-        (_, _) => Some(PortalFlow::PaymentMethodUpdate),
-    }
 }
 
 fn explain(error: StripeError, log: &mut RequestLog<'_>) -> BillingError {

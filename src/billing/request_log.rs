@@ -1,5 +1,5 @@
-//! RequestLog a request's story in `billing.log`: it started, and then it succeeded or failed, for whom, how long it took
-//! and by which request of ours Stripe's support can find it.
+//! What `billing.log` says of a request: it started, and then it succeeded or failed, for whom, how long it took and by
+//! which request of ours Stripe's support can find it.
 
 use std::time::Instant;
 
@@ -11,16 +11,16 @@ use crate::domain::journey::Journey;
 use crate::telemetry::spans::BillingAttributes;
 use crate::telemetry::topics::{Level, Line, Topic};
 
-/// The requests whose stories are told.
+/// What was requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum Operation {
     /// For a checkout session.
     Checkout,
     /// For a portal session.
     Portal,
 }
 
-impl Request {
+impl Operation {
     fn start(self) -> &'static str {
         match self {
             Self::Checkout => "checkout.create.start",
@@ -43,19 +43,19 @@ impl Request {
     }
 }
 
-/// Tells of a request that made no sense: it starts and fails at once.
-pub fn log_invalid(billing: &Billing, caller: &Caller, request: Request) {
-    let log = RequestLog::start(billing, caller, request);
+/// Logs a request that made no sense: it starts and fails at once.
+pub fn log_invalid(billing: &Billing, caller: &Caller, operation: Operation) {
+    let log = RequestLog::start(billing, caller, operation);
     let invalid = BillingError::InvalidRequest("the body makes no sense");
     // The caller is told what is wrong by whoever read the body.
     let _ = log.end::<()>(Err(invalid));
 }
 
-/// A story being told. What is learned on the way is noted in it, so that the last line can tell it however it ends.
+/// The log of one request. What is learned on the way is noted in it, so that its last line can say it however it ends.
 pub(super) struct RequestLog<'a> {
     billing: &'a Billing,
     caller: &'a Caller,
-    request: Request,
+    operation: Operation,
     began: Instant,
     pub(super) customer: Option<CustomerId>,
     pub(super) journey: Option<Journey>,
@@ -63,25 +63,25 @@ pub(super) struct RequestLog<'a> {
 }
 
 impl<'a> RequestLog<'a> {
-    pub(super) fn start(billing: &'a Billing, caller: &'a Caller, request: Request) -> Self {
+    pub(super) fn start(billing: &'a Billing, caller: &'a Caller, operation: Operation) -> Self {
         let log = Self {
             billing,
             caller,
-            request,
+            operation,
             began: Instant::now(),
             customer: None,
             journey: None,
             request_id: None,
         };
-        billing.topics.append(&[log.line(Level::Info, request.start())]);
+        billing.topics.append(&[log.line(Level::Info, operation.start())]);
         log
     }
 
-    /// Tells how it ended, in the log and on the span.
+    /// Says how it ended, in the log and on the span.
     pub(super) fn end<T>(self, result: Result<T, BillingError>) -> Result<T, BillingError> {
         let (level, name, outcome, reason) = match &result {
-            Ok(_) => (Level::Info, self.request.success(), "success", None),
-            Err(error) => (level_of(error), self.request.failure(), error.code(), Some(reason_of(error))),
+            Ok(_) => (Level::Info, self.operation.success(), "success", None),
+            Err(error) => (level_of(error), self.operation.failure(), error.code(), Some(reason_of(error))),
         };
         if let Err(BillingError::Store(error)) = &result {
             tracing::error!(%error, "a request failed for want of the database");
@@ -97,7 +97,7 @@ impl<'a> RequestLog<'a> {
         result
     }
 
-    /// What a span of this story bears.
+    /// What a span of this request bears.
     pub(super) fn attributes(&self) -> BillingAttributes<'_> {
         BillingAttributes {
             tenant: Some(&self.caller.tenant),

@@ -85,18 +85,18 @@ pub struct PortalOrder<'a> {
     /// The page's language; Stripe follows the browser's without one.
     pub locale: Option<&'a Locale>,
     /// The one thing to do, if it is not the whole portal.
-    pub flow: Option<PortalFlow<'a>>,
+    pub flow: Option<&'a PortalFlow>,
 }
 
 /// A portal session that goes straight to one thing.
-#[derive(Debug, Clone, Copy)]
-pub enum PortalFlow<'a> {
+#[derive(Debug, Clone)]
+pub enum PortalFlow {
     /// A new card.
     PaymentMethodUpdate,
     /// Another plan.
-    SubscriptionUpdate(&'a SubscriptionId),
+    SubscriptionUpdate(SubscriptionId),
     /// The end.
-    SubscriptionCancel(&'a SubscriptionId),
+    SubscriptionCancel(SubscriptionId),
 }
 
 /// A language of the Customer Portal.
@@ -262,7 +262,7 @@ fn tags(tenant: &TenantId, journey: Traceparent) -> HashMap<String, String> {
     ])
 }
 
-fn flow_data(flow: PortalFlow<'_>) -> CreateBillingPortalSessionFlowData {
+fn flow_data(flow: &PortalFlow) -> CreateBillingPortalSessionFlowData {
     use CreateBillingPortalSessionFlowDataType as Type;
     match flow {
         PortalFlow::PaymentMethodUpdate => CreateBillingPortalSessionFlowData::new(Type::PaymentMethodUpdate),

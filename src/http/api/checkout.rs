@@ -5,7 +5,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 
 use super::{ApiState, Tag, return_path};
-use crate::billing::{self, CheckoutWish};
+use crate::billing::{self, CheckoutWish, Operation};
 use crate::domain::ids::PlanName;
 use crate::http::auth::UserToken;
 use crate::http::body::OptionalJson;
@@ -78,7 +78,7 @@ impl CheckoutApi {
         let UserToken(caller) = token;
         state.admit(&caller)?;
         let wish = body.read().await.and_then(CheckoutSessionRequest::into_wish);
-        let wish = state.understand(&caller, billing::Request::Checkout, wish)?;
+        let wish = state.understand(&caller, Operation::Checkout, wish)?;
         let purchase = billing::create_checkout_session(&state.billing, &caller, wish).await?;
         Ok(Json(CheckoutSession { url: purchase.url, session_id: purchase.session.to_string() }))
     }

@@ -11,7 +11,7 @@ use poem_openapi::Tags;
 
 use super::problem::Problem;
 use super::throttle::Throttle;
-use crate::billing::{self, Billing, Caller};
+use crate::billing::{self, Billing, Caller, Operation};
 use crate::domain::address::ReturnPath;
 use crate::http::problem::Code;
 use crate::telemetry::topics::{Level, Line, Topic};
@@ -53,10 +53,10 @@ impl ApiState {
     fn understand<W>(
         &self,
         caller: &Caller,
-        request: billing::Request,
+        operation: Operation,
         wish: Result<W, Problem>,
     ) -> Result<W, Problem> {
-        wish.inspect_err(|_| billing::log_invalid(&self.billing, caller, request))
+        wish.inspect_err(|_| billing::log_invalid(&self.billing, caller, operation))
     }
 }
 

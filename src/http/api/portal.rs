@@ -5,7 +5,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Enum, Object, OpenApi};
 
 use super::{ApiState, Tag, return_path};
-use crate::billing::{self, PortalFlowWish, PortalWish};
+use crate::billing::{self, Operation, PortalFlowWish, PortalWish};
 use crate::http::auth::UserToken;
 use crate::http::body::OptionalJson;
 use crate::http::problem::{Code, Documented, Failure, Problem};
@@ -79,7 +79,7 @@ impl PortalApi {
         let UserToken(caller) = token;
         state.admit(&caller)?;
         let wish = body.read().await.and_then(PortalSessionRequest::into_wish);
-        let wish = state.understand(&caller, billing::Request::Portal, wish)?;
+        let wish = state.understand(&caller, Operation::Portal, wish)?;
         let url = billing::create_portal_session(&state.billing, &caller, wish).await?;
         Ok(Json(PortalSession { url }))
     }

@@ -1,4 +1,4 @@
-//! The stage: a scene that is set in plain words, and drafts of the events that are played on it.
+//! The stage: a unit of work that is begun in plain words, and drafts of the events that are applied to it.
 
 use super::*;
 use crate::domain::event::CheckoutChange::{Completed, Expired, PaymentFailed, PaymentSucceeded};
@@ -9,7 +9,7 @@ use crate::domain::journey::Traceparent;
 use crate::domain::plan::Entitlement;
 use crate::domain::subscription::{Item, State};
 
-/// A scene and the policy that events are played by.
+/// A unit of work and the policy that events are applied by.
 pub(super) struct Stage {
     pub(super) work: UnitOfWork,
     pub(super) policy: Policy,
