@@ -1,7 +1,9 @@
 //! The command line: the real binary, as an operator or a script runs it.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -199,6 +201,105 @@ fn a_token_is_made_for_development() {
         let refused = shell.run(&words, &environment);
         assert_eq!(refused.status.code(), Some(2), "{words:?}");
         assert!(text(&refused.stderr).contains(name), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let nothing = [
+        ("DATABASE_URL", ""),
+        ("STRIPE_SECRET_KEY", ""),
+        ("STRIPE_WEBHOOK_SECRET", ""),
+        ("STRIPE_API_BASE", ""),
+        ("BILLHOOK_APP_URL", ""),
+        ("BILLHOOK_PLANS", ""),
+        ("BILLHOOK_JWT_SECRET", ""),
+        ("BILLHOOK_JWT_TENANT_CLAIM", ""),
+        ("BILLHOOK_THROTTLE_PER_MINUTE", ""),
+        ("BILLHOOK_PAST_DUE_GRANTS", ""),
+        ("BILLHOOK_TRUST_CLIENT_REFERENCE", ""),
+        ("BILLHOOK_JOURNEY_WINDOW_HOURS", ""),
+        ("BILLHOOK_LOG_DIR", ""),
+    ];
+    let shell = Shell::new();
+    let running = Running::start(&shell, &nothing);
+    assert!(running.get("/readyz").contains("\"ready\""));
+    assert!(shell.path().join("billhook.db").exists() && shell.path().join("logs").is_dir());
+    assert!(running.stop().success());
+}
+
+#[test]
+fn hang_up_opens_the_log_files_anew_and_terminate_ends_in_good_order() {
+    let shell = Shell::new();
+    let secret = ("STRIPE_WEBHOOK_SECRET", "whsec_1");
+    let running = Running::start(&shell, &[secret]);
+    let log = shell.path().join("logs/webhook_signatures.log");
+    running.get_with("POST", "/api/billing/webhook/");
+    assert_eq!(lines(&log), 1);
+
+    std::fs::rename(&log, log.with_extension("log.1")).expect("the file is moved");
+    running.signal("HUP");
+    let begun = std::time::Instant::now();
+    while lines(&log) == 0 {
+        assert!(begun.elapsed().as_secs() < 60, "a new file is written to");
+        running.get_with("POST", "/api/billing/webhook/");
+    }
+    assert!(running.stop().success());
+}
+
+fn lines(file: &Path) -> usize {
+    std::fs::read_to_string(file).unwrap_or_default().lines().count()
+}
+
+/// The service as a process of its own.
+struct Running {
+    process: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(shell: &Shell, environment: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_billhook"))
+            .arg("serve")
+            .env_clear()
+            .env("RUST_LOG", "info")
+            .env("BILLHOOK_LISTEN", "127.0.0.1:0")
+            .envs(environment.iter().copied())
+            .current_dir(shell.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut stderr = BufReader::new(process.stderr.take().expect("a pipe")).lines();
+        let told = stderr.find_map(|line| line.ok()?.split_once("http://").map(|(_, rest)| rest.to_owned()));
+        let address =
+            told.expect("it says where it listens").split_whitespace().next().expect("an address").to_owned();
+        // What else it says must not fill the pipe.
+        std::thread::spawn(move || stderr.for_each(drop));
+        Self { process, address }
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.get_with("GET", path)
+    }
+
+    fn get_with(&self, method: &str, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("a connection");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).expect("the request is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.process.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.process.wait().expect("it ends")
     }
 }
 

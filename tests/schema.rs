@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 
+use billhook::store::{DatabaseUrl, Store};
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait, Iterable};
 
@@ -17,16 +18,49 @@ async fn entities_and_migrations_agree_on_sqlite() {
 
 #[tokio::test]
 async fn entities_and_migrations_agree_on_postgres() {
-    let server = env::var("BILLHOOK_TEST_POSTGRES")
-        .expect("BILLHOOK_TEST_POSTGRES names a PostgreSQL server: run the tests with `make test`");
-    let name = format!("billhook_schema_{}", uuid::Uuid::new_v4().simple());
-    let administration = Database::connect(&server).await.expect("the server answers");
-    administration.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
-    let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
-    let connection = Database::connect(format!("{base}/{name}")).await.expect("the database answers");
+    let postgres = Postgres::make().await;
+    let connection = Database::connect(&postgres.url).await.expect("the database answers");
     entities_and_migrations_agree(&connection).await;
     connection.close().await.expect("the connection closes");
-    administration.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)")).await.expect("dropped");
+    postgres.drop().await;
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_migrate_once_on_postgres() {
+    let postgres = Postgres::make().await;
+    let url = DatabaseUrl::parse(&postgres.url).expect("a URL");
+    let replica = || async {
+        let store = Store::connect(&url).await.expect("the database answers");
+        store.migrate().await.expect("the migrations run");
+        assert!(store.is_migrated().await.expect("the database answers"));
+    };
+    tokio::join!(replica(), replica(), replica(), replica());
+    postgres.drop().await;
+}
+
+/// A database of the test's own on the server.
+struct Postgres {
+    administration: DatabaseConnection,
+    name: String,
+    url: String,
+}
+
+impl Postgres {
+    async fn make() -> Self {
+        let server = env::var("BILLHOOK_TEST_POSTGRES")
+            .expect("BILLHOOK_TEST_POSTGRES names a PostgreSQL server: run the tests with `make test`");
+        let name = format!("billhook_schema_{}", uuid::Uuid::new_v4().simple());
+        let administration = Database::connect(&server).await.expect("the server answers");
+        administration.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
+        let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
+        let url = format!("{base}/{name}");
+        Self { administration, name, url }
+    }
+
+    async fn drop(self) {
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        self.administration.execute_unprepared(&drop).await.expect("the database is dropped");
+    }
 }
 
 async fn entities_and_migrations_agree(connection: &DatabaseConnection) {

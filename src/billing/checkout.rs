@@ -7,12 +7,13 @@ use super::refresh::take_over_session;
 use super::request_log::{Operation, RequestLog};
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::{AppUrl, ReturnPath};
+use crate::domain::event::Session;
 use crate::domain::ids::{CustomerId, PlanName, PriceId, SessionId};
 use crate::domain::journey::{Journey, JourneyId, Traceparent};
 use crate::domain::plan::Plan;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::LinkRefusal;
-use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
+use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe};
 use crate::telemetry::spans;
 
 /// What a user wants to buy.
@@ -77,24 +78,26 @@ async fn sell(
     origin: Traceparent,
     log: &mut RequestLog<'_>,
 ) -> Result<Purchase, BillingError> {
-    let stripe = billing.stripe()?;
-    let app_url = billing.app_url()?;
-    let plan = chosen_plan(billing, wish)?;
-    let deadline = Deadline::after(STRIPE_DEADLINE);
-
-    refuse_a_second_subscription(billing, caller).await?;
-    if let Some(last) = billing.store.last_checkout(&caller.tenant).await?
-        && let Some(purchase) = settle_last(billing, stripe, &last, plan, wish, log, deadline).await?
-    {
-        return Ok(purchase);
+    let sale = Sale {
+        billing,
+        stripe: billing.stripe()?,
+        app_url: billing.app_url()?,
+        caller,
+        plan: chosen_plan(billing, wish)?,
+        wish,
+        origin,
+        deadline: Deadline::after(STRIPE_DEADLINE),
+    };
+    for _ in 1..TRIES {
+        if let Some(purchase) = sale.attempt(log).await? {
+            return Ok(purchase);
+        }
     }
-    refuse_a_second_subscription(billing, caller).await?;
-
-    let customer = customer_of(billing, stripe, caller, log, deadline).await?;
-    let price = price_of(stripe, plan, deadline).await?;
-    let sale = Sale { caller, customer, plan, price, wish, origin };
-    open(billing, stripe, app_url, &sale, log, deadline).await
+    sale.attempt(log).await?.ok_or(BillingError::Outpaced)
 }
+
+/// How often a sale begins anew because another request of the tenant's was as fast.
+const TRIES: u32 = 3;
 
 fn chosen_plan<'a>(billing: &'a Billing, wish: &CheckoutWish) -> Result<&'a Plan, BillingError> {
     let catalog = &billing.policy.catalog;
@@ -107,183 +110,199 @@ fn chosen_plan<'a>(billing: &'a Billing, wish: &CheckoutWish) -> Result<&'a Plan
     }
 }
 
-async fn refuse_a_second_subscription(billing: &Billing, caller: &Caller) -> Result<(), BillingError> {
-    let subscriptions = billing.store.subscriptions(&caller.tenant).await?;
-    if subscriptions.iter().any(|subscription| subscription.state.status.blocks_checkout()) {
-        return Err(BillingError::AlreadySubscribed);
-    }
-    Ok(())
-}
-
-/// Looks the tenant's last session up at Stripe, unless it is known how it ended. One that was paid is taken over, one
-/// that asks for the same is handed out again, and any other is closed, so that it cannot be paid beside a new one.
-async fn settle_last(
-    billing: &Billing,
-    stripe: &Stripe,
-    last: &Checkout,
-    plan: &Plan,
-    wish: &CheckoutWish,
-    log: &mut RequestLog<'_>,
-    deadline: Deadline,
-) -> Result<Option<Purchase>, BillingError> {
-    if is_settled(billing, last).await? {
-        return Ok(None);
-    }
-    let Some(seen) = look_up(stripe, last, deadline).await? else { return Ok(None) };
-    log.request_id = seen.request_id;
-    match seen.value {
-        SessionView::Open { url } if asks_for_the_same(last, plan, wish) => {
-            log.customer = Some(last.customer.clone());
-            log.journey = Some(last.journey);
-            spans::link(&Span::current(), last.journey.origin);
-            return Ok(Some(Purchase { session: last.session.clone(), url }));
-        }
-        SessionView::Open { .. } => {
-            if let Err(error) = stripe.expire_checkout_session(&last.session, deadline).await {
-                // Somebody may have paid it since we looked.
-                let Some(seen) = look_up(stripe, last, deadline).await? else { return Ok(None) };
-                let SessionView::Complete(session) = seen.value else { return Err(error.into()) };
-                take_over_session(billing, stripe, last, &session, deadline).await?;
-            }
-        }
-        SessionView::Complete(session) => {
-            take_over_session(billing, stripe, last, &session, deadline).await?;
-        }
-        SessionView::Expired => {}
-    }
-    Ok(None)
-}
-
-/// Whether nothing is to be learned about a session: it ended without a purchase, or we hold what it made.
-async fn is_settled(billing: &Billing, last: &Checkout) -> Result<bool, BillingError> {
-    Ok(match last.status {
-        CheckoutStatus::Open => false,
-        CheckoutStatus::Expired => true,
-        CheckoutStatus::AwaitingPayment | CheckoutStatus::Complete | CheckoutStatus::PaymentFailed => {
-            match &last.subscription {
-                Some(id) => billing.store.revision(id).await?.is_some(),
-                None => true,
-            }
-        }
-    })
-}
-
-async fn look_up(
-    stripe: &Stripe,
-    last: &Checkout,
-    deadline: Deadline,
-) -> Result<Option<Answer<SessionView>>, BillingError> {
-    match stripe.retrieve_checkout_session(&last.session, deadline).await {
-        Ok(seen) => Ok(Some(seen)),
-        Err(error) if error.is_missing() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn asks_for_the_same(last: &Checkout, plan: &Plan, wish: &CheckoutWish) -> bool {
-    last.plan == plan.name
-        && last.success_path == wish.success_path.as_str()
-        && last.cancel_path == wish.cancel_path.as_str()
-}
-
-/// The tenant's customer, made on its first checkout.
-async fn customer_of(
-    billing: &Billing,
-    stripe: &Stripe,
-    caller: &Caller,
-    log: &mut RequestLog<'_>,
-    deadline: Deadline,
-) -> Result<CustomerId, BillingError> {
-    let tenant = billing.store.tenant(&caller.tenant).await?;
-    let tenant = tenant.unwrap_or_else(|| Tenant::new(caller.tenant.clone()));
-    let customer = match tenant.customer {
-        Some(customer) => customer,
-        None => make_customer(billing, stripe, &tenant, log, deadline).await?,
-    };
-    log.customer = Some(customer.clone());
-    Ok(customer)
-}
-
-async fn make_customer(
-    billing: &Billing,
-    stripe: &Stripe,
-    tenant: &Tenant,
-    log: &mut RequestLog<'_>,
-    deadline: Deadline,
-) -> Result<CustomerId, BillingError> {
-    let made = stripe.create_customer(&tenant.id, tenant.generation, deadline).await?;
-    log.request_id = made.request_id;
-    match link_tenant(billing, &tenant.id, &made.value, "checkout").await {
-        Ok(()) => Ok(made.value),
-        Err(LinkError::Store(error)) => Err(error.into()),
-        // Somebody linked the tenant while we asked: theirs stands.
-        Err(LinkError::Refused(LinkRefusal::TenantHasCustomer)) => {
-            let linked = billing.store.tenant(&tenant.id).await?.and_then(|tenant| tenant.customer);
-            linked.ok_or(BillingError::NoCustomer)
-        }
-        Err(LinkError::Refused(refusal)) => {
-            tracing::error!(tenant = %tenant.id, customer = %made.value, %refusal, "a new customer cannot be linked");
-            Err(BillingError::NoCustomer)
-        }
-    }
-}
-
-/// The id of the plan's first price. What looks like an id is one; anything else is a lookup key first, and the id of
-/// a price that began as a plan if no price has that key.
-async fn price_of(stripe: &Stripe, plan: &Plan, deadline: Deadline) -> Result<PriceId, BillingError> {
-    let Some(first) = plan.prices.first() else {
-        return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
-    };
-    if first.as_str().starts_with("price_") {
-        return Ok(first.clone());
-    }
-    Ok(stripe.price_by_lookup_key(first, deadline).await?.unwrap_or_else(|| first.clone()))
-}
-
+/// One request to sell a plan, and what it takes.
 struct Sale<'a> {
+    billing: &'a Billing,
+    stripe: &'a Stripe,
+    app_url: &'a AppUrl,
     caller: &'a Caller,
-    customer: CustomerId,
     plan: &'a Plan,
-    price: PriceId,
     wish: &'a CheckoutWish,
     origin: Traceparent,
+    deadline: Deadline,
 }
 
-async fn open(
-    billing: &Billing,
-    stripe: &Stripe,
-    app_url: &AppUrl,
-    sale: &Sale<'_>,
-    log: &mut RequestLog<'_>,
-    deadline: Deadline,
-) -> Result<Purchase, BillingError> {
-    let now_ms = billing.clock.now_ms();
-    let journey = Journey { origin: sale.origin, began_at_ms: now_ms };
-    log.journey = Some(journey);
-    let order = CheckoutOrder {
-        tenant: &sale.caller.tenant,
-        customer: &sale.customer,
-        price: &sale.price,
-        journey: journey.origin,
-        success_url: &app_url.join(&sale.wish.success_path),
-        cancel_url: &app_url.join(&sale.wish.cancel_path),
-    };
-    let made = stripe.create_checkout_session(&order, deadline).await;
-    let made = made.map_err(|error| explain(error, log))?;
-    log.request_id = made.request_id;
-    let checkout = Checkout {
-        session: made.value.id.clone(),
-        tenant: sale.caller.tenant.clone(),
-        customer: sale.customer.clone(),
-        plan: sale.plan.name.clone(),
-        success_path: sale.wish.success_path.as_str().to_owned(),
-        cancel_path: sale.wish.cancel_path.as_str().to_owned(),
-        status: CheckoutStatus::Open,
-        subscription: None,
-        journey,
-    };
-    billing.store.insert_checkout(&checkout, now_ms).await?;
-    Ok(Purchase { session: made.value.id, url: made.value.url })
+impl Sale<'_> {
+    /// Finds or makes a page to pay on; none if another request of the tenant's made one at the same time that stands.
+    async fn attempt(&self, log: &mut RequestLog<'_>) -> Result<Option<Purchase>, BillingError> {
+        self.refuse_a_second_subscription().await?;
+        if let Some(last) = self.billing.store.last_checkout(&self.caller.tenant).await?
+            && let Some(purchase) = self.settle_last(&last, log).await?
+        {
+            return Ok(Some(purchase));
+        }
+        self.refuse_a_second_subscription().await?;
+
+        let customer = self.customer(log).await?;
+        log.customer = Some(customer.clone());
+        let price = self.price().await?;
+        self.open(customer, &price, log).await
+    }
+
+    async fn refuse_a_second_subscription(&self) -> Result<(), BillingError> {
+        let subscriptions = self.billing.store.subscriptions(&self.caller.tenant).await?;
+        if subscriptions.iter().any(|subscription| subscription.state.status.blocks_checkout()) {
+            return Err(BillingError::AlreadySubscribed);
+        }
+        Ok(())
+    }
+
+    /// Looks the tenant's last session up at Stripe, unless it is known how it ended. One that was paid is taken over,
+    /// one that asks for the same is handed out again, and any other is closed, so that it cannot be paid beside a new
+    /// one.
+    async fn settle_last(
+        &self,
+        last: &Checkout,
+        log: &mut RequestLog<'_>,
+    ) -> Result<Option<Purchase>, BillingError> {
+        if self.is_settled(last).await? {
+            return Ok(None);
+        }
+        let Some(seen) = self.look_up(last).await? else { return Ok(None) };
+        log.request_id = seen.request_id;
+        match seen.value {
+            SessionView::Open { url } if self.asks_for(last) && self.pays_for_the_tenant(last).await? => {
+                log.customer = Some(last.customer.clone());
+                log.journey = Some(last.journey);
+                spans::link(&Span::current(), last.journey.origin);
+                Ok(Some(Purchase { session: last.session.clone(), url }))
+            }
+            SessionView::Open { .. } => self.close(last).await.map(|()| None),
+            SessionView::Complete(session) => self.take_over(last, &session).await.map(|()| None),
+            SessionView::Expired => Ok(None),
+        }
+    }
+
+    /// Whether nothing is to be learned about a session: it ended without a purchase, or we hold what it made.
+    async fn is_settled(&self, last: &Checkout) -> Result<bool, BillingError> {
+        Ok(match (last.status, &last.subscription) {
+            (CheckoutStatus::Open, _) => false,
+            (CheckoutStatus::Expired, _) | (_, None) => true,
+            (_, Some(id)) => self.billing.store.revision(id).await?.is_some(),
+        })
+    }
+
+    fn asks_for(&self, last: &Checkout) -> bool {
+        last.plan == self.plan.name
+            && last.success_path == self.wish.success_path.as_str()
+            && last.cancel_path == self.wish.cancel_path.as_str()
+    }
+
+    /// What is paid for a customer that the tenant has lost grants nothing.
+    async fn pays_for_the_tenant(&self, last: &Checkout) -> Result<bool, BillingError> {
+        let tenant = self.billing.store.tenant(&last.tenant).await?;
+        Ok(tenant.and_then(|tenant| tenant.customer).as_ref() == Some(&last.customer))
+    }
+
+    async fn look_up(&self, checkout: &Checkout) -> Result<Option<Answer<SessionView>>, BillingError> {
+        match self.stripe.retrieve_checkout_session(&checkout.session, self.deadline).await {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Closes an open session. Somebody may have paid or closed it since it was looked up.
+    async fn close(&self, open: &Checkout) -> Result<(), BillingError> {
+        if let Err(error) = self.stripe.expire_checkout_session(&open.session, self.deadline).await {
+            match self.look_up(open).await?.map(|seen| seen.value) {
+                Some(SessionView::Complete(session)) => return self.take_over(open, &session).await,
+                Some(SessionView::Open { .. }) => return Err(error.into()),
+                Some(SessionView::Expired) | None => {}
+            }
+        }
+        Ok(self.billing.store.expire_checkout(&open.session, self.billing.clock.now_ms()).await?)
+    }
+
+    async fn take_over(&self, checkout: &Checkout, session: &Session) -> Result<(), BillingError> {
+        take_over_session(self.billing, self.stripe, checkout, session, self.deadline).await
+    }
+
+    /// The tenant's customer, made on its first checkout.
+    async fn customer(&self, log: &mut RequestLog<'_>) -> Result<CustomerId, BillingError> {
+        let tenant = self.billing.store.tenant(&self.caller.tenant).await?;
+        let tenant = tenant.unwrap_or_else(|| Tenant::new(self.caller.tenant.clone()));
+        if let Some(customer) = tenant.customer {
+            return Ok(customer);
+        }
+        let made = self.stripe.create_customer(&tenant.id, tenant.generation, self.deadline).await?;
+        log.request_id = made.request_id;
+        match link_tenant(self.billing, &tenant.id, &made.value, "checkout").await {
+            Ok(()) => Ok(made.value),
+            Err(LinkError::Store(error)) => Err(error.into()),
+            // Somebody linked the tenant while we asked: theirs stands.
+            Err(LinkError::Refused(LinkRefusal::TenantHasCustomer)) => {
+                let linked = self.billing.store.tenant(&tenant.id).await?.and_then(|tenant| tenant.customer);
+                linked.ok_or(BillingError::NoCustomer)
+            }
+            Err(LinkError::Refused(refusal)) => {
+                tracing::error!(tenant = %tenant.id, customer = %made.value, %refusal, "a new customer cannot be linked");
+                Err(BillingError::NoCustomer)
+            }
+        }
+    }
+
+    /// The id of the plan's first price. What looks like an id is one; anything else is a lookup key first, and the id
+    /// of a price that began as a plan if no price has that key.
+    async fn price(&self) -> Result<PriceId, BillingError> {
+        let Some(first) = self.plan.prices.first() else {
+            return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
+        };
+        if first.as_str().starts_with("price_") {
+            return Ok(first.clone());
+        }
+        let found = self.stripe.price_by_lookup_key(first, self.deadline).await?;
+        Ok(found.unwrap_or_else(|| first.clone()))
+    }
+
+    async fn open(
+        &self,
+        customer: CustomerId,
+        price: &PriceId,
+        log: &mut RequestLog<'_>,
+    ) -> Result<Option<Purchase>, BillingError> {
+        let CheckoutWish { success_path, cancel_path, .. } = self.wish;
+        let now_ms = self.billing.clock.now_ms();
+        let journey = Journey { origin: self.origin, began_at_ms: now_ms };
+        log.journey = Some(journey);
+        let order = CheckoutOrder {
+            tenant: &self.caller.tenant,
+            customer: &customer,
+            price,
+            journey: self.origin,
+            success_url: &self.app_url.join(success_path),
+            cancel_url: &self.app_url.join(cancel_path),
+        };
+        let made = self.stripe.create_checkout_session(&order, self.deadline).await;
+        let Answer { value: made, request_id } = made.map_err(|error| log.explain(error))?;
+        log.request_id = request_id;
+        let checkout = Checkout {
+            session: made.id.clone(),
+            tenant: self.caller.tenant.clone(),
+            customer,
+            plan: self.plan.name.clone(),
+            success_path: success_path.as_str().to_owned(),
+            cancel_path: cancel_path.as_str().to_owned(),
+            status: CheckoutStatus::Open,
+            subscription: None,
+            journey,
+        };
+        self.billing.store.insert_checkout(&checkout, now_ms).await?;
+        Ok(self.stands(&checkout).await?.then_some(Purchase { session: made.id, url: made.url }))
+    }
+
+    /// Two requests of a tenant at once make two sessions, of which only one may be payable. Whoever sees both closes
+    /// the one that comes first, be it its own, and whoever is later sees both.
+    async fn stands(&self, this: &Checkout) -> Result<bool, BillingError> {
+        let place = |checkout: &Checkout| (checkout.journey.began_at_ms, checkout.session.clone());
+        let mut open = self.billing.store.open_checkouts(&this.tenant).await?;
+        open.sort_by_key(place);
+        let last = open.pop();
+        for earlier in &open {
+            self.close(earlier).await?;
+        }
+        Ok(last.is_none_or(|last| last.session == this.session))
+    }
 }
 
 /// An origin where nothing makes trace ids: a journey has an id all the same.
@@ -293,13 +312,4 @@ fn made_up_origin() -> Traceparent {
     span_id.copy_from_slice(&chance[8..]);
     let origin = JourneyId::from_bytes(chance).and_then(|id| Traceparent::new(id, span_id, false));
     origin.expect("a version 4 UUID is never zero, in neither half")
-}
-
-fn explain(error: StripeError, log: &mut RequestLog<'_>) -> BillingError {
-    log.request_id = error.request_id().map(str::to_owned);
-    if error.is_missing_customer() {
-        tracing::error!(%error, "Stripe does not know the tenant's customer: link the tenant to a living one");
-        return BillingError::NoCustomer;
-    }
-    BillingError::Stripe(error)
 }

@@ -23,7 +23,7 @@ use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
 use crate::domain::signature::Verified;
 use crate::domain::unit_of_work::{Changes, Effect};
-use crate::store::StoreFailure;
+use crate::store::{StoreError, StoreFailure};
 use crate::telemetry::spans;
 
 pub(super) use report::report_changes;
@@ -180,6 +180,16 @@ async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Outcom
     }
 }
 
+/// Whether a failure is worth trying the events one by one: it is of what one of them says, or several of them were in
+/// somebody's way again and again.
+fn is_of_its_events(error: &StoreError, events: usize) -> bool {
+    match error.failure() {
+        StoreFailure::Refused => true,
+        StoreFailure::Conflict => events > 1,
+        StoreFailure::Unavailable => false,
+    }
+}
+
 /// Applies events in one transaction, and tells of it once it is committed. The transaction has a trace of its own,
 /// which links to those of the events that share it.
 async fn attempt(billing: &Billing, deliveries: &[Delivery]) -> Result<Vec<Effect>, Setback> {
@@ -188,15 +198,17 @@ async fn attempt(billing: &Billing, deliveries: &[Delivery]) -> Result<Vec<Effec
         spans::link(&span, trace);
     }
     // A defect that panics over one event must not end the task that every other event needs.
-    let applying = AssertUnwindSafe(batch::apply(billing, deliveries).instrument(span)).catch_unwind();
+    let applying = async {
+        let (effects, changes) = batch::apply(billing, deliveries).await?;
+        report::report(billing, deliveries, &effects, &changes);
+        Ok::<_, StoreError>(effects)
+    };
+    let applying = AssertUnwindSafe(applying.instrument(span)).catch_unwind();
     let events = deliveries.len();
     match tokio::time::timeout(PATIENCE, applying).await {
-        Ok(Ok(Ok((effects, changes)))) => {
-            report::report(billing, deliveries, &effects, &changes);
-            Ok(effects)
-        }
-        Ok(Ok(Err(error))) if error.failure() == StoreFailure::Refused => {
-            tracing::error!(%error, events, "the database refused what events say");
+        Ok(Ok(Ok(effects))) => Ok(effects),
+        Ok(Ok(Err(error))) if is_of_its_events(&error, events) => {
+            tracing::error!(%error, events, "events cannot be applied together");
             Err(Setback::Event)
         }
         Ok(Ok(Err(error))) => {

@@ -77,6 +77,9 @@ pub enum BillingError {
     /// The tenant has a subscription already.
     #[error("the tenant has a subscription already")]
     AlreadySubscribed,
+    /// Other requests of the tenant's were faster each time.
+    #[error("other requests of the tenant were faster each time")]
+    Outpaced,
     /// Stripe refused or was not there.
     #[error(transparent)]
     Stripe(#[from] StripeError),
@@ -97,7 +100,7 @@ impl BillingError {
             Self::Stripe(StripeError::Rejected(_)) => "stripe_rejected",
             Self::Stripe(StripeError::Unavailable { .. }) => "stripe_unavailable",
             Self::Store(error) if error.failure() == StoreFailure::Refused => "internal",
-            Self::Store(_) => "unavailable",
+            Self::Outpaced | Self::Store(_) => "unavailable",
         }
     }
 }

@@ -111,19 +111,15 @@ async fn granting_subscription(billing: &Billing, caller: &Caller) -> Result<Sub
 }
 
 fn explain(error: StripeError, log: &mut RequestLog<'_>) -> BillingError {
-    log.request_id = error.request_id().map(str::to_owned);
-    if error.is_missing_customer() {
-        tracing::error!(%error, "Stripe does not know the tenant's customer: link the tenant to a living one");
-        return BillingError::NoCustomer;
-    }
     if error.is_portal_not_configured() {
+        log.request_id = error.request_id().map(str::to_owned);
         tracing::error!(
             "the Customer Portal has no configuration: save its settings once at \
              https://dashboard.stripe.com/settings/billing/portal, in test and in live mode each"
         );
         return BillingError::NotConfigured("the Customer Portal's settings at Stripe");
     }
-    BillingError::Stripe(error)
+    log.explain(error)
 }
 
 /// Marks the portal's opening in the trace of the checkout that it follows from.

@@ -8,6 +8,7 @@ use tracing::Span;
 use super::{Billing, BillingError, Caller};
 use crate::domain::ids::CustomerId;
 use crate::domain::journey::Journey;
+use crate::stripe::StripeError;
 use crate::telemetry::spans::BillingAttributes;
 use crate::telemetry::topics::{Level, Line, Topic};
 
@@ -97,6 +98,17 @@ impl<'a> RequestLog<'a> {
         result
     }
 
+    /// What Stripe's refusal means for the caller.
+    pub(super) fn explain(&mut self, error: StripeError) -> BillingError {
+        self.request_id = error.request_id().map(str::to_owned);
+        if error.is_missing_customer() {
+            let tenant = &self.caller.tenant;
+            tracing::error!(%error, %tenant, "Stripe does not know the tenant's customer: link it to a living one");
+            return BillingError::NoCustomer;
+        }
+        BillingError::Stripe(error)
+    }
+
     /// What a span of this request bears.
     pub(super) fn attributes(&self) -> BillingAttributes<'_> {
         BillingAttributes {
@@ -133,6 +145,7 @@ fn level_of(error: &BillingError) -> Level {
         BillingError::InvalidRequest(_)
         | BillingError::NoCustomer
         | BillingError::NoSubscription
+        | BillingError::Outpaced
         | BillingError::AlreadySubscribed => Level::Warn,
     }
 }

@@ -238,6 +238,9 @@ impl From<BillingError> for Problem {
             BillingError::Stripe(StripeError::Unavailable { .. }) => {
                 Self::new(Code::StripeUnavailable, "Nothing was charged. Try again in a minute.")
             }
+            BillingError::Outpaced => {
+                Self::new(Code::Unavailable, "Ask once, and wait for the answer.").retry_after(RETRY_SECONDS)
+            }
             BillingError::Store(error) => error.into(),
         }
     }

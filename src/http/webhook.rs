@@ -86,12 +86,12 @@ impl WebhookState {
         let header = signature_header(request);
         let now_seconds = self.billing.clock.now_seconds();
         signature::verify(payload, header.as_deref(), &self.secrets, now_seconds).map_err(|refusal| {
-            self.tell_rejected(refusal);
+            self.log_rejected(refusal);
             Problem::new(Code::InvalidSignature, "Sign the raw body with this endpoint's secret, now.")
         })
     }
 
-    fn tell_rejected(&self, refusal: Refusal) {
+    fn log_rejected(&self, refusal: Refusal) {
         let now_ms = self.billing.clock.now_ms();
         let line = Line::new(Topic::WebhookSignatures, Level::Warn, "signature.rejected", now_ms)
             .outcome("rejected")

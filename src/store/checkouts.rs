@@ -1,11 +1,12 @@
 //! Our checkout sessions.
 
 use entity::checkout;
+use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use super::{Store, StoreError, rows};
-use crate::domain::ids::TenantId;
-use crate::domain::tenant::Checkout;
+use crate::domain::ids::{SessionId, TenantId};
+use crate::domain::tenant::{Checkout, CheckoutStatus};
 
 impl Store {
     /// The checkout that the tenant began last.
@@ -17,6 +18,32 @@ impl Store {
             .one(&self.db)
             .await?;
         row.as_ref().map(rows::checkout).transpose()
+    }
+
+    /// The tenant's checkouts that are open for all we know.
+    pub async fn open_checkouts(&self, tenant: &TenantId) -> Result<Vec<Checkout>, StoreError> {
+        let open = checkout::Entity::find()
+            .filter(checkout::Column::TenantId.eq(tenant.as_str()))
+            .filter(checkout::Column::Status.eq(CheckoutStatus::Open.as_str()))
+            .all(&self.db)
+            .await?;
+        open.iter().map(rows::checkout).collect()
+    }
+
+    /// Notes that we closed a session, unless an event was faster to say how it ended.
+    pub async fn expire_checkout(&self, session: &SessionId, now_ms: i64) -> Result<(), StoreError> {
+        let expired = checkout::ActiveModel {
+            status: Set(CheckoutStatus::Expired.as_str().to_owned()),
+            updated_at_ms: Set(now_ms),
+            ..Default::default()
+        };
+        checkout::Entity::update_many()
+            .set(expired)
+            .filter(checkout::Column::SessionId.eq(session.as_str()))
+            .filter(checkout::Column::Status.eq(CheckoutStatus::Open.as_str()))
+            .exec(&self.db)
+            .await?;
+        Ok(())
     }
 
     /// Remembers a session that Stripe has just made for us.

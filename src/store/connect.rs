@@ -15,7 +15,7 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// What no statement of ours may exceed on PostgreSQL, so that a replica that froze with a lock in its hand holds up
 /// the others for seconds and not for good.
-const PATIENCE: [(&str, &str); 3] =
+const TIME_LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "15s")];
 
 /// How many connections one replica holds. PostgreSQL allows a hundred in all by default.
@@ -70,7 +70,7 @@ impl Store {
     async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
         let mut options = ConnectOptions::new(url.url.clone());
         options.max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).sqlx_logging(false);
-        options.map_sqlx_postgres_opts(|postgres| postgres.options(PATIENCE));
+        options.map_sqlx_postgres_opts(|postgres| postgres.options(TIME_LIMITS));
         options.map_sqlx_sqlite_opts(move |sqlite| {
             use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
             // FULL: a 2xx to Stripe is a promise that must survive a power cut, which WAL with NORMAL would not.

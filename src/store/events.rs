@@ -7,7 +7,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult};
 
 use super::{StoreError, Transaction, rows};
-use crate::domain::event::Event;
+use crate::domain::event::{Event, UnreadableEvent};
 use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
@@ -86,8 +86,12 @@ impl Transaction {
             .all(&self.db)
             .await?;
         payloads.reverse();
-        let read = |payload: Vec<u8>| Event::read(&payload).map_err(StoreError::unreadable);
-        payloads.into_iter().flatten().map(read).collect()
+        let read = |payload: Vec<u8>| {
+            let unreadable =
+                |error: &UnreadableEvent| tracing::error!(%error, %customer, "a parked event is left out");
+            Event::read(&payload).inspect_err(unreadable).ok()
+        };
+        Ok(payloads.into_iter().flatten().filter_map(read).collect())
     }
 
     /// Notes what became of events that were parked.

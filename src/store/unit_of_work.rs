@@ -60,7 +60,12 @@ impl Touched {
 
     /// A tenant and a customer that are to be linked.
     pub fn pair(tenant: &TenantId, customer: &CustomerId) -> Self {
-        Self { customers: [customer.clone()].into(), tenants: [tenant.clone()].into(), ..Self::default() }
+        Self {
+            customers: [customer.clone()].into(),
+            tenants: [tenant.clone()].into(),
+            decided: [customer.clone()].into(),
+            ..Self::default()
+        }
     }
 }
 

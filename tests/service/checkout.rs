@@ -66,6 +66,10 @@ async fn two_first_checkouts_at_once_make_one_customer(database: Database) {
     other.ok();
     let customers = app.stripe.api("GET", "/v1/customers", "").await;
     assert_eq!(customers["data"].as_array().map(Vec::len), Some(1), "{customers}");
+    let sessions = app.stripe.api("GET", "/v1/checkout/sessions", "").await;
+    let sessions = sessions["data"].as_array().expect("sessions");
+    let open = sessions.iter().filter(|session| session["status"] == "open").count();
+    assert_eq!(open, 1, "only one page can be paid: {sessions:?}");
     app.stop().await;
 }
 
@@ -184,6 +188,51 @@ async fn money_on_its_way_grants_nothing_until_it_has_come(database: Database) {
 }
 
 #[tokio::test]
+async fn a_first_payment_that_never_came_stands_in_nobodys_way() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    app.check_out(&token, &json!({})).await.ok();
+    let incomplete = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+        object["status"] = json!("incomplete");
+    });
+    let incomplete = app.for_customer_of("acme", incomplete).await;
+    app.deliver(&incomplete).await.ok();
+    assert_eq!(app.subscription(&token).await.ok()["status"], "incomplete");
+    app.check_out(&token, &json!({})).await.ok();
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_page_of_a_customer_that_the_tenant_has_lost_is_not_handed_out_again() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    let lost = app.check_out(&token, &json!({})).await.ok();
+    let customer = app.customer_of("acme").await;
+    app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
+    app.line("subscription_state", |line| line["event"] == "customer.unlinked").await;
+
+    let again = app.check_out(&token, &json!({})).await.ok();
+    assert_ne!(lost["session_id"], again["session_id"]);
+    assert_ne!(app.customer_of("acme").await, customer);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_customer_that_stripe_does_not_know_is_no_customer() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+    app.until_plan("acme", "free").await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let customer = app.customer_of("acme").await;
+    app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
+    app.check_out(&app.token("acme"), &json!({})).await.assert_is(409, "no_customer");
+    let failure = app.line("billing", |line| line["outcome"] == "no_customer").await;
+    assert!(failure["stripe_request_id"].is_string(), "{failure}");
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_plan_that_is_not_sold_is_an_invalid_request() {
     let app = TestApp::start(Database::Sqlite).await;
     let token = app.token("acme");
@@ -206,10 +255,16 @@ async fn a_price_may_be_named_by_its_id() {
 }
 
 #[tokio::test]
-async fn without_its_configuration_a_checkout_is_503() {
+async fn without_their_configuration_checkout_and_portal_are_503() {
     for missing in ["--stripe-secret-key", "--app-url", "--plans"] {
         let app = TestApp::start_with(Database::Sqlite, &[(missing, "")]).await;
         app.check_out(&app.token("acme"), &json!({})).await.assert_is(503, "billing_not_configured");
+        let portal = app.open_portal(&app.token("acme"), &json!({})).await;
+        if missing == "--plans" {
+            portal.assert_is(409, "no_customer");
+        } else {
+            portal.assert_is(503, "billing_not_configured");
+        }
         app.stop().await;
     }
 }

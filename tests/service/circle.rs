@@ -56,6 +56,7 @@ async fn the_log_files_tell_it(app: &TestApp) {
     let journey =
         app.line("billing", |line| line["event"] == "checkout.create.success").await["journey_id"].clone();
     assert!(journey.is_string());
+    app.line("subscription_state", |line| line["to"] == "canceled").await;
 
     let transitions: Vec<(Value, Value)> = app
         .lines("subscription_state")

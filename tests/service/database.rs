@@ -71,7 +71,20 @@ impl Fresh {
         row
     }
 
-    async fn connect(&self) -> DatabaseConnection {
+    /// Makes the database refuse every subscription in the status `poisoned`.
+    pub async fn poison(&self) {
+        let statement = if self.server.is_some() {
+            "ALTER TABLE subscription ADD CONSTRAINT poison CHECK (status <> 'poisoned')"
+        } else {
+            "CREATE TRIGGER poison BEFORE INSERT ON subscription WHEN NEW.status = 'poisoned' \
+             BEGIN SELECT RAISE(ABORT, 'poison'); END"
+        };
+        let connection = self.connect().await;
+        connection.execute_unprepared(statement).await.expect("the statement is carried out");
+        connection.close().await.expect("the connection closes");
+    }
+
+    pub async fn connect(&self) -> DatabaseConnection {
         Connection::connect(&self.url).await.expect("the database answers")
     }
 

@@ -60,5 +60,6 @@ async fn the_contract_is_served_with_a_page_to_try_it() {
     let page = app.get("/docs").await;
     assert_eq!(page.status, 200);
     assert!(page.text.contains("<html"), "{}", &page.text[..100.min(page.text.len())]);
+    assert!(page.text.contains("\"/api/billing/webhook/\""), "the page shows the contract as it is served");
     app.stop().await;
 }

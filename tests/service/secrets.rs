@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::app::{JWT_SECRET, STRIPE_KEY, TestApp, WEBHOOK_SECRET};
+use crate::app::{JWT_SECRET, STRIPE_KEY, TestApp, WEBHOOK_SECRET, ended_spans};
 use crate::database::Database;
 
 #[tokio::test]
-async fn no_secret_reaches_a_log_file_or_the_database() {
+async fn no_secret_reaches_a_log_file_a_span_or_the_database() {
     let app = TestApp::start(Database::Sqlite).await;
     let token = app.token_with(&json!({ "tenant": "acme", "sub": "canary@example.com" }));
     let bought = app.check_out(&token, &json!({})).await.ok();
@@ -43,10 +43,17 @@ async fn no_secret_reaches_a_log_file_or_the_database() {
     }
     let hashed = app.line("billing", |line| line["event"] == "portal.create.success").await;
     assert!(hashed["user_id"].as_str().is_some_and(|user| user.starts_with("sha256:")), "{hashed}");
-    let database = fs::read(app.dir().join("billhook.db")).expect("the database");
-    for secret in [STRIPE_KEY, WEBHOOK_SECRET, JWT_SECRET, token.as_str(), checkout_url] {
-        let found = database.windows(secret.len()).any(|window| window == secret.as_bytes());
-        assert!(!found, "{secret} is in the database");
+    let mut database = fs::read(app.dir().join("billhook.db")).expect("the database");
+    database.extend(fs::read(app.dir().join("billhook.db-wal")).expect("its log"));
+    let holds = |text: &str| database.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds(&app.customer_of("acme").await), "what is kept is found");
+    for secret in [STRIPE_KEY, WEBHOOK_SECRET, JWT_SECRET, token.as_str(), checkout_url, portal_url] {
+        assert!(!holds(secret), "{secret} is in the database");
+    }
+    let spans = format!("{:?}", ended_spans());
+    assert!(spans.contains("acme"), "what is told is found");
+    for secret in secrets {
+        assert!(!spans.contains(secret), "{secret} is in a span");
     }
     app.stop().await;
 }

@@ -10,6 +10,7 @@ on_both_databases!(
     an_etag_stands_until_the_answer_changes,
     other_services_read_any_tenant,
     a_trial_grants_the_plan_and_says_when_it_ends,
+    past_due_grants_unless_it_is_told_not_to,
 );
 
 async fn one_tenant_never_sees_another(database: Database) {
@@ -76,4 +77,15 @@ async fn a_trial_grants_the_plan_and_says_when_it_ends(database: Database) {
     let trial = app.until("acme", |answer| !answer["trial_end"].is_null()).await;
     assert!(trial["trial_end"].as_str().expect("a time").ends_with('Z'), "{trial}");
     app.stop().await;
+}
+
+async fn past_due_grants_unless_it_is_told_not_to(database: Database) {
+    for (grants, plan) in [("true", "pro"), ("false", "free")] {
+        let app = TestApp::start_with(database, &[("--past-due-grants", grants)]).await;
+        let subscription = app.make_pro("acme").await;
+        app.stripe.change(&subscription, &json!({ "status": "past_due" })).await;
+        let late = app.until("acme", |answer| answer["status"] == "past_due").await;
+        assert_eq!((&late["plan"], &late["can_manage"]), (&json!(plan), &json!(true)));
+        app.stop().await;
+    }
 }

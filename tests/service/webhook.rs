@@ -2,7 +2,10 @@
 
 use std::process::{Command, Stdio};
 
+use futures_util::future::Either;
+use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::app::{TestApp, WEBHOOK_SECRET, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
@@ -11,6 +14,12 @@ on_both_databases!(
     a_request_signed_by_stripes_own_sdk_is_accepted_and_a_flipped_byte_is_not,
     a_repeat_is_known_and_changes_nothing,
     events_of_a_customer_that_no_tenant_has_wait_for_it,
+    events_that_wait_are_applied_when_the_operator_links_their_customer,
+    a_poisoned_event_is_kept_as_failed_and_harms_no_neighbour,
+    replicas_that_are_given_the_same_events_apply_each_once,
+    doubled_and_reordered_deliveries_come_to_the_same,
+    a_client_reference_links_only_where_it_is_trusted,
+    a_failed_payment_and_an_expired_session_close_their_checkouts,
     a_type_of_no_use_is_taken_without_its_payload,
     another_mode_or_account_is_quarantined,
     many_events_at_once_are_each_applied_once,
@@ -89,6 +98,128 @@ async fn events_of_a_customer_that_no_tenant_has_wait_for_it(database: Database)
     assert_eq!((&answer["plan"], &answer["status"]), (&json!("pro"), &json!("past_due")));
     assert_eq!(app.outcome_of(&created).await.0, "applied");
     assert_eq!(app.outcome_of(&updated).await.0, "applied");
+    app.stop().await;
+}
+
+async fn events_that_wait_are_applied_when_the_operator_links_their_customer(database: Database) {
+    let app = TestApp::start(database).await;
+    let created = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
+    app.deliver(&created).await.ok();
+    assert_eq!(app.outcome_of(&created).await.0, "parked");
+
+    let linked = app.run_command(&["tenant", "link", "acme", "cus_webhook"]);
+    assert!(linked.status.success(), "{linked:?}");
+    assert_eq!(app.outcome_of(&created).await.0, "applied");
+    assert_eq!(app.subscription(&app.token("acme")).await.ok()["plan"], "pro");
+    let shown = app.run_command(&["tenant", "show", "acme", "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!(shown["subscription"], app.subscription(&app.token("acme")).await.ok());
+    app.stop().await;
+}
+
+async fn a_poisoned_event_is_kept_as_failed_and_harms_no_neighbour(database: Database) {
+    let app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    app.database.poison().await;
+    let mut events = Vec::new();
+    for number in 0..20 {
+        let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+            object["id"] = json!(format!("sub_{number}"));
+            object["status"] = json!(if number == 7 { "poisoned" } else { "active" });
+        });
+        events.push(app.for_customer_of("acme", event).await);
+    }
+    let answers = app.deliver_all(&events).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "Stripe's endpoint keeps its health");
+    for (number, event) in events.iter().enumerate() {
+        let expected = if number == 7 { "failed" } else { "applied" };
+        assert_eq!(app.outcome_of(event).await.0, expected, "event {number}");
+    }
+    assert!(app.payload_of(&events[7]).await.is_some(), "it can be tried again");
+    app.line("subscription_state", |line| line["event"] == "event.failed" && line["level"] == "warn").await;
+    app.stop().await;
+}
+
+async fn replicas_that_are_given_the_same_events_apply_each_once(database: Database) {
+    let mut app = TestApp::start(database).await;
+    let replica = app.start_replica().await;
+    app.make_pro("acme").await;
+    let mut events = Vec::new();
+    for number in 0..40_i64 {
+        let event =
+            stripe_event("customer.subscription.updated", app.clock_seconds() + 10 + number, |object| {
+                object["id"] = json!(format!("sub_{}", number % 4));
+                object["items"]["data"][0]["quantity"] = json!(number + 2);
+            });
+        events.push(app.for_customer_of("acme", event).await);
+    }
+    let here = events.iter().map(|event| app.deliver(event));
+    let there = events.iter().rev().map(|event| app.deliver_at(&replica, event));
+    let answers =
+        futures_util::future::join_all(here.map(Either::Left).chain(there.map(Either::Right))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+
+    let told = |outcome: &'static str| {
+        let is = move |line: &&Value| {
+            line["outcome"] == outcome && line["stripe_event_type"] == "customer.subscription.updated"
+        };
+        app.lines("subscription_state").iter().filter(is).count()
+    };
+    assert_eq!((told("duplicate"), told("applied") + told("stale")), (40, 40));
+    for number in 0..4 {
+        assert_eq!(app.quantity_of(&format!("sub_{number}")).await, 38 + number, "the newest stands");
+    }
+    app.stop().await;
+}
+
+async fn doubled_and_reordered_deliveries_come_to_the_same(database: Database) {
+    for trouble in ["duplicate", "reorder"] {
+        let app = TestApp::start(database).await;
+        app.stripe.fault(&json!({ "deliveries": trouble })).await;
+        let subscription = app.make_pro("acme").await;
+        app.stripe.change(&subscription, &json!({ "status": "past_due" })).await;
+        app.until("acme", |answer| answer["status"] == "past_due").await;
+        app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+        app.until("acme", |answer| answer["plan"] == "free" && answer["status"] == "canceled").await;
+        app.stop().await;
+    }
+}
+
+async fn a_client_reference_links_only_where_it_is_trusted(database: Database) {
+    for (trust, outcome, plan) in [("false", "parked", "free"), ("true", "applied", "pro")] {
+        let app = TestApp::start_with(database, &[("--trust-client-reference", trust)]).await;
+        let created = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
+        let completed = stripe_event("checkout.session.completed", app.clock_seconds(), |object| {
+            *object = json!({
+                "id": "cs_test_link", "object": "checkout.session", "customer": "cus_webhook",
+                "subscription": "sub_webhook", "payment_status": "paid", "client_reference_id": "acme",
+            });
+        });
+        app.deliver(&created).await.ok();
+        app.deliver(&completed).await.ok();
+        assert_eq!(app.outcome_of(&completed).await.0, outcome);
+        assert_eq!(app.subscription(&app.token("acme")).await.ok()["plan"], plan);
+        app.stop().await;
+    }
+}
+
+async fn a_failed_payment_and_an_expired_session_close_their_checkouts(database: Database) {
+    let app = TestApp::start(database).await;
+    let token = app.token("acme");
+    let delayed = app.check_out(&token, &json!({})).await.ok();
+    let delayed = delayed["session_id"].as_str().expect("a session");
+    app.stripe.pay_with(delayed, "delayed").await;
+    app.stripe.settle(delayed, false).await;
+    app.until_checkout(delayed, "payment_failed").await;
+    assert_eq!(app.subscription(&token).await.ok()["plan"], "free");
+
+    let token = app.token("birch");
+    let expired = app.check_out(&token, &json!({})).await.ok();
+    let expired = expired["session_id"].as_str().expect("a session");
+    app.stripe.api("POST", &format!("/v1/checkout/sessions/{expired}/expire"), "").await;
+    app.until_checkout(expired, "expired").await;
+    let next = app.check_out(&token, &json!({})).await.ok();
+    assert_ne!(next["session_id"], expired);
     app.stop().await;
 }
 
@@ -289,25 +420,45 @@ async fn without_a_secret_stripe_is_asked_to_try_again() {
     app.stop().await;
 }
 
-#[tokio::test]
-async fn an_event_that_was_handed_in_is_applied_though_its_sender_hangs_up() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_is_stored_though_its_sender_hangs_up_while_the_database_is_busy() {
     let app = TestApp::start(Database::Sqlite).await;
     let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
-    let body = event.to_string();
-    let header = sandbox::sign(WEBHOOK_SECRET, app.clock_seconds(), body.as_bytes());
-    let request = app.request(reqwest::Method::POST, "/api/billing/webhook/");
-    let request = request.header("Stripe-Signature", header).body(body);
-    let sending = tokio::spawn(request.send());
-    let id = event["id"].as_str().expect("an id");
-    let (outcome, _) = eventually("the event is stored", || app.outcome(id)).await;
-    sending.abort();
+    let connection = app.database.connect().await;
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let busy = connection.begin_with_options(options).await.expect("the write lock");
+    send_and_hang_up(&app, &event).await;
+    assert_eq!(app.outcome(id_of(&event)).await, None);
+
+    busy.rollback().await.expect("the lock is let go");
+    let (outcome, _) = eventually("the event is stored", || app.outcome(id_of(&event))).await;
     assert_eq!(outcome, "ignored");
+    connection.close().await.expect("the connection closes");
     app.stop().await;
+}
+
+async fn send_and_hang_up(app: &TestApp, event: &Value) {
+    let body = event.to_string();
+    let signature = sandbox::sign(WEBHOOK_SECRET, app.clock_seconds(), body.as_bytes());
+    let address = app.url.trim_start_matches("http://");
+    let request = format!(
+        "POST /api/billing/webhook/ HTTP/1.1\r\nHost: {address}\r\nStripe-Signature: {signature}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(request.as_bytes()).await.expect("the request is sent");
+}
+
+fn id_of(event: &Value) -> &str {
+    event["id"].as_str().expect("an id")
 }
 
 /// Sends a body of no announced length until the service has had enough, and reads what it says then.
 async fn send_chunks_without_end(url: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = url.trim_start_matches("http://");
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
     let head = format!(
@@ -320,9 +471,10 @@ async fn send_chunks_without_end(url: &str) -> String {
             break;
         }
     }
-    let mut answer = vec![0; 4096];
-    let length = stream.read(&mut answer).await.expect("an answer");
-    String::from_utf8_lossy(&answer[..length]).into_owned()
+    // The service closes what it has had enough of, perhaps before all of it is read.
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 fn signed_by_stripes_sdk(body: &[u8]) -> String {

@@ -39,10 +39,12 @@ async fn apply_once(
     }
 
     let now_ms = billing.clock.now_ms();
+    // An event of this very batch may have waited for a later one.
     for unparked in &work.changes().unparked {
-        // An event of this very batch may have waited for a later one.
-        let parked_here = |delivery: &Delivery| delivery.event.id == unparked.event.id;
-        if let Some(index) = deliveries.iter().position(parked_here) {
+        let waited = |(index, delivery): (usize, &Delivery)| {
+            (fresh.contains(index) && delivery.event.id == unparked.event.id).then_some(index)
+        };
+        if let Some(index) = deliveries.iter().enumerate().find_map(waited) {
             effects[index] = unparked.effect.clone();
         }
     }
@@ -51,7 +53,10 @@ async fn apply_once(
     transaction.write(&work, trace_of, now_ms).await?;
     transaction.insert_events(&fresh.inbox(&effects)).await?;
     transaction.commit().await?;
-    Ok((effects, work.into_changes()))
+    let mut changes = work.into_changes();
+    // Those are told of with the batch.
+    changes.unparked.retain(|unparked| !fresh.brings(&unparked.event.id));
+    Ok((effects, changes))
 }
 
 /// Keeps an event that could not be applied, with its payload, for another try.
@@ -90,6 +95,10 @@ impl<'a> Fresh<'a> {
 
     fn contains(&self, index: usize) -> bool {
         self.indexes.contains(&index)
+    }
+
+    fn brings(&self, id: &EventId) -> bool {
+        self.deliveries().any(|delivery| delivery.event.id == *id)
     }
 
     fn deliveries(&self) -> impl Iterator<Item = &'a Delivery> {

@@ -45,7 +45,7 @@ impl UnitOfWork {
             Ok(tenant) => tenant,
             Err(effect) => return effect,
         };
-        let status = if session.unpaid { CheckoutStatus::AwaitingPayment } else { CheckoutStatus::Complete };
+        let status = completed(session);
         self.close(Cause::event(event), session, customer, &tenant, status);
         self.begin_journey(&tenant, session);
         Effect::new(Outcome::Applied).of(tenant)
@@ -122,15 +122,17 @@ impl UnitOfWork {
         self.note(Entry::CheckoutClosed, tenant, customer, cause);
     }
 
-    /// The subscription's first money has come: its checkout waits no longer.
-    pub(super) fn checkout_is_paid(&mut self, subscription: &SubscriptionId) {
+    /// The subscription's first money has come: its checkout waits no longer. Whether it did.
+    pub(super) fn checkout_is_paid(&mut self, subscription: &SubscriptionId) -> bool {
         let of_subscription = |checkout: &&mut Checkout| checkout.subscription.as_ref() == Some(subscription);
         if let Some(checkout) = self.checkouts.values_mut().find(of_subscription)
             && checkout.status.can_become(CheckoutStatus::Complete)
         {
             checkout.status = CheckoutStatus::Complete;
             self.changes.checkouts.insert(checkout.session.clone());
+            return true;
         }
+        false
     }
 
     pub(super) fn checkout_of(&self, subscription: &SubscriptionId) -> Option<&Checkout> {

@@ -27,8 +27,8 @@ impl UnitOfWork {
         snapshot: &Snapshot,
         policy: &Policy,
     ) -> Effect {
-        let Tags { tenant: named, .. } = &snapshot.tags;
-        let tenant = match self.tenant_or_link(event, &snapshot.customer, named.as_ref()) {
+        let named = snapshot.tags.tenant.as_ref();
+        let tenant = match self.tenant_or_link(event, &snapshot.customer, named) {
             Ok(tenant) => tenant,
             Err(effect) => return effect,
         };
@@ -110,11 +110,10 @@ impl UnitOfWork {
             Ok(tenant) => tenant,
             Err(effect) => return effect,
         };
-        if change == InvoiceChange::Paid {
-            self.checkout_is_paid(id);
-        }
+        let settles = change == InvoiceChange::Paid && self.checkout_is_paid(id);
         let Some(held) = self.subscriptions.get_mut(id) else {
-            return Effect::new(Outcome::Ignored).because("subscription_not_held").of(tenant);
+            let outcome = if settles { Outcome::Applied } else { Outcome::Ignored };
+            return Effect::new(outcome).because("subscription_not_held").of(tenant);
         };
         let customer = held.subscription.customer.clone();
         let problem = match change {

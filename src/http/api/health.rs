@@ -57,14 +57,14 @@ impl Documented for ReadyProblems {
 
 #[OpenApi(tag = "Tag::Operations")]
 impl HealthApi {
-    /// Tell whether the process is alive
+    /// Check whether the process is alive
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth")]
     #[expect(clippy::unused_async, reason = "operations are async")]
     async fn alive(&self) -> Json<Alive> {
         Json(Alive { status: AliveStatus::Alive })
     }
 
-    /// Tell whether the service can work
+    /// Check whether the service can work
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
     async fn ready(&self, readiness: Data<&Readiness>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
         let migrated = readiness.billing.store.is_migrated().await.map_err(|error| {
