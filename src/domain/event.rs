@@ -141,6 +141,9 @@ pub enum UnreadableEvent {
     NoCreated,
 }
 
+/// The event that tells of a portal session.
+const PORTAL_OPENED: &str = "billing_portal.session.created";
+
 /// The longest type, version or id of a request that is read. Stripe's longest type has 66 characters.
 const WORD_LENGTH: usize = 255;
 
@@ -188,6 +191,11 @@ impl Event {
         }
     }
 
+    /// Whether the bytes may be kept. A portal session's object bears its URL, which is a key to the customer's billing.
+    pub fn may_be_kept(&self) -> bool {
+        self.type_name != PORTAL_OPENED
+    }
+
     /// What our own checkout wrote into the event's object.
     pub fn tags(&self) -> Option<&Tags> {
         match &self.subject {
@@ -224,7 +232,7 @@ fn subject(type_name: &str, object: &str) -> Subject {
         "invoice.payment_action_required" => invoice(Invoice::PaymentActionRequired, object),
         "customer.deleted" => wire::customer(object)
             .map_or(Subject::Unreadable("the customer has no readable id"), Subject::CustomerDeleted),
-        "billing_portal.session.created" => wire::portal_customer(object)
+        PORTAL_OPENED => wire::portal_customer(object)
             .map_or(Subject::Unreadable("the portal session names no customer"), Subject::PortalOpened),
         _ => Subject::Unhandled,
     }

@@ -24,7 +24,7 @@ pub struct InboxRow<'a> {
     pub event: &'a Event,
     /// What became of it.
     pub effect: &'a Effect,
-    /// The bytes that came.
+    /// The bytes that came; kept if anything is to be done with them yet, and if they may be.
     pub payload: &'a [u8],
     /// The trace that processed it.
     pub trace: Option<Traceparent>,
@@ -116,6 +116,7 @@ impl Transaction {
 
 fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
     let InboxRow { event, effect, payload, trace, received_at_ms } = inbox;
+    let is_kept = effect.outcome.keeps_payload() && event.may_be_kept();
     event::ActiveModel {
         id: Set(event.id.to_string()),
         event_type: Set(event.type_name.clone()),
@@ -129,7 +130,7 @@ fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
         trace_id: Set(trace.map(|trace| trace.journey_id().to_string())),
         outcome: Set(effect.outcome.as_str().to_owned()),
         reason: Set(effect.reason.map(str::to_owned)),
-        payload: Set(effect.outcome.keeps_payload().then(|| payload.to_vec())),
+        payload: Set(is_kept.then(|| payload.to_vec())),
         received_at_ms: Set(*received_at_ms),
     }
 }

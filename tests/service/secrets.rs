@@ -15,6 +15,8 @@ async fn no_secret_reaches_a_log_file_a_span_or_the_database() {
     app.stripe.pay(bought["session_id"].as_str().expect("a session")).await;
     app.until_plan("acme", "pro").await;
     let portal = app.open_portal(&token, &json!({})).await.ok();
+    app.line("subscription_state", |line| line["stripe_event_type"] == "billing_portal.session.created")
+        .await;
     let body = br#"{"id":"evt_1"}"#.to_vec();
     let signature = sandbox::sign("whsec_canary_wrong", app.clock_seconds(), &body);
     app.post_webhook(body, Some(&signature)).await.assert_is(400, "invalid_signature");
