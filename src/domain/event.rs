@@ -156,8 +156,14 @@ impl Event {
         let id = envelope.id.get().and_then(|id| EventId::parse(&id).ok()).ok_or(UnreadableEvent::NoId)?;
         let type_name = envelope.kind.get().filter(|kind| is_word(kind)).ok_or(UnreadableEvent::NoType)?;
         let created = envelope.created_seconds().ok_or(UnreadableEvent::NoCreated)?;
-        let subject =
-            if envelope.is_thin() { Subject::Thin } else { subject(&type_name, envelope.data_object()) };
+        let subject = if envelope.is_thin() {
+            Subject::Thin
+        } else {
+            {
+                let (object, previous) = envelope.data();
+                subject(&type_name, object, previous)
+            }
+        };
         Ok(Self {
             id,
             type_name,
@@ -212,17 +218,19 @@ fn is_word(text: &str) -> bool {
     (1..=WORD_LENGTH).contains(&text.len()) && text.bytes().all(plain)
 }
 
-fn subject(type_name: &str, object: &str) -> Subject {
+fn subject(type_name: &str, object: &str, previous: &str) -> Subject {
     use {CheckoutChange as Checkout, InvoiceChange as Invoice, SubscriptionChange as Subscription};
     match type_name {
-        "customer.subscription.created" => subscription(Subscription::Created, object),
+        "customer.subscription.created" => subscription(Subscription::Created, object, previous),
         "customer.subscription.updated"
         | "customer.subscription.paused"
-        | "customer.subscription.resumed" => subscription(Subscription::Changed, object),
-        "customer.subscription.deleted" => subscription(Subscription::Deleted, object),
+        | "customer.subscription.resumed" => subscription(Subscription::Changed, object, previous),
+        "customer.subscription.deleted" => subscription(Subscription::Deleted, object, previous),
         "customer.subscription.trial_will_end"
         | "customer.subscription.pending_update_applied"
-        | "customer.subscription.pending_update_expired" => subscription(Subscription::Announced, object),
+        | "customer.subscription.pending_update_expired" => {
+            subscription(Subscription::Announced, object, previous)
+        }
         "checkout.session.completed" => checkout(Checkout::Completed, object),
         "checkout.session.async_payment_succeeded" => checkout(Checkout::PaymentSucceeded, object),
         "checkout.session.async_payment_failed" => checkout(Checkout::PaymentFailed, object),
@@ -238,9 +246,12 @@ fn subject(type_name: &str, object: &str) -> Subject {
     }
 }
 
-fn subscription(change: SubscriptionChange, object: &str) -> Subject {
+fn subscription(change: SubscriptionChange, object: &str, previous: &str) -> Subject {
     match wire::snapshot(object) {
-        Some(snapshot) => Subject::Subscription(change, Box::new(snapshot)),
+        Some(snapshot) => {
+            let previous = wire::previous(previous);
+            Subject::Subscription(change, Box::new(Snapshot { previous, ..snapshot }))
+        }
         None => Subject::Unreadable("the subscription has no id, customer or status"),
     }
 }

@@ -6,6 +6,7 @@ pub mod event;
 pub mod ids;
 pub mod journey;
 pub mod mode;
+pub mod ordering;
 pub mod outcome;
 pub mod plan;
 pub mod signature;

@@ -1,5 +1,6 @@
 //! The subscription's states, and the rule that says which of two snapshots stands.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{SubscriptionChange, Tags};
 use super::ids::{CustomerId, PriceId, SubscriptionId};
+use super::ordering::Previous;
 
 /// Stripe's status of a subscription
 /// (<https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses>).
@@ -145,6 +147,8 @@ pub struct Snapshot {
     pub state: State,
     /// What our checkout wrote into it.
     pub tags: Tags,
+    /// What the event that brought it replaced.
+    pub previous: Previous,
 }
 
 /// Why a payment needs its owner's attention.
@@ -221,6 +225,8 @@ pub enum Decision {
     Unchanged,
     /// What we hold stands.
     Stale(StaleReason),
+    /// It is of the second of what we hold: all that second's snapshots decide together.
+    SameSecond,
 }
 
 /// Why a snapshot does not stand.
@@ -230,8 +236,8 @@ pub enum StaleReason {
     AlreadyFinal,
     /// Stripe made the event before the one we hold.
     Older,
-    /// A first snapshot of the same second as a later one.
-    FirstOfItsSecond,
+    /// Another snapshot of the same second is later.
+    SameSecond,
     /// Announcements can carry old snapshots: they never overwrite.
     Announcement,
     /// Its customer was deleted.
@@ -244,7 +250,7 @@ impl StaleReason {
         match self {
             Self::AlreadyFinal => "already_final",
             Self::Older => "older",
-            Self::FirstOfItsSecond => "first_of_its_second",
+            Self::SameSecond => "same_second",
             Self::Announcement => "announcement",
             Self::CustomerDeleted => "customer_deleted",
         }
@@ -259,24 +265,20 @@ pub fn decide(
     created: i64,
 ) -> Decision {
     let Some(held) = held else { return Decision::Apply };
-    if held.state == snapshot.state {
-        return Decision::Unchanged;
-    }
+    let equal = held.state == snapshot.state;
     match (held.state.status.is_final(), snapshot.state.status.is_final()) {
         (true, false) => return Decision::Stale(StaleReason::AlreadyFinal),
         (false, true) => return Decision::Apply,
         (true, true) | (false, false) => {}
     }
-    if change == SubscriptionChange::Announced {
-        return Decision::Stale(StaleReason::Announcement);
+    match (created.cmp(&held.as_of), change) {
+        _ if equal && change == SubscriptionChange::Announced => Decision::Unchanged,
+        (_, SubscriptionChange::Announced) => Decision::Stale(StaleReason::Announcement),
+        (Ordering::Equal, _) => Decision::SameSecond,
+        _ if equal => Decision::Unchanged,
+        (Ordering::Less, _) => Decision::Stale(StaleReason::Older),
+        (Ordering::Greater, _) => Decision::Apply,
     }
-    if created < held.as_of {
-        return Decision::Stale(StaleReason::Older);
-    }
-    if created == held.as_of && change == SubscriptionChange::Created {
-        return Decision::Stale(StaleReason::FirstOfItsSecond);
-    }
-    Decision::Apply
 }
 
 #[cfg(test)]
@@ -302,6 +304,7 @@ mod tests {
             customer: CustomerId::parse("cus_1").expect("an id"),
             state: state(status),
             tags: Tags::default(),
+            previous: Previous::default(),
         }
     }
 
@@ -352,13 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn the_created_event_loses_its_second() {
-        let held = held("active", 10);
-        assert_eq!(
-            decided(&held, SubscriptionChange::Created, "incomplete", 10),
-            Decision::Stale(StaleReason::FirstOfItsSecond)
-        );
-        assert_eq!(decided(&held, SubscriptionChange::Changed, "past_due", 10), Decision::Apply);
+    fn a_second_decides_as_a_whole() {
+        for change in [SubscriptionChange::Created, SubscriptionChange::Changed] {
+            assert_eq!(decided(&held("active", 10), change, "past_due", 10), Decision::SameSecond);
+            assert_eq!(decided(&held("active", 10), change, "active", 10), Decision::SameSecond);
+        }
     }
 
     #[test]

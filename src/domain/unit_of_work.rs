@@ -18,6 +18,7 @@ use super::event::{Event, Subject};
 use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Journey;
 use super::mode::Mode;
+use super::ordering::Contender;
 use super::outcome::Outcome;
 use super::plan::Catalog;
 use super::subscription::Subscription;
@@ -42,6 +43,7 @@ pub struct UnitOfWork {
     subscriptions: BTreeMap<SubscriptionId, Held>,
     checkouts: BTreeMap<SessionId, Checkout>,
     parked: BTreeMap<CustomerId, Vec<Event>>,
+    contenders: BTreeMap<SubscriptionId, Vec<Contender>>,
     /// Customers that the event being applied has linked or ended: what is parked for them is applied after it.
     decided: Vec<CustomerId>,
     changes: Changes,
@@ -134,6 +136,7 @@ impl UnitOfWork {
                 .collect(),
             checkouts: checkouts.into_iter().map(|checkout| (checkout.session.clone(), checkout)).collect(),
             parked: BTreeMap::new(),
+            contenders: BTreeMap::new(),
             decided: Vec::new(),
             changes: Changes::default(),
         }

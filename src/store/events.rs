@@ -1,21 +1,25 @@
 //! The inbox: every event by its id, with what became of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use entity::event;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult};
 
 use super::{StoreError, Transaction, rows};
-use crate::domain::event::{Event, UnreadableEvent};
-use crate::domain::ids::{CustomerId, EventId, TenantId};
+use crate::domain::event::{Event, Subject, SubscriptionChange, UnreadableEvent};
+use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
+use crate::domain::ordering::Contender;
 use crate::domain::outcome::Outcome;
-use crate::domain::unit_of_work::{Effect, Unparked};
+use crate::domain::unit_of_work::{Effect, UnitOfWork, Unparked};
 
 /// How many events of one customer are taken up again when it gets its tenant, the newest of them: more than any
 /// subscription makes in the month that Stripe keeps events.
 const PARKED: u64 = 1000;
+
+/// How many snapshots of a batch's seconds are looked at: Stripe allows 200 changes of a subscription in an hour.
+const CONTENDERS: u64 = 1000;
 
 /// One event on its way into the inbox.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +76,34 @@ impl Transaction {
         }
     }
 
+    /// The snapshots in the inbox that share their second with one of these, where that second is the one of what we
+    /// hold: together they decide which is the latest.
+    pub(super) async fn contenders(
+        &self,
+        work: &UnitOfWork,
+        seconds: &BTreeSet<(SubscriptionId, i64)>,
+    ) -> Result<Vec<(SubscriptionId, Contender)>, StoreError> {
+        let is_tie = |(id, second): &&(SubscriptionId, i64)| {
+            work.held(id).is_some_and(|held| held.subscription.as_of == *second)
+        };
+        let ties: Vec<_> = seconds.iter().filter(is_tie).collect();
+        if ties.is_empty() {
+            return Ok(Vec::new());
+        }
+        let decided = [Outcome::Applied, Outcome::Stale].map(Outcome::as_str);
+        let payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
+            .select_only()
+            .column(event::Column::Payload)
+            .filter(event::Column::SubscriptionId.is_in(ties.iter().map(|(id, _)| id.as_str())))
+            .filter(event::Column::Created.is_in(ties.iter().map(|(_, second)| *second)))
+            .filter(event::Column::Outcome.is_in(decided))
+            .limit(CONTENDERS)
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        Ok(payloads.into_iter().flatten().filter_map(|payload| contender(&payload)).collect())
+    }
+
     /// What waits for this customer, oldest first.
     pub(super) async fn parked(&self, customer: &CustomerId) -> Result<Vec<Event>, StoreError> {
         let mut payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
@@ -111,6 +143,18 @@ impl Transaction {
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// The snapshot of an event that can compete: announcements cannot, and neither can what is not a snapshot.
+fn contender(payload: &[u8]) -> Option<(SubscriptionId, Contender)> {
+    let event = Event::read(payload).ok()?;
+    match &event.subject {
+        Subject::Subscription(change, snapshot) if *change != SubscriptionChange::Announced => {
+            let contender = Contender::new(event.id.clone(), event.created, *change, snapshot);
+            Some((snapshot.id.clone(), contender))
+        }
+        _ => None,
     }
 }
 

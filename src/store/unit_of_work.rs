@@ -22,6 +22,8 @@ pub struct Touched {
     subscriptions: BTreeSet<SubscriptionId>,
     sessions: BTreeSet<SessionId>,
     journeys: Vec<Traceparent>,
+    /// The seconds that snapshots are of.
+    seconds: BTreeSet<(SubscriptionId, i64)>,
     /// Customers that these events can link or end, so that what is parked for them is wanted.
     decided: BTreeSet<CustomerId>,
 }
@@ -40,6 +42,9 @@ impl Touched {
             if let Subject::Checkout(_, session) = &event.subject {
                 touched.sessions.insert(session.id.clone());
                 touched.tenants.extend(session.client_reference.clone());
+            }
+            if let Subject::Subscription(_, snapshot) = &event.subject {
+                touched.seconds.insert((snapshot.id.clone(), event.created));
             }
             if decides_on_its_customer(event) {
                 touched.decided.extend(event.customer().cloned());
@@ -93,6 +98,9 @@ impl Transaction {
             for event in self.parked(&customer).await? {
                 work.park(event);
             }
+        }
+        for (id, contender) in self.contenders(&work, &touched.seconds).await? {
+            work.contend(&id, contender);
         }
         Ok(work)
     }

@@ -343,6 +343,11 @@ impl TestApp {
         items[0]["quantity"].as_i64().expect("a quantity")
     }
 
+    pub async fn status_of(&self, subscription: &str) -> String {
+        let row = self.database.row::<entity::subscription::Entity>(subscription).await;
+        row.expect("a subscription").status
+    }
+
     pub async fn payment_problem_of(&self, subscription: &str) -> Option<String> {
         let row = self.database.row::<entity::subscription::Entity>(subscription).await;
         row.expect("a subscription").payment_problem

@@ -23,6 +23,7 @@ on_both_databases!(
     a_type_of_no_use_is_taken_without_its_payload,
     another_mode_or_account_is_quarantined,
     many_events_at_once_are_each_applied_once,
+    events_of_one_second_are_settled_by_what_they_replaced_in_whatever_order_they_come,
     a_deleted_customer_ends_its_subscriptions_and_frees_its_tenant,
     an_object_that_cannot_be_read_is_kept_as_failed,
     an_invoice_notes_a_payment_problem_and_its_end,
@@ -278,6 +279,37 @@ async fn many_events_at_once_are_each_applied_once(database: Database) {
     assert_eq!(outcomes["duplicate"], 100, "{outcomes:?}");
     let quantity = app.quantity_of("sub_many").await;
     assert_eq!(quantity, 101, "the newest stands, in whatever order they came");
+    app.stop().await;
+}
+
+async fn events_of_one_second_are_settled_by_what_they_replaced_in_whatever_order_they_come(
+    database: Database,
+) {
+    let app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    let second = app.clock_seconds() + 10;
+    let statuses = ["incomplete", "active", "past_due", "unpaid"];
+    let mut chain = Vec::new();
+    for (position, status) in statuses.into_iter().enumerate() {
+        let kind = if position == 0 { "created" } else { "updated" };
+        let mut event = stripe_event(&format!("customer.subscription.{kind}"), second, |object| {
+            object["status"] = json!(status);
+        });
+        if position > 0 {
+            event["data"]["previous_attributes"] = json!({ "status": statuses[position - 1] });
+        }
+        chain.push(app.for_customer_of("acme", event).await);
+    }
+    for (number, order) in [[3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]].into_iter().enumerate() {
+        let id = format!("sub_order{number}");
+        for position in order {
+            let mut event = chain[position].clone();
+            event["id"] = json!(format!("evt_order{number}x{position}"));
+            event["data"]["object"]["id"] = json!(id);
+            app.deliver(&event).await.ok();
+        }
+        assert_eq!(app.status_of(&id).await, "unpaid", "{order:?}");
+    }
     app.stop().await;
 }
 

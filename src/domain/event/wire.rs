@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{Invoice, Session, Tags};
 use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
+use crate::domain::ordering::{Previous, Replaced};
 use crate::domain::subscription::{Item, Snapshot, State, Status};
 
 /// The most items that a subscription can have is 20; four times that is read, so that a bound stands anyway.
@@ -96,6 +97,8 @@ enum Request {
 struct Data<'a> {
     #[serde(borrow, default)]
     object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    previous_attributes: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -121,10 +124,12 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// The JSON of `data.object`; `null` where there is none, which no reader below accepts.
-    pub(super) fn data_object(&self) -> &'a str {
+    /// The JSON of `data.object` and of `data.previous_attributes`; `null` where there is none, which no reader below
+    /// accepts.
+    pub(super) fn data(&self) -> (&'a str, &'a str) {
         let data: Option<Data<'a>> = self.data.and_then(|raw| object(raw.get()));
-        data.and_then(|data| data.object).map_or("null", RawValue::get)
+        let json = |raw: Option<&'a RawValue>| raw.map_or("null", RawValue::get);
+        data.map_or(("null", "null"), |data| (json(data.object), json(data.previous_attributes)))
     }
 }
 
@@ -237,9 +242,7 @@ impl ItemObject {
 /// Reads a subscription; `None` if it has no id, customer or status.
 pub(super) fn snapshot(json: &str) -> Option<Snapshot> {
     let object: SubscriptionObject = object(json)?;
-    let items = object.items.get().map(|list| list.data).unwrap_or_default();
-    let items: Vec<ItemObject> = items.iter().take(ITEMS).filter_map(Lenient::get).collect();
-    let period_of_items = items.iter().filter_map(|item| item.current_period_end.get()).max();
+    let items = object.items.as_ref().map(item_objects).unwrap_or_default();
     Some(Snapshot {
         id: object.id.parse().ok()?,
         customer: object.customer.id().parse().ok()?,
@@ -247,14 +250,88 @@ pub(super) fn snapshot(json: &str) -> Option<Snapshot> {
             status: Status::parse(&object.status)?,
             started_at: object.created.get(),
             items: items.iter().filter_map(ItemObject::item).collect(),
-            current_period_end: period_of_items.or(object.current_period_end.get()),
+            current_period_end: period_end(&items).or(object.current_period_end.get()),
             trial_end: object.trial_end.get(),
             cancel_at: object.cancel_at.get(),
             cancel_at_period_end: object.cancel_at_period_end.get().unwrap_or(false),
             ended_at: object.ended_at.get(),
         },
         tags: tags(&object.metadata),
+        previous: Previous::default(),
     })
+}
+
+/// A field of `previous_attributes`: there if the update changed it, whatever it was before.
+struct Was<T>(Replaced<T>);
+
+impl<T> Default for Was<T> {
+    fn default() -> Self {
+        Self(Replaced::Not)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Was<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Lenient(before) = Lenient::deserialize(deserializer)?;
+        Ok(Self(Replaced::Value(before)))
+    }
+}
+
+impl<T> Was<T> {
+    /// The same in our own words; what has none was empty.
+    fn read<U>(self, parse: impl FnOnce(T) -> Option<U>) -> Replaced<U> {
+        match self.0 {
+            Replaced::Not => Replaced::Not,
+            Replaced::Value(before) => Replaced::Value(before.and_then(parse)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PreviousAttributes {
+    #[serde(default)]
+    status: Was<String>,
+    #[serde(default)]
+    items: Was<ItemList>,
+    #[serde(default)]
+    current_period_end: Was<i64>,
+    #[serde(default)]
+    trial_end: Was<i64>,
+    #[serde(default)]
+    cancel_at: Was<i64>,
+    #[serde(default)]
+    cancel_at_period_end: Was<bool>,
+    #[serde(default)]
+    ended_at: Was<i64>,
+}
+
+/// Reads what an update replaced; nothing if it says nothing.
+pub(super) fn previous(json: &str) -> Previous {
+    let Some(was) = object::<PreviousAttributes>(json) else { return Previous::default() };
+    let items = was.items.read(|list| Some(item_objects(&list)));
+    let period_of_items = match &items {
+        Replaced::Value(Some(items)) => period_end(items),
+        Replaced::Value(None) | Replaced::Not => None,
+    };
+    Previous {
+        status: was.status.read(|status| Status::parse(&status)),
+        items: Was(items).read(|items| Some(items.iter().filter_map(ItemObject::item).collect())),
+        current_period_end: period_of_items
+            .map_or(was.current_period_end.0, |period_end| Replaced::Value(Some(period_end))),
+        trial_end: was.trial_end.0,
+        cancel_at: was.cancel_at.0,
+        cancel_at_period_end: was.cancel_at_period_end.0,
+        ended_at: was.ended_at.0,
+    }
+}
+
+fn item_objects(list: &ItemList) -> Vec<ItemObject> {
+    list.data.iter().take(ITEMS).filter_map(Lenient::get).collect()
+}
+
+/// Of several items, the last end counts.
+fn period_end(items: &[ItemObject]) -> Option<i64> {
+    items.iter().filter_map(|item| item.current_period_end.get()).max()
 }
 
 #[derive(Deserialize)]

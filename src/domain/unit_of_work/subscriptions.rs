@@ -3,8 +3,11 @@
 use super::{Cause, Effect, Entry, Held, Policy, UnitOfWork};
 use crate::domain::event::{Event, Invoice, InvoiceChange, SubscriptionChange, Tags};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
+use crate::domain::ordering::{self, Contender, Previous};
 use crate::domain::outcome::Outcome;
-use crate::domain::subscription::{self, Decision, PaymentProblem, Snapshot, Status, Subscription};
+use crate::domain::subscription::{
+    self, Decision, PaymentProblem, Snapshot, StaleReason, Status, Subscription,
+};
 
 impl UnitOfWork {
     /// Takes over what Stripe answered when asked for a subscription, at Stripe's own time. Whether it changed
@@ -32,16 +35,22 @@ impl UnitOfWork {
             Ok(tenant) => tenant,
             Err(effect) => return effect,
         };
+        let contender = Contender::new(event.id.clone(), event.created, change, snapshot);
+        let snapshot = Snapshot { state: contender.state.clone(), ..snapshot.clone() };
         let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription);
-        let snapshot = with_the_end_that_the_type_tells(change, snapshot);
-        let effect = match subscription::decide(held, change, &snapshot, event.created) {
+        let first = held.is_none();
+        let decision = subscription::decide(held, change, &snapshot, event.created);
+        if change != SubscriptionChange::Announced {
+            self.contend(&snapshot.id, contender);
+        }
+        let effect = match decision {
             Decision::Stale(reason) => Effect::stale(reason),
+            Decision::SameSecond => self.settle_second(event, &tenant, &snapshot),
             Decision::Unchanged => {
                 self.confirm(&snapshot.id, change, event.created);
                 Effect::new(Outcome::Applied).because("no_change")
             }
             Decision::Apply => {
-                let first = held.is_none();
                 self.put(&tenant, &snapshot, Cause::event(event));
                 if first && change == SubscriptionChange::Announced {
                     self.distrust(&snapshot.id);
@@ -50,6 +59,35 @@ impl UnitOfWork {
             }
         };
         effect.of(tenant)
+    }
+
+    /// Lets a snapshot compete with the others of its second.
+    pub fn contend(&mut self, id: &SubscriptionId, contender: Contender) {
+        let contenders = self.contenders.entry(id.clone()).or_default();
+        if contenders.iter().all(|other| other.event != contender.event) {
+            contenders.push(contender);
+        }
+    }
+
+    /// All the second's snapshots decide together which of them is the latest, and that one stands.
+    fn settle_second(&mut self, event: &Event, tenant: &TenantId, snapshot: &Snapshot) -> Effect {
+        let contenders = self.contenders.get(&snapshot.id).map(Vec::as_slice).unwrap_or_default();
+        let second: Vec<Contender> =
+            contenders.iter().filter(|one| one.created == event.created).cloned().collect();
+        let Some(latest) = ordering::latest(&second) else { return Effect::stale(StaleReason::SameSecond) };
+        let state = latest.contender.state.clone();
+        let wins = state == snapshot.state;
+        let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription.state);
+        let changes = held != Some(&state);
+        if changes {
+            self.put(tenant, &Snapshot { state, ..snapshot.clone() }, Cause::event(event));
+        }
+        let effect = match (wins, changes) {
+            (true, true) => Effect::new(Outcome::Applied),
+            (true, false) => Effect::new(Outcome::Applied).because("no_change"),
+            (false, _) => Effect::stale(StaleReason::SameSecond),
+        };
+        if latest.certain { effect } else { effect.because("undecided_second").loudly() }
     }
 
     /// Takes a snapshot over, and journals it if it changed anything.
@@ -88,7 +126,7 @@ impl UnitOfWork {
     /// A row that an announcement made gives way to any real snapshot.
     pub(super) fn distrust(&mut self, id: &SubscriptionId) {
         if let Some(held) = self.subscriptions.get_mut(id) {
-            held.subscription.as_of = held.subscription.state.started_at.unwrap_or_default();
+            held.subscription.as_of = held.subscription.state.started_at.unwrap_or_default() - 1;
         }
     }
 
@@ -157,15 +195,6 @@ fn applied(snapshot: &Snapshot, policy: &Policy) -> Effect {
     }
 }
 
-/// `customer.subscription.deleted` means the end, whatever status its snapshot was drawn with.
-fn with_the_end_that_the_type_tells(change: SubscriptionChange, snapshot: &Snapshot) -> Snapshot {
-    let mut snapshot = snapshot.clone();
-    if change == SubscriptionChange::Deleted && !snapshot.state.status.is_final() {
-        snapshot.state.status = Status::Canceled;
-    }
-    snapshot
-}
-
 fn ended(subscription: &Subscription, at: i64) -> Snapshot {
     let mut state = subscription.state.clone();
     state.status = Status::Canceled;
@@ -175,5 +204,6 @@ fn ended(subscription: &Subscription, at: i64) -> Snapshot {
         customer: subscription.customer.clone(),
         state,
         tags: Tags::default(),
+        previous: Previous::default(),
     }
 }

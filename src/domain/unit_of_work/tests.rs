@@ -6,6 +6,7 @@ mod deletion;
 mod journey;
 mod life;
 mod linking;
+mod order;
 mod quarantine;
 mod stage;
 

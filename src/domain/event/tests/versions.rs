@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::ids::PriceId;
+use crate::domain::ordering::{Previous, Replaced};
 use crate::domain::subscription::{Item, State, Status};
 
 /// One event as each of these versions draws it, oldest first.
@@ -40,6 +41,15 @@ fn as_it_stands() -> State {
     }
 }
 
+/// What the update replaced: there was no end set.
+fn without_an_end() -> Previous {
+    Previous {
+        cancel_at: Replaced::Value(None),
+        cancel_at_period_end: Replaced::Value(Some(false)),
+        ..Previous::default()
+    }
+}
+
 #[test]
 fn every_version_that_says_the_same_reads_to_the_same_snapshot() {
     for (version, fixture) in BEFORE_ENDIVE {
@@ -49,6 +59,7 @@ fn every_version_that_says_the_same_reads_to_the_same_snapshot() {
             customer: customer_id(ACME),
             state: as_it_stands(),
             tags: acmes_tags(),
+            previous: without_an_end(),
         };
         assert_eq!(
             event.subject,
@@ -85,8 +96,31 @@ fn the_event_and_the_answer_of_the_api_read_alike() {
         let mut answer = Value::Null;
         let event = read_with_object(fixture, |object| answer = object.clone());
         let answer = read_subscription(answer.to_string().as_bytes());
-        assert_eq!(answer.as_ref(), Some(snapshot(&event)), "{version}");
+        // An answer replaces nothing.
+        let expected = Snapshot { previous: Previous::default(), ..snapshot(&event).clone() };
+        assert_eq!(answer, Some(expected), "{version}");
     }
+}
+
+#[test]
+fn a_list_that_was_replaced_is_read_whole_with_its_period() {
+    let (_, basil) = BEFORE_ENDIVE[3];
+    let mut event: Value = serde_json::from_str(basil).expect("JSON");
+    event["data"]["previous_attributes"] = json!({
+        "items": { "data": [{ "price": { "id": "price_old" }, "quantity": 3, "current_period_end": 1_700_000_000 }] },
+        "trial_end": null, "status": "no status at all",
+    });
+    let event = Event::read(event.to_string().as_bytes()).expect("an event");
+    let item =
+        Item { price: PriceId::parse("price_old").expect("a price"), lookup_key: None, quantity: Some(3) };
+    let replaced = Previous {
+        items: Replaced::Value(Some(vec![item])),
+        current_period_end: Replaced::Value(Some(1_700_000_000)),
+        trial_end: Replaced::Value(None),
+        status: Replaced::Value(None),
+        ..Previous::default()
+    };
+    assert_eq!(snapshot(&event).previous, replaced);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn what_comes_late_is_stale_and_changes_nothing() {
     stage.applies([Draft::updated("past_due").at(9)]);
     assert_eq!(stage.hears(Draft::updated("active").at(8)), (Outcome::Stale, Some("older")));
     let first = Draft::created("incomplete").at(9);
-    assert_eq!(stage.hears(first), (Outcome::Stale, Some("first_of_its_second")));
+    assert_eq!(stage.hears(first), (Outcome::Stale, Some("same_second")));
     assert_eq!((stage.status("sub_1"), stage.subscription("sub_1").revision), ("past_due", 1));
     assert_eq!(stage.journal(), ["sub_1: nothing -> past_due"]);
 }

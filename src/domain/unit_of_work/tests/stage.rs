@@ -6,6 +6,7 @@ use crate::domain::event::InvoiceChange::{Paid, PaymentActionRequired};
 use crate::domain::event::SubscriptionChange::{Announced, Changed, Created, Deleted};
 use crate::domain::ids::{EventId, PlanName, PriceId};
 use crate::domain::journey::Traceparent;
+use crate::domain::ordering::Previous;
 use crate::domain::plan::Entitlement;
 use crate::domain::subscription::{Item, State};
 
@@ -199,7 +200,7 @@ impl Draft {
             ended_at: None,
         };
         let (id, customer) = (subscription_id("sub_1"), customer_id("cus_acme"));
-        let snapshot = Snapshot { id, customer, state, tags: Tags::default() };
+        let snapshot = Snapshot { id, customer, state, tags: Tags::default(), previous: Previous::default() };
         Self::about(type_name, Subject::Subscription(change, Box::new(snapshot)))
     }
 
