@@ -78,6 +78,7 @@ fn subscription() -> TableCreateStatement {
         .col(big_integer("revision"))
         .col(boolean("awaiting_payment"))
         .col(string_null("payment_problem"))
+        .col(big_integer_null("payment_noted_at"))
         .col(big_integer("updated_at_ms"))
         .to_owned()
 }

@@ -214,6 +214,7 @@ mod tests {
             revision: 1,
             awaiting_payment: false,
             payment_problem: None,
+            payment_noted_at: None,
         }
     }
 

@@ -192,6 +192,8 @@ pub struct Subscription {
     pub awaiting_payment: bool,
     /// The last payment's trouble, if it had any.
     pub payment_problem: Option<PaymentProblem>,
+    /// Stripe's time of the invoice event that says so, or that the last payment had no trouble.
+    pub payment_noted_at: Option<i64>,
 }
 
 impl Subscription {
@@ -205,7 +207,32 @@ impl Subscription {
             revision: 1,
             awaiting_payment: false,
             payment_problem: None,
+            payment_noted_at: None,
         }
+    }
+
+    /// Notes how the last payment went, unless what is noted came later. Within a second a payment comes after its
+    /// troubles, and the bank's question after the failure that it explains.
+    pub fn note_payment(&mut self, problem: Option<PaymentProblem>, at: i64) -> bool {
+        let rank = |problem: Option<PaymentProblem>| match problem {
+            Some(PaymentProblem::Failed) => 0,
+            Some(PaymentProblem::ActionRequired) => 1,
+            None => 2,
+        };
+        let is_later = self
+            .payment_noted_at
+            .is_none_or(|noted| (at, rank(problem)) >= (noted, rank(self.payment_problem)));
+        if is_later {
+            self.payment_problem = problem;
+            self.payment_noted_at = Some(at);
+            self.revision += 1;
+        }
+        is_later
+    }
+
+    /// Whether a payment went through at that time or later, and none has failed since.
+    pub fn is_paid_since(&self, at: i64) -> bool {
+        self.payment_problem.is_none() && self.payment_noted_at.is_some_and(|noted| noted >= at)
     }
 
     /// Takes the state over. `as_of` never goes back: a final snapshot may be older than what it ends.

@@ -72,13 +72,22 @@ pub(super) fn subscription(row: &subscription::Model) -> Result<Held, StoreError
             revision: row.revision,
             awaiting_payment: row.awaiting_payment,
             payment_problem: problem.map(|text| word(table, text, PaymentProblem::parse)).transpose()?,
+            payment_noted_at: row.payment_noted_at,
         },
     })
 }
 
 pub(super) fn subscription_row(held: &Held, now_ms: i64) -> Result<subscription::ActiveModel, StoreError> {
-    let Subscription { id, customer, state, as_of, revision, awaiting_payment, payment_problem } =
-        &held.subscription;
+    let Subscription {
+        id,
+        customer,
+        state,
+        as_of,
+        revision,
+        awaiting_payment,
+        payment_problem,
+        payment_noted_at,
+    } = &held.subscription;
     Ok(subscription::ActiveModel {
         id: Set(id.to_string()),
         customer_id: Set(customer.to_string()),
@@ -95,6 +104,7 @@ pub(super) fn subscription_row(held: &Held, now_ms: i64) -> Result<subscription:
         revision: Set(*revision),
         awaiting_payment: Set(*awaiting_payment),
         payment_problem: Set(payment_problem.map(|problem| problem.as_str().to_owned())),
+        payment_noted_at: Set(*payment_noted_at),
         updated_at_ms: Set(now_ms),
     })
 }

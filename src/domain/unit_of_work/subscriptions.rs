@@ -130,9 +130,12 @@ impl UnitOfWork {
         }
     }
 
-    pub(super) fn await_payment(&mut self, subscription: &SubscriptionId, awaiting: bool) {
+    /// Whether the money is still on its way, as a session or an invoice of that time says. A payment since then
+    /// answers the question, however late it is asked.
+    pub(super) fn await_payment(&mut self, subscription: &SubscriptionId, awaiting: bool, at: i64) {
         if let Some(held) = self.subscriptions.get_mut(subscription)
             && held.subscription.awaiting_payment != awaiting
+            && !(awaiting && held.subscription.is_paid_since(at))
         {
             held.subscription.awaiting_payment = awaiting;
             held.subscription.revision += 1;
@@ -159,11 +162,13 @@ impl UnitOfWork {
             InvoiceChange::PaymentFailed => Some(PaymentProblem::Failed),
             InvoiceChange::PaymentActionRequired => Some(PaymentProblem::ActionRequired),
         };
-        held.subscription.payment_problem = problem;
-        held.subscription.revision += 1;
+        let is_later = held.subscription.note_payment(problem, event.created);
         self.changes.subscriptions.insert(id.clone());
         if change == InvoiceChange::Paid {
-            self.await_payment(id, false);
+            self.await_payment(id, false, event.created);
+        }
+        if !is_later {
+            return Effect::stale(StaleReason::Older).of(tenant);
         }
         let entry = Entry::PaymentNoted { subscription: id.clone() };
         self.note(entry, &tenant, &customer, Cause::event(event));

@@ -227,3 +227,27 @@ fn stripes_answer_stands_at_its_own_time_and_says_whether_it_changed_anything() 
     assert_eq!(stage.journal().len(), 2);
     assert_eq!(stage.hears(Draft::updated("past_due").at(55)), (Outcome::Stale, Some("older")));
 }
+
+#[test]
+fn invoices_that_come_late_do_not_undo_what_came_after_them() {
+    let mut stage = Stage::with_acme();
+    stage.applies([Draft::created("active").at(1), Draft::invoice_paid().at(9)]);
+    assert_eq!(stage.hears(Draft::invoice_payment_failed().at(5)), (Outcome::Stale, Some("older")));
+    assert_eq!(stage.hears(Draft::invoice_payment_failed().at(9)), (Outcome::Stale, Some("older")));
+    assert_eq!(stage.subscription("sub_1").payment_problem, None);
+    stage.applies([Draft::invoice_payment_failed().at(10)]);
+    assert_eq!(stage.subscription("sub_1").payment_problem, Some(PaymentProblem::Failed));
+}
+
+#[test]
+fn a_payment_answers_the_question_of_a_session_that_comes_late() {
+    for checkout in [vec![], vec![super::stage::checkout("cs_1", "acme", "cus_acme", 1)]] {
+        let mut stage = Stage::set(&[("acme", Some("cus_acme"))], checkout);
+        stage.applies([
+            Draft::created("active").at(1),
+            Draft::invoice_paid().at(9),
+            Draft::session_completed().unpaid().at(2),
+        ]);
+        assert!(stage.grants("sub_1"));
+    }
+}
