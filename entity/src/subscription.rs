@@ -24,6 +24,7 @@ pub struct Model {
     pub awaiting_payment: bool,
     pub payment_problem: Option<String>,
     pub payment_noted_at: Option<i64>,
+    pub paid_at: Option<i64>,
     pub updated_at_ms: i64,
 }
 

@@ -79,6 +79,7 @@ fn subscription() -> TableCreateStatement {
         .col(boolean("awaiting_payment"))
         .col(string_null("payment_problem"))
         .col(big_integer_null("payment_noted_at"))
+        .col(big_integer_null("paid_at"))
         .col(big_integer("updated_at_ms"))
         .to_owned()
 }

@@ -126,10 +126,10 @@ impl Sale<'_> {
     /// Finds or makes a page to pay on; none if another request of the tenant's made one at the same time that stands.
     async fn attempt(&self, log: &mut RequestLog<'_>) -> Result<Option<Purchase>, BillingError> {
         self.refuse_a_second_subscription().await?;
-        if let Some(last) = self.billing.store.last_checkout(&self.caller.tenant).await?
-            && let Some(purchase) = self.settle_last(&last, log).await?
-        {
-            return Ok(Some(purchase));
+        for checkout in self.billing.store.pending_checkouts(&self.caller.tenant).await? {
+            if let Some(purchase) = self.settle(&checkout, log).await? {
+                return Ok(Some(purchase));
+            }
         }
         self.refuse_a_second_subscription().await?;
 
@@ -147,10 +147,10 @@ impl Sale<'_> {
         Ok(())
     }
 
-    /// Looks the tenant's last session up at Stripe, unless it is known how it ended. One that was paid is taken over,
+    /// Looks a session of the tenant's up at Stripe, unless it is known how it ended. One that was paid is taken over,
     /// one that asks for the same is handed out again, and any other is closed, so that it cannot be paid beside a new
     /// one.
-    async fn settle_last(
+    async fn settle(
         &self,
         last: &Checkout,
         log: &mut RequestLog<'_>,
@@ -287,21 +287,16 @@ impl Sale<'_> {
             subscription: None,
             journey,
         };
-        self.billing.store.insert_checkout(&checkout, now_ms).await?;
-        Ok(self.stands(&checkout).await?.then_some(Purchase { session: made.id, url: made.url }))
-    }
-
-    /// Two requests of a tenant at once make two sessions, of which only one may be payable. Whoever sees both closes
-    /// the one that comes first, be it its own, and whoever is later sees both.
-    async fn stands(&self, this: &Checkout) -> Result<bool, BillingError> {
-        let place = |checkout: &Checkout| (checkout.journey.began_at_ms, checkout.session.clone());
-        let mut open = self.billing.store.open_checkouts(&this.tenant).await?;
-        open.sort_by_key(place);
-        let last = open.pop();
-        for earlier in &open {
-            self.close(earlier).await?;
+        if !self.billing.store.insert_checkout(&checkout, now_ms).await? {
+            // Another request of the tenant's was faster. Nobody has seen this page: the other one stands.
+            self.close(&checkout).await?;
+            return Ok(None);
         }
-        Ok(last.is_none_or(|last| last.session == this.session))
+        if let Err(refusal) = self.refuse_a_second_subscription().await {
+            self.close(&checkout).await?;
+            return Err(refusal);
+        }
+        Ok(Some(Purchase { session: made.id, url: made.url }))
     }
 }
 

@@ -18,12 +18,20 @@ pub enum Replaced<T> {
     Value(Option<T>),
 }
 
-impl<T: PartialEq> Replaced<T> {
-    /// Whether the update was made to a state with this value.
-    fn fits(&self, value: Option<&T>) -> bool {
+impl<T: Clone> Replaced<T> {
+    /// The field before the update, which left it like this. Nothing if we cannot read what it was.
+    fn undo(&self, after: T) -> Option<T> {
         match self {
-            Self::Not => true,
-            Self::Value(before) => before.as_ref() == value,
+            Self::Not => Some(after),
+            Self::Value(before) => before.clone(),
+        }
+    }
+
+    /// The same, for a field that can be empty.
+    fn undo_optional(&self, after: Option<T>) -> Option<T> {
+        match self {
+            Self::Not => after,
+            Self::Value(before) => before.clone(),
         }
     }
 }
@@ -48,17 +56,22 @@ pub struct Previous {
 }
 
 impl Previous {
-    /// Whether an update that replaced these values was made to this state. One that says nothing of the fields that
-    /// we keep was made to any, which tells nothing.
-    fn was(&self, state: &State) -> bool {
-        *self != Self::default()
-            && self.status.fits(Some(&state.status))
-            && self.items.fits(Some(&state.items))
-            && self.current_period_end.fits(state.current_period_end.as_ref())
-            && self.trial_end.fits(state.trial_end.as_ref())
-            && self.cancel_at.fits(state.cancel_at.as_ref())
-            && self.cancel_at_period_end.fits(Some(&state.cancel_at_period_end))
-            && self.ended_at.fits(state.ended_at.as_ref())
+    /// The state that an update was made to, from the one it led to. None if it says nothing of the fields that we keep,
+    /// or nothing that we can read.
+    fn undo(&self, after: &State) -> Option<State> {
+        if *self == Self::default() {
+            return None;
+        }
+        Some(State {
+            status: self.status.undo(after.status.clone())?,
+            started_at: after.started_at,
+            items: self.items.undo(after.items.clone())?,
+            current_period_end: self.current_period_end.undo_optional(after.current_period_end),
+            trial_end: self.trial_end.undo_optional(after.trial_end),
+            cancel_at: self.cancel_at.undo_optional(after.cancel_at),
+            cancel_at_period_end: self.cancel_at_period_end.undo(after.cancel_at_period_end)?,
+            ended_at: self.ended_at.undo_optional(after.ended_at),
+        })
     }
 }
 
@@ -137,7 +150,8 @@ fn groups(contenders: Vec<&Contender>) -> Vec<Vec<&Contender>> {
 
 /// Whether one state was made from the other.
 fn follows(groups: &[Vec<&Contender>], later: usize, earlier: usize) -> bool {
-    later != earlier && groups[later].iter().any(|one| one.previous.was(&groups[earlier][0].state))
+    let state = &groups[earlier][0].state;
+    later != earlier && groups[later].iter().any(|one| one.previous.undo(&one.state).as_ref() == Some(state))
 }
 
 /// Whether every state leads to this one, so that nothing is left beside the chain.

@@ -215,6 +215,7 @@ mod tests {
             awaiting_payment: false,
             payment_problem: None,
             payment_noted_at: None,
+            paid_at: None,
         }
     }
 

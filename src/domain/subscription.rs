@@ -194,6 +194,8 @@ pub struct Subscription {
     pub payment_problem: Option<PaymentProblem>,
     /// Stripe's time of the invoice event that says so, or that the last payment had no trouble.
     pub payment_noted_at: Option<i64>,
+    /// Stripe's time of the last payment.
+    pub paid_at: Option<i64>,
 }
 
 impl Subscription {
@@ -208,6 +210,7 @@ impl Subscription {
             awaiting_payment: false,
             payment_problem: None,
             payment_noted_at: None,
+            paid_at: None,
         }
     }
 
@@ -222,23 +225,23 @@ impl Subscription {
         let is_later = self
             .payment_noted_at
             .is_none_or(|noted| (at, rank(problem)) >= (noted, rank(self.payment_problem)));
+        if problem.is_none() {
+            self.paid_at = self.paid_at.max(Some(at));
+        }
         if is_later {
             self.payment_problem = problem;
             self.payment_noted_at = Some(at);
-            self.revision += 1;
         }
+        self.revision += 1;
         is_later
     }
 
-    /// Whether a payment went through at that time or later, and none has failed since.
-    pub fn is_paid_since(&self, at: i64) -> bool {
-        self.payment_problem.is_none() && self.payment_noted_at.is_some_and(|noted| noted >= at)
-    }
-
-    /// Takes the state over. `as_of` never goes back: a final snapshot may be older than what it ends.
+    /// Takes the state over. `as_of` goes back only for an end, which stands however old it is: after it only other ends
+    /// count, and they compare with its own time.
     pub fn advance(&mut self, state: State, as_of: i64) {
+        let ends = state.status.is_final() && !self.state.status.is_final();
+        self.as_of = if ends { as_of } else { self.as_of.max(as_of) };
         self.state = state;
-        self.as_of = self.as_of.max(as_of);
         self.revision += 1;
     }
 }
@@ -375,10 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn an_old_end_does_not_turn_back_the_time_of_what_it_ends() {
+    fn an_end_has_its_own_time_and_nothing_else_turns_it_back() {
         let mut subscription = held("active", 10);
-        subscription.advance(state("canceled"), 3);
+        subscription.advance(state("past_due"), 3);
         assert_eq!((subscription.as_of, subscription.revision), (10, 2));
+        subscription.advance(state("canceled"), 3);
+        assert_eq!((subscription.as_of, subscription.revision), (3, 3));
     }
 
     #[test]

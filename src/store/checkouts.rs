@@ -1,31 +1,56 @@
 //! Our checkout sessions.
 
-use entity::checkout;
+use entity::{checkout, tenant};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Store, StoreError, rows};
 use crate::domain::ids::{SessionId, TenantId};
 use crate::domain::tenant::{Checkout, CheckoutStatus};
 
 impl Store {
-    /// The checkout that the tenant began last.
-    pub async fn last_checkout(&self, tenant: &TenantId) -> Result<Option<Checkout>, StoreError> {
-        let row = checkout::Entity::find()
+    /// The tenant's checkouts whose end matters to the next: those that are open for all we know, and the last one.
+    pub async fn pending_checkouts(&self, tenant: &TenantId) -> Result<Vec<Checkout>, StoreError> {
+        let mut pending = self.open_checkouts(&self.db, tenant).await?;
+        let last = checkout::Entity::find()
             .filter(checkout::Column::TenantId.eq(tenant.as_str()))
             .order_by_desc(checkout::Column::CreatedAtMs)
             .order_by_desc(checkout::Column::SessionId)
             .one(&self.db)
             .await?;
-        row.as_ref().map(rows::checkout).transpose()
+        if let Some(last) = last.as_ref().map(rows::checkout).transpose()?
+            && pending.iter().all(|open| open.session != last.session)
+        {
+            pending.push(last);
+        }
+        Ok(pending)
     }
 
-    /// The tenant's checkouts that are open for all we know.
-    pub async fn open_checkouts(&self, tenant: &TenantId) -> Result<Vec<Checkout>, StoreError> {
+    /// Remembers a session that Stripe has just made for us, unless the tenant has another one open: then `false`. The
+    /// tenant's row is locked meanwhile, so that of two requests at once one is first.
+    pub async fn insert_checkout(&self, checkout: &Checkout, now_ms: i64) -> Result<bool, StoreError> {
+        let transaction = self.begin().await?;
+        let tenant = tenant::Entity::find_by_id(checkout.tenant.as_str()).lock_exclusive();
+        tenant.one(&transaction.db).await?;
+        if !self.open_checkouts(&transaction.db, &checkout.tenant).await?.is_empty() {
+            return Ok(false);
+        }
+        let row = rows::checkout_row(checkout, now_ms);
+        checkout::Entity::insert(row).exec_without_returning(&transaction.db).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn open_checkouts(
+        &self,
+        db: &impl ConnectionTrait,
+        tenant: &TenantId,
+    ) -> Result<Vec<Checkout>, StoreError> {
         let open = checkout::Entity::find()
             .filter(checkout::Column::TenantId.eq(tenant.as_str()))
             .filter(checkout::Column::Status.eq(CheckoutStatus::Open.as_str()))
-            .all(&self.db)
+            .order_by_asc(checkout::Column::CreatedAtMs)
+            .all(db)
             .await?;
         open.iter().map(rows::checkout).collect()
     }
@@ -42,14 +67,6 @@ impl Store {
             .filter(checkout::Column::SessionId.eq(session.as_str()))
             .filter(checkout::Column::Status.eq(CheckoutStatus::Open.as_str()))
             .exec(&self.db)
-            .await?;
-        Ok(())
-    }
-
-    /// Remembers a session that Stripe has just made for us.
-    pub async fn insert_checkout(&self, checkout: &Checkout, now_ms: i64) -> Result<(), StoreError> {
-        checkout::Entity::insert(rows::checkout_row(checkout, now_ms))
-            .exec_without_returning(&self.db)
             .await?;
         Ok(())
     }

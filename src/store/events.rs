@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use entity::event;
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult};
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult};
 
 use super::{StoreError, Transaction, rows};
 use crate::domain::event::{Event, Subject, SubscriptionChange, UnreadableEvent};
@@ -91,12 +92,17 @@ impl Transaction {
             return Ok(Vec::new());
         }
         let decided = [Outcome::Applied, Outcome::Stale].map(Outcome::as_str);
+        let tie = |(id, second): &&(SubscriptionId, i64)| {
+            event::Column::SubscriptionId.eq(id.as_str()).and(event::Column::Created.eq(*second))
+        };
+        let ties = ties.iter().fold(Condition::any(), |any, one| any.add(tie(one)));
         let payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
             .select_only()
             .column(event::Column::Payload)
-            .filter(event::Column::SubscriptionId.is_in(ties.iter().map(|(id, _)| id.as_str())))
-            .filter(event::Column::Created.is_in(ties.iter().map(|(_, second)| *second)))
+            .filter(ties)
+            .filter(event::Column::EventType.starts_with("customer.subscription."))
             .filter(event::Column::Outcome.is_in(decided))
+            .order_by_asc(event::Column::Id)
             .limit(CONTENDERS)
             .into_tuple()
             .all(&self.db)

@@ -73,6 +73,7 @@ pub(super) fn subscription(row: &subscription::Model) -> Result<Held, StoreError
             awaiting_payment: row.awaiting_payment,
             payment_problem: problem.map(|text| word(table, text, PaymentProblem::parse)).transpose()?,
             payment_noted_at: row.payment_noted_at,
+            paid_at: row.paid_at,
         },
     })
 }
@@ -87,6 +88,7 @@ pub(super) fn subscription_row(held: &Held, now_ms: i64) -> Result<subscription:
         awaiting_payment,
         payment_problem,
         payment_noted_at,
+        paid_at,
     } = &held.subscription;
     Ok(subscription::ActiveModel {
         id: Set(id.to_string()),
@@ -105,6 +107,7 @@ pub(super) fn subscription_row(held: &Held, now_ms: i64) -> Result<subscription:
         awaiting_payment: Set(*awaiting_payment),
         payment_problem: Set(payment_problem.map(|problem| problem.as_str().to_owned())),
         payment_noted_at: Set(*payment_noted_at),
+        paid_at: Set(*paid_at),
         updated_at_ms: Set(now_ms),
     })
 }

@@ -117,7 +117,7 @@ impl UnitOfWork {
             self.changes.checkouts.insert(session.id.clone());
         }
         if let Some(subscription) = &session.subscription {
-            self.await_payment(subscription, status.withholds_access(), cause.at);
+            self.await_payment(subscription, status.withholds_access());
         }
         self.note(Entry::CheckoutClosed, tenant, customer, cause);
     }

@@ -38,21 +38,20 @@ impl UnitOfWork {
         let contender = Contender::new(event.id.clone(), event.created, change, snapshot);
         let snapshot = Snapshot { state: contender.state.clone(), ..snapshot.clone() };
         let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription);
-        let first = held.is_none();
         let decision = subscription::decide(held, change, &snapshot, event.created);
         if change != SubscriptionChange::Announced {
             self.contend(&snapshot.id, contender);
         }
         let effect = match decision {
             Decision::Stale(reason) => Effect::stale(reason),
-            Decision::SameSecond => self.settle_second(event, &tenant, &snapshot),
+            Decision::SameSecond => self.settle_second(event, &tenant, &snapshot, policy),
             Decision::Unchanged => {
                 self.confirm(&snapshot.id, change, event.created);
                 Effect::new(Outcome::Applied).because("no_change")
             }
             Decision::Apply => {
                 self.put(&tenant, &snapshot, Cause::event(event));
-                if first && change == SubscriptionChange::Announced {
+                if change == SubscriptionChange::Announced {
                     self.distrust(&snapshot.id);
                 }
                 applied(&snapshot, policy)
@@ -69,25 +68,38 @@ impl UnitOfWork {
         }
     }
 
-    /// All the second's snapshots decide together which of them is the latest, and that one stands.
-    fn settle_second(&mut self, event: &Event, tenant: &TenantId, snapshot: &Snapshot) -> Effect {
+    /// All the second's snapshots decide together which of them is the latest, and that one stands. What no event of the
+    /// second said came from Stripe itself, which of all knows best.
+    fn settle_second(
+        &mut self,
+        event: &Event,
+        tenant: &TenantId,
+        snapshot: &Snapshot,
+        policy: &Policy,
+    ) -> Effect {
+        let undecided = |effect: Effect| effect.because("undecided_second").loudly();
         let contenders = self.contenders.get(&snapshot.id).map(Vec::as_slice).unwrap_or_default();
         let second: Vec<Contender> =
             contenders.iter().filter(|one| one.created == event.created).cloned().collect();
-        let Some(latest) = ordering::latest(&second) else { return Effect::stale(StaleReason::SameSecond) };
-        let state = latest.contender.state.clone();
-        let wins = state == snapshot.state;
-        let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription.state);
-        let changes = held != Some(&state);
+        let held = self.subscriptions.get(&snapshot.id).map(|held| held.subscription.state.clone());
+        let is_of_the_second =
+            second.iter().any(|one| Some(&one.state) == held.as_ref() && one.event != event.id);
+        let Some(latest) = ordering::latest(&second).filter(|_| is_of_the_second) else {
+            return undecided(Effect::stale(StaleReason::SameSecond));
+        };
+        let latest_snapshot = Snapshot { state: latest.contender.state.clone(), ..snapshot.clone() };
+        let wins = latest_snapshot.state == snapshot.state;
+        let changes = held.as_ref() != Some(&latest_snapshot.state);
         if changes {
-            self.put(tenant, &Snapshot { state, ..snapshot.clone() }, Cause::event(event));
+            self.put(tenant, &latest_snapshot, Cause::event(event));
         }
         let effect = match (wins, changes) {
-            (true, true) => Effect::new(Outcome::Applied),
+            (true, true) => applied(&latest_snapshot, policy),
             (true, false) => Effect::new(Outcome::Applied).because("no_change"),
-            (false, _) => Effect::stale(StaleReason::SameSecond),
+            (false, true) => Effect::new(Outcome::Applied).because("settled_its_second"),
+            (false, false) => Effect::stale(StaleReason::SameSecond),
         };
-        if latest.certain { effect } else { effect.because("undecided_second").loudly() }
+        if latest.certain { effect } else { undecided(effect) }
     }
 
     /// Takes a snapshot over, and journals it if it changed anything.
@@ -119,23 +131,24 @@ impl UnitOfWork {
             && created > held.subscription.as_of
         {
             held.subscription.as_of = created;
+            held.subscription.revision += 1;
             self.changes.subscriptions.insert(id.clone());
         }
     }
 
-    /// A row that an announcement made gives way to any real snapshot.
+    /// What an announcement made gives way to any real snapshot: it counts as older than all of them.
     pub(super) fn distrust(&mut self, id: &SubscriptionId) {
         if let Some(held) = self.subscriptions.get_mut(id) {
-            held.subscription.as_of = held.subscription.state.started_at.unwrap_or_default() - 1;
+            held.subscription.as_of = i64::MIN;
         }
     }
 
-    /// Whether the money is still on its way, as a session or an invoice of that time says. A payment since then
-    /// answers the question, however late it is asked.
-    pub(super) fn await_payment(&mut self, subscription: &SubscriptionId, awaiting: bool, at: i64) {
+    /// Whether the money is still on its way, as a session or an invoice says. Once any has come, the question is
+    /// answered, however late it is asked.
+    pub(super) fn await_payment(&mut self, subscription: &SubscriptionId, awaiting: bool) {
         if let Some(held) = self.subscriptions.get_mut(subscription)
             && held.subscription.awaiting_payment != awaiting
-            && !(awaiting && held.subscription.is_paid_since(at))
+            && !(awaiting && held.subscription.paid_at.is_some())
         {
             held.subscription.awaiting_payment = awaiting;
             held.subscription.revision += 1;
@@ -165,7 +178,7 @@ impl UnitOfWork {
         let is_later = held.subscription.note_payment(problem, event.created);
         self.changes.subscriptions.insert(id.clone());
         if change == InvoiceChange::Paid {
-            self.await_payment(id, false, event.created);
+            self.await_payment(id, false);
         }
         if !is_later {
             return Effect::stale(StaleReason::Older).of(tenant);

@@ -52,7 +52,7 @@ fn saying_the_same_again_is_applied_and_changes_nothing() {
     stage.applies([Draft::created("active").at(1)]);
     assert_eq!(stage.hears(Draft::updated("active").at(2)), (Outcome::Applied, Some("no_change")));
     assert_eq!(stage.journal(), ["sub_1: nothing -> active"]);
-    assert_eq!(stage.subscription("sub_1").revision, 1, "no answer is overtaken by it");
+    assert_eq!(stage.subscription("sub_1").revision, 2, "an answer that was asked for before is overtaken");
     assert_eq!(stage.subscription("sub_1").as_of, 2, "what is older than the repeat is now old");
     assert_eq!(stage.hears(Draft::updated("active").at(1)), (Outcome::Applied, Some("no_change")));
     assert_eq!(stage.subscription("sub_1").as_of, 2, "an older repeat turns no time back");
@@ -72,7 +72,7 @@ fn what_comes_late_is_stale_and_changes_nothing() {
     let mut stage = Stage::with_acme();
     stage.applies([Draft::updated("past_due").at(9)]);
     assert_eq!(stage.hears(Draft::updated("active").at(8)), (Outcome::Stale, Some("older")));
-    let first = Draft::created("incomplete").at(9);
+    let first = Draft::created("incomplete").at(9).named("evt_first");
     assert_eq!(stage.hears(first), (Outcome::Stale, Some("same_second")));
     assert_eq!((stage.status("sub_1"), stage.subscription("sub_1").revision), ("past_due", 1));
     assert_eq!(stage.journal(), ["sub_1: nothing -> past_due"]);
@@ -250,4 +250,27 @@ fn a_payment_answers_the_question_of_a_session_that_comes_late() {
         ]);
         assert!(stage.grants("sub_1"));
     }
+}
+
+#[test]
+fn what_stripe_answered_stands_against_the_events_of_its_second() {
+    let mut stage = Stage::with_acme();
+    let answer = Draft::updated("active").into_event();
+    let Subject::Subscription(_, snapshot) = &answer.subject else { unreachable!() };
+    assert!(stage.work.answer(&tenant_id("acme"), snapshot, 12));
+    let first = Draft::created("incomplete").at(12);
+    assert_eq!(stage.hears(first), (Outcome::Stale, Some("undecided_second")));
+    assert_eq!(stage.status("sub_1"), "active");
+}
+
+#[test]
+fn a_failure_after_the_first_payment_does_not_ask_again_whether_there_was_one() {
+    let mut stage = Stage::with_acme();
+    stage.applies([
+        Draft::created("active").at(1),
+        Draft::invoice_paid().at(3),
+        Draft::invoice_payment_failed().at(4),
+        Draft::session_completed().unpaid().at(2),
+    ]);
+    assert!(stage.grants("sub_1"));
 }

@@ -32,13 +32,24 @@ fn step(quantities: impl Strategy<Value = i64>) -> impl Strategy<Value = Step> {
     })
 }
 
+/// Whether a life may come back to a state within a second. Only then can its events leave open which is the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Returns {
+    Never,
+    Sometimes,
+}
+
 /// One subscription's life, as Stripe would tell it in order.
-fn life(number: usize, steps: &[Step], ends: bool) -> Vec<Event> {
+fn life(number: usize, steps: &[Step], ends: bool, returns: Returns) -> Vec<Event> {
     let mut events = Vec::new();
     let mut at = 100;
     let mut before: Option<State> = None;
+    let mut seen_this_second: Vec<State> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         at += step.seconds_later;
+        if step.seconds_later > 0 {
+            seen_this_second = before.iter().cloned().collect();
+        }
         let state = State {
             status: Status::parse(STATUSES[step.status]).expect("a status"),
             started_at: Some(100),
@@ -53,6 +64,10 @@ fn life(number: usize, steps: &[Step], ends: bool) -> Vec<Event> {
             cancel_at_period_end: false,
             ended_at: None,
         };
+        if returns == Returns::Never && seen_this_second.contains(&state) {
+            continue;
+        }
+        seen_this_second.push(state.clone());
         let change = if index == 0 { Created } else { Changed };
         let previous = before.as_ref().map(|before| replaced(before, &state)).unwrap_or_default();
         events.push(told(number, index, at, change, state.clone(), previous));
@@ -122,7 +137,12 @@ impl Replica {
         let mut work = UnitOfWork::begin([], [tenant], self.rows.values().cloned(), []);
         for event in &self.inbox {
             let Subject::Subscription(change, snapshot) = &event.subject else { unreachable!() };
-            work.contend(&snapshot.id, Contender::new(event.id.clone(), event.created, *change, snapshot));
+            let is_tie =
+                self.rows.get(&snapshot.id).is_some_and(|held| held.subscription.as_of == event.created);
+            if is_tie {
+                let contender = Contender::new(event.id.clone(), event.created, *change, snapshot);
+                work.contend(&snapshot.id, contender);
+            }
         }
         for event in batch {
             if self.inbox.iter().all(|known| known.id != event.id) {
@@ -164,23 +184,13 @@ fn shuffled(events: Vec<Event>) -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-/// One to three lives, told in order one after the other.
-fn lives(quantities: fn() -> BoxedStrategy<i64>) -> impl Strategy<Value = Vec<Event>> {
-    let one = (vec(step(quantities()), 1..7), any::<bool>());
-    vec(one, 1..4).prop_map(|lives| {
+/// One to three lives, told in order one after the other, in a small world where states are alike.
+fn lives(returns: Returns) -> impl Strategy<Value = Vec<Event>> {
+    let one = (vec(step(1_i64..3), 1..7), any::<bool>());
+    vec(one, 1..4).prop_map(move |lives| {
         let numbered = lives.into_iter().enumerate();
-        numbered.flat_map(|(number, (steps, ends))| life(number, &steps, ends)).collect()
+        numbered.flat_map(|(number, (steps, ends))| life(number, &steps, ends, returns)).collect()
     })
-}
-
-/// Quantities that come back, so that a second can hold a cycle.
-fn few() -> BoxedStrategy<i64> {
-    (1_i64..3).boxed()
-}
-
-/// Quantities that never come back, so that every second is decided by its events.
-fn many() -> BoxedStrategy<i64> {
-    any::<i64>().boxed()
 }
 
 proptest! {
@@ -188,7 +198,7 @@ proptest! {
 
     #[test]
     fn where_the_events_decide_every_order_ends_where_the_right_one_does(
-        (told, heard, sizes) in lives(many).prop_flat_map(|told| {
+        (told, heard, sizes) in lives(Returns::Never).prop_flat_map(|told| {
             (Just(told.clone()), shuffled(told), vec(1_usize..6, 1..5))
         })
     ) {
@@ -199,7 +209,7 @@ proptest! {
 
     #[test]
     fn every_order_ends_in_the_same_state_even_where_the_events_do_not_decide(
-        (one, other, sizes) in lives(few).prop_flat_map(|told| {
+        (one, other, sizes) in lives(Returns::Sometimes).prop_flat_map(|told| {
             (shuffled(told.clone()), shuffled(told), vec(1_usize..6, 1..5))
         })
     ) {
@@ -218,7 +228,7 @@ fn last_state(event: &Event) -> (SubscriptionId, State) {
 #[test]
 fn a_second_that_the_events_do_not_decide_is_reported() {
     let there = |quantity| Step { seconds_later: 0, status: 2, cancel_at: None, quantity };
-    let events = life(1, &[there(1), there(2), there(1)], false);
+    let events = life(1, &[there(1), there(2), there(1)], false, Returns::Sometimes);
     let replica = Replica::told_in_batches(&events, &[1]);
     assert!(replica.undecided, "there and back in one second: nobody can tell from the events");
 }
