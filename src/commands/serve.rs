@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -205,30 +205,46 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
 }
 
 async fn serve_until_told(config: ServeConfig, topics: TopicLogs) -> Result<(), CommandError> {
+    // Before anything else, so that no signal meets its default, which is to kill us on the spot.
+    let mut signals = Signals::listen()?;
     let mut service = Service::start(config, topics.clone(), Arc::new(SystemClock)).await?;
     tracing::info!("listening on http://{}", service.address());
     tokio::select! {
-        told = wait_for_signal(&topics) => told?,
+        () = signals.told_to_stop(&topics) => {}
         failed = service.failed() => return Err(failed),
     }
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         stopped = service.stop() => stopped,
-        told = wait_for_signal(&topics) => told.and(Err(CommandError::Failed("stopped at once".into()))),
+        () = signals.told_to_stop(&topics) => Err(CommandError::Failed("stopped at once".into())),
     }
 }
 
-/// Waits to be told to stop. SIGHUP opens the topic files anew, for whoever rotates them.
-async fn wait_for_signal(topics: &TopicLogs) -> Result<(), CommandError> {
-    let listen = |kind| signal(kind).map_err(|error| CommandError::Failed(format!("signals: {error}")));
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => topics.reopen(),
+/// The signals that an operator, a supervisor or a log rotator sends.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, CommandError> {
+        let listen = |kind| signal(kind).map_err(|error| CommandError::Failed(format!("signals: {error}")));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits to be told to stop. SIGHUP opens the topic files anew, for whoever rotates them.
+    async fn told_to_stop(&mut self, topics: &TopicLogs) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => topics.reopen(),
+            }
         }
     }
 }
