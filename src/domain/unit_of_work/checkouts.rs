@@ -34,7 +34,7 @@ impl UnitOfWork {
         }
     }
 
-    pub(super) fn session_completed(&mut self, event: &Event, session: &Session, policy: &Policy) -> Effect {
+    fn session_completed(&mut self, event: &Event, session: &Session, policy: &Policy) -> Effect {
         let Some(customer) = &session.customer else {
             return Effect::new(Outcome::Ignored).because("no_customer");
         };
@@ -52,7 +52,7 @@ impl UnitOfWork {
     }
 
     /// A completed session's journey becomes its tenant's, unless a later one has already.
-    pub(super) fn begin_journey(&mut self, tenant: &TenantId, session: &Session) {
+    fn begin_journey(&mut self, tenant: &TenantId, session: &Session) {
         let Some(checkout) = self.checkouts.get(&session.id) else { return };
         let journey = checkout.journey;
         let held = self.tenants.get(tenant).and_then(|tenant| tenant.journey);
@@ -61,7 +61,7 @@ impl UnitOfWork {
         }
     }
 
-    pub(super) fn payment_failed(&mut self, event: &Event, session: &Session) -> Effect {
+    fn payment_failed(&mut self, event: &Event, session: &Session) -> Effect {
         match self.known_session(session) {
             Ok((tenant, customer)) => {
                 let failed = CheckoutStatus::PaymentFailed;
@@ -72,7 +72,7 @@ impl UnitOfWork {
         }
     }
 
-    pub(super) fn session_expired(&mut self, event: &Event, session: &Session) -> Effect {
+    fn session_expired(&mut self, event: &Event, session: &Session) -> Effect {
         let Some(checkout) = self.checkouts.get(&session.id) else {
             return Effect::new(Outcome::Ignored).because("unknown_session");
         };
@@ -85,7 +85,7 @@ impl UnitOfWork {
     }
 
     /// Whose session it is: by our own record of it, else by its customer.
-    pub(super) fn known_session(&self, session: &Session) -> Result<(TenantId, CustomerId), Effect> {
+    fn known_session(&self, session: &Session) -> Result<(TenantId, CustomerId), Effect> {
         if let Some(checkout) = self.checkouts.get(&session.id) {
             if self.tombstones.contains(&checkout.customer) {
                 return Err(Effect::stale(StaleReason::CustomerDeleted));
@@ -99,7 +99,7 @@ impl UnitOfWork {
     }
 
     /// Closes the checkout, tells its subscription whether money is still awaited, and journals it.
-    pub(super) fn close(
+    fn close(
         &mut self,
         cause: Cause<'_>,
         session: &Session,

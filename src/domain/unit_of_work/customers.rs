@@ -21,7 +21,7 @@ impl UnitOfWork {
         Ok(())
     }
 
-    pub(super) fn set_customer(
+    fn set_customer(
         &mut self,
         tenant_id: &TenantId,
         customer: &CustomerId,

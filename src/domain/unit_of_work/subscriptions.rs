@@ -103,7 +103,7 @@ impl UnitOfWork {
     }
 
     /// Takes a snapshot over, and journals it if it changed anything.
-    pub(super) fn put(&mut self, tenant: &TenantId, snapshot: &Snapshot, cause: Cause<'_>) {
+    fn put(&mut self, tenant: &TenantId, snapshot: &Snapshot, cause: Cause<'_>) {
         let from = self.subscriptions.get(&snapshot.id).map(|held| held.subscription.state.clone());
         let awaiting_payment = from.is_none() && self.awaits_payment(&snapshot.id);
         let held = self.subscriptions.entry(snapshot.id.clone()).or_insert_with(|| Held {
@@ -125,7 +125,7 @@ impl UnitOfWork {
     }
 
     /// What we hold was still so at that time. An announcement says nothing of its time: its snapshot can be old.
-    pub(super) fn confirm(&mut self, id: &SubscriptionId, change: SubscriptionChange, created: i64) {
+    fn confirm(&mut self, id: &SubscriptionId, change: SubscriptionChange, created: i64) {
         if let Some(held) = self.subscriptions.get_mut(id)
             && change != SubscriptionChange::Announced
             && created > held.subscription.as_of
@@ -137,7 +137,7 @@ impl UnitOfWork {
     }
 
     /// What an announcement made gives way to any real snapshot: it counts as older than all of them.
-    pub(super) fn distrust(&mut self, id: &SubscriptionId) {
+    fn distrust(&mut self, id: &SubscriptionId) {
         if let Some(held) = self.subscriptions.get_mut(id) {
             held.subscription.as_of = i64::MIN;
         }

@@ -65,3 +65,19 @@ fn return_path(field: &str, given: Option<&str>, default: &str) -> Result<Return
     ReturnPath::parse(given.unwrap_or(default))
         .map_err(|error| Problem::new(Code::InvalidRequest, format!("`{field}` {error}.")))
 }
+
+/// The problems of an operation that asks Stripe for something, which differ in what stands in its way.
+const fn problems_of_an_action(conflicts: &'static str) -> [(u16, &'static str); 10] {
+    [
+        (400, "`invalid_request`"),
+        (401, "`not_authenticated`"),
+        (403, "`not_allowed`"),
+        (409, conflicts),
+        (413, "`too_large`"),
+        (415, "`unsupported_media_type`"),
+        (429, "`throttled`; `Retry-After` says for how long"),
+        (500, "`internal`"),
+        (502, "`stripe_rejected` or `stripe_unavailable`"),
+        (503, "`billing_not_configured` or `unavailable`"),
+    ]
+}

@@ -4,7 +4,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{Enum, Object, OpenApi};
 
-use super::{ApiState, Tag, return_path};
+use super::{ApiState, Tag, problems_of_an_action, return_path};
 use crate::billing::{self, Operation, PortalFlowWish, PortalWish};
 use crate::http::auth::UserToken;
 use crate::http::body::OptionalJson;
@@ -48,18 +48,8 @@ struct PortalSession {
 struct PortalProblems;
 
 impl Documented for PortalProblems {
-    const PROBLEMS: &'static [(u16, &'static str)] = &[
-        (400, "`invalid_request`"),
-        (401, "`not_authenticated`"),
-        (403, "`not_allowed`"),
-        (409, "`no_customer` or `no_subscription`"),
-        (413, "`too_large`"),
-        (415, "`unsupported_media_type`"),
-        (429, "`throttled`; `Retry-After` says for how long"),
-        (500, "`internal`"),
-        (502, "`stripe_rejected` or `stripe_unavailable`"),
-        (503, "`billing_not_configured` or `unavailable`"),
-    ];
+    const PROBLEMS: &'static [(u16, &'static str)] =
+        &problems_of_an_action("`no_customer` or `no_subscription`");
 }
 
 #[OpenApi(tag = "Tag::Billing")]
