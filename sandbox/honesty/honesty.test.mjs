@@ -79,9 +79,44 @@ describe('customers', () => {
     assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
     assert.deepEqual([error.statusCode, error.code, error.param], [400, 'resource_missing', 'customer']);
   });
+
+  it('that nobody knows are refused by the name of the parameter', async () => {
+    const { customer, subscription } = await subscribe();
+    await control('DELETE', `/customers/${customer.id}`);
+    const missing = async (promise) => {
+      const error = await refusal(promise);
+      assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
+      assert.equal(error.code, 'resource_missing');
+      return [error.statusCode, error.param];
+    };
+    assert.deepEqual(await missing(stripe.customers.retrieve(customer.id)), [404, 'id']);
+    assert.deepEqual(await missing(stripe.subscriptions.retrieve(subscription.id)), [404, 'id']);
+    assert.deepEqual(await missing(stripe.subscriptions.list({ customer: customer.id })), [400, 'customer']);
+    assert.deepEqual(await missing(stripe.billingPortal.sessions.create({ customer: customer.id })), [400, 'customer']);
+    assert.deepEqual(await missing(openCheckout(customer)), [400, 'customer']);
+  });
+});
+
+describe('time', () => {
+  it('is in the Date of an answer and in what the answer made', async () => {
+    const { now } = await control('POST', '/clock', { advance_seconds: 86_400 });
+    const made = await stripe.customers.create({});
+    assert.ok(made.created >= now);
+    assert.ok(Date.parse(made.lastResponse.headers.date) / 1000 >= made.created);
+  });
 });
 
 describe('events', () => {
+  it('are found between two seconds, those of some types only', async () => {
+    await control('POST', '/clock', { stopped: true, advance_seconds: 60 });
+    const { subscription } = await subscribe();
+    const { now } = await control('POST', '/clock', { stopped: false, advance_seconds: 60 });
+    const created = { gte: subscription.created, lt: now };
+    const types = ['customer.subscription.created', 'invoice.paid'];
+    const list = await stripe.events.list({ created, types, limit: 100 });
+    assert.deepEqual(list.data.map((event) => event.type), types.toReversed());
+  });
+
   it('are paged through by the SDK, newest first, none twice', async () => {
     const mail = `${crypto.randomUUID()}@example.com`;
     for (let number = 0; number < 7; number += 1) await stripe.customers.create({ email: mail });

@@ -51,4 +51,9 @@ impl Double {
         world.cause = cause;
         world
     }
+
+    /// The double's own time.
+    pub(crate) fn now(&self) -> i64 {
+        self.world(Cause::default()).now()
+    }
 }

@@ -6,7 +6,6 @@ use super::error::StripeError;
 use super::form::Form;
 use super::page::Page;
 use super::{Reply, locale};
-use crate::clock;
 use crate::world::checkout::{NewSession, visible};
 use crate::world::{Metadata, World, catalog, text};
 
@@ -65,7 +64,7 @@ fn read(world: &World, form: &mut Form) -> Result<NewSession, StripeError> {
         cancel_url: form.url("cancel_url")?,
         locale: form.one_of("locale", locale::CHECKOUT)?,
         allow_promotion_codes: form.flag("allow_promotion_codes")?,
-        expires_at: expires_at(form)?,
+        expires_at: expires_at(form, world.now())?,
         payment_method_collection: form
             .one_of("payment_method_collection", &["always", "if_required"])?
             .unwrap_or_else(|| "always".to_owned()),
@@ -144,8 +143,7 @@ fn line_item(world: &World, item: &mut Form) -> Result<(String, i64), StripeErro
     Ok((id, quantity))
 }
 
-fn expires_at(form: &mut Form) -> Result<i64, StripeError> {
-    let now = clock::now();
+fn expires_at(form: &mut Form, now: i64) -> Result<i64, StripeError> {
     let Some(expires_at) = form.integer("expires_at")? else { return Ok(now + 24 * HOUR) };
     // A caller computes the bound a moment before it is checked, so the lower one has a minute to spare.
     if (now + HOUR / 2 - 60..=now + 24 * HOUR).contains(&expires_at) {

@@ -3,8 +3,6 @@
 use poem::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::clock;
-
 /// An answer that is not the one asked for.
 #[derive(Debug)]
 pub(crate) struct StripeError {
@@ -91,8 +89,8 @@ impl StripeError {
     }
 
     /// The body of the answer.
-    pub(crate) fn body(&self, request_id: &str) -> Value {
-        let log = format!("https://dashboard.stripe.com/test/logs/{request_id}?t={}", clock::now());
+    pub(crate) fn body(&self, request_id: &str, now: i64) -> Value {
+        let log = format!("https://dashboard.stripe.com/test/logs/{request_id}?t={now}");
         let mut error = json!({"type": self.kind, "message": self.message, "request_log_url": log});
         if let Some(code) = self.code {
             error["code"] = code.into();

@@ -12,14 +12,14 @@ const MAX_TYPES: usize = 20;
 
 pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
     form.finish()?;
-    world.events.get(id).cloned().ok_or_else(|| StripeError::no_such("event", id))
+    world.kept_event(id).cloned().ok_or_else(|| StripeError::no_such("event", id))
 }
 
 pub(super) fn list(world: &World, mut form: Form) -> Reply {
     let page = Page::read(&mut form)?;
     let wanted = Wanted::read(&mut form)?;
     form.finish()?;
-    page.cut("/v1/events", world.events.values(), |event| wanted.has(event))
+    page.cut("/v1/events", world.listed_events().into_iter(), |event| wanted.has(event))
 }
 
 /// Which events are asked for.

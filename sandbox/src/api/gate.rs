@@ -14,6 +14,7 @@ use super::faults::{Fault, FaultKind};
 use super::form::Form;
 use super::idempotency::Claim;
 use super::{Reply, route, tree};
+use crate::clock;
 use crate::double::Double;
 use crate::ids;
 use crate::world::{API_VERSION, Cause};
@@ -45,9 +46,9 @@ pub(crate) async fn api(request: &Request, body: Body, Data(double): Data<&Arc<D
     double.requests.push(call.describe());
     let answer = match answer(double, &call, request).await {
         Ok(answer) => answer,
-        Err(error) => Answer::json(error.status, &error.body(&call.request_id)),
+        Err(error) => Answer::json(error.status, &error.body(&call.request_id, double.now())),
     };
-    answer.into_response(&call)
+    answer.into_response(&call, double.now())
 }
 
 async fn answer(double: &Arc<Double>, call: &Call, request: &Request) -> Result<Answer, StripeError> {
@@ -100,7 +101,7 @@ async fn spoil(double: &Double, call: &Call, request: &Request, fault: Fault) ->
     let status = fault.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let answer = match fault.body {
         Some(body) => Answer { body, content_type: "text/plain", ..Answer::json(status, &Value::Null) },
-        None => Answer::json(status, &StripeError::fault(status).body(&call.request_id)),
+        None => Answer::json(status, &StripeError::fault(status).body(&call.request_id, double.now())),
     };
     Answer { should_retry: fault.should_retry, ..answer }
 }
@@ -155,6 +156,7 @@ impl Call {
         Cause {
             request_id: Some(self.request_id.clone()),
             idempotency_key: self.header("idempotency-key").map(str::to_owned),
+            is_silent: false,
         }
     }
 
@@ -197,11 +199,12 @@ impl Answer {
         }
     }
 
-    fn into_response(self, call: &Call) -> Response {
+    fn into_response(self, call: &Call, now: i64) -> Response {
         let version = call.header("stripe-version").unwrap_or(API_VERSION);
         let mut response = Response::builder()
             .status(self.status)
             .content_type(self.content_type)
+            .header("Date", clock::header_date(now))
             .header("Request-Id", &call.request_id)
             .header("Stripe-Version", version);
         if let Some(key) = call.header("idempotency-key") {

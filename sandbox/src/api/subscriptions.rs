@@ -6,7 +6,6 @@ use super::Reply;
 use super::error::StripeError;
 use super::form::Form;
 use super::page::Page;
-use crate::clock;
 use crate::world::subscription::{self, is_final, items};
 use crate::world::{World, catalog, text};
 
@@ -34,6 +33,10 @@ pub(super) fn list(world: &World, mut form: Form) -> Reply {
     let price = form.text("price")?;
     let status = form.one_of("status", STATUSES)?;
     form.finish()?;
+    // A deleted customer is still known by its stump, and its ended subscriptions are still listed.
+    if let Some(customer) = customer.as_ref().filter(|customer| !world.customers.contains_key(*customer)) {
+        return Err(StripeError::no_such_referenced("customer", customer, "customer"));
+    }
     page.cut("/v1/subscriptions", world.subscriptions.values(), |subscription| {
         customer.as_ref().is_none_or(|customer| text(subscription, "customer") == customer)
             && price.as_ref().is_none_or(|price| {
@@ -55,7 +58,7 @@ pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
     let mut after = before.clone();
     let changed = [
         read_items(world, &mut form, &mut after)?,
-        read_end(&mut form, &mut after)?,
+        read_end(&mut form, &mut after, world.now())?,
         read_pause(&mut form, &mut after)?,
     ];
     if let Some(metadata) = form.metadata(&before["metadata"])? {
@@ -79,7 +82,7 @@ fn has_status(subscription: &Value, wanted: Option<&str>) -> bool {
 }
 
 /// When it is to end. Says whether the call asks for anything.
-fn read_end(form: &mut Form, subscription: &mut Value) -> Result<bool, StripeError> {
+fn read_end(form: &mut Form, subscription: &mut Value, now: i64) -> Result<bool, StripeError> {
     let at_period_end = form.flag("cancel_at_period_end")?;
     let at = form.clearable("cancel_at")?;
     if at_period_end == Some(true) && at.as_ref().is_some_and(|at| !at.is_empty()) {
@@ -88,21 +91,23 @@ fn read_end(form: &mut Form, subscription: &mut Value) -> Result<bool, StripeErr
     }
     match (at_period_end, at.as_deref()) {
         (None, None) => return Ok(false),
-        (Some(true), _) => subscription::cancel_at_period_end(subscription),
+        (Some(true), _) => subscription::cancel_at_period_end(subscription, now),
         (_, Some("max_period_end")) => {
-            subscription::schedule_end(subscription, subscription::period_end(subscription));
+            subscription::schedule_end(subscription, subscription::period_end(subscription), now);
         }
-        (_, Some(at)) if !at.is_empty() => subscription::schedule_end(subscription, Some(timestamp(at)?)),
-        _ => subscription::schedule_end(subscription, None),
+        (_, Some(at)) if !at.is_empty() => {
+            subscription::schedule_end(subscription, Some(timestamp(at, now)?), now);
+        }
+        _ => subscription::schedule_end(subscription, None, now),
     }
     Ok(true)
 }
 
-fn timestamp(text: &str) -> Result<i64, StripeError> {
+fn timestamp(text: &str, now: i64) -> Result<i64, StripeError> {
     let at: i64 = text
         .parse()
         .map_err(|_| StripeError::invalid_param("cancel_at", format!("Invalid timestamp: {text}")))?;
-    if at <= clock::now() {
+    if at <= now {
         return Err(StripeError::invalid_param("cancel_at", "The timestamp must be in the future."));
     }
     Ok(at)
@@ -142,7 +147,7 @@ fn read_items(world: &World, form: &mut Form, subscription: &mut Value) -> Resul
     })?;
     let given = !changes.is_empty();
     for change in changes {
-        change.apply(subscription)?;
+        change.apply(subscription, world.now())?;
     }
     Ok(given)
 }
@@ -160,10 +165,10 @@ struct ItemChange<'a> {
 }
 
 impl ItemChange<'_> {
-    fn apply(self, subscription: &mut Value) -> Result<(), StripeError> {
+    fn apply(self, subscription: &mut Value, now: i64) -> Result<(), StripeError> {
         match self.id.clone() {
             Some(id) => self.change(&id, subscription),
-            None => self.add(subscription),
+            None => self.add(subscription, now),
         }
     }
 
@@ -181,9 +186,8 @@ impl ItemChange<'_> {
         Ok(())
     }
 
-    fn add(self, subscription: &mut Value) -> Result<(), StripeError> {
+    fn add(self, subscription: &mut Value, now: i64) -> Result<(), StripeError> {
         let Some(price) = self.price else { return Err(StripeError::missing_parameter(self.at)) };
-        let now = clock::now();
         let period = (now, catalog::period_end(price, now));
         let item = subscription::item(text(subscription, "id"), price, self.quantity.unwrap_or(1), period);
         let total = items(subscription).len() + 1;

@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::told::Told;
 use crate::double::Double;
 use crate::world::checkout::{Card, Refusal};
+use crate::world::subscription::is_final;
 use crate::world::{Cause, catalog};
 
 const STATUSES: &[&str] =
@@ -20,21 +21,33 @@ const STATUSES: &[&str] =
 #[serde(deny_unknown_fields)]
 struct Change {
     price: Option<String>,
+    quantity: Option<u32>,
     #[serde(default)]
     renew: bool,
+    cancel_at_period_end: Option<bool>,
     status: Option<String>,
+    #[serde(default)]
+    silently: bool,
 }
 
-/// A subscription's price changes, its period moves on, its status is forced: in this order if several are asked for.
+impl Change {
+    fn cause(&self) -> Cause {
+        if self.silently { Cause::silent() } else { Cause::default() }
+    }
+}
+
+/// A subscription's price changes, its quantity, its period moves on, its end is scheduled or called off, its status is
+/// forced: in this order if several are asked for, each told with an event of its own.
 #[handler]
 pub(super) fn change_subscription(
     Path(id): Path<String>,
     Told(change): Told<Change>,
     Data(double): Data<&Arc<Double>>,
 ) -> Result<Json<Value>, Problem> {
-    let mut world = double.world(Cause::default());
-    if !world.subscriptions.contains_key(&id) {
-        return Err(Problem::not_found("subscription", &id));
+    let mut world = double.world(change.cause());
+    let subscription = world.subscriptions.get(&id).ok_or_else(|| Problem::not_found("subscription", &id))?;
+    if is_final(subscription) {
+        return Err(Problem::conflict("The subscription is over for good."));
     }
     if let Some(status) = change.status.as_deref().filter(|status| !STATUSES.contains(status)) {
         let message = format!("'{status}' is no status; there are {}.", STATUSES.join(", "));
@@ -45,13 +58,39 @@ pub(super) fn change_subscription(
         let price = price.ok_or_else(|| Problem::bad_request("price: there is no such recurring price"))?;
         world.change_price(&id, &price);
     }
+    if let Some(quantity) = change.quantity {
+        world.change_quantity(&id, quantity);
+    }
     if change.renew {
         world.renew(&id);
+    }
+    if let Some(at_period_end) = change.cancel_at_period_end {
+        world.change_end(&id, at_period_end);
     }
     if let Some(status) = &change.status {
         world.force_status(&id, status);
     }
     Ok(Json(world.subscriptions[&id].clone()))
+}
+
+/// The API knows nothing of that subscription any more, and nothing is told of it.
+#[handler]
+pub(super) fn forget_subscription(
+    Path(id): Path<String>,
+    Data(double): Data<&Arc<Double>>,
+) -> Result<Json<Value>, Problem> {
+    let forgotten = double.world(Cause::default()).forget_subscription(&id);
+    if forgotten { Ok(Json(json!({"forgotten": id}))) } else { Err(Problem::not_found("subscription", &id)) }
+}
+
+/// The same for a customer, with its subscriptions.
+#[handler]
+pub(super) fn forget_customer(
+    Path(id): Path<String>,
+    Data(double): Data<&Arc<Double>>,
+) -> Result<Json<Value>, Problem> {
+    let forgotten = double.world(Cause::default()).forget_customer(&id);
+    if forgotten { Ok(Json(json!({"forgotten": id}))) } else { Err(Problem::not_found("customer", &id)) }
 }
 
 #[derive(Deserialize)]

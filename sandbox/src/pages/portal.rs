@@ -80,12 +80,12 @@ fn carry_out(world: &mut World, session: &Value, button: &Button) -> bool {
     let id = button.subscription.as_str();
     let theirs = world.subscriptions_of(customer).find(|subscription| text(subscription, "id") == id);
     let Some(subscription) = theirs.filter(|subscription| !is_final(subscription)) else { return false };
-    let end = period_end(subscription);
+    let (end, now) = (period_end(subscription), world.now());
     match action {
         "change_plan" => return change_plan(world, id, &button.price),
         "cancel" if cancels_at_once(world, session) => world.end_subscription(id),
-        "cancel" => world.change_subscription(id, |subscription| schedule_end(subscription, end)),
-        _ => world.change_subscription(id, |subscription| schedule_end(subscription, None)),
+        "cancel" => world.change_subscription(id, |subscription| schedule_end(subscription, end, now)),
+        _ => world.change_subscription(id, |subscription| schedule_end(subscription, None, now)),
     };
     true
 }

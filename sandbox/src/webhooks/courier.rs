@@ -122,10 +122,12 @@ fn pack(double: &Double, job: &Job) -> Option<Parcel> {
 }
 
 async fn send(http: &reqwest::Client, parcel: &Parcel) -> Result<(u16, String), String> {
+    // The receiver holds the time of a signature to its own clock, which is not the double's.
+    let signed_at = clock::machine_now();
     let request = http
         .post(&parcel.url)
         .header("Content-Type", "application/json; charset=utf-8")
-        .header("Stripe-Signature", signature::sign(&parcel.secret, clock::now(), &parcel.body))
+        .header("Stripe-Signature", signature::sign(&parcel.secret, signed_at, &parcel.body))
         .body(parcel.body.clone());
     let mut response = request.send().await.map_err(|error| reason(&error))?;
     let mut answer = Vec::new();

@@ -6,19 +6,29 @@ use super::{Shelf, World, keep, text};
 use crate::clock;
 
 /// The products and prices that every double starts with.
-pub(crate) fn seeded() -> (Shelf, Shelf) {
+pub(crate) fn seeded(now: i64) -> (Shelf, Shelf) {
     let (mut products, mut prices) = (Shelf::new(), Shelf::new());
     for (id, name) in [("prod_pro", "Pro"), ("prod_team", "Team"), ("prod_setup", "Setup")] {
         keep(&mut products, json!({"id": id, "object": "product", "active": true, "name": name}));
     }
-    keep(&mut prices, price("price_pro_monthly", "prod_pro", Some("pro_monthly"), 2900, Some("month")));
-    keep(&mut prices, price("price_pro_yearly", "prod_pro", Some("pro_yearly"), 29000, Some("year")));
-    keep(&mut prices, price("price_team_monthly", "prod_team", Some("team_monthly"), 9900, Some("month")));
-    keep(&mut prices, price("price_setup_once", "prod_setup", None, 5000, None));
+    keep(&mut prices, price("price_pro_monthly", "prod_pro", Some("pro_monthly"), 2900, Some("month"), now));
+    keep(&mut prices, price("price_pro_yearly", "prod_pro", Some("pro_yearly"), 29000, Some("year"), now));
+    keep(
+        &mut prices,
+        price("price_team_monthly", "prod_team", Some("team_monthly"), 9900, Some("month"), now),
+    );
+    keep(&mut prices, price("price_setup_once", "prod_setup", None, 5000, None, now));
     (products, prices)
 }
 
-fn price(id: &str, product: &str, lookup_key: Option<&str>, amount: i64, interval: Option<&str>) -> Value {
+fn price(
+    id: &str,
+    product: &str,
+    lookup_key: Option<&str>,
+    amount: i64,
+    interval: Option<&str>,
+    now: i64,
+) -> Value {
     let recurring = interval.map(|interval| {
         json!({
             "interval": interval,
@@ -33,7 +43,7 @@ fn price(id: &str, product: &str, lookup_key: Option<&str>, amount: i64, interva
         "object": "price",
         "active": true,
         "billing_scheme": "per_unit",
-        "created": clock::now(),
+        "created": now,
         "currency": "usd",
         "custom_unit_amount": null,
         "livemode": false,

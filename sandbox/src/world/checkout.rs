@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::customer::CustomerFields;
 use super::subscription::NewSubscription;
 use super::{Metadata, World, catalog, keep, text};
-use crate::{clock, ids};
+use crate::ids;
 
 /// What an integration says about a new session.
 pub(crate) struct NewSession {
@@ -73,7 +73,7 @@ impl World {
             .iter()
             .filter_map(|(price, quantity)| Some(catalog::unit_amount(self.prices.get(price)?) * quantity));
         let total: i64 = if new.trial_days.is_some() { 0 } else { amounts.sum() };
-        let session = keep(&mut self.sessions, session(&id, &url, total, new));
+        let session = keep(&mut self.sessions, session(&id, &url, total, new, self.clock.now()));
         visible(&session)
     }
 
@@ -139,7 +139,7 @@ impl World {
 
     fn open_session(&self, id: &str) -> Result<&Value, Refusal> {
         let session = self.sessions.get(id).ok_or(Refusal::NoSuchSession)?;
-        let overdue = session["expires_at"].as_i64().is_some_and(|expires_at| expires_at <= clock::now());
+        let overdue = session["expires_at"].as_i64().is_some_and(|expires_at| expires_at <= self.now());
         if text(session, "status") == "open" && !overdue { Ok(session) } else { Err(Refusal::NotOpen) }
     }
 
@@ -180,7 +180,7 @@ fn payment_status(card: Card, subscription: &Value) -> &'static str {
     }
 }
 
-fn session(id: &str, url: &str, total: i64, new: &NewSession) -> Value {
+fn session(id: &str, url: &str, total: i64, new: &NewSession, now: i64) -> Value {
     json!({
         "id": id,
         "object": "checkout.session",
@@ -198,7 +198,7 @@ fn session(id: &str, url: &str, total: i64, new: &NewSession) -> Value {
         "collected_information": null,
         "consent": null,
         "consent_collection": null,
-        "created": clock::now(),
+        "created": now,
         "currency": "usd",
         "currency_conversion": null,
         "custom_fields": [],

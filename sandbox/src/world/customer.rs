@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{World, keep, text};
-use crate::{clock, ids};
+use crate::ids;
 
 /// What an integration may say about a customer.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl World {
             "object": "customer",
             "address": null,
             "balance": 0,
-            "created": clock::now(),
+            "created": self.now(),
             "currency": null,
             "default_source": null,
             "delinquent": false,
@@ -91,6 +91,12 @@ impl World {
             self.emit("customer.deleted", &customer);
         }
         stump
+    }
+
+    /// Forgets a customer with its subscriptions, as if they had never been. Says whether there was one.
+    pub(crate) fn forget_customer(&mut self, id: &str) -> bool {
+        self.subscriptions.retain(|_, subscription| text(subscription, "customer") != id);
+        self.customers.shift_remove(id).is_some()
     }
 
     fn change_customer(&mut self, id: &str, edit: impl FnOnce(&mut Value)) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Metadata, World};
-use crate::{clock, ids};
+use crate::ids;
 
 /// A webhook endpoint and the secret that only its creator was shown.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ impl World {
             "object": "webhook_endpoint",
             "api_version": fields.api_version,
             "application": null,
-            "created": clock::now(),
+            "created": self.now(),
             "description": fields.description,
             "enabled_events": fields.enabled_events,
             "livemode": false,

@@ -4,30 +4,67 @@ use serde_json::{Map, Value, json};
 
 use super::difference::previous_attributes;
 use super::{API_VERSION, World, text};
+use crate::ids;
 use crate::webhooks::dispatch::Job;
-use crate::{clock, ids};
+
+/// Stripe shows an event for 30 days.
+const KEPT_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 impl World {
     /// Something happened to this object.
     pub(crate) fn emit(&mut self, kind: &str, object: &Value) {
-        self.record(event(kind, &json!({ "object": object })));
+        self.tell(kind, &json!({ "object": object }));
     }
 
     /// This object was changed; nothing is told if nothing differs.
     pub(crate) fn emit_update(&mut self, kind: &str, before: &Value, after: &Value) {
         let previous = previous_attributes(before, after);
         if !previous.is_empty() {
-            self.record(event(kind, &json!({ "object": after, "previous_attributes": previous })));
+            self.tell(kind, &json!({ "object": after, "previous_attributes": previous }));
         }
     }
 
     /// Makes an event of any shape: what is given replaces what an event of the account's own would have.
     pub(crate) fn invent(&mut self, kind: &str, data: &Value, given: Map<String, Value>) -> Value {
-        let mut made = event(kind, data);
+        let mut made = event(kind, data, self.now());
         for (name, value) in given {
             made[name] = value;
         }
         self.record(made)
+    }
+
+    /// The event of this id, while it is kept.
+    pub(crate) fn kept_event(&self, id: &str) -> Option<&Value> {
+        self.events.get(id).filter(|event| self.is_kept(event))
+    }
+
+    /// The events that the list shows, oldest first; of one second's the one that was made first comes first.
+    pub(crate) fn listed_events(&self) -> Vec<&Value> {
+        let shown = self.events.values().take(self.events_shown.unwrap_or(usize::MAX));
+        let mut listed: Vec<&Value> = shown.filter(|event| self.is_kept(event)).collect();
+        listed.sort_by_key(|event| created(event));
+        listed
+    }
+
+    /// Events from now on are left out of the list.
+    pub(crate) fn hide_events(&mut self) {
+        // What is hidden already stays hidden.
+        self.events_shown.get_or_insert(self.events.len());
+    }
+
+    /// The list shows all events.
+    pub(crate) fn show_events(&mut self) {
+        self.events_shown = None;
+    }
+
+    fn is_kept(&self, event: &Value) -> bool {
+        created(event) >= self.now() - KEPT_SECONDS
+    }
+
+    fn tell(&mut self, kind: &str, data: &Value) {
+        if !self.cause.is_silent {
+            self.record(event(kind, data, self.now()));
+        }
     }
 
     fn record(&mut self, mut event: Value) -> Value {
@@ -55,12 +92,16 @@ impl World {
     }
 }
 
-fn event(kind: &str, data: &Value) -> Value {
+fn created(event: &Value) -> i64 {
+    event["created"].as_i64().unwrap_or_default()
+}
+
+fn event(kind: &str, data: &Value, now: i64) -> Value {
     json!({
         "id": ids::long("evt"),
         "object": "event",
         "api_version": API_VERSION,
-        "created": clock::now(),
+        "created": now,
         "data": data,
         "livemode": false,
         "type": kind,

@@ -3,32 +3,32 @@
 use serde_json::{Value, json};
 
 use super::{World, catalog, keep, subscription, text};
-use crate::{clock, ids};
+use crate::ids;
 
 impl World {
     /// Makes the invoice of a subscription's period; whoever asks tells of it when its turn comes.
     pub(crate) fn bill(&mut self, subscription: &str, reason: &str, status: &str) -> Value {
         let Some(subscription) = self.subscriptions.get(subscription) else { return Value::Null };
         let number = format!("{}-{:04}", ids::random(8).to_uppercase(), self.invoices.len() + 1);
-        let invoice = invoice(subscription, reason, status, &number);
+        let invoice = invoice(subscription, reason, status, &number, self.now());
         keep(&mut self.invoices, invoice)
     }
 
     /// Marks an open invoice as paid and tells of it.
     pub(crate) fn pay_invoice(&mut self, id: &str) {
+        let now = self.now();
         let Some(invoice) = self.invoices.get_mut(id) else { return };
         invoice["status"] = "paid".into();
         invoice["amount_paid"] = invoice["amount_due"].clone();
         invoice["amount_remaining"] = 0.into();
-        invoice["status_transitions"]["paid_at"] = clock::now().into();
+        invoice["status_transitions"]["paid_at"] = now.into();
         let paid = invoice.clone();
         self.emit("invoice.paid", &paid);
     }
 }
 
-fn invoice(subscription: &Value, reason: &str, status: &str, number: &str) -> Value {
+fn invoice(subscription: &Value, reason: &str, status: &str, number: &str, now: i64) -> Value {
     let id = ids::long("in");
-    let now = clock::now();
     let trialing = text(subscription, "status") == "trialing";
     let items = subscription::items(subscription).iter();
     let lines: Vec<Value> = items.map(|item| line(&id, subscription, item, trialing)).collect();

@@ -16,6 +16,7 @@ pub(crate) mod subscription;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
+use crate::clock::Clock;
 use crate::ids;
 use crate::webhooks::dispatch::Dispatch;
 
@@ -31,6 +32,7 @@ pub(crate) type Metadata = Map<String, Value>;
 /// Everything.
 pub(crate) struct World {
     pub(crate) base_url: String,
+    pub(crate) clock: Clock,
     pub(crate) account: Value,
     pub(crate) products: Shelf,
     pub(crate) prices: Shelf,
@@ -42,6 +44,8 @@ pub(crate) struct World {
     pub(crate) portal_sessions: Shelf,
     pub(crate) endpoints: IndexMap<String, endpoint::Endpoint>,
     pub(crate) events: Shelf,
+    /// How many events the list shows while later ones are hidden.
+    pub(crate) events_shown: Option<usize>,
     pub(crate) dispatch: Dispatch,
     pub(crate) cause: Cause,
 }
@@ -53,14 +57,25 @@ pub(crate) struct Cause {
     pub(crate) request_id: Option<String>,
     /// The call's `Idempotency-Key`.
     pub(crate) idempotency_key: Option<String>,
+    /// Whether nothing is ever told of it.
+    pub(crate) is_silent: bool,
+}
+
+impl Cause {
+    /// Something that no event tells of: one that got lost, or is older than events are kept.
+    pub(crate) fn silent() -> Cause {
+        Cause { is_silent: true, ..Cause::default() }
+    }
 }
 
 impl World {
     /// A new account: some prices and a portal configuration, nobody in it.
     pub(crate) fn new(base_url: String, dispatch: Dispatch) -> World {
-        let (products, prices) = catalog::seeded();
+        let clock = Clock::default();
+        let (products, prices) = catalog::seeded(clock.now());
         let mut world = World {
             base_url,
+            clock,
             account: account(),
             products,
             prices,
@@ -72,11 +87,17 @@ impl World {
             portal_sessions: Shelf::new(),
             endpoints: IndexMap::new(),
             events: Shelf::new(),
+            events_shown: None,
             dispatch,
             cause: Cause::default(),
         };
         world.seed_default_configuration();
         world
+    }
+
+    /// The double's own time.
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now()
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Metadata, World, keep, text};
-use crate::{clock, ids};
+use crate::ids;
 
 /// What an integration says about a new portal session.
 pub(crate) struct NewPortalSession {
@@ -67,12 +67,12 @@ impl World {
             metadata: Metadata::new(),
             name: None,
         };
-        keep(&mut self.configurations, configuration(&new, true));
+        keep(&mut self.configurations, configuration(&new, true, self.clock.now()));
     }
 
     /// Makes a configuration and tells of it.
     pub(crate) fn create_configuration(&mut self, new: &NewConfiguration) -> Value {
-        let made = keep(&mut self.configurations, configuration(new, false));
+        let made = keep(&mut self.configurations, configuration(new, false, self.clock.now()));
         self.emit("billing_portal.configuration.created", &made);
         made
     }
@@ -84,7 +84,7 @@ impl World {
             "object": "billing_portal.session",
             "after_expiration": null,
             "configuration": new.configuration,
-            "created": clock::now(),
+            "created": self.now(),
             "customer": new.customer,
             "customer_account": null,
             "flow": new.flow,
@@ -106,8 +106,7 @@ impl World {
     }
 }
 
-fn configuration(new: &NewConfiguration, is_default: bool) -> Value {
-    let now = clock::now();
+fn configuration(new: &NewConfiguration, is_default: bool, now: i64) -> Value {
     json!({
         "id": ids::long("bpc"),
         "object": "billing_portal.configuration",

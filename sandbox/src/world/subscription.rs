@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Metadata, World, catalog, keep, text};
-use crate::{clock, ids};
+use crate::ids;
 
 /// What is needed to make one.
 pub(crate) struct NewSubscription {
@@ -42,7 +42,7 @@ pub(crate) fn item(subscription: &str, price: &Value, quantity: i64, (start, end
         "id": ids::short("si"),
         "object": "subscription_item",
         "billing_thresholds": null,
-        "created": clock::now(),
+        "created": start,
         "current_period_end": end,
         "current_period_start": start,
         "current_trial": null,
@@ -63,16 +63,16 @@ pub(crate) fn set_price(item: &mut Value, price: &Value) {
 }
 
 /// Writes down that the subscription is to end with its period, in the way the API does.
-pub(crate) fn cancel_at_period_end(subscription: &mut Value) {
-    schedule_end(subscription, period_end(subscription));
+pub(crate) fn cancel_at_period_end(subscription: &mut Value, now: i64) {
+    schedule_end(subscription, period_end(subscription), now);
     subscription["cancel_at_period_end"] = true.into();
 }
 
 /// Writes down when the subscription is to end; with flexible billing the portal says it in this way.
-pub(crate) fn schedule_end(subscription: &mut Value, at: Option<i64>) {
+pub(crate) fn schedule_end(subscription: &mut Value, at: Option<i64>, now: i64) {
     subscription["cancel_at"] = at.into();
     subscription["cancel_at_period_end"] = false.into();
-    subscription["canceled_at"] = at.map(|_| clock::now()).into();
+    subscription["canceled_at"] = at.map(|_| now).into();
     let reason = at.map(|_| "cancellation_requested");
     subscription["cancellation_details"]["reason"] = reason.into();
 }
@@ -100,7 +100,7 @@ impl World {
         new: &NewSubscription,
         invoice_status: &str,
     ) -> (Value, Value) {
-        let mut subscription = keep(&mut self.subscriptions, subscription(new));
+        let mut subscription = keep(&mut self.subscriptions, subscription(new, self.clock.now()));
         let invoice = self.bill(text(&subscription, "id"), "subscription_create", invoice_status);
         subscription["latest_invoice"] = invoice["id"].clone();
         let subscription = keep(&mut self.subscriptions, subscription);
@@ -120,8 +120,8 @@ impl World {
 
     /// Ends a subscription now.
     pub(crate) fn end_subscription(&mut self, id: &str) -> Value {
+        let now = self.now();
         let Some(subscription) = self.subscriptions.get_mut(id) else { return Value::Null };
-        let now = clock::now();
         subscription["status"] = "canceled".into();
         subscription["ended_at"] = now.into();
         if subscription["canceled_at"].is_null() {
@@ -131,6 +131,30 @@ impl World {
         let ended = subscription.clone();
         self.emit("customer.subscription.deleted", &ended);
         ended
+    }
+
+    /// Forgets a subscription, as if it had never been. Says whether there was one.
+    pub(crate) fn forget_subscription(&mut self, id: &str) -> bool {
+        self.subscriptions.shift_remove(id).is_some()
+    }
+
+    /// Another quantity of the first item.
+    pub(crate) fn change_quantity(&mut self, id: &str, quantity: u32) -> Value {
+        self.change_subscription(id, |subscription| {
+            subscription["items"]["data"][0]["quantity"] = quantity.into();
+        })
+    }
+
+    /// The subscription is to end with its period, or to go on after all.
+    pub(crate) fn change_end(&mut self, id: &str, at_period_end: bool) -> Value {
+        let now = self.now();
+        self.change_subscription(id, |subscription| {
+            if at_period_end {
+                cancel_at_period_end(subscription, now);
+            } else {
+                schedule_end(subscription, None, now);
+            }
+        })
     }
 
     /// Another price for the first item.
@@ -173,9 +197,8 @@ impl World {
     }
 }
 
-fn subscription(new: &NewSubscription) -> Value {
+fn subscription(new: &NewSubscription, now: i64) -> Value {
     let id = ids::long("sub");
-    let now = clock::now();
     let trial_end = new.trial_days.map(|days| now + days * DAY);
     let items: Vec<Value> = new
         .items

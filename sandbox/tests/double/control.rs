@@ -128,3 +128,145 @@ async fn the_api_ends_a_subscription_with_its_period() {
     stage.post(&path, &[("cancel_at", "5")]).await.error(400);
     stage.post(&path, &[("items[0][id]", "si_none"), ("items[0][quantity]", "2")]).await.error(400);
 }
+
+#[tokio::test]
+async fn a_quantity_and_an_end_are_told_with_what_they_replaced() {
+    let stage = Stage::set().await;
+    let subscription = subscribed(&stage).await;
+    let path = format!("/subscriptions/{subscription}");
+    let before = stage.get(&format!("/v1{path}"), &[]).await.ok();
+    let after = stage.tell(&path, json!({"quantity": 5, "cancel_at_period_end": true})).await;
+    assert_eq!(after["items"]["data"][0]["quantity"], 5);
+    assert_eq!(after["cancel_at"], after["items"]["data"][0]["current_period_end"]);
+    stage.tell(&path, json!({"cancel_at_period_end": false})).await;
+
+    let events = since(&stage, 4).await;
+    assert_eq!(types(&events), ["customer.subscription.updated"; 3]);
+    let previous = |event: usize| &events[event]["data"]["previous_attributes"];
+    assert_eq!(previous(0), &json!({"items": {"data": before["items"]["data"]}}));
+    assert_eq!(
+        previous(1),
+        &json!({
+            "cancel_at": null,
+            "cancel_at_period_end": false,
+            "canceled_at": null,
+            "cancellation_details": {"reason": null},
+        })
+    );
+    assert_eq!(previous(2)["cancel_at"], after["cancel_at"]);
+    assert_eq!(previous(2)["cancel_at_period_end"], true);
+}
+
+#[tokio::test]
+async fn what_is_changed_silently_is_never_told() {
+    let stage = Stage::set().await;
+    let subscription = subscribed(&stage).await;
+    let path = format!("/subscriptions/{subscription}");
+    let change = json!({
+        "price": "price_team_monthly",
+        "quantity": 3,
+        "renew": true,
+        "cancel_at_period_end": true,
+        "status": "past_due",
+        "silently": true,
+    });
+    let changed = stage.tell(&path, change).await;
+    assert_eq!(stage.get(&format!("/v1{path}"), &[]).await.ok(), changed);
+    assert_eq!(
+        [&changed["status"], &changed["items"]["data"][0]["quantity"]],
+        [&json!("past_due"), &json!(3)]
+    );
+    stage.tell(&path, json!({"status": "canceled", "silently": true})).await;
+    assert!(since(&stage, 4).await.is_empty());
+    stage.customer().await;
+    assert_eq!(types(&since(&stage, 4).await), ["customer.created"], "what comes after is told again");
+}
+
+#[tokio::test]
+async fn nothing_revives_what_is_over() {
+    let stage = Stage::set().await;
+    let path = format!("/subscriptions/{}", subscribed(&stage).await);
+    stage.tell(&path, json!({"status": "canceled"})).await;
+    for change in [json!({"status": "active"}), json!({"renew": true}), json!({"status": "canceled"})] {
+        stage.tell_in_vain(&path, change, 409).await;
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_subscription_has_never_been() {
+    let stage = Stage::set().await;
+    let customer = stage.customer().await;
+    let (gone, kept) = (stage.subscription(&customer).await, stage.subscription(&customer).await);
+    let before = stage.events().await.len();
+    stage.forget(&format!("/subscriptions/{gone}")).await;
+    let error = stage.get(&format!("/v1/subscriptions/{gone}"), &[]).await.error(404);
+    assert_eq!([&error["code"], &error["param"]], ["resource_missing", "id"]);
+    let listed = stage.get("/v1/subscriptions", &[("customer", &customer), ("status", "all")]).await.ok();
+    let ids: Vec<&Value> = listed["data"].as_array().into_iter().flatten().map(|each| &each["id"]).collect();
+    assert_eq!(ids, [&kept]);
+    assert!(since(&stage, before).await.is_empty());
+    let again = stage.request(Method::DELETE, &format!("/_sandbox/subscriptions/{gone}"));
+    assert_eq!(send(again).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_forgotten_customer_has_never_been_nor_have_its_subscriptions() {
+    let stage = Stage::set().await;
+    let customer = stage.customer().await;
+    let subscription = stage.subscription(&customer).await;
+    let before = stage.events().await.len();
+    stage.forget(&format!("/customers/{customer}")).await;
+    let path = format!("/v1/customers/{customer}");
+    for refused in [
+        stage.get(&path, &[]).await,
+        stage.post(&path, &[("name", "A")]).await,
+        stage.delete(&path).await,
+        stage.get(&format!("/v1/subscriptions/{subscription}"), &[]).await,
+    ] {
+        let error = refused.error(404);
+        assert_eq!([&error["code"], &error["param"]], ["resource_missing", "id"]);
+    }
+    is_unknown(&stage, &customer).await;
+    let error = stage.get("/v1/subscriptions", &[("customer", &customer)]).await.error(400);
+    assert_eq!([&error["code"], &error["param"]], ["resource_missing", "customer"]);
+    assert_eq!(error["message"], format!("No such customer: '{customer}'"));
+    assert!(since(&stage, before).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_deleted_customer_leaves_a_stump_and_ended_subscriptions() {
+    let stage = Stage::set().await;
+    let customer = stage.customer().await;
+    let subscription = stage.subscription(&customer).await;
+    stage.delete(&format!("/v1/customers/{customer}")).await.ok();
+    assert_eq!(
+        types(&since(&stage, 4).await),
+        ["customer.subscription.deleted", "customer.deleted"],
+        "each end is told, then the deletion"
+    );
+    let stump = stage.get(&format!("/v1/customers/{customer}"), &[]).await.ok();
+    assert_eq!(stump, json!({"id": customer, "object": "customer", "deleted": true}));
+    is_unknown(&stage, &customer).await;
+    let living = stage.get("/v1/subscriptions", &[("customer", &customer)]).await.ok();
+    assert_eq!(living["data"], json!([]));
+    let all = stage.get("/v1/subscriptions", &[("customer", &customer), ("status", "all")]).await.ok();
+    assert_eq!([&all["data"][0]["id"], &all["data"][0]["status"]], [subscription.as_str(), "canceled"]);
+}
+
+/// Nothing can be bought or managed for this customer.
+async fn is_unknown(stage: &Stage, customer: &str) {
+    let checkout = [
+        ("mode", "subscription"),
+        ("customer", customer),
+        ("line_items[0][price]", "price_pro_monthly"),
+        ("line_items[0][quantity]", "1"),
+        ("success_url", "https://shop.example/done"),
+    ];
+    for refused in [
+        stage.post("/v1/checkout/sessions", &checkout).await,
+        stage.post("/v1/billing_portal/sessions", &[("customer", customer)]).await,
+    ] {
+        let error = refused.error(400);
+        assert_eq!([&error["code"], &error["param"]], ["resource_missing", "customer"]);
+    }
+}

@@ -1,6 +1,7 @@
 //! The double from outside, over HTTP.
 
 mod calls;
+mod clock;
 mod control;
 mod deliveries;
 mod events;

@@ -112,6 +112,28 @@ impl Stage {
         read.as_array().expect("records should be a list").clone()
     }
 
+    /// A control call that is refused.
+    pub(crate) async fn tell_in_vain(&self, path: &str, what: Value, status: u16) {
+        let request = self.request(Method::POST, &format!("/_sandbox{path}")).body(what.to_string());
+        assert!(send(request).await.error(status).is_string());
+    }
+
+    /// Makes the double forget what stands at this path.
+    pub(crate) async fn forget(&self, path: &str) {
+        send(self.request(Method::DELETE, &format!("/_sandbox{path}"))).await.ok();
+    }
+
+    /// What time it is in the double.
+    pub(crate) async fn now(&self) -> i64 {
+        let clock = self.look("/_sandbox/clock").await.ok();
+        clock["now"].as_i64().expect("a clock should show a time")
+    }
+
+    /// From now on time passes only by this.
+    pub(crate) async fn stop_clock_and_advance(&self, seconds: i64) {
+        self.tell("/clock", json!({"stopped": true, "advance_seconds": seconds})).await;
+    }
+
     pub(crate) async fn clear_faults(&self) {
         send(self.request(Method::DELETE, "/_sandbox/faults")).await.ok();
     }
