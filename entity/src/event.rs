@@ -21,6 +21,8 @@ pub struct Model {
     pub reason: Option<String>,
     pub payload: Option<Vec<u8>>,
     pub received_at_ms: i64,
+    pub attempts: i64,
+    pub retry_at_ms: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

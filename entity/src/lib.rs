@@ -3,10 +3,13 @@
 
 #![allow(missing_docs, reason = "the columns are described where the migrations make them")]
 
+pub mod backfill;
 pub mod checkout;
 pub mod customer;
 pub mod event;
 pub mod installation;
+pub mod lease;
+pub mod refresh;
 pub mod subscription;
 pub mod tenant;
 pub mod transition;

@@ -3,8 +3,9 @@
 use tracing::{Instrument, Span, info_span};
 
 use super::link::{LinkError, link_tenant};
-use super::refresh::take_over_session;
 use super::request_log::{Operation, RequestLog};
+use super::stale_customer::{self, Unknown};
+use super::take_over::take_over_session;
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::{AppUrl, ReturnPath};
 use crate::domain::event::Session;
@@ -12,7 +13,7 @@ use crate::domain::ids::{CustomerId, PlanName, PriceId, SessionId};
 use crate::domain::journey::{Journey, JourneyId, Traceparent};
 use crate::domain::plan::Plan;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
-use crate::domain::unit_of_work::LinkRefusal;
+use crate::domain::unit_of_work::{LinkRefusal, cause};
 use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe};
 use crate::telemetry::spans;
 
@@ -227,7 +228,7 @@ impl Sale<'_> {
         }
         let made = self.stripe.create_customer(&tenant.id, tenant.generation, self.deadline).await?;
         log.request_id = made.request_id;
-        match link_tenant(self.billing, &tenant.id, &made.value, "checkout").await {
+        match link_tenant(self.billing, &tenant.id, &made.value, cause::CHECKOUT).await {
             Ok(()) => Ok(made.value),
             Err(LinkError::Store(error)) => Err(error.into()),
             // Somebody linked the tenant while we asked: theirs stands.
@@ -255,6 +256,12 @@ impl Sale<'_> {
         Ok(found.unwrap_or_else(|| first.clone()))
     }
 
+    /// Lets a customer go that Stripe does not have, so that the sale begins anew with another one.
+    async fn let_go(&self, customer: &CustomerId) -> Result<bool, BillingError> {
+        let Self { billing, stripe, caller, deadline, .. } = *self;
+        stale_customer::let_go(billing, stripe, caller, customer, Unknown::LetGo, deadline).await
+    }
+
     async fn open(
         &self,
         customer: CustomerId,
@@ -273,7 +280,10 @@ impl Sale<'_> {
             success_url: &self.app_url.join(success_path),
             cancel_url: &self.app_url.join(cancel_path),
         };
-        let made = self.stripe.create_checkout_session(&order, self.deadline).await;
+        let made = match self.stripe.create_checkout_session(&order, self.deadline).await {
+            Err(error) if error.is_missing_customer() && self.let_go(&customer).await? => return Ok(None),
+            made => made,
+        };
         let Answer { value: made, request_id } = made.map_err(|error| log.explain(error))?;
         log.request_id = request_id;
         let checkout = Checkout {

@@ -24,9 +24,9 @@ use crate::domain::outcome::Outcome;
 use crate::domain::signature::Verified;
 use crate::domain::unit_of_work::{Changes, Effect};
 use crate::store::{StoreError, StoreFailure};
-use crate::telemetry::spans;
+use crate::telemetry::spans::{self, BillingAttributes};
 
-pub(super) use report::report_changes;
+pub(super) use report::{report_changes, report_retried};
 
 /// Events that wait for their turn. More than a renewal burst brings in the second that a database may stall; beyond
 /// it Stripe is better asked to come again than kept waiting.
@@ -46,17 +46,35 @@ pub struct Delivery {
     pub event: Event,
     /// The bytes that came.
     pub payload: Vec<u8>,
-    /// Which secret verified it, and how old it was.
-    pub verified: Verified,
+    /// Which secret verified it, and how old it was; none if we fetched it ourselves.
+    pub verified: Option<Verified>,
     /// When it came, in Unix milliseconds.
     pub received_at_ms: i64,
     /// The span that processes it.
     pub span: Span,
-    /// The span of the request that brought it.
+    /// The span of the request that brought it, if one did.
     pub request_span: Span,
 }
 
 impl Delivery {
+    /// An event that Stripe posted, in the span of its request.
+    pub fn by_webhook(event: Event, payload: Vec<u8>, verified: Verified, now_ms: i64) -> Self {
+        Self { verified: Some(verified), request_span: Span::current(), ..Self::new(event, payload, now_ms) }
+    }
+
+    /// An event that Stripe listed when asked.
+    pub(super) fn by_backfill(event: Event, payload: Vec<u8>, now_ms: i64) -> Self {
+        Self::new(event, payload, now_ms)
+    }
+
+    fn new(event: Event, payload: Vec<u8>, received_at_ms: i64) -> Self {
+        let name = format!("process {}", event.type_name);
+        let span = info_span!("process event", otel.name = name, otel.kind = "consumer");
+        let (event_id, event_type) = (Some(&event.id), Some(event.type_name.as_str()));
+        BillingAttributes { event_id, event_type, ..BillingAttributes::default() }.record(&span);
+        Self { event, payload, verified: None, received_at_ms, span, request_span: Span::none() }
+    }
+
     fn trace(&self) -> Option<Traceparent> {
         spans::traceparent_of(&self.span)
     }

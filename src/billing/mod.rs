@@ -1,24 +1,34 @@
 //! The use cases: checkout, portal, the subscription's answer, ingest, refresh and linking. Free functions over the
 //! store and Stripe.
 
+mod backfill;
+mod background;
 mod checkout;
 mod ingest;
 mod link;
 mod portal;
 mod race;
+mod reconcile;
 mod refresh;
 mod request_log;
+mod retry;
+mod stale_customer;
 mod subscription;
+mod take_over;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use background::start as start_background;
 pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
 pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
 pub use link::{LinkError, link_tenant};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
+pub use reconcile::{Comparison, Drift, reconcile};
 pub use request_log::{Operation, log_invalid};
 pub use subscription::entitlement;
+
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::domain::address::AppUrl;
@@ -43,6 +53,8 @@ pub struct Billing {
     pub journey_window_hours: u32,
     /// The topic log files.
     pub topics: TopicLogs,
+    /// Told when there is something to ask Stripe.
+    pub refresh_wanted: Arc<Notify>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

@@ -3,6 +3,7 @@
 use tracing::{Instrument, Span, info_span};
 
 use super::request_log::{Operation, RequestLog};
+use super::stale_customer::{self, Unknown};
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::ReturnPath;
 use crate::domain::ids::SubscriptionId;
@@ -77,7 +78,11 @@ async fn open(
         locale: wish.locale.as_ref(),
         flow: flow.as_ref(),
     };
-    let answer = stripe.create_portal_session(&order, Deadline::after(STRIPE_DEADLINE)).await;
+    let deadline = Deadline::after(STRIPE_DEADLINE);
+    let answer = stripe.create_portal_session(&order, deadline).await;
+    if answer.as_ref().is_err_and(StripeError::is_missing_customer) {
+        stale_customer::let_go(billing, stripe, caller, &customer, Unknown::Keep, deadline).await?;
+    }
     let answer = answer.map_err(|error| explain(error, log))?;
     log.request_id = answer.request_id;
     Ok(answer.value)

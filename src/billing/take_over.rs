@@ -1,4 +1,5 @@
-//! Asking Stripe how a subscription stands, when the events that we have do not say.
+//! Taking over what a completed session of ours made, when the next checkout finds it unknown: the buyer waits, so Stripe
+//! is asked at once.
 
 use super::ingest::report_changes;
 use super::race::race;
@@ -76,8 +77,9 @@ async fn take_over(
     }
     let answered_at = said.as_ref().map_or_else(|| billing.clock.now_seconds(), |answer| answer.value.1);
     work.answer_session(session, answered_at);
-    let changed =
-        said.as_ref().is_some_and(|answer| work.answer(&checkout.tenant, &answer.value.0, answered_at));
+    let changed = said.as_ref().is_some_and(|answer| {
+        work.answer(&checkout.customer, std::slice::from_ref(&answer.value.0), answered_at)
+    });
 
     let trace = spans::current_trace();
     transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;

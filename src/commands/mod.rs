@@ -1,19 +1,27 @@
 //! The command line: one file for each subcommand.
 
+mod event;
 mod migrate;
 mod openapi;
+mod reconcile;
 pub mod serve;
 mod tenant;
 mod token;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::ConfigError;
-use crate::domain::unit_of_work::LinkRefusal;
-use crate::store::{ModeConflict, StoreError};
+use crate::billing::Billing;
+use crate::clock::SystemClock;
+use crate::config::{ConfigError, DatabaseArgs, LogArgs};
+use crate::domain::mode::Mode;
+use crate::domain::unit_of_work::{LinkRefusal, Policy};
+use crate::store::{ModeConflict, Store, StoreError};
+use crate::stripe::Stripe;
+use crate::telemetry::topics::TopicLogs;
 
 /// Stripe billing for multi-tenant SaaS: checkout, customer portal, webhooks, entitlements
 #[derive(Parser)]
@@ -36,6 +44,11 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Hold what is here against what Stripe has
+    Reconcile(reconcile::ReconcileArgs),
+    /// Look at events that could not be applied, and have them tried again
+    #[command(subcommand)]
+    Event(event::EventCommand),
     /// Look at tenants and link them to customers
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -81,6 +94,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(&args).await,
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Openapi => openapi::run(),
+        Command::Reconcile(args) => reconcile::run(&args).await,
+        Command::Event(command) => event::run(&command).await,
         Command::Tenant(command) => tenant::run(&command).await,
         Command::Token(args) => token::run(&args),
     };
@@ -90,6 +105,39 @@ pub async fn run(cli: Cli) -> ExitCode {
             let _ = writeln!(io::stderr(), "billhook: {error}");
             error.exit_code()
         }
+    }
+}
+
+/// The database of a service that has been set up: a mistyped path must not make a new one.
+async fn migrated(database: &DatabaseArgs) -> Result<Store, CommandError> {
+    let store = Store::connect_existing(&database.read()?).await?;
+    if store.is_migrated().await? {
+        Ok(store)
+    } else {
+        Err(CommandError::Failed(
+            "DATABASE_URL: the database is not up to date: run `billhook migrate`".into(),
+        ))
+    }
+}
+
+/// The mode to hold events against: the key's, which the database then remembers, else the remembered one.
+async fn guarded_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, CommandError> {
+    let Some(key) = key else { return Ok(store.mode().await?) };
+    store.claim_mode(key).await??;
+    Ok(Some(key))
+}
+
+/// What a command works with: nobody waits for a page, and no journey begins.
+fn at_the_command_line(store: Store, stripe: Option<Stripe>, policy: Policy, logs: &LogArgs) -> Billing {
+    Billing {
+        store,
+        stripe,
+        app_url: None,
+        policy,
+        journey_window_hours: 0,
+        topics: TopicLogs::open(logs.read()),
+        refresh_wanted: Arc::default(),
+        clock: Arc::new(SystemClock),
     }
 }
 

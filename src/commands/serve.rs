@@ -11,14 +11,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::CommandError;
-use crate::billing::{Billing, Ingest, IngestTask};
+use super::{CommandError, guarded_mode};
+use crate::billing::{self, Billing, Ingest, IngestTask};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, LogArgs, StripeArgs, StripeConfig,
     TokenArgs, TokenConfig,
 };
-use crate::domain::mode::Mode;
 use crate::domain::unit_of_work::Policy;
 use crate::http::{self, App, NodelayAcceptor, Throttle};
 use crate::store::{DatabaseUrl, Store};
@@ -106,6 +105,7 @@ pub struct Service {
     stop: watch::Sender<bool>,
     server: JoinHandle<std::io::Result<()>>,
     ingest: IngestTask,
+    background: JoinHandle<()>,
     sweeper: JoinHandle<()>,
 }
 
@@ -135,9 +135,12 @@ impl Service {
             },
             journey_window_hours: config.billing.journey_window_hours,
             topics,
+            refresh_wanted: Arc::default(),
             clock,
         });
+        let (stop, stopped) = watch::channel(false);
         let (ingest, ingest_task) = Ingest::start(billing.clone());
+        let background = billing::start_background(billing.clone(), ingest.clone(), stopped.clone());
         let (routes, throttle) = http::routes(App {
             billing,
             ingest,
@@ -153,7 +156,6 @@ impl Service {
         };
         let acceptor = NodelayAcceptor::open(config.listen).await.map_err(cannot_listen)?;
         let address = acceptor.address();
-        let (stop, stopped) = watch::channel(false);
         let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE).run_with_graceful_shutdown(
             routes,
             told_to_stop(stopped.clone()),
@@ -164,6 +166,7 @@ impl Service {
             stop,
             server: tokio::spawn(server),
             ingest: ingest_task,
+            background,
             sweeper: tokio::spawn(sweep(throttle, stopped)),
         })
     }
@@ -178,6 +181,7 @@ impl Service {
         let what = tokio::select! {
             ended = &mut self.server => format!("the server ended: {ended:?}"),
             ended = &mut self.ingest => format!("the ingest task ended: {ended:?}"),
+            ended = &mut self.background => format!("the background work ended: {ended:?}"),
             ended = &mut self.sweeper => format!("the throttle's sweeper ended: {ended:?}"),
         };
         CommandError::Failed(what)
@@ -187,10 +191,10 @@ impl Service {
     pub async fn stop(self) -> Result<(), CommandError> {
         // The receivers are gone only if the tasks below are.
         let _ = self.stop.send(true);
-        let ended = async { tokio::try_join!(self.server, self.ingest, self.sweeper) };
+        let ended = async { tokio::try_join!(self.server, self.ingest, self.background, self.sweeper) };
         let late = |_| CommandError::Failed("stopped, with requests or events still in work".into());
         let ended = tokio::time::timeout(DRAIN + DRAIN, ended).await.map_err(late)?;
-        let (served, (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
+        let (served, (), (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
         served.map_err(|error| CommandError::Failed(format!("the server failed: {error}")))
     }
 }
@@ -247,13 +251,6 @@ impl Signals {
             }
         }
     }
-}
-
-/// The mode to hold events against: the key's, which the database then remembers, else the remembered one.
-async fn guarded_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, CommandError> {
-    let Some(key) = key else { return Ok(store.mode().await?) };
-    store.claim_mode(key).await??;
-    Ok(Some(key))
 }
 
 fn stripe(config: &StripeConfig) -> Result<Option<Stripe>, CommandError> {

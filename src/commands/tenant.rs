@@ -1,23 +1,19 @@
 //! `billhook tenant link` and `billhook tenant show`
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use poem_openapi::types::ToJSON;
 use serde_json::{Value, json};
 
-use super::{CommandError, say};
-use crate::billing::{self, Billing, LinkError};
-use crate::clock::SystemClock;
+use super::{CommandError, at_the_command_line, migrated, say};
+use crate::billing::{self, LinkError};
 use crate::config::{self, BillingArgs, DatabaseArgs, LogArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::subscription::{PaymentProblem, Subscription as Held};
 use crate::domain::tenant::Tenant;
-use crate::domain::unit_of_work::Policy;
+use crate::domain::unit_of_work::{Policy, cause};
 use crate::http::Subscription;
-use crate::store::Store;
-use crate::telemetry::topics::TopicLogs;
 
 #[derive(Subcommand)]
 pub(super) enum TenantCommand {
@@ -78,20 +74,14 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
         trust_client_reference: config.trust_client_reference,
         catalog: config.catalog,
     };
-    // Linking never asks Stripe.
-    let billing = Billing {
-        store,
-        stripe: None,
-        app_url: config.app_url,
-        policy,
-        journey_window_hours: config.journey_window_hours,
-        topics: TopicLogs::open(args.logs.read()),
-        clock: Arc::new(SystemClock),
-    };
-    billing::link_tenant(&billing, &tenant, &customer, "operator").await.map_err(|error| match error {
-        LinkError::Refused(refusal) => CommandError::Link(refusal),
-        LinkError::Store(error) => CommandError::Store(error),
-    })?;
+    // The service asks Stripe what the customer has.
+    let billing = at_the_command_line(store, None, policy, &args.logs);
+    billing::link_tenant(&billing, &tenant, &customer, cause::OPERATOR).await.map_err(
+        |error| match error {
+            LinkError::Refused(refusal) => CommandError::Link(refusal),
+            LinkError::Store(error) => CommandError::Store(error),
+        },
+    )?;
     say(&format!("Tenant {tenant} is linked to {customer}."))
 }
 
@@ -106,18 +96,6 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
     let answer = Subscription::new(&id, &catalog.entitlement(&held));
     let answer = answer.to_json().unwrap_or_default();
     say(&if args.json { as_json(&tenant, &answer, &held) } else { as_table(&tenant, &answer, &held) })
-}
-
-/// The database of a service that has been set up: a mistyped path must not make a new one.
-async fn migrated(database: &DatabaseArgs) -> Result<Store, CommandError> {
-    let store = Store::connect_existing(&database.read()?).await?;
-    if store.is_migrated().await? {
-        Ok(store)
-    } else {
-        Err(CommandError::Failed(
-            "DATABASE_URL: the database is not up to date: run `billhook migrate`".into(),
-        ))
-    }
 }
 
 fn as_json(tenant: &Tenant, answer: &Value, held: &[Held]) -> String {

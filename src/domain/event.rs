@@ -89,6 +89,18 @@ pub enum InvoiceChange {
     PaymentActionRequired,
 }
 
+impl InvoiceChange {
+    /// Reads the event's type.
+    pub fn parse(type_name: &str) -> Option<Self> {
+        match type_name {
+            "invoice.paid" => Some(Self::Paid),
+            "invoice.payment_failed" => Some(Self::PaymentFailed),
+            "invoice.payment_action_required" => Some(Self::PaymentActionRequired),
+            _ => None,
+        }
+    }
+}
+
 /// A checkout session, as far as Billhook cares.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
@@ -143,6 +155,27 @@ pub enum UnreadableEvent {
 
 /// The event that tells of a portal session.
 const PORTAL_OPENED: &str = "billing_portal.session.created";
+
+/// The types that Billhook handles: what is asked for when Stripe lists events, which takes twenty types at most.
+pub const HANDLED: [&str; 17] = [
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "customer.subscription.trial_will_end",
+    "customer.subscription.pending_update_applied",
+    "customer.subscription.pending_update_expired",
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "invoice.payment_action_required",
+    "customer.deleted",
+    PORTAL_OPENED,
+];
 
 /// The longest type, version or id of a request that is read. Stripe's longest type has 66 characters.
 const WORD_LENGTH: usize = 255;
@@ -235,14 +268,11 @@ fn subject(type_name: &str, object: &str, previous: &str) -> Subject {
         "checkout.session.async_payment_succeeded" => checkout(Checkout::PaymentSucceeded, object),
         "checkout.session.async_payment_failed" => checkout(Checkout::PaymentFailed, object),
         "checkout.session.expired" => checkout(Checkout::Expired, object),
-        "invoice.paid" => invoice(Invoice::Paid, object),
-        "invoice.payment_failed" => invoice(Invoice::PaymentFailed, object),
-        "invoice.payment_action_required" => invoice(Invoice::PaymentActionRequired, object),
         "customer.deleted" => wire::customer(object)
             .map_or(Subject::Unreadable("the customer has no readable id"), Subject::CustomerDeleted),
         PORTAL_OPENED => wire::portal_customer(object)
             .map_or(Subject::Unreadable("the portal session names no customer"), Subject::PortalOpened),
-        _ => Subject::Unhandled,
+        other => Invoice::parse(other).map_or(Subject::Unhandled, |change| invoice(change, object)),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod mode;
 pub mod ordering;
 pub mod outcome;
 pub mod plan;
+pub mod refresh;
 pub mod signature;
 pub mod subscription;
 pub mod tenant;

@@ -101,6 +101,28 @@ pub struct Item {
     pub quantity: Option<i64>,
 }
 
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { price, lookup_key, quantity } = self;
+        write!(f, "{price}")?;
+        if let Some(key) = lookup_key {
+            write!(f, " ({key})")?;
+        }
+        quantity.map_or(Ok(()), |quantity| write!(f, " x {quantity}"))
+    }
+}
+
+/// One field of a subscription that is not the same here and at Stripe. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name.
+    pub field: &'static str,
+    /// What we hold.
+    pub ours: String,
+    /// What Stripe says.
+    pub theirs: String,
+}
+
 /// The part of a subscription that Stripe tells and we keep. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -128,6 +150,30 @@ impl State {
     /// (<https://docs.stripe.com/billing/subscriptions/billing-mode/compare>).
     pub fn scheduled_cancel(&self) -> bool {
         !self.status.is_final() && (self.cancel_at_period_end || self.cancel_at.is_some())
+    }
+
+    /// What Stripe says otherwise than we do.
+    pub fn differences(&self, theirs: &Self) -> Vec<Difference> {
+        let items = |state: &Self| state.items.iter().map(Item::to_string).collect::<Vec<_>>().join(", ");
+        let time = |at: Option<i64>| at.map_or_else(|| "none".to_owned(), |at| at.to_string());
+        [
+            ("status", self.status.to_string(), theirs.status.to_string()),
+            ("started_at", time(self.started_at), time(theirs.started_at)),
+            ("items", items(self), items(theirs)),
+            ("current_period_end", time(self.current_period_end), time(theirs.current_period_end)),
+            ("trial_end", time(self.trial_end), time(theirs.trial_end)),
+            ("cancel_at", time(self.cancel_at), time(theirs.cancel_at)),
+            (
+                "cancel_at_period_end",
+                self.cancel_at_period_end.to_string(),
+                theirs.cancel_at_period_end.to_string(),
+            ),
+            ("ended_at", time(self.ended_at), time(theirs.ended_at)),
+        ]
+        .into_iter()
+        .filter(|(_, ours, theirs)| ours != theirs)
+        .map(|(field, ours, theirs)| Difference { field, ours, theirs })
+        .collect()
     }
 
     /// When it will end or was to end.
@@ -425,6 +471,26 @@ mod tests {
         assert!(!state("active").scheduled_cancel());
         by_date.status = Status::Canceled;
         assert!(!by_date.scheduled_cancel());
+    }
+
+    #[test]
+    fn differences_are_told_field_by_field() {
+        assert_eq!(state("active").differences(&state("active")), []);
+        let mut theirs = state("past_due");
+        theirs.cancel_at = Some(500);
+        let item = |quantity| Item {
+            price: PriceId::parse("price_a").expect("a price"),
+            lookup_key: PriceId::parse("pro").ok(),
+            quantity,
+        };
+        theirs.items = vec![item(Some(2)), item(None)];
+        let told: Vec<String> = state("active")
+            .differences(&theirs)
+            .into_iter()
+            .map(|Difference { field, ours, theirs }| format!("{field}: {ours} / {theirs}"))
+            .collect();
+        let items = "items:  / price_a (pro) x 2, price_a (pro)";
+        assert_eq!(told, ["status: active / past_due", items, "cancel_at: none / 500"]);
     }
 
     #[test]

@@ -14,13 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use effect::Effect;
 pub use journal::{Entry, JournalEntry};
 
-use super::event::{Event, Subject};
+use super::event::{Event, InvoiceChange, Subject};
 use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Journey;
 use super::mode::Mode;
 use super::ordering::Contender;
 use super::outcome::Outcome;
 use super::plan::Catalog;
+use super::refresh::{Refresh, RefreshReason, RefreshSubject};
 use super::subscription::Subscription;
 use super::tenant::{Checkout, Tenant};
 
@@ -44,6 +45,8 @@ pub struct UnitOfWork {
     checkouts: BTreeMap<SessionId, Checkout>,
     parked: BTreeMap<CustomerId, Vec<Event>>,
     contenders: BTreeMap<SubscriptionId, Vec<Contender>>,
+    /// What invoices said of subscriptions that we did not hold then, and when.
+    payments: BTreeMap<SubscriptionId, Vec<(InvoiceChange, i64)>>,
     /// Customers that the event being applied has linked or ended: what is parked for them is applied after it.
     decided: Vec<CustomerId>,
     changes: Changes,
@@ -75,6 +78,8 @@ pub struct Changes {
     pub journal: Vec<JournalEntry>,
     /// Parked events that are parked no longer.
     pub unparked: Vec<Unparked>,
+    /// What Stripe is to be asked about.
+    pub refreshes: BTreeMap<RefreshSubject, Refresh>,
 }
 
 /// A parked event, and what became of it in the end.
@@ -88,10 +93,22 @@ pub struct Unparked {
     pub by: Option<EventId>,
 }
 
+/// Our own words for why something is done, where it is not an event.
+pub mod cause {
+    /// A tenant's user buys.
+    pub const CHECKOUT: &str = "checkout";
+    /// Somebody at the command line.
+    pub const OPERATOR: &str = "operator";
+    /// Stripe answered when we asked.
+    pub const REFRESH: &str = "refresh";
+    /// Stripe has no such customer any more, and no event told us.
+    pub const RESOURCE_MISSING: &str = "resource_missing";
+}
+
 /// Why something is being done: goes into the journal.
 #[derive(Debug, Clone, Copy)]
 pub struct Cause<'a> {
-    /// An event's type, or our own word: `checkout`, `operator`, `refresh`.
+    /// An event's type, or a word of [`cause`].
     pub name: &'a str,
     /// The event, if it was one.
     pub event: Option<&'a Event>,
@@ -137,6 +154,7 @@ impl UnitOfWork {
             checkouts: checkouts.into_iter().map(|checkout| (checkout.session.clone(), checkout)).collect(),
             parked: BTreeMap::new(),
             contenders: BTreeMap::new(),
+            payments: BTreeMap::new(),
             decided: Vec::new(),
             changes: Changes::default(),
         }
@@ -223,6 +241,20 @@ impl UnitOfWork {
         checkout
             .map(|checkout| checkout.journey)
             .or_else(|| tenant.and_then(|id| self.tenants.get(id)).and_then(|tenant| tenant.journey))
+    }
+
+    /// Leaves a wish to ask Stripe. Of several about one thing the last stands.
+    fn ask(
+        &mut self,
+        subject: RefreshSubject,
+        of: (&TenantId, &CustomerId),
+        reason: RefreshReason,
+        cause: Cause<'_>,
+    ) {
+        let (tenant, customer) = (of.0.clone(), of.1.clone());
+        let event = cause.event.map(|event| event.id.clone());
+        let refresh = Refresh { subject: subject.clone(), customer, tenant, reason, event };
+        self.changes.refreshes.insert(subject, refresh);
     }
 
     fn note(&mut self, entry: Entry, tenant: &TenantId, customer: &CustomerId, cause: Cause<'_>) {

@@ -6,7 +6,7 @@ use poem::Request;
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
-use tracing::{Instrument, Span, info_span};
+use tracing::Instrument;
 
 use super::api::Tag;
 use super::body::WebhookBody;
@@ -14,7 +14,6 @@ use super::problem::{Code, Documented, Failure, Problem};
 use crate::billing::{Billing, Delivery, Ingest};
 use crate::domain::event::{Event, Subject, UnreadableEvent};
 use crate::domain::signature::{self, Refusal, Verified, WebhookSecret};
-use crate::telemetry::spans::BillingAttributes;
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// How long Stripe is asked to stay away when we cannot take an event; it has a schedule of its own, but proxies and
@@ -120,17 +119,9 @@ impl WebhookState {
 
     /// Hands the event in and waits for its commit, in a span of its own under the request's.
     async fn hand_in(&self, event: Event, payload: Vec<u8>, verified: Verified) -> Result<(), Problem> {
-        let request_span = Span::current();
-        let span = info_span!(
-            "process event",
-            otel.name = format!("process {}", event.type_name),
-            otel.kind = "consumer",
-        );
-        let (event_id, event_type) = (Some(&event.id), Some(event.type_name.as_str()));
-        BillingAttributes { event_id, event_type, ..BillingAttributes::default() }.record(&span);
-        let received_at_ms = self.billing.clock.now_ms();
-        let delivery =
-            Delivery { event, payload, verified, received_at_ms, span: span.clone(), request_span };
+        let now_ms = self.billing.clock.now_ms();
+        let delivery = Delivery::by_webhook(event, payload, verified, now_ms);
+        let span = delivery.span.clone();
         let taken = self.ingest.take(delivery).instrument(span).await;
         taken.map(|_| ()).map_err(|error| {
             tracing::warn!(%error, "an event was not stored; Stripe will send it again");

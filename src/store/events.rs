@@ -1,14 +1,14 @@
 //! The inbox: every event by its id, with what became of it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use entity::event;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult};
 
-use super::{StoreError, Transaction, rows};
-use crate::domain::event::{Event, Subject, SubscriptionChange, UnreadableEvent};
+use super::{Store, StoreError, Transaction, rows};
+use crate::domain::event::{Event, InvoiceChange, Subject, SubscriptionChange, UnreadableEvent};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::ordering::Contender;
@@ -35,6 +35,20 @@ pub struct InboxRow<'a> {
     pub trace: Option<Traceparent>,
     /// When it came.
     pub received_at_ms: i64,
+}
+
+impl Store {
+    /// Which of these events are in the inbox.
+    pub async fn known(&self, ids: impl Iterator<Item = &EventId>) -> Result<HashSet<EventId>, StoreError> {
+        let known: Vec<String> = event::Entity::find()
+            .select_only()
+            .column(event::Column::Id)
+            .filter(event::Column::Id.is_in(ids.map(EventId::as_str)))
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        known.iter().map(|id| rows::id("event", id)).collect()
+    }
 }
 
 impl Transaction {
@@ -110,6 +124,35 @@ impl Transaction {
         Ok(payloads.into_iter().flatten().filter_map(|payload| contender(&payload)).collect())
     }
 
+    /// What invoices said of subscriptions that are not held: it was not theirs to make one, and is not to be forgotten.
+    pub(super) async fn payments(
+        &self,
+        work: &UnitOfWork,
+        subscriptions: &BTreeSet<SubscriptionId>,
+    ) -> Result<Vec<(SubscriptionId, InvoiceChange, i64)>, StoreError> {
+        let unheld: Vec<&str> =
+            subscriptions.iter().filter(|id| work.held(id).is_none()).map(SubscriptionId::as_str).collect();
+        if unheld.is_empty() {
+            return Ok(Vec::new());
+        }
+        let seen = [Outcome::Applied, Outcome::Ignored].map(Outcome::as_str);
+        let payments: Vec<(String, String, i64)> = event::Entity::find()
+            .select_only()
+            .columns([event::Column::SubscriptionId, event::Column::EventType, event::Column::Created])
+            .filter(event::Column::SubscriptionId.is_in(unheld))
+            .filter(event::Column::EventType.starts_with("invoice."))
+            .filter(event::Column::Outcome.is_in(seen))
+            .order_by_asc(event::Column::Created)
+            .order_by_asc(event::Column::Id)
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        let read = |(id, kind, at): (String, String, i64)| {
+            InvoiceChange::parse(&kind).map(|change| Ok((rows::id("event", &id)?, change, at)))
+        };
+        payments.into_iter().filter_map(read).collect()
+    }
+
     /// What waits for this customer, oldest first.
     pub(super) async fn parked(&self, customer: &CustomerId) -> Result<Vec<Event>, StoreError> {
         let mut payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
@@ -182,5 +225,7 @@ fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
         reason: Set(effect.reason.map(str::to_owned)),
         payload: Set(is_kept.then(|| payload.to_vec())),
         received_at_ms: Set(*received_at_ms),
+        attempts: Set(0),
+        retry_at_ms: Set((effect.outcome == Outcome::Failed).then_some(*received_at_ms)),
     }
 }

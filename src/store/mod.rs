@@ -1,11 +1,15 @@
 //! The database. Takes and returns domain types; nothing outside this module knows a table.
 
+mod backfill;
 mod checkouts;
 mod connect;
 mod error;
 mod events;
+mod failed;
 mod journal;
+mod lease;
 mod mode;
+mod refreshes;
 mod rows;
 mod subscriptions;
 mod tenants;
@@ -16,10 +20,14 @@ use sea_orm::{
     TransactionTrait,
 };
 
+pub use backfill::Watermark;
 pub use connect::{DatabaseUrl, InvalidDatabaseUrl};
 pub use error::{StoreError, StoreFailure};
 pub use events::InboxRow;
+pub use failed::{ClaimedEvent, TroubledEvent};
+pub use lease::Lease;
 pub use mode::ModeConflict;
+pub use refreshes::ClaimedRefresh;
 pub use unit_of_work::Touched;
 
 /// The database, behind a pool of connections. Cheap to clone.

@@ -16,7 +16,7 @@ pub(super) fn id<T: std::str::FromStr<Err = InvalidId>>(table: &str, text: &str)
 }
 
 /// Reads a word that the domain knows.
-fn word<T>(table: &str, text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
+pub(super) fn word<T>(table: &str, text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
     parse(text).ok_or_else(|| StoreError::unreadable(format_args!("a row of {table} says {text:?}")))
 }
 

@@ -4,7 +4,7 @@ use entity::subscription;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::{Store, StoreError, rows};
-use crate::domain::ids::{SubscriptionId, TenantId};
+use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::Subscription;
 
 impl Store {
@@ -12,6 +12,15 @@ impl Store {
     pub async fn subscriptions(&self, tenant: &TenantId) -> Result<Vec<Subscription>, StoreError> {
         let held = subscription::Entity::find()
             .filter(subscription::Column::TenantId.eq(tenant.as_str()))
+            .all(&self.db)
+            .await?;
+        held.iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
+    }
+
+    /// All subscriptions of a customer that we hold.
+    pub async fn subscriptions_of(&self, customer: &CustomerId) -> Result<Vec<Subscription>, StoreError> {
+        let held = subscription::Entity::find()
+            .filter(subscription::Column::CustomerId.eq(customer.as_str()))
             .all(&self.db)
             .await?;
         held.iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()

@@ -63,6 +63,18 @@ impl Touched {
         }
     }
 
+    /// A customer's subscriptions, as Stripe answers with them.
+    pub fn subscriptions<'a>(
+        customer: &CustomerId,
+        subscriptions: impl Iterator<Item = &'a SubscriptionId>,
+    ) -> Self {
+        Self {
+            customers: [customer.clone()].into(),
+            subscriptions: subscriptions.cloned().collect(),
+            ..Self::default()
+        }
+    }
+
     /// A tenant and a customer that are to be linked.
     pub fn pair(tenant: &TenantId, customer: &CustomerId) -> Self {
         Self {
@@ -99,6 +111,9 @@ impl Transaction {
                 work.park(event);
             }
         }
+        for (id, change, at) in self.payments(&work, &touched.subscriptions).await? {
+            work.remember_payment(&id, change, at);
+        }
         for (id, contender) in self.contenders(&work, &touched.seconds).await? {
             work.contend(&id, contender);
         }
@@ -113,8 +128,16 @@ impl Transaction {
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let Changes { tombstones, tenants, new_tenants, subscriptions, checkouts, journal, unparked } =
-            work.changes();
+        let Changes {
+            tombstones,
+            tenants,
+            new_tenants,
+            subscriptions,
+            checkouts,
+            journal,
+            unparked,
+            refreshes,
+        } = work.changes();
         self.write_tombstones(tombstones, now_ms).await?;
         let rows_of = |ids: Vec<&TenantId>| {
             let tenants = ids.into_iter().filter_map(|id| work.tenant(id));
@@ -130,7 +153,8 @@ impl Transaction {
         let checkouts = checkouts.iter().filter_map(|id| work.checkout(id));
         self.write_checkouts(checkouts.map(|checkout| rows::checkout_row(checkout, now_ms)).collect())
             .await?;
-        self.append_journal(journal, trace_of, now_ms).await?;
+        self.append_journal(journal, &trace_of, now_ms).await?;
+        self.insert_refreshes(refreshes, trace_of, now_ms).await?;
         self.settle_unparked(unparked).await
     }
 

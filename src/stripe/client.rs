@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +38,10 @@ const REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Stripe's SDKs wait 0.5 s before the first retry, twice as long before each further one, and 5 s at most.
 const BACKOFF: Duration = Duration::from_millis(500);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
+
+/// Stripe takes 25 requests a second of one kind, in a sandbox of all kinds together
+/// (<https://docs.stripe.com/rate-limits>): two replicas in full work leave room for the requests of people.
+const BACKGROUND_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// Stripe's secret key. It cannot be printed, and it knows its mode.
 #[derive(Clone)]
@@ -146,6 +153,8 @@ pub struct Stripe {
     http: reqwest::Client,
     base: Url,
     key: SecretKey,
+    /// What requests that nobody waits for may take of Stripe's limits.
+    background: Arc<DefaultDirectRateLimiter>,
 }
 
 impl fmt::Debug for Stripe {
@@ -178,12 +187,18 @@ impl Stripe {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .build()?;
-        Ok(Self { http, base: base.0, key })
+        let background = Arc::new(RateLimiter::direct(Quota::per_second(BACKGROUND_PER_SECOND)));
+        Ok(Self { http, base: base.0, key, background })
     }
 
     /// The key's mode.
     pub fn mode(&self) -> Mode {
         self.key.mode()
+    }
+
+    /// Waits until a request that nobody waits for may be made.
+    pub async fn background_turn(&self) {
+        self.background.until_ready().await;
     }
 
     /// Sends a request until it is answered, refused, or out of time. `template` is the path with its ids left out,

@@ -6,10 +6,13 @@
 
 mod client;
 mod error;
+mod lists;
 mod requests;
 
 pub use client::{ApiBase, Deadline, InvalidApiBase, InvalidKey, SecretKey, Stripe};
 pub use error::{Rejection, StripeError};
+pub use lists::{EventPage, Subscriptions, Window};
 pub use requests::{
-    Answer, CheckoutOrder, InvalidLocale, Locale, NewSession, PortalFlow, PortalOrder, SessionView,
+    Answer, CheckoutOrder, CustomerStanding, InvalidLocale, Locale, NewSession, PortalFlow, PortalOrder,
+    SessionView,
 };

@@ -17,7 +17,7 @@ use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionSubscriptionData,
     ExpireCheckoutSession, RetrieveCheckoutSession,
 };
-use stripe_core::customer::CreateCustomer;
+use stripe_core::customer::{CreateCustomer, RetrieveCustomer};
 use stripe_product::price::ListPrice;
 
 use super::client::{Deadline, Reply, Stripe};
@@ -73,6 +73,17 @@ pub enum SessionView {
     Complete(Box<Session>),
     /// Over without a purchase.
     Expired,
+}
+
+/// Whether a customer is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CustomerStanding {
+    /// It is.
+    Living,
+    /// It was deleted, and its subscriptions ended with it.
+    Deleted,
+    /// The key's account never had it.
+    Unknown,
 }
 
 /// What a portal session is made of.
@@ -136,6 +147,25 @@ impl Stripe {
         let key = customer_key(self.mode(), tenant, generation);
         let reply = self.send("/v1/customers", request, &key, deadline).await?;
         reply.read(|body: Identified| CustomerId::parse(&body.id).ok())
+    }
+
+    /// Asks whether a customer is still there.
+    pub async fn customer_standing(
+        &self,
+        id: &CustomerId,
+        deadline: Deadline,
+    ) -> Result<Answer<CustomerStanding>, StripeError> {
+        let request = RetrieveCustomer::new(id.as_str()).build();
+        match self.send("/v1/customers/{id}", request, &fresh_key(), deadline).await {
+            Ok(reply) => reply.read(|body: CustomerBody| {
+                Some(if body.deleted { CustomerStanding::Deleted } else { CustomerStanding::Living })
+            }),
+            Err(error) if error.is_missing() => {
+                let request_id = error.request_id().map(str::to_owned);
+                Ok(Answer { value: CustomerStanding::Unknown, request_id })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a checkout session.
@@ -249,7 +279,7 @@ fn customer_key(mode: Mode, tenant: &TenantId, generation: i64) -> String {
 }
 
 /// A key for one call and its retries.
-fn fresh_key() -> String {
+pub(super) fn fresh_key() -> String {
     format!("billhook-{}", uuid::Uuid::new_v4())
 }
 
@@ -294,7 +324,7 @@ impl Reply {
     }
 
     /// A success that does not hold what its kind holds: something between us and Stripe answered in its place.
-    fn broken(&self) -> StripeError {
+    pub(super) fn broken(&self) -> StripeError {
         StripeError::Unavailable { what: "unreadable_reply", request_id: self.request_id.clone() }
     }
 }
@@ -302,6 +332,12 @@ impl Reply {
 #[derive(Deserialize)]
 struct Identified {
     id: String,
+}
+
+#[derive(Deserialize)]
+struct CustomerBody {
+    #[serde(default)]
+    deleted: bool,
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use tracing::Span;
+
 use super::Delivery;
 use crate::billing::Billing;
 use crate::domain::event::Event;
@@ -9,7 +11,7 @@ use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::Status;
-use crate::domain::unit_of_work::{Changes, Effect, Entry, JournalEntry, Unparked};
+use crate::domain::unit_of_work::{Changes, Effect, Entry, JournalEntry, Unparked, cause};
 use crate::telemetry::spans::{self, BillingAttributes};
 use crate::telemetry::topics::{Level, Line, Topic};
 
@@ -41,11 +43,12 @@ impl<'a> Traces<'a> {
 
 /// Tells what became of a batch.
 pub(super) fn report(billing: &Billing, deliveries: &[Delivery], effects: &[Effect], changes: &Changes) {
+    wake(billing, changes);
     let now_ms = billing.clock.now_ms();
     let traces = Traces::of(deliveries, changes);
     let mut lines = Vec::with_capacity(deliveries.len() * 3);
     for (delivery, effect) in deliveries.iter().zip(effects) {
-        lines.push(signature_line(delivery, Some(effect), now_ms));
+        lines.extend(signature_line(delivery, Some(effect), now_ms));
     }
     for entry in &changes.journal {
         let trace = entry.event.as_ref().and_then(|event| traces.of_event(event));
@@ -66,12 +69,26 @@ pub(super) fn report(billing: &Billing, deliveries: &[Delivery], effects: &[Effe
 /// Tells of events that were verified and then not stored: nothing became of them yet.
 pub(super) fn report_not_stored(billing: &Billing, deliveries: &[Delivery]) {
     let now_ms = billing.clock.now_ms();
-    let lines = deliveries.iter().map(|delivery| signature_line(delivery, None, now_ms));
+    let lines = deliveries.iter().filter_map(|delivery| signature_line(delivery, None, now_ms));
     billing.topics.append(&lines.collect::<Vec<_>>());
 }
 
-/// Tells of changes that no event brought: a link, or an answer of Stripe's.
+/// Tells what became of an event that had failed before.
+pub(crate) fn report_retried(
+    billing: &Billing,
+    event: &Event,
+    effect: &Effect,
+    changes: &Changes,
+    trace: Option<Traceparent>,
+) {
+    report_changes(billing, changes, trace);
+    billing.topics.append(&[event_line(event, effect, trace, billing.clock.now_ms())]);
+    attributes(event, effect).record(&Span::current());
+}
+
+/// Tells of changes that no delivery brought: a link, or an answer of Stripe's.
 pub(crate) fn report_changes(billing: &Billing, changes: &Changes, trace: Option<Traceparent>) {
+    wake(billing, changes);
     let now_ms = billing.clock.now_ms();
     let entries = changes.journal.iter().filter_map(|entry| change_line(entry, trace, now_ms));
     let unparked = changes.unparked.iter();
@@ -79,10 +96,12 @@ pub(crate) fn report_changes(billing: &Billing, changes: &Changes, trace: Option
     billing.topics.append(&entries.chain(unparked).collect::<Vec<_>>());
 }
 
-fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> Line {
-    let future = delivery.verified.skew_seconds < 0;
+/// The line of a signature, for what came with one.
+fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> Option<Line> {
+    let verified = delivery.verified?;
+    let future = verified.skew_seconds < 0;
     let level = if future { Level::Warn } else { Level::Info };
-    Line::new(Topic::WebhookSignatures, level, "signature.accepted", now_ms)
+    let line = Line::new(Topic::WebhookSignatures, level, "signature.accepted", now_ms)
         .outcome("accepted")
         .tenant(effect.and_then(|effect| effect.tenant.as_ref()))
         .customer(delivery.event.customer())
@@ -92,8 +111,9 @@ fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> 
         .journey(effect.and_then(|effect| effect.journey).map(|journey| journey.id()))
         .in_trace(delivery.trace())
         .reason(future.then_some("future_timestamp"))
-        .skew_seconds(delivery.verified.skew_seconds)
-        .secret_index(delivery.verified.secret)
+        .skew_seconds(verified.skew_seconds)
+        .secret_index(verified.secret);
+    Some(line)
 }
 
 /// The line of a change, for those that have one.
@@ -102,7 +122,10 @@ fn change_line(change: &JournalEntry, trace: Option<Traceparent>, now_ms: i64) -
         return None;
     }
     let (from, to) = change.entry.statuses();
-    let line = Line::new(Topic::SubscriptionState, Level::Info, change.entry.as_str(), now_ms)
+    let doubles = matches!(change.entry, Entry::Transition { doubles: true, .. });
+    let is_loud = doubles || change.cause == cause::RESOURCE_MISSING;
+    let level = if is_loud { Level::Warn } else { Level::Info };
+    let line = Line::new(Topic::SubscriptionState, level, change.entry.as_str(), now_ms)
         .tenant(&change.tenant)
         .customer(&change.customer)
         .subscription(change.entry.subscription())
@@ -110,10 +133,12 @@ fn change_line(change: &JournalEntry, trace: Option<Traceparent>, now_ms: i64) -
         .journey(change.journey.map(|journey| journey.id()))
         .in_trace(trace)
         .transition(from.map(Status::as_str), to.map(Status::as_str));
-    Some(if change.event.is_some() {
-        line.stripe_event_type(change.cause.as_str())
-    } else {
-        line.reason(change.cause.as_str())
+    let by_event = change.event.is_some();
+    let line = if by_event { line.stripe_event_type(change.cause.as_str()) } else { line };
+    Some(match (doubles, by_event) {
+        (true, _) => line.reason("second_subscription"),
+        (false, true) => line,
+        (false, false) => line.reason(change.cause.as_str()),
     })
 }
 
@@ -136,7 +161,18 @@ fn event_line(event: &Event, effect: &Effect, trace: Option<Traceparent>, now_ms
 /// milestone there if it was applied while the journey is young.
 fn mark_spans(billing: &Billing, delivery: &Delivery, effect: &Effect, now_ms: i64) {
     let event = &delivery.event;
-    let attributes = BillingAttributes {
+    let attributes = attributes(event, effect);
+    attributes.record(&delivery.span);
+    attributes.record(&delivery.request_span);
+    let Some(journey) = effect.journey else { return };
+    spans::link(&delivery.span, journey.origin);
+    if effect.outcome == Outcome::Applied && journey.is_open(billing.journey_window_hours, now_ms) {
+        spans::milestone(journey.origin, &event.type_name, &attributes, delivery.trace());
+    }
+}
+
+fn attributes<'a>(event: &'a Event, effect: &'a Effect) -> BillingAttributes<'a> {
+    BillingAttributes {
         tenant: effect.tenant.as_ref(),
         journey: effect.journey.map(|journey| journey.id()),
         customer: event.customer(),
@@ -145,12 +181,12 @@ fn mark_spans(billing: &Billing, delivery: &Delivery, effect: &Effect, now_ms: i
         request_id: event.request_id.as_deref(),
         outcome: Some(effect.outcome.as_str()),
         user: None,
-    };
-    attributes.record(&delivery.span);
-    attributes.record(&delivery.request_span);
-    let Some(journey) = effect.journey else { return };
-    spans::link(&delivery.span, journey.origin);
-    if effect.outcome == Outcome::Applied && journey.is_open(billing.journey_window_hours, now_ms) {
-        spans::milestone(journey.origin, &event.type_name, &attributes, delivery.trace());
+    }
+}
+
+/// Tells whoever asks Stripe that there is something to ask.
+fn wake(billing: &Billing, changes: &Changes) {
+    if !changes.refreshes.is_empty() {
+        billing.refresh_wanted.notify_one();
     }
 }

@@ -1,6 +1,6 @@
 //! Checkouts: how far each got, whose money is still on its way, and the journey that begins with one.
 
-use super::{Cause, Entry, Policy, UnitOfWork};
+use super::{Cause, Entry, Policy, UnitOfWork, cause};
 use crate::domain::event::{CheckoutChange, Event, Session};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::outcome::Outcome;
@@ -12,7 +12,7 @@ impl UnitOfWork {
     /// Closes one of our sessions that Stripe, when asked, calls complete.
     pub fn answer_session(&mut self, session: &Session, answered_at: i64) {
         if let Ok((tenant, customer)) = self.known_session(session) {
-            let cause = Cause { name: "refresh", event: None, at: answered_at };
+            let cause = Cause { name: cause::REFRESH, event: None, at: answered_at };
             self.close(cause, session, &customer, &tenant, completed(session));
             self.begin_journey(&tenant, session);
         }
@@ -45,9 +45,12 @@ impl UnitOfWork {
             Ok(tenant) => tenant,
             Err(effect) => return effect,
         };
-        let status = completed(session);
-        self.close(Cause::event(event), session, customer, &tenant, status);
+        let (cause, status) = (Cause::event(event), completed(session));
+        self.close(cause, session, customer, &tenant, status);
         self.begin_journey(&tenant, session);
+        if let Some(subscription) = &session.subscription {
+            self.ask_unless_held(subscription, (&tenant, customer), cause);
+        }
         Effect::new(Outcome::Applied).of(tenant)
     }
 

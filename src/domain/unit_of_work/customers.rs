@@ -1,9 +1,10 @@
 //! Customers: which tenant has which, what waits for one to be linked, and what remains when one is deleted.
 
-use super::{Cause, Effect, Entry, LinkRefusal, Policy, UnitOfWork, Unparked};
+use super::{Cause, Effect, Entry, LinkRefusal, Policy, UnitOfWork, Unparked, cause};
 use crate::domain::event::Event;
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::outcome::Outcome;
+use crate::domain::refresh::{RefreshReason, RefreshSubject};
 use crate::domain::subscription::StaleReason;
 use crate::domain::tenant::Tenant;
 
@@ -41,6 +42,11 @@ impl UnitOfWork {
         self.tenant_mut(tenant_id).customer = Some(customer.clone());
         self.decided.push(customer.clone());
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
+        // A customer that our own checkout has just made has nothing that could be asked about.
+        if cause.name != cause::CHECKOUT {
+            let subject = RefreshSubject::Customer(customer.clone());
+            self.ask(subject, (tenant_id, customer), RefreshReason::Linked, cause);
+        }
         Ok(())
     }
 
@@ -55,24 +61,34 @@ impl UnitOfWork {
         }
     }
 
-    /// Ends the customer's subscriptions, keeps its id as a tombstone and frees its tenant.
     pub(super) fn customer_deleted(&mut self, event: &Event, customer: &CustomerId) -> Effect {
-        if !self.tombstones.insert(customer.clone()) {
+        if self.tombstones.contains(customer) {
             return Effect::stale(StaleReason::CustomerDeleted);
         }
-        self.changes.tombstones.insert(customer.clone());
-        self.end_subscriptions_of(event, customer);
-        self.decided.push(customer.clone());
+        match self.end_customer(customer, Cause::event(event)) {
+            Some(tenant) => Effect::new(Outcome::Applied).of(tenant),
+            None => Effect::new(Outcome::Applied).because("unknown_customer"),
+        }
+    }
 
-        let Some(id) = self.tenant_of(customer).map(|tenant| tenant.id.clone()) else {
-            return Effect::new(Outcome::Applied).because("unknown_customer");
-        };
+    /// A customer was deleted: ends its subscriptions, keeps its id as a tombstone and frees its tenant, which it returns.
+    pub fn end_customer(&mut self, customer: &CustomerId, cause: Cause<'_>) -> Option<TenantId> {
+        self.tombstones.insert(customer.clone());
+        self.changes.tombstones.insert(customer.clone());
+        self.end_subscriptions_of(customer, cause);
+        self.decided.push(customer.clone());
+        self.free_tenant_of(customer, cause)
+    }
+
+    /// Takes the customer from its tenant, which it returns: the next checkout makes another one. What the customer
+    /// had stays as it is.
+    pub fn free_tenant_of(&mut self, customer: &CustomerId, cause: Cause<'_>) -> Option<TenantId> {
+        let id = self.tenant_of(customer)?.id.clone();
         let tenant = self.tenant_mut(&id);
         tenant.customer = None;
         tenant.generation += 1;
-        let tenant = id;
-        self.note(Entry::CustomerUnlinked, &tenant, customer, Cause::event(event));
-        Effect::new(Outcome::Applied).of(tenant)
+        self.note(Entry::CustomerUnlinked, &id, customer, cause);
+        Some(id)
     }
 
     /// Nothing changes: a milestone of the tenant's journey.

@@ -34,6 +34,8 @@ pub enum Entry {
         from: Option<Status>,
         /// Its status after; the same where only a price or a date changed.
         to: Status,
+        /// Whether the tenant now pays for more than one: somebody should look which of them is wanted.
+        doubles: bool,
     },
     /// A payment went wrong, or right again.
     PaymentNoted {

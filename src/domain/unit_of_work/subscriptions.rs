@@ -1,25 +1,35 @@
 //! Subscriptions: snapshots by the ordering rule, answers of Stripe's, and notes on payments.
 
-use super::{Cause, Effect, Entry, Held, Policy, UnitOfWork};
+use super::{Cause, Effect, Entry, Held, Policy, UnitOfWork, cause};
 use crate::domain::event::{Event, Invoice, InvoiceChange, SubscriptionChange, Tags};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::ordering::{self, Contender, Previous};
 use crate::domain::outcome::Outcome;
+use crate::domain::refresh::{RefreshReason, RefreshSubject};
 use crate::domain::subscription::{
     self, Decision, PaymentProblem, Snapshot, StaleReason, Status, Subscription,
 };
 
 impl UnitOfWork {
-    /// Takes over what Stripe answered when asked for a subscription, at Stripe's own time. Whether it changed
-    /// anything: an end that we know of stays one.
-    pub fn answer(&mut self, tenant: &TenantId, snapshot: &Snapshot, answered_at: i64) -> bool {
+    /// Takes over what Stripe answered when asked for a customer's subscriptions, at Stripe's own time. Whether it changed
+    /// anything. Nothing does if the customer has no tenant any more.
+    pub fn answer(&mut self, customer: &CustomerId, snapshots: &[Snapshot], answered_at: i64) -> bool {
+        let Ok(tenant) = self.tenant_that_has(customer) else { return false };
+        let mut changed = false;
+        for snapshot in snapshots.iter().filter(|snapshot| snapshot.customer == *customer) {
+            changed |= self.answer_one(&tenant, snapshot, answered_at);
+        }
+        changed
+    }
+
+    /// An end that we know of stays one.
+    fn answer_one(&mut self, tenant: &TenantId, snapshot: &Snapshot, answered_at: i64) -> bool {
         let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription.state);
-        let is_over = held.is_some_and(|state| state.status.is_final()) && !snapshot.state.status.is_final();
-        if is_over || self.tombstones.contains(&snapshot.customer) {
+        if held.is_some_and(|state| state.status.is_final()) && !snapshot.state.status.is_final() {
             return false;
         }
         let changed = held != Some(&snapshot.state);
-        self.put(tenant, snapshot, Cause { name: "refresh", event: None, at: answered_at });
+        self.put(tenant, snapshot, Cause { name: cause::REFRESH, event: None, at: answered_at });
         changed
     }
 
@@ -43,7 +53,12 @@ impl UnitOfWork {
             self.contend(&snapshot.id, contender);
         }
         let effect = match decision {
-            Decision::Stale(reason) => Effect::stale(reason),
+            Decision::Stale(reason) => {
+                if let Some(doubt) = doubt(reason) {
+                    self.doubt(event, &tenant, &snapshot, doubt);
+                }
+                Effect::stale(reason)
+            }
             Decision::SameSecond => self.settle_second(event, &tenant, &snapshot, policy),
             Decision::Unchanged => {
                 self.confirm(&snapshot.id, change, event.created);
@@ -53,6 +68,7 @@ impl UnitOfWork {
                 self.put(&tenant, &snapshot, Cause::event(event));
                 if change == SubscriptionChange::Announced {
                     self.distrust(&snapshot.id);
+                    self.doubt(event, &tenant, &snapshot, RefreshReason::Announcement);
                 }
                 applied(&snapshot, policy)
             }
@@ -77,7 +93,6 @@ impl UnitOfWork {
         snapshot: &Snapshot,
         policy: &Policy,
     ) -> Effect {
-        let undecided = |effect: Effect| effect.because("undecided_second").loudly();
         let contenders = self.contenders.get(&snapshot.id).map(Vec::as_slice).unwrap_or_default();
         let second: Vec<Contender> =
             contenders.iter().filter(|one| one.created == event.created).cloned().collect();
@@ -85,8 +100,12 @@ impl UnitOfWork {
         let is_of_the_second =
             second.iter().any(|one| Some(&one.state) == held.as_ref() && one.event != event.id);
         let Some(latest) = ordering::latest(&second).filter(|_| is_of_the_second) else {
-            return undecided(Effect::stale(StaleReason::SameSecond));
+            if held.as_ref() == Some(&snapshot.state) {
+                return Effect::new(Outcome::Applied).because("no_change");
+            }
+            return self.undecided(Effect::stale(StaleReason::SameSecond), event, tenant, snapshot);
         };
+        let certain = latest.certain;
         let latest_snapshot = Snapshot { state: latest.contender.state.clone(), ..snapshot.clone() };
         let wins = latest_snapshot.state == snapshot.state;
         let changes = held.as_ref() != Some(&latest_snapshot.state);
@@ -99,13 +118,42 @@ impl UnitOfWork {
             (false, true) => Effect::new(Outcome::Applied).because("settled_its_second"),
             (false, false) => Effect::stale(StaleReason::SameSecond),
         };
-        if latest.certain { effect } else { undecided(effect) }
+        if certain { effect } else { self.undecided(effect, event, tenant, snapshot) }
+    }
+
+    fn undecided(&mut self, effect: Effect, event: &Event, tenant: &TenantId, snapshot: &Snapshot) -> Effect {
+        self.doubt(event, tenant, snapshot, RefreshReason::UndecidedSecond);
+        effect.because(RefreshReason::UndecidedSecond.as_str()).loudly()
+    }
+
+    /// What we hold stands for now, and Stripe is to be asked.
+    fn doubt(&mut self, event: &Event, tenant: &TenantId, snapshot: &Snapshot, reason: RefreshReason) {
+        let subject = RefreshSubject::Subscription(snapshot.id.clone());
+        self.ask(subject, (tenant, &snapshot.customer), reason, Cause::event(event));
+    }
+
+    /// Asks Stripe for a subscription that something names and we do not hold. Its own event may still come first.
+    pub(super) fn ask_unless_held(
+        &mut self,
+        id: &SubscriptionId,
+        of: (&TenantId, &CustomerId),
+        cause: Cause<'_>,
+    ) {
+        if !self.subscriptions.contains_key(id) {
+            self.ask(RefreshSubject::Subscription(id.clone()), of, RefreshReason::NotHeld, cause);
+        }
+    }
+
+    /// Remembers what an invoice said of a subscription that is not held, for when it is.
+    pub fn remember_payment(&mut self, id: &SubscriptionId, change: InvoiceChange, at: i64) {
+        self.payments.entry(id.clone()).or_default().push((change, at));
     }
 
     /// Takes a snapshot over, and journals it if it changed anything.
     fn put(&mut self, tenant: &TenantId, snapshot: &Snapshot, cause: Cause<'_>) {
         let from = self.subscriptions.get(&snapshot.id).map(|held| held.subscription.state.clone());
         let awaiting_payment = from.is_none() && self.awaits_payment(&snapshot.id);
+        let doubles = self.doubles(tenant, snapshot);
         let held = self.subscriptions.entry(snapshot.id.clone()).or_insert_with(|| Held {
             tenant: tenant.clone(),
             subscription: Subscription { awaiting_payment, ..Subscription::first(snapshot, cause.at) },
@@ -113,15 +161,32 @@ impl UnitOfWork {
         if from.is_some() {
             held.subscription.advance(snapshot.state.clone(), cause.at);
         }
+        for (change, at) in self.payments.remove(&snapshot.id).unwrap_or_default() {
+            held.subscription.note_payment(problem(change), at);
+            held.subscription.awaiting_payment &= change != InvoiceChange::Paid;
+        }
         self.changes.subscriptions.insert(snapshot.id.clone());
+        self.changes.refreshes.retain(|subject, refresh| {
+            refresh.reason != RefreshReason::NotHeld || subject.subscription() != Some(&snapshot.id)
+        });
         if from.as_ref() != Some(&snapshot.state) {
             let entry = Entry::Transition {
                 subscription: snapshot.id.clone(),
                 from: from.map(|state| state.status),
                 to: snapshot.state.status.clone(),
+                doubles,
             };
             self.note(entry, tenant, &snapshot.customer, cause);
         }
+    }
+
+    /// Whether the tenant is about to pay for this subscription beside another one: two were bought in a race.
+    fn doubles(&self, tenant: &TenantId, snapshot: &Snapshot) -> bool {
+        let is_paid_for = |held: &Held| held.subscription.state.status.blocks_checkout();
+        let is_another = |held: &Held| held.tenant == *tenant && held.subscription.id != snapshot.id;
+        snapshot.state.status.blocks_checkout()
+            && !self.subscriptions.get(&snapshot.id).is_some_and(is_paid_for)
+            && self.subscriptions.values().any(|held| is_paid_for(held) && is_another(held))
     }
 
     /// What we hold was still so at that time. An announcement says nothing of its time: its snapshot can be old.
@@ -165,17 +230,14 @@ impl UnitOfWork {
             Err(effect) => return effect,
         };
         let settles = change == InvoiceChange::Paid && self.checkout_is_paid(id);
+        self.ask_unless_held(id, (&tenant, &invoice.customer), Cause::event(event));
         let Some(held) = self.subscriptions.get_mut(id) else {
+            self.remember_payment(id, change, event.created);
             let outcome = if settles { Outcome::Applied } else { Outcome::Ignored };
             return Effect::new(outcome).because("subscription_not_held").of(tenant);
         };
         let customer = held.subscription.customer.clone();
-        let problem = match change {
-            InvoiceChange::Paid => None,
-            InvoiceChange::PaymentFailed => Some(PaymentProblem::Failed),
-            InvoiceChange::PaymentActionRequired => Some(PaymentProblem::ActionRequired),
-        };
-        let is_later = held.subscription.note_payment(problem, event.created);
+        let is_later = held.subscription.note_payment(problem(change), event.created);
         self.changes.subscriptions.insert(id.clone());
         if change == InvoiceChange::Paid {
             self.await_payment(id, false);
@@ -188,17 +250,36 @@ impl UnitOfWork {
         Effect::new(Outcome::Applied).of(tenant)
     }
 
-    pub(super) fn end_subscriptions_of(&mut self, event: &Event, customer: &CustomerId) {
+    pub(super) fn end_subscriptions_of(&mut self, customer: &CustomerId, cause: Cause<'_>) {
         let living: Vec<(TenantId, Snapshot)> = self
             .subscriptions
             .values()
             .filter(|held| held.subscription.customer == *customer)
             .filter(|held| !held.subscription.state.status.is_final())
-            .map(|held| (held.tenant.clone(), ended(&held.subscription, event.created)))
+            .map(|held| (held.tenant.clone(), ended(&held.subscription, cause.at)))
             .collect();
         for (tenant, snapshot) in living {
-            self.put(&tenant, &snapshot, Cause::event(event));
+            self.put(&tenant, &snapshot, cause);
         }
+    }
+}
+
+/// What an invoice says of its payment.
+fn problem(change: InvoiceChange) -> Option<PaymentProblem> {
+    match change {
+        InvoiceChange::Paid => None,
+        InvoiceChange::PaymentFailed => Some(PaymentProblem::Failed),
+        InvoiceChange::PaymentActionRequired => Some(PaymentProblem::ActionRequired),
+    }
+}
+
+/// Why Stripe is to be asked after a snapshot that does not stand. An end, a settled second and a deleted customer leave
+/// nothing open.
+fn doubt(reason: StaleReason) -> Option<RefreshReason> {
+    match reason {
+        StaleReason::Older => Some(RefreshReason::Older),
+        StaleReason::Announcement => Some(RefreshReason::Announcement),
+        StaleReason::AlreadyFinal | StaleReason::SameSecond | StaleReason::CustomerDeleted => None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod checkout;
 mod deletion;
+mod doubt;
 mod journey;
 mod life;
 mod linking;

@@ -35,7 +35,12 @@ fn a_journal_entry_says_for_whom_by_what_and_when() {
     let mut stage = Stage::with_acme();
     stage.applies([Draft::created("active").at(7).named("evt_first")]);
     let expected = JournalEntry {
-        entry: Entry::Transition { subscription: subscription_id("sub_1"), from: None, to: Status::Active },
+        entry: Entry::Transition {
+            subscription: subscription_id("sub_1"),
+            from: None,
+            to: Status::Active,
+            doubles: false,
+        },
         tenant: tenant_id("acme"),
         customer: customer_id("cus_acme"),
         cause: "customer.subscription.created".into(),
@@ -218,12 +223,12 @@ fn stripes_answer_stands_at_its_own_time_and_says_whether_it_changed_anything() 
     let event = Draft::updated("active").into_event();
     let Subject::Subscription(_, snapshot) = &event.subject else { panic!("a subscription") };
 
-    assert!(stage.work.answer(&tenant_id("acme"), snapshot, 50));
+    assert!(stage.work.answer(&customer_id("cus_acme"), std::slice::from_ref(snapshot), 50));
     assert_eq!((stage.status("sub_1"), stage.subscription("sub_1").as_of), ("active", 50));
     let entry = stage.last_entry();
     assert_eq!((entry.cause.as_str(), &entry.event, entry.at), ("refresh", &None, 50));
 
-    assert!(!stage.work.answer(&tenant_id("acme"), snapshot, 60));
+    assert!(!stage.work.answer(&customer_id("cus_acme"), std::slice::from_ref(snapshot), 60));
     assert_eq!(stage.journal().len(), 2);
     assert_eq!(stage.hears(Draft::updated("past_due").at(55)), (Outcome::Stale, Some("older")));
 }
@@ -257,7 +262,7 @@ fn what_stripe_answered_stands_against_the_events_of_its_second() {
     let mut stage = Stage::with_acme();
     let answer = Draft::updated("active").into_event();
     let Subject::Subscription(_, snapshot) = &answer.subject else { unreachable!() };
-    assert!(stage.work.answer(&tenant_id("acme"), snapshot, 12));
+    assert!(stage.work.answer(&customer_id("cus_acme"), std::slice::from_ref(snapshot), 12));
     let first = Draft::created("incomplete").at(12);
     assert_eq!(stage.hears(first), (Outcome::Stale, Some("undecided_second")));
     assert_eq!(stage.status("sub_1"), "active");

@@ -124,6 +124,30 @@ impl Stage {
         self.work.changes().journal.last().expect("the journal has an entry")
     }
 
+    /// Stripe answers that the subscription stands as the draft says. Whether that changed anything.
+    pub(super) fn stripe_answers(&mut self, says: Draft, answered_at: i64) -> bool {
+        let Subject::Subscription(_, snapshot) = says.0.subject else { panic!("not a subscription") };
+        self.work.answer(&snapshot.customer, std::slice::from_ref(&snapshot), answered_at)
+    }
+
+    /// What Stripe is to be asked, why, and after which event.
+    pub(super) fn asked(&self) -> Vec<String> {
+        let in_short = |refresh: &Refresh| {
+            let after = refresh.event.as_ref().map(|event| format!(", after {event}")).unwrap_or_default();
+            format!("{}: {}{after}", refresh.subject, refresh.reason.as_str())
+        };
+        self.work.changes().refreshes.values().map(in_short).collect()
+    }
+
+    /// Of each transition so far, whether it made the tenant pay twice.
+    pub(super) fn doubles(&self) -> Vec<bool> {
+        let doubles = |entry: &JournalEntry| match entry.entry {
+            Entry::Transition { doubles, .. } => Some(doubles),
+            _ => None,
+        };
+        self.work.changes().journal.iter().filter_map(doubles).collect()
+    }
+
     /// What came of each parked event that found its tenant, by the event's id.
     pub(super) fn unparked(&self) -> Vec<(&str, Outcome)> {
         self.work
@@ -137,7 +161,7 @@ impl Stage {
 
 fn in_short(entry: &Entry) -> String {
     match entry {
-        Entry::Transition { subscription, from, to } => {
+        Entry::Transition { subscription, from, to, .. } => {
             let from = from.as_ref().map_or("nothing", Status::as_str);
             format!("{subscription}: {from} -> {to}")
         }

@@ -1,0 +1,118 @@
+//! The work that nobody waits for, and the loop that all of it runs in.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::backfill::Backfill;
+use super::{Billing, BillingError, Ingest, refresh, retry};
+
+/// How often work is looked for when nothing tells of any: another replica may have left it, or its time has come.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The pause after a failure, doubled with each further one, and the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There may be more to do at once.
+    More,
+    /// There is nothing to do for now.
+    Idle,
+    /// It could not be done; what failed has been told.
+    Trouble,
+}
+
+/// Starts the background work. It ends when told to, wherever it is: what was begun is undone by its transaction, and
+/// begun again by whoever comes next.
+pub fn start(billing: Arc<Billing>, ingest: Ingest, mut stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let backfill = Backfill::new(&billing, ingest);
+        let work = async {
+            tokio::join!(refresh::run(&billing), retry::run(&billing), backfill.run());
+        };
+        let told_to_stop = async {
+            // An error means that the service is gone, which is as good as being told.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = told_to_stop => {}
+        }
+        backfill.give_way().await;
+    })
+}
+
+/// Takes one step after the other, for good. `what` names the work in the log; `woken` tells that there is some.
+pub(super) async fn forever<F>(what: &'static str, woken: Option<&Notify>, step: impl Fn() -> F)
+where
+    F: Future<Output = Result<Step, BillingError>>,
+{
+    let mut pause = PAUSE;
+    loop {
+        // A defect that panics over one thing must not end the task that everything else needs.
+        let stepped = AssertUnwindSafe(step()).catch_unwind().await;
+        let stepped = match stepped {
+            Ok(Ok(stepped)) => stepped,
+            Ok(Err(error)) => {
+                tracing::error!(%error, what, "background work failed; it is tried again");
+                Step::Trouble
+            }
+            Err(_) => {
+                tracing::error!(what, "a defect: background work panicked; it is tried again");
+                Step::Trouble
+            }
+        };
+        match stepped {
+            Step::More => pause = PAUSE,
+            Step::Idle => {
+                pause = PAUSE;
+                rest(LOOK, woken).await;
+            }
+            Step::Trouble => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+async fn rest(pause: Duration, woken: Option<&Notify>) {
+    match woken {
+        Some(woken) => {
+            let _ = tokio::time::timeout(pause, woken.notified()).await;
+        }
+        None => tokio::time::sleep(pause).await,
+    }
+}
+
+/// Half to the whole of a pause that doubles with each try, by chance, so that what failed together is not tried again
+/// together.
+pub(super) fn backoff_ms(first: Duration, longest: Duration, tries: i64) -> i64 {
+    let doublings = u32::try_from(tries.clamp(0, 30)).unwrap_or(0);
+    let pause = first.saturating_mul(1 << doublings).min(longest).as_millis();
+    let chance = u128::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    i64::try_from(pause / 2 + pause / 2 * chance / 255).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_up_to_the_longest_and_is_never_less_than_half() {
+        let (first, longest) = (Duration::from_secs(1), Duration::from_mins(5));
+        for (tries, whole) in [(0, 1000), (1, 2000), (5, 32_000), (9, 300_000), (10_000, 300_000)] {
+            for _ in 0..50 {
+                let pause = backoff_ms(first, longest, tries);
+                assert!((whole / 2..=whole).contains(&pause), "{tries}: {pause}");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Holding what we hold against what Stripe has, customer by customer.
+
+use super::ingest::report_changes;
+use super::race::race;
+use super::refresh::{answered, revisions};
+use super::{Billing, BillingError, STRIPE_DEADLINE};
+use crate::domain::ids::{CustomerId, SubscriptionId};
+use crate::domain::subscription::{Difference, Snapshot, Subscription};
+use crate::store::StoreError;
+use crate::stripe::{CustomerStanding, Deadline, Stripe, Subscriptions};
+use crate::telemetry::spans;
+
+/// How often a comparison that events overtook is made anew.
+const TRIES: u32 = 5;
+
+/// What is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drift {
+    /// Stripe has a subscription that we do not hold.
+    NotHeld(SubscriptionId),
+    /// Stripe says something else of a subscription than we do.
+    Differs(SubscriptionId, Vec<Difference>),
+    /// We hold a subscription that Stripe does not have.
+    UnknownSubscription(SubscriptionId),
+    /// Stripe does not have the customer, or not any more.
+    NoCustomer(CustomerStanding),
+}
+
+/// What a comparison came to.
+#[derive(Debug)]
+pub struct Comparison {
+    /// What was not the same.
+    pub found: Vec<Drift>,
+    /// What still is not: all of it, unless Stripe's word was to be taken over. What Stripe does not know it has no word
+    /// for, and nothing revives what is over here.
+    pub left: Vec<Drift>,
+}
+
+/// Compares the subscriptions of a tenant's customer with Stripe's, and with `apply` takes over what Stripe says.
+///
+/// Fails if Stripe or the database refuses.
+pub async fn reconcile(
+    billing: &Billing,
+    customer: &CustomerId,
+    apply: bool,
+) -> Result<Comparison, BillingError> {
+    let stripe = billing.stripe()?;
+    for _ in 0..TRIES {
+        stripe.background_turn().await;
+        let held = billing.store.subscriptions_of(customer).await?;
+        let answer = match stripe.list_subscriptions(customer, Deadline::after(STRIPE_DEADLINE)).await {
+            Ok(answer) => answer.value,
+            Err(error) if error.is_missing_customer() => return no_customer(stripe, customer).await,
+            Err(error) => return Err(error.into()),
+        };
+        if apply && !race(|| take_over(billing, customer, &held, &answer)).await? {
+            continue;
+        }
+        let now = billing.store.subscriptions_of(customer).await?;
+        if apply || revisions(&now) == revisions(&held) {
+            let (found, left) = (drift(&held, &answer.snapshots), drift(&now, &answer.snapshots));
+            return Ok(Comparison { found, left });
+        }
+    }
+    Err(BillingError::Outpaced)
+}
+
+async fn no_customer(stripe: &Stripe, customer: &CustomerId) -> Result<Comparison, BillingError> {
+    stripe.background_turn().await;
+    let standing = stripe.customer_standing(customer, Deadline::after(STRIPE_DEADLINE)).await?;
+    let found = vec![Drift::NoCustomer(standing.value)];
+    Ok(Comparison { left: found.clone(), found })
+}
+
+fn drift(held: &[Subscription], theirs: &[Snapshot]) -> Vec<Drift> {
+    let compared = theirs.iter().filter_map(|theirs| match held.iter().find(|held| held.id == theirs.id) {
+        None => Some(Drift::NotHeld(theirs.id.clone())),
+        Some(held) => {
+            let differences = held.state.differences(&theirs.state);
+            (!differences.is_empty()).then(|| Drift::Differs(held.id.clone(), differences))
+        }
+    });
+    let unknown = held.iter().filter(|held| theirs.iter().all(|theirs| theirs.id != held.id));
+    compared.chain(unknown.map(|held| Drift::UnknownSubscription(held.id.clone()))).collect()
+}
+
+/// Takes Stripe's word over. `false`: events were faster, and what was compared is no longer so.
+async fn take_over(
+    billing: &Billing,
+    customer: &CustomerId,
+    held: &[Subscription],
+    answer: &Subscriptions,
+) -> Result<bool, StoreError> {
+    let transaction = billing.store.begin().await?;
+    let Some(work) = answered(&transaction, customer, &revisions(held), answer).await? else {
+        return Ok(false);
+    };
+    let trace = spans::current_trace();
+    transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
+    transaction.commit().await?;
+    report_changes(billing, work.changes(), trace);
+    Ok(true)
+}

@@ -1,0 +1,245 @@
+//! Asking Stripe how things stand where the events do not say. Each question is a row, so that a restart forgets none
+//! and replicas do not ask twice; the answer stands unless an event was faster.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tracing::{Instrument, Span, info_span};
+
+use super::background::{Step, backoff_ms, forever};
+use super::ingest::report_changes;
+use super::race::race;
+use super::{Billing, BillingError, STRIPE_DEADLINE};
+use crate::domain::ids::{CustomerId, SubscriptionId};
+use crate::domain::journey::Journey;
+use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
+use crate::domain::subscription::{Snapshot, Subscription};
+use crate::domain::unit_of_work::UnitOfWork;
+use crate::store::{ClaimedRefresh, StoreError, Touched, Transaction};
+use crate::stripe::{Answer, Deadline, Stripe, StripeError, Subscriptions};
+use crate::telemetry::spans::{self, BillingAttributes};
+use crate::telemetry::topics::{Level, Line, Topic};
+
+/// How many questions are on their way at once: with Stripe's usual fifth of a second, what the budget allows.
+const AT_ONCE: u64 = 4;
+
+/// How long a question is ours: longer than its answer can take.
+const CLAIM_MS: i64 = 60_000;
+
+/// How often an answer that was overtaken by an event is asked for again at once.
+const ASKS: u32 = 3;
+
+/// The pause before a question is put again, doubled with each try, and the longest. A question is never given up: Stripe
+/// comes back.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// How a question ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Stripe said something else than we held.
+    Changed,
+    /// Stripe said the same, or the question answered itself.
+    Unchanged,
+    /// Events were faster each time.
+    Overtaken,
+}
+
+/// Asks what is to be asked, for good. Without a key for Stripe's API the questions wait.
+pub(super) async fn run(billing: &Billing) {
+    if let Some(stripe) = &billing.stripe {
+        forever("refresh", Some(&billing.refresh_wanted), || step(billing, stripe)).await;
+    }
+}
+
+async fn step(billing: &Billing, stripe: &Stripe) -> Result<Step, BillingError> {
+    let now_ms = billing.clock.now_ms();
+    let claimed = billing.store.claim_refreshes(now_ms, now_ms + CLAIM_MS, AT_ONCE).await?;
+    if claimed.is_empty() {
+        return Ok(Step::Idle);
+    }
+    let asked = claimed.iter().map(|claimed| ask_in_a_trace(billing, stripe, claimed));
+    let asked = futures_util::future::join_all(asked).await;
+    let is_well = asked.into_iter().collect::<Result<Vec<bool>, _>>()?.into_iter().all(|is_well| is_well);
+    Ok(if is_well { Step::More } else { Step::Trouble })
+}
+
+/// Asks in a trace of its own, which links to the one that left the question open.
+async fn ask_in_a_trace(
+    billing: &Billing,
+    stripe: &Stripe,
+    claimed: &ClaimedRefresh,
+) -> Result<bool, BillingError> {
+    let span = info_span!(parent: None, "refresh", billing.refresh.reason = claimed.refresh.reason.as_str());
+    if let Some(cause) = claimed.traceparent {
+        spans::link(&span, cause);
+    }
+    ask(billing, stripe, claimed).instrument(span).await
+}
+
+/// Asks one question. Whether Stripe could be asked at all.
+async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Result<bool, BillingError> {
+    let refresh = &claimed.refresh;
+    let journey = billing.store.tenant(&refresh.tenant).await?.and_then(|tenant| tenant.journey);
+    let log = Log { billing, refresh, journey };
+    match settle(billing, stripe, claimed).await {
+        Ok((Ended::Changed, request_id)) => log.ended("refresh.changed", request_id.as_deref()),
+        Ok((Ended::Unchanged, request_id)) => log.ended("refresh.unchanged", request_id.as_deref()),
+        Ok((Ended::Overtaken, request_id)) => {
+            log.failed("overtaken", request_id.as_deref());
+            put_off(billing, claimed).await?;
+        }
+        Err(BillingError::Stripe(error)) => {
+            log.failed(&error.to_string(), error.request_id());
+            if !error.is_missing() && !error.is_missing_customer() {
+                put_off(billing, claimed).await?;
+                return Ok(false);
+            }
+            // What we hold stands: asking again would change nothing.
+            tracing::error!(subject = %refresh.subject, tenant = %refresh.tenant, "Stripe does not know what we hold");
+            billing.store.drop_refresh(claimed, billing.clock.now_ms()).await?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(true)
+}
+
+async fn put_off(billing: &Billing, claimed: &ClaimedRefresh) -> Result<(), StoreError> {
+    let due_at_ms = billing.clock.now_ms() + backoff_ms(PAUSE, LONGEST_PAUSE, claimed.attempts);
+    billing.store.put_off_refresh(claimed, due_at_ms).await
+}
+
+async fn settle(
+    billing: &Billing,
+    stripe: &Stripe,
+    claimed: &ClaimedRefresh,
+) -> Result<(Ended, Option<String>), BillingError> {
+    let mut request_id = None;
+    for _ in 0..ASKS {
+        let before = billing.store.subscriptions_of(&claimed.refresh.customer).await?;
+        if answered_itself(&claimed.refresh, &before) {
+            billing.store.drop_refresh(claimed, billing.clock.now_ms()).await?;
+            return Ok((Ended::Unchanged, None));
+        }
+        stripe.background_turn().await;
+        let deadline = Deadline::after(STRIPE_DEADLINE);
+        let answer = question(stripe, &claimed.refresh.subject, deadline).await?;
+        let revisions = revisions(&before);
+        if let Some(ended) = race(|| take_answer(billing, claimed, &answer.value, &revisions)).await? {
+            return Ok((ended, answer.request_id));
+        }
+        request_id = answer.request_id;
+    }
+    Ok((Ended::Overtaken, request_id))
+}
+
+/// Whether the events have brought what was missing meanwhile. What only an announcement brought may be old.
+fn answered_itself(refresh: &Refresh, held: &[Subscription]) -> bool {
+    let is_held = |id: &SubscriptionId| held.iter().any(|held| held.id == *id && held.as_of > i64::MIN);
+    refresh.reason == RefreshReason::NotHeld && refresh.subject.subscription().is_some_and(is_held)
+}
+
+async fn question(
+    stripe: &Stripe,
+    subject: &RefreshSubject,
+    deadline: Deadline,
+) -> Result<Answer<Subscriptions>, StripeError> {
+    match subject {
+        RefreshSubject::Customer(id) => stripe.list_subscriptions(id, deadline).await,
+        RefreshSubject::Subscription(id) => {
+            let Answer { value: (snapshot, answered_at), request_id } =
+                stripe.retrieve_subscription(id, deadline).await?;
+            Ok(Answer { value: Subscriptions { snapshots: vec![snapshot], answered_at }, request_id })
+        }
+    }
+}
+
+/// The revisions of what we held when we asked.
+pub(super) fn revisions(held: &[Subscription]) -> BTreeMap<SubscriptionId, i64> {
+    held.iter().map(|held| (held.id.clone(), held.revision)).collect()
+}
+
+/// Writes the answer down and takes the question back, unless an event was faster: then none.
+async fn take_answer(
+    billing: &Billing,
+    claimed: &ClaimedRefresh,
+    answer: &Subscriptions,
+    before: &BTreeMap<SubscriptionId, i64>,
+) -> Result<Option<Ended>, StoreError> {
+    let customer = &claimed.refresh.customer;
+    let transaction = billing.store.begin().await?;
+    let Some(work) = answered(&transaction, customer, before, answer).await? else { return Ok(None) };
+    let changed = !work.changes().journal.is_empty();
+
+    let (trace, now_ms) = (spans::current_trace(), billing.clock.now_ms());
+    transaction.write(&work, |_| trace, now_ms).await?;
+    transaction.settle_refresh(claimed, now_ms).await?;
+    transaction.commit().await?;
+    report_changes(billing, work.changes(), trace);
+    Ok(Some(if changed { Ended::Changed } else { Ended::Unchanged }))
+}
+
+/// The rows with the answer in them, still to be written; none if an event was faster than the answer.
+pub(super) async fn answered(
+    transaction: &Transaction,
+    customer: &CustomerId,
+    before: &BTreeMap<SubscriptionId, i64>,
+    answer: &Subscriptions,
+) -> Result<Option<UnitOfWork>, StoreError> {
+    let ids = answer.snapshots.iter().map(|snapshot| &snapshot.id);
+    let mut work = transaction.unit_of_work(&Touched::subscriptions(customer, ids)).await?;
+    let is_overtaken = |snapshot: &Snapshot| {
+        let revision = work.held(&snapshot.id).map(|held| held.subscription.revision);
+        revision != before.get(&snapshot.id).copied()
+    };
+    if answer.snapshots.iter().any(is_overtaken) {
+        return Ok(None);
+    }
+    work.answer(customer, &answer.snapshots, answer.answered_at);
+    Ok(Some(work))
+}
+
+/// What `subscription_state.log` and the span say of a question.
+struct Log<'a> {
+    billing: &'a Billing,
+    refresh: &'a Refresh,
+    journey: Option<Journey>,
+}
+
+impl Log<'_> {
+    fn ended(&self, event: &'static str, request_id: Option<&str>) {
+        self.write(Level::Info, event, self.refresh.reason.as_str(), request_id);
+    }
+
+    fn failed(&self, why: &str, request_id: Option<&str>) {
+        self.write(Level::Error, "refresh.failed", why, request_id);
+    }
+
+    fn write(&self, level: Level, event: &'static str, reason: &str, request_id: Option<&str>) {
+        let Refresh { tenant, customer, subject, event: cause, .. } = self.refresh;
+        let journey = self.journey.map(|journey| journey.id());
+        let line = Line::new(Topic::SubscriptionState, level, event, self.billing.clock.now_ms())
+            .tenant(tenant)
+            .customer(customer)
+            .subscription(subject.subscription())
+            .stripe_event(cause.as_ref())
+            .stripe_request(request_id)
+            .journey(journey)
+            .traced()
+            .reason(reason);
+        self.billing.topics.append(&[line]);
+        let attributes = BillingAttributes {
+            tenant: Some(tenant),
+            journey,
+            customer: Some(customer),
+            event_id: cause.as_ref(),
+            request_id,
+            outcome: Some(event),
+            ..BillingAttributes::default()
+        };
+        attributes.record(&Span::current());
+        if let Some(journey) = self.journey {
+            spans::link(&Span::current(), journey.origin);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The inbox's worker: events that could not be applied are tried again, more and more rarely, and given up after a
+//! bound. What has waited for its customer for too long is let go.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tracing::{Instrument, info_span};
+
+use super::background::{Step, backoff_ms, forever};
+use super::ingest::report_retried;
+use super::race::race;
+use super::{Billing, BillingError};
+use crate::domain::event::Event;
+use crate::domain::outcome::Outcome;
+use crate::domain::unit_of_work::{Changes, Effect};
+use crate::store::{ClaimedEvent, StoreError, StoreFailure, Touched};
+use crate::telemetry::spans;
+
+/// How many are claimed at once; they are tried one after the other.
+const AT_ONCE: u64 = 16;
+
+/// How long a claim lasts: longer than all of a claim's tries can take.
+const CLAIM_MS: i64 = 300_000;
+
+/// How often an event is tried again before it is given up: with the pauses below, for about a day, in which a defect is
+/// mended or a database is put right.
+const TRIES: i64 = 12;
+
+const PAUSE: Duration = Duration::from_mins(1);
+const LONGEST_PAUSE: Duration = Duration::from_hours(6);
+
+/// How long an event waits for its customer: for as long as Stripe lists it. Whoever links the customer later asks Stripe.
+const PARKED_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// How many waiting events are let go in one transaction.
+const AGED: u64 = 500;
+
+/// Tries what is due, for good.
+pub(super) async fn run(billing: &Billing) {
+    forever("retrying events", None, || step(billing)).await;
+}
+
+async fn step(billing: &Billing) -> Result<Step, BillingError> {
+    let now_ms = billing.clock.now_ms();
+    let aged = billing.store.age_parked_events(now_ms - PARKED_MS, AGED).await?;
+    if aged > 0 {
+        tracing::info!(events = aged, "let go of events whose customer nobody linked in 30 days");
+    }
+    let claimed = billing.store.claim_failed_events(now_ms, now_ms + CLAIM_MS, AT_ONCE).await?;
+    for claimed in &claimed {
+        // A trace of its own: the one that brought the event ended long ago.
+        let span = info_span!(parent: None, "retry event", billing.stripe.event.id = %claimed.id);
+        try_again(billing, claimed).instrument(span).await?;
+    }
+    Ok(if claimed.is_empty() && aged < AGED { Step::Idle } else { Step::More })
+}
+
+async fn try_again(billing: &Billing, claimed: &ClaimedEvent) -> Result<(), StoreError> {
+    let Ok(event) = Event::read(&claimed.payload) else {
+        tracing::error!(event = %claimed.id, "a failed event's payload cannot be read: it is given up");
+        let dead = Effect::new(Outcome::Dead).because("unreadable_payload");
+        return billing.store.put_off_event(claimed, &dead, None).await;
+    };
+    let applied = AssertUnwindSafe(race(|| apply_once(billing, &event))).catch_unwind().await;
+    let failed = match applied {
+        Ok(Ok((effect, _))) if effect.outcome == Outcome::Failed => effect,
+        Ok(Ok((effect, changes))) => {
+            report_retried(billing, &event, &effect, &changes, spans::current_trace());
+            return Ok(());
+        }
+        Ok(Err(error)) if error.failure() != StoreFailure::Refused => return Err(error),
+        Ok(Err(error)) => {
+            tracing::error!(%error, event = %event.id, "a failed event failed again");
+            Effect::new(Outcome::Failed).because("not_applicable")
+        }
+        Err(_) => {
+            tracing::error!(event = %event.id, "a defect: applying a failed event panicked");
+            Effect::new(Outcome::Failed).because("not_applicable")
+        }
+    };
+    put_off(billing, claimed, &event, failed).await
+}
+
+/// Applies the event as if it had just come. One that fails again changes nothing.
+async fn apply_once(billing: &Billing, event: &Event) -> Result<(Effect, Changes), StoreError> {
+    let transaction = billing.store.begin().await?;
+    let mut work = transaction.unit_of_work(&Touched::by([event])).await?;
+    let effect = work.apply(event, &billing.policy);
+    if effect.outcome != Outcome::Failed {
+        let trace = spans::current_trace();
+        transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
+        transaction.settle_failed_event(&event.id, &effect, trace).await?;
+        transaction.commit().await?;
+    }
+    Ok((effect, work.into_changes()))
+}
+
+async fn put_off(
+    billing: &Billing,
+    claimed: &ClaimedEvent,
+    event: &Event,
+    failed: Effect,
+) -> Result<(), StoreError> {
+    let is_last = claimed.attempts + 1 >= TRIES;
+    let pause = backoff_ms(PAUSE, LONGEST_PAUSE, claimed.attempts);
+    let retry_at_ms = (!is_last).then(|| billing.clock.now_ms() + pause);
+    let effect = if is_last { Effect { outcome: Outcome::Dead, ..failed } } else { failed };
+    billing.store.put_off_event(claimed, &effect, retry_at_ms).await?;
+    report_retried(billing, event, &effect, &Changes::default(), spans::current_trace());
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! `billhook reconcile`
+
+use std::fmt::Write;
+
+use clap::Args;
+use futures_util::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{CommandError, at_the_command_line, guarded_mode, migrated, say};
+use crate::billing::{self, Billing, BillingError, Comparison, Drift};
+use crate::config::{self, DatabaseArgs, LogArgs, StripeArgs};
+use crate::domain::ids::{CustomerId, TenantId};
+use crate::domain::plan::Catalog;
+use crate::domain::subscription::Difference;
+use crate::domain::unit_of_work::Policy;
+use crate::stripe::{CustomerStanding, Stripe};
+
+/// How many tenants are read at once.
+const PAGE: u64 = 500;
+
+/// How many customers are asked about at once: with Stripe's usual fifth of a second, what the budget allows.
+const AT_ONCE: usize = 4;
+
+#[derive(Args)]
+pub(super) struct ReconcileArgs {
+    /// Compare this tenant alone
+    #[arg(long)]
+    tenant: Option<String>,
+
+    /// Take over what Stripe says; without it nothing is changed
+    #[arg(long)]
+    apply: bool,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    stripe: StripeArgs,
+
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+/// How many tenants were compared, and of how many Stripe said something else, before and after.
+#[derive(Default)]
+struct Tally {
+    compared: u64,
+    found: u64,
+    left: u64,
+}
+
+pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
+    let tenant: Option<TenantId> =
+        args.tenant.as_deref().map(|text| config::argument("--tenant", text)).transpose()?;
+    let stripe = args.stripe.read()?;
+    let Some(key) = stripe.secret_key.clone() else {
+        return Err(config::missing("STRIPE_SECRET_KEY is not set: Stripe cannot be asked without it").into());
+    };
+    let store = migrated(&args.database).await?;
+    let policy = Policy {
+        mode: guarded_mode(&store, stripe.mode()).await?,
+        trust_client_reference: false,
+        catalog: Catalog::empty(true),
+    };
+    let client = Stripe::new(stripe.api_base, key);
+    let client =
+        client.map_err(|error| CommandError::Failed(format!("the HTTP client cannot be made: {error}")))?;
+    let billing = at_the_command_line(store, Some(client), policy, &args.logs);
+    let tally = match &tenant {
+        Some(tenant) => one(&billing, tenant, args.apply).await?,
+        None => all(&billing, args.apply).await?,
+    };
+    conclude(&tally, args.apply)
+}
+
+async fn one(billing: &Billing, tenant: &TenantId, apply: bool) -> Result<Tally, CommandError> {
+    let customer = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
+    let Some(customer) = customer else {
+        return Err(CommandError::Failed(format!("tenant {tenant} has no customer at Stripe")));
+    };
+    let comparison = billing::reconcile(billing, &customer, apply).await;
+    let mut tally = Tally::default();
+    tally.add(tenant, &customer, comparison, say)?;
+    Ok(tally)
+}
+
+async fn all(billing: &Billing, apply: bool) -> Result<Tally, CommandError> {
+    let bar = progress(billing.store.count_linked_tenants().await?);
+    let mut tally = Tally::default();
+    let mut after = None;
+    loop {
+        let linked = billing.store.linked_tenants(after.as_ref(), PAGE).await?;
+        let Some((last, _)) = linked.last() else { break };
+        after = Some(last.clone());
+        let mut compared = stream::iter(&linked)
+            .map(|(tenant, customer)| async move {
+                (tenant, customer, billing::reconcile(billing, customer, apply).await)
+            })
+            .buffered(AT_ONCE);
+        while let Some((tenant, customer, comparison)) = compared.next().await {
+            tally.add(tenant, customer, comparison, |text| bar.suspend(|| say(text)))?;
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(tally)
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+fn progress(tenants: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} tenants, {eta} to go");
+    ProgressBar::new(tenants).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+impl Tally {
+    /// Prints what a comparison came to and counts it. What cannot be compared ends the run: Stripe is in trouble, and what
+    /// was done stays done.
+    fn add(
+        &mut self,
+        tenant: &TenantId,
+        customer: &CustomerId,
+        comparison: Result<Comparison, BillingError>,
+        print: impl Fn(&str) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let Comparison { found, left } = comparison.map_err(|error| {
+            CommandError::Failed(format!(
+                "after {} tenants, tenant {tenant} cannot be compared: {error}",
+                self.compared
+            ))
+        })?;
+        self.compared += 1;
+        self.found += u64::from(!found.is_empty());
+        self.left += u64::from(!left.is_empty());
+        for drift in found {
+            let mended = if left.contains(&drift) { "" } else { " (mended)" };
+            for line in lines(&drift) {
+                print(&format!("{tenant} {customer} {line}{mended}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lines(drift: &Drift) -> Vec<String> {
+    let differs = |difference: &Difference| {
+        let Difference { field, ours, theirs } = difference;
+        format!("{field}: {ours} here, {theirs} at Stripe")
+    };
+    match drift {
+        Drift::NotHeld(id) => vec![format!("{id} is at Stripe, but not here")],
+        Drift::UnknownSubscription(id) => vec![format!("{id} is here, but not at Stripe")],
+        Drift::NoCustomer(CustomerStanding::Deleted) => vec!["was deleted at Stripe".to_owned()],
+        Drift::NoCustomer(_) => vec!["is not at Stripe: is the key of the right account?".to_owned()],
+        Drift::Differs(id, differences) => {
+            differences.iter().map(|difference| format!("{id} {}", differs(difference))).collect()
+        }
+    }
+}
+
+/// One sentence, and success only if both sides now agree.
+fn conclude(tally: &Tally, apply: bool) -> Result<(), CommandError> {
+    let Tally { compared, found, left } = tally;
+    let mut sentence = format!("{found} of {compared} tenants differed from Stripe");
+    match (found, left, apply) {
+        (0, ..) => {}
+        (_, 0, _) => sentence.push_str(", and do no more"),
+        (_, left, true) => _ = write!(sentence, ", {left} still do and need a person"),
+        (.., false) => sentence.push_str("; with --apply, what Stripe says is taken over"),
+    }
+    if *left > 0 { Err(CommandError::Failed(sentence)) } else { say(&sentence) }
+}

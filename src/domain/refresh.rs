@@ -1,0 +1,105 @@
+//! What Stripe is to be asked about, and why: the wish that is left where events alone cannot decide.
+
+use std::fmt;
+
+use super::ids::{CustomerId, EventId, InvalidId, SubscriptionId, TenantId};
+
+/// A wish to ask Stripe how something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh {
+    /// About what.
+    pub subject: RefreshSubject,
+    /// Whose card is charged.
+    pub customer: CustomerId,
+    /// For whom.
+    pub tenant: TenantId,
+    /// Why.
+    pub reason: RefreshReason,
+    /// The event that left the question open, if it was one.
+    pub event: Option<EventId>,
+}
+
+/// What there is to ask about. Its id says which of the two it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefreshSubject {
+    /// One subscription.
+    Subscription(SubscriptionId),
+    /// All subscriptions of a customer.
+    Customer(CustomerId),
+}
+
+impl RefreshSubject {
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Subscription(id) => id.as_str(),
+            Self::Customer(id) => id.as_str(),
+        }
+    }
+
+    /// Reads the id.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        SubscriptionId::parse(text)
+            .map(Self::Subscription)
+            .or_else(|_| CustomerId::parse(text).map(Self::Customer))
+    }
+
+    /// The subscription, if it is one.
+    pub fn subscription(&self) -> Option<&SubscriptionId> {
+        match self {
+            Self::Subscription(id) => Some(id),
+            Self::Customer(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for RefreshSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why Stripe is to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshReason {
+    /// The snapshots of one second do not say which of them is the latest.
+    UndecidedSecond,
+    /// An event came that Stripe made before the one we hold, and it says something else.
+    Older,
+    /// An announcement says something else than we hold, and announcements can be old.
+    Announcement,
+    /// A session or an invoice names a subscription that we do not hold.
+    NotHeld,
+    /// The customer was linked: what it has at Stripe from before is not known.
+    Linked,
+    /// Events were missed that Stripe lists no longer.
+    MissedEvents,
+}
+
+impl RefreshReason {
+    /// The word in logs and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UndecidedSecond => "undecided_second",
+            Self::Older => "older",
+            Self::Announcement => "announcement",
+            Self::NotHeld => "subscription_not_held",
+            Self::Linked => "linked",
+            Self::MissedEvents => "missed_events",
+        }
+    }
+
+    /// Reads the word in the database.
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::UndecidedSecond,
+            Self::Older,
+            Self::Announcement,
+            Self::NotHeld,
+            Self::Linked,
+            Self::MissedEvents,
+        ]
+        .into_iter()
+        .find(|reason| reason.as_str() == text)
+    }
+}

@@ -1,0 +1,167 @@
+//! The questions that are to be put to Stripe: rows, so that a restart forgets none.
+
+use std::collections::BTreeMap;
+
+use entity::refresh;
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::{Store, StoreError, Transaction, rows};
+use crate::domain::ids::EventId;
+use crate::domain::journey::Traceparent;
+use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
+
+/// A question that is ours to ask until the claim ends, so that of several replicas one asks.
+#[derive(Debug, Clone)]
+pub struct ClaimedRefresh {
+    /// The question.
+    pub refresh: Refresh,
+    /// The trace that left it open.
+    pub traceparent: Option<Traceparent>,
+    /// How often it was asked in vain.
+    pub attempts: i64,
+    /// Goes up with every wish: an answer that is older than the last wish does not settle it.
+    version: i64,
+}
+
+impl Store {
+    /// Takes questions that are due, the longest due first. What is not settled or put off by `until_ms` is due again:
+    /// whoever claimed it has died.
+    pub async fn claim_refreshes(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        most: u64,
+    ) -> Result<Vec<ClaimedRefresh>, StoreError> {
+        let due = refresh::Entity::find()
+            .filter(refresh::Column::DueAtMs.lte(now_ms))
+            .order_by_asc(refresh::Column::DueAtMs)
+            .limit(most)
+            .all(&self.db)
+            .await?;
+        let mut claimed = Vec::new();
+        for row in due {
+            let claim = refresh::ActiveModel { due_at_ms: Set(until_ms), ..Default::default() };
+            let claim = refresh::Entity::update_many()
+                .set(claim)
+                .filter(refresh::Column::Subject.eq(row.subject.as_str()))
+                .filter(refresh::Column::DueAtMs.eq(row.due_at_ms));
+            if claim.exec(&self.db).await?.rows_affected == 1 {
+                claimed.push(read(&row)?);
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Puts a question off that could not be answered.
+    pub async fn put_off_refresh(&self, claimed: &ClaimedRefresh, due_at_ms: i64) -> Result<(), StoreError> {
+        let later = refresh::ActiveModel {
+            due_at_ms: Set(due_at_ms),
+            attempts: Set(claimed.attempts + 1),
+            ..Default::default()
+        };
+        refresh::Entity::update_many()
+            .set(later)
+            .filter(refresh::Column::Subject.eq(claimed.refresh.subject.as_str()))
+            .exec(&self.db)
+            .await?;
+        Ok(())
+    }
+
+    /// Takes a question back that has no answer.
+    pub async fn drop_refresh(&self, claimed: &ClaimedRefresh, now_ms: i64) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        transaction.settle_refresh(claimed, now_ms).await?;
+        transaction.commit().await
+    }
+
+    /// Leaves questions.
+    pub async fn insert_refreshes(
+        &self,
+        refreshes: &BTreeMap<RefreshSubject, Refresh>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        transaction.insert_refreshes(refreshes, |_| None, now_ms).await?;
+        transaction.commit().await
+    }
+}
+
+impl Transaction {
+    /// Leaves questions. One that is asked already is asked once more, and no sooner.
+    pub(super) async fn insert_refreshes(
+        &self,
+        refreshes: &BTreeMap<RefreshSubject, Refresh>,
+        trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        use refresh::Column::{CustomerId, EventId, Reason, Subject, TenantId, Traceparent, Version};
+        if refreshes.is_empty() {
+            return Ok(());
+        }
+        let rows = refreshes.values().map(|refresh| row(refresh, trace_of(refresh.event.as_ref()), now_ms));
+        let again = OnConflict::column(Subject)
+            .update_columns([CustomerId, TenantId, Reason, EventId, Traceparent])
+            .value(Version, Expr::col((refresh::Entity, Version)).add(1))
+            .to_owned();
+        refresh::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&self.db).await?;
+        Ok(())
+    }
+
+    /// The question is answered, unless somebody has wished to know since: then it is due at once.
+    pub async fn settle_refresh(&self, claimed: &ClaimedRefresh, now_ms: i64) -> Result<(), StoreError> {
+        let subject = claimed.refresh.subject.as_str();
+        let settled = refresh::Entity::delete_many()
+            .filter(refresh::Column::Subject.eq(subject))
+            .filter(refresh::Column::Version.eq(claimed.version))
+            .exec(&self.db)
+            .await?;
+        if settled.rows_affected == 0 {
+            let at_once =
+                refresh::ActiveModel { due_at_ms: Set(now_ms), attempts: Set(0), ..Default::default() };
+            refresh::Entity::update_many()
+                .set(at_once)
+                .filter(refresh::Column::Subject.eq(subject))
+                .exec(&self.db)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn read(row: &refresh::Model) -> Result<ClaimedRefresh, StoreError> {
+    let table = "refresh";
+    let subject = RefreshSubject::parse(&row.subject);
+    let origin =
+        row.traceparent.as_deref().map(|text| rows::word(table, text, |text| Traceparent::parse(text).ok()));
+    Ok(ClaimedRefresh {
+        refresh: Refresh {
+            subject: subject
+                .map_err(|error| StoreError::unreadable(format_args!("a row of {table} has {error}")))?,
+            customer: rows::id(table, &row.customer_id)?,
+            tenant: rows::id(table, &row.tenant_id)?,
+            reason: rows::word(table, &row.reason, RefreshReason::parse)?,
+            event: row.event_id.as_deref().map(|text| rows::id(table, text)).transpose()?,
+        },
+        traceparent: origin.transpose()?,
+        attempts: row.attempts,
+        version: row.version,
+    })
+}
+
+fn row(refresh: &Refresh, trace: Option<Traceparent>, now_ms: i64) -> refresh::ActiveModel {
+    let Refresh { subject, customer, tenant, reason, event } = refresh;
+    refresh::ActiveModel {
+        subject: Set(subject.to_string()),
+        customer_id: Set(customer.to_string()),
+        tenant_id: Set(tenant.to_string()),
+        reason: Set(reason.as_str().to_owned()),
+        event_id: Set(event.as_ref().map(ToString::to_string)),
+        traceparent: Set(trace.map(|trace| trace.to_string())),
+        version: Set(1),
+        attempts: Set(0),
+        due_at_ms: Set(now_ms),
+        created_at_ms: Set(now_ms),
+    }
+}

@@ -1,0 +1,125 @@
+//! What we read page by page.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use stripe::StripeRequest;
+use stripe_billing::subscription::{ListSubscription, ListSubscriptionStatus};
+use stripe_core::event::ListEvent;
+use stripe_types::{RangeBoundsTs, RangeQueryTs};
+
+use super::client::{Deadline, Stripe};
+use super::error::StripeError;
+use super::requests::{Answer, fresh_key};
+use crate::domain::event;
+use crate::domain::ids::{CustomerId, EventId};
+use crate::domain::subscription::Snapshot;
+
+/// The most that Stripe puts on a page.
+const PAGE: i64 = 100;
+
+/// How many of a customer's subscriptions are read: a thousand, more than anybody has bought.
+const SUBSCRIPTION_PAGES: u32 = 10;
+
+/// All subscriptions of a customer.
+#[derive(Debug)]
+pub struct Subscriptions {
+    /// How each stands, or stood when it ended.
+    pub snapshots: Vec<Snapshot>,
+    /// When the first of them were read, by Stripe's clock in whole Unix seconds.
+    pub answered_at: i64,
+}
+
+/// Which events are asked for: those made from one second on, and before another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first second.
+    pub from: i64,
+    /// The first second that is not wanted any more; without it, all until now.
+    pub until: Option<i64>,
+}
+
+/// One page of events, newest first.
+#[derive(Debug)]
+pub struct EventPage {
+    /// The events, as the bytes that came.
+    pub events: Vec<Box<RawValue>>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<EventId>,
+    /// When the page was made, by Stripe's clock in whole Unix seconds.
+    pub answered_at: i64,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Box<RawValue>>,
+    has_more: bool,
+}
+
+#[derive(Deserialize)]
+struct Identified {
+    id: String,
+}
+
+impl Stripe {
+    /// Asks for all subscriptions of a customer, the ended ones too.
+    pub async fn list_subscriptions(
+        &self,
+        customer: &CustomerId,
+        deadline: Deadline,
+    ) -> Result<Answer<Subscriptions>, StripeError> {
+        let mut found = Subscriptions { snapshots: Vec::new(), answered_at: i64::MAX };
+        let mut request_id = None;
+        let mut after: Option<String> = None;
+        for _ in 0..SUBSCRIPTION_PAGES {
+            let mut request = ListSubscription::new()
+                .customer(customer.to_string())
+                .status(ListSubscriptionStatus::All)
+                .limit(PAGE);
+            if let Some(after) = after {
+                request = request.starting_after(after);
+            }
+            let reply = self.send("/v1/subscriptions", request.build(), &fresh_key(), deadline).await?;
+            let answered_at = reply.answered_at.ok_or_else(|| reply.broken())?;
+            let page: Page = serde_json::from_slice(&reply.body).map_err(|_| reply.broken())?;
+            let read = |raw: &RawValue| event::read_subscription(raw.get().as_bytes());
+            let snapshots: Option<Vec<Snapshot>> = page.data.iter().map(|raw| read(raw)).collect();
+            found.snapshots.extend(snapshots.ok_or_else(|| reply.broken())?);
+            found.answered_at = found.answered_at.min(answered_at);
+            request_id = reply.request_id;
+            after = found.snapshots.last().map(|last| last.id.to_string());
+            if !page.has_more {
+                return Ok(Answer { value: found, request_id });
+            }
+        }
+        tracing::error!(%customer, "the customer has more subscriptions than are read: the newest of them are");
+        Ok(Answer { value: found, request_id })
+    }
+
+    /// Asks for a page of the events that we handle.
+    pub async fn list_events(
+        &self,
+        window: Window,
+        after: Option<&EventId>,
+        deadline: Deadline,
+    ) -> Result<Answer<EventPage>, StripeError> {
+        let bounds = RangeBoundsTs { gte: Some(window.from), lt: window.until, ..RangeBoundsTs::default() };
+        let mut request = ListEvent::new()
+            .types(event::HANDLED.map(str::to_owned).to_vec())
+            .created(RangeQueryTs::Bounds(bounds))
+            .limit(PAGE);
+        if let Some(after) = after {
+            request = request.starting_after(after.to_string());
+        }
+        let reply = self.send("/v1/events", request.build(), &fresh_key(), deadline).await?;
+        let answered_at = reply.answered_at.ok_or_else(|| reply.broken())?;
+        let page: Page = serde_json::from_slice(&reply.body).map_err(|_| reply.broken())?;
+        let id_of = |raw: &RawValue| {
+            let identified: Identified = serde_json::from_str(raw.get()).ok()?;
+            EventId::parse(&identified.id).ok()
+        };
+        let last = page.data.last().map(|last| id_of(last).ok_or_else(|| reply.broken())).transpose()?;
+        let next = last.filter(|_| page.has_more);
+        let value = EventPage { events: page.data, next, answered_at };
+        Ok(Answer { value, request_id: reply.request_id })
+    }
+}
