@@ -67,10 +67,13 @@ async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
     Migrator::up(connection, None).await.expect("the migrations run");
     let mut entities = BTreeMap::new();
     let mut add = |(table, columns): (String, Columns)| entities.insert(table, columns);
+    add(described::<entity::backfill::Entity>());
     add(described::<entity::checkout::Entity>());
     add(described::<entity::customer::Entity>());
     add(described::<entity::event::Entity>());
     add(described::<entity::installation::Entity>());
+    add(described::<entity::lease::Entity>());
+    add(described::<entity::refresh::Entity>());
     add(described::<entity::subscription::Entity>());
     add(described::<entity::tenant::Entity>());
     add(described::<entity::transition::Entity>());

@@ -134,6 +134,19 @@ impl TestApp {
         url
     }
 
+    /// Ends the service, and leaves all else as it is.
+    pub async fn go_down(&mut self) {
+        for replica in self.replicas.drain(..) {
+            replica.stop().await.expect("the service stops");
+        }
+    }
+
+    /// Starts it again, at another address, of which Stripe is told.
+    pub async fn come_back(&mut self) {
+        self.url = self.start_replica().await;
+        self.stripe.deliver_to(&self.at(WEBHOOK)).await;
+    }
+
     /// Runs the command line on the service's own database.
     pub fn run_command(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_billhook"))
@@ -141,15 +154,16 @@ impl TestApp {
             .env("DATABASE_URL", &self.database.url)
             .env("BILLHOOK_PLANS", PLANS)
             .env("BILLHOOK_LOG_DIR", self.log_dir())
+            .env("STRIPE_SECRET_KEY", STRIPE_KEY)
+            .env("STRIPE_API_BASE", &self.stripe.url)
+            .env("RUST_LOG", "off")
             .output()
             .expect("the binary runs")
     }
 
     /// Ends the service in an orderly way, as SIGTERM does, and takes its database away.
     pub async fn stop(mut self) {
-        for replica in self.replicas.drain(..) {
-            replica.stop().await.expect("the service stops");
-        }
+        self.go_down().await;
         self.database.drop().await;
     }
 
@@ -361,6 +375,61 @@ impl TestApp {
         .await;
     }
 
+    // --- the work in the background
+
+    /// What Stripe is still to be asked about.
+    pub async fn questions(&self) -> Vec<String> {
+        let rows = self.database.rows::<entity::refresh::Entity>().await;
+        rows.into_iter().map(|row| row.subject).collect()
+    }
+
+    pub async fn until_nothing_is_asked(&self) {
+        eventually("every question is answered", || async {
+            self.questions().await.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    async fn last_backfill(&self) -> Option<entity::backfill::Model> {
+        self.database.rows::<entity::backfill::Entity>().await.pop()
+    }
+
+    /// Waits until the backfill has run at all.
+    pub async fn until_backfilled(&self) {
+        eventually("the backfill has run", || self.last_backfill()).await;
+    }
+
+    /// Lets time pass, and waits until the backfill has run since.
+    pub async fn next_backfill(&self, after_seconds: i64) {
+        self.clock.advance_seconds(after_seconds);
+        let now_ms = self.clock.now_ms();
+        eventually("the backfill has run again", || async {
+            self.last_backfill().await.filter(|last| last.finished_at_ms >= now_ms)
+        })
+        .await;
+    }
+
+    pub async fn watermark(&self) -> i64 {
+        self.last_backfill().await.expect("the backfill has run").watermark
+    }
+
+    /// Waits until an event has been tried again so often.
+    pub async fn until_tried(&self, event: &Value, tries: i64) {
+        let id = event["id"].as_str().expect("an id");
+        eventually("the event is tried again", || async {
+            let row = self.database.row::<entity::event::Entity>(id).await;
+            row.filter(|row| row.attempts >= tries)
+        })
+        .await;
+    }
+
+    pub async fn until_outcome(&self, event: &Value, outcome: &str) {
+        eventually("the event has its outcome", || async {
+            (self.outcome_of(event).await.0 == outcome).then_some(())
+        })
+        .await;
+    }
+
     /// Makes the database unusable.
     pub async fn lose_database(&self) {
         self.database.lose().await;
@@ -462,19 +531,50 @@ impl Stripe {
         self.tell("POST", &format!("/_sandbox/subscriptions/{subscription}"), change).await;
     }
 
+    /// Moves the double's own clock on, or stops it.
+    pub async fn set_clock(&self, setting: &Value) {
+        self.tell("POST", "/_sandbox/clock", setting).await;
+    }
+
+    /// The account never had it.
+    pub async fn forget(&self, kind: &str, id: &str) {
+        self.tell("DELETE", &format!("/_sandbox/{kind}/{id}"), &Value::Null).await;
+    }
+
+    /// All events so far, newest first.
+    pub async fn events(&self) -> Vec<Value> {
+        let told = self.api("GET", "/v1/events?limit=100", "").await;
+        told["data"].as_array().expect("a list").clone()
+    }
+
+    /// The latest event of a type, sent again by hand.
+    pub async fn resend(&self, kind: &str) {
+        let events = self.events().await;
+        let event = events.iter().find(|event| event["type"] == kind).expect("there is such an event");
+        let id = event["id"].as_str().expect("an id");
+        self.tell("POST", &format!("/_sandbox/events/{id}/deliver"), &Value::Null).await;
+    }
+
     pub async fn forget_portal_configuration(&self) {
         self.tell("DELETE", "/_sandbox/portal_configuration", &Value::Null).await;
     }
 
-    /// The requests that the service made, in order: `"POST /v1/customers"` and its parameters.
+    /// The requests that the service made, in order: `"POST /v1/customers"` and its parameters. The backfill's are left
+    /// out: it asks whenever it likes.
     pub async fn requests(&self) -> Vec<Value> {
+        let mut requests = self.all_requests().await;
+        requests.retain(|request| request["path"] != "/v1/events");
+        requests
+    }
+
+    async fn all_requests(&self) -> Vec<Value> {
         let told = self.tell("GET", "/_sandbox/requests", &Value::Null).await;
         told.as_array().expect("a list of requests").clone()
     }
 
     /// The requests to one path.
     pub async fn requests_to(&self, method: &str, path: &str) -> Vec<Value> {
-        let mut requests = self.requests().await;
+        let mut requests = self.all_requests().await;
         requests.retain(|request| request["method"] == method && request["path"] == path);
         requests
     }

@@ -6,6 +6,8 @@ use crate::app::{TestApp, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(
+    a_customer_that_stripe_has_never_heard_of_is_made_anew_at_the_next_checkout,
+    a_customer_that_was_deleted_unheard_is_buried_and_made_anew_at_the_next_checkout,
     the_first_checkout_makes_the_tenants_customer_and_tags_everything,
     two_first_checkouts_at_once_make_one_customer,
     an_open_session_that_asks_for_the_same_is_handed_out_again,
@@ -217,18 +219,42 @@ async fn the_page_of_a_customer_that_the_tenant_has_lost_is_not_handed_out_again
     app.stop().await;
 }
 
-#[tokio::test]
-async fn a_customer_that_stripe_does_not_know_is_no_customer() {
-    let app = TestApp::start(Database::Sqlite).await;
+/// A tenant that was Pro once, and then lost its customer at Stripe without any event telling us.
+async fn bereft(database: Database, lose: impl AsyncFnOnce(&TestApp, &str)) -> (TestApp, String) {
+    let app = TestApp::start(database).await;
     let subscription = app.make_pro("acme").await;
     app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
     app.until_plan("acme", "free").await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     let customer = app.customer_of("acme").await;
-    app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
-    app.check_out(&app.token("acme"), &json!({})).await.assert_is(409, "no_customer");
-    let failure = app.line("billing", |line| line["outcome"] == "no_customer").await;
-    assert!(failure["stripe_request_id"].is_string(), "{failure}");
+    lose(&app, &customer).await;
+    (app, customer)
+}
+
+async fn a_customer_that_stripe_has_never_heard_of_is_made_anew_at_the_next_checkout(database: Database) {
+    let forget = async |app: &TestApp, customer: &str| app.stripe.forget("customers", customer).await;
+    let (app, lost) = bereft(database, forget).await;
+    app.check_out(&app.token("acme"), &json!({})).await.ok();
+    assert_ne!(app.customer_of("acme").await, lost);
+    let told = app.line("subscription_state", |line| line["event"] == "customer.unlinked").await;
+    assert_eq!((&told["level"], &told["reason"]), (&json!("warn"), &json!("resource_missing")));
+    assert_eq!((&told["tenant_id"], &told["customer_id"]), (&json!("acme"), &json!(lost)));
+    let row = app.database.row::<entity::customer::Entity>(&lost).await.expect("its place");
+    assert!(row.deleted_at_ms.is_none(), "the key may be of another account: nothing is buried");
+    app.stop().await;
+}
+
+async fn a_customer_that_was_deleted_unheard_is_buried_and_made_anew_at_the_next_checkout(
+    database: Database,
+) {
+    let delete = async |app: &TestApp, customer: &str| {
+        app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
+    };
+    let (app, lost) = bereft(database, delete).await;
+    app.check_out(&app.token("acme"), &json!({})).await.ok();
+    assert_ne!(app.customer_of("acme").await, lost);
+    let row = app.database.row::<entity::customer::Entity>(&lost).await.expect("its place");
+    assert!(row.deleted_at_ms.is_some());
     app.stop().await;
 }
 

@@ -71,6 +71,14 @@ impl Fresh {
         row
     }
 
+    /// All rows of a small table.
+    pub async fn rows<E: EntityTrait>(&self) -> Vec<E::Model> {
+        let connection = self.connect().await;
+        let rows = E::find().all(&connection).await.expect("the table is read");
+        connection.close().await.expect("the connection closes");
+        rows
+    }
+
     /// Makes the database refuse every subscription in the status `poisoned`.
     pub async fn poison(&self) {
         let statement = if self.server.is_some() {
@@ -79,6 +87,17 @@ impl Fresh {
             "CREATE TRIGGER poison BEFORE INSERT ON subscription WHEN NEW.status = 'poisoned' \
              BEGIN SELECT RAISE(ABORT, 'poison'); END"
         };
+        self.execute(statement).await;
+    }
+
+    /// Undoes the poisoning.
+    pub async fn heal(&self) {
+        let postgres = "ALTER TABLE subscription DROP CONSTRAINT poison";
+        self.execute(if self.server.is_some() { postgres } else { "DROP TRIGGER poison" }).await;
+    }
+
+    /// Changes something behind the service's back.
+    pub async fn execute(&self, statement: &str) {
         let connection = self.connect().await;
         connection.execute_unprepared(statement).await.expect("the statement is carried out");
         connection.close().await.expect("the connection closes");

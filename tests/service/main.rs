@@ -3,11 +3,15 @@
 #![allow(unreachable_pub, reason = "a test has no outside to hide from")]
 
 mod app;
+mod backfill;
 mod checkout;
 mod circle;
 mod database;
 mod health;
+mod inbox;
 mod portal;
+mod reconcile;
+mod refresh;
 mod secrets;
 mod stripe_trouble;
 mod subscription;

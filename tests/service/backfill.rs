@@ -1,0 +1,186 @@
+//! Making up for what no webhook brought.
+
+use serde_json::json;
+
+use crate::app::{TestApp, eventually};
+use crate::database::{Database, on_both_databases};
+
+on_both_databases!(
+    what_happened_while_we_were_down_is_there_after_the_start,
+    what_webhooks_did_not_bring_comes_within_minutes,
+    an_event_that_is_listed_late_is_not_missed,
+    many_pages_come_in_oldest_first,
+    a_run_that_stripe_interrupts_goes_on_and_never_leaves_a_gap,
+    one_replica_at_a_time_asks_for_events,
+    a_gap_beyond_what_stripe_lists_is_closed_by_asking_for_every_customer,
+);
+
+/// What the backfill waits for between two runs.
+const EVERY_SECONDS: i64 = 300;
+
+async fn what_happened_while_we_were_down_is_there_after_the_start(database: Database) {
+    let mut app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.set_clock(&json!({ "advance_seconds": 5 })).await;
+    app.stripe.change(&subscription, &json!({ "price": "price_team_monthly" })).await;
+    app.stripe.change(&subscription, &json!({ "status": "past_due" })).await;
+
+    app.come_back().await;
+    let answer = app.until("acme", |answer| answer["status"] == "past_due").await;
+    assert_eq!(answer["plan"], "team");
+    let latest = &app.stripe.events().await[0];
+    assert_eq!(app.outcome_of(latest).await.0, "applied");
+    let brought = app
+        .line("subscription_state", |line| {
+            line["stripe_event_id"] == latest["id"] && line["event"] == "event.applied"
+        })
+        .await;
+    assert!(brought["trace_id"].is_string() && brought["journey_id"].is_string(), "{brought}");
+    let signatures = app.lines("webhook_signatures");
+    assert!(signatures.iter().all(|line| line["stripe_event_id"] != latest["id"]), "it came by no webhook");
+    app.stop().await;
+}
+
+async fn what_webhooks_did_not_bring_comes_within_minutes(database: Database) {
+    let app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_backfilled().await;
+    let first = app.watermark().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.set_clock(&json!({ "advance_seconds": EVERY_SECONDS })).await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+
+    app.clock.advance_seconds(EVERY_SECONDS);
+    app.until_plan("acme", "free").await;
+    eventually("the watermark moves", || async { (app.watermark().await > first).then_some(()) }).await;
+    app.stop().await;
+}
+
+async fn an_event_that_is_listed_late_is_not_missed(database: Database) {
+    let app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.fault(&json!({ "events": "hidden" })).await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+    app.stripe.set_clock(&json!({ "advance_seconds": EVERY_SECONDS })).await;
+    app.next_backfill(EVERY_SECONDS).await;
+    app.until_plan("acme", "pro").await;
+
+    app.stripe.all_is_well().await;
+    app.stripe.set_clock(&json!({ "advance_seconds": EVERY_SECONDS })).await;
+    app.next_backfill(EVERY_SECONDS).await;
+    app.until_plan("acme", "free").await;
+    app.stop().await;
+}
+
+async fn many_pages_come_in_oldest_first(database: Database) {
+    let mut app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    for number in 0..250 {
+        app.stripe.set_clock(&json!({ "advance_seconds": 1 })).await;
+        app.stripe.change(&subscription, &json!({ "quantity": number + 2 })).await;
+    }
+    app.come_back().await;
+    app.next_backfill(EVERY_SECONDS).await;
+    assert_eq!(app.quantity_of(&subscription).await, 251);
+    let transitions = app.lines("subscription_state");
+    let brought = transitions.iter().filter(|line| {
+        line["event"] == "subscription.transition"
+            && line["stripe_event_type"] == "customer.subscription.updated"
+    });
+    assert!(brought.count() >= 250, "each of them stood for its time: none came too late");
+    app.stop().await;
+}
+
+async fn a_run_that_stripe_interrupts_goes_on_and_never_leaves_a_gap(database: Database) {
+    let mut app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_backfilled().await;
+    let before = app.watermark().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.set_clock(&json!({ "advance_seconds": 5 })).await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+    let refused = json!({ "match": "GET /v1/events", "kind": "status", "status": 429, "times": 2 });
+    app.stripe.fault(&refused).await;
+    app.come_back().await;
+    eventually("Stripe refuses", || async {
+        (app.stripe.requests_to("GET", "/v1/events").await.len() >= 3).then_some(())
+    })
+    .await;
+    assert!(app.watermark().await >= before);
+    app.until_plan("acme", "free").await;
+    app.stop().await;
+}
+
+async fn one_replica_at_a_time_asks_for_events(database: Database) {
+    let mut app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+    app.stripe.all_is_well().await;
+
+    // Another replica holds the lease, and dies with it.
+    app.database.execute("UPDATE lease SET token = 'another', expires_at_ms = 9000000000000").await;
+    let asked = app.stripe.requests_to("GET", "/v1/events").await.len();
+    app.start_replica().await;
+    app.clock.advance_seconds(EVERY_SECONDS);
+    app.make_pro("birch").await;
+    assert_eq!(app.stripe.requests_to("GET", "/v1/events").await.len(), asked);
+    app.until_plan("acme", "pro").await;
+
+    app.database.execute("UPDATE lease SET expires_at_ms = 1").await;
+    app.clock.advance_seconds(60);
+    app.until_plan("acme", "free").await;
+    app.stop().await;
+}
+
+async fn a_gap_beyond_what_stripe_lists_is_closed_by_asking_for_every_customer(database: Database) {
+    let mut app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    app.make_pro("birch").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    // Whatever its events were, Stripe lists them no longer.
+    app.stripe.change(&subscription, &json!({ "status": "canceled", "silently": true })).await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400").await;
+    let before = app.watermark().await;
+
+    app.come_back().await;
+    app.until_plan("acme", "free").await;
+    let told = app.line("subscription_state", |line| line["event"] == "refresh.changed").await;
+    assert_eq!((&told["reason"], &told["tenant_id"]), (&json!("missed_events"), &json!("acme")));
+    app.line("subscription_state", |line| {
+        line["event"] == "refresh.unchanged" && line["tenant_id"] == "birch"
+    })
+    .await;
+    eventually("the watermark has leapt", || async {
+        (app.watermark().await > before + 39 * 86_400).then_some(())
+    })
+    .await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_installation_does_not_ask_for_what_was_before_it() {
+    let app = TestApp::start(Database::Sqlite).await;
+    app.until_backfilled().await;
+    let [request] = &app.stripe.requests_to("GET", "/v1/events").await[..] else { panic!("one page") };
+    let from =
+        request["params"]["created"]["gte"].as_str().expect("from when").parse::<i64>().expect("seconds");
+    assert!((app.clock_seconds() - from - 900).abs() < 60, "{request}");
+    let types = request["params"]["types"].as_object().map_or(0, serde_json::Map::len)
+        + request["params"]["types"].as_array().map_or(0, Vec::len);
+    assert_eq!(types, 17, "{request}");
+    app.stop().await;
+}

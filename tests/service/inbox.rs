@@ -1,0 +1,103 @@
+//! Events that could not be applied: tried again, given up, and had tried again by a person; and those that wait for ever.
+
+use serde_json::{Value, json};
+
+use crate::app::{TestApp, stripe_event};
+use crate::database::{Database, on_both_databases};
+
+on_both_databases!(
+    an_event_that_failed_is_applied_once_it_can_be,
+    an_event_that_fails_for_good_is_given_up_and_can_be_had_tried_again,
+    what_waits_for_its_customer_for_too_long_is_let_go,
+);
+
+/// More than the longest pause between two tries.
+const SIX_HOURS: i64 = 6 * 60 * 60;
+
+async fn poisoned(app: &TestApp) -> Value {
+    app.make_pro("acme").await;
+    app.database.poison().await;
+    let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+        object["id"] = json!("sub_bad");
+        object["status"] = json!("poisoned");
+    });
+    let event = app.for_customer_of("acme", event).await;
+    app.deliver(&event).await.ok();
+    assert_eq!(app.outcome_of(&event).await.0, "failed");
+    event
+}
+
+/// Of the twelve tries that an event has, the last but one and the last.
+async fn the_last_tries(app: &TestApp, event: &Value) {
+    app.database.execute("UPDATE event SET attempts = 10 WHERE outcome = 'failed'").await;
+    app.clock.advance_seconds(SIX_HOURS);
+    app.until_tried(event, 11).await;
+    assert_eq!(app.outcome_of(event).await.0, "failed");
+    app.clock.advance_seconds(SIX_HOURS);
+    app.until_outcome(event, "dead").await;
+}
+
+async fn an_event_that_failed_is_applied_once_it_can_be(database: Database) {
+    let app = TestApp::start(database).await;
+    let event = poisoned(&app).await;
+    app.until_tried(&event, 1).await;
+    app.database.heal().await;
+    app.clock.advance_seconds(60);
+    app.until_outcome(&event, "applied").await;
+    assert_eq!(app.status_of("sub_bad").await, "poisoned");
+    let told = app
+        .line("subscription_state", |line| {
+            line["event"] == "event.applied" && line["stripe_event_id"] == event["id"]
+        })
+        .await;
+    assert_eq!(told["tenant_id"], "acme");
+    app.stop().await;
+}
+
+async fn an_event_that_fails_for_good_is_given_up_and_can_be_had_tried_again(database: Database) {
+    let app = TestApp::start(database).await;
+    let event = poisoned(&app).await;
+    app.until_tried(&event, 1).await;
+    the_last_tries(&app, &event).await;
+    assert_eq!(app.outcome_of(&event).await, ("dead".into(), Some("not_applicable".into())));
+    app.line("subscription_state", |line| line["event"] == "event.dead" && line["level"] == "warn").await;
+    app.database.heal().await;
+
+    let id = event["id"].as_str().expect("an id");
+    let listed = app.run_command(&["event", "list", "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!((&listed[0]["id"], &listed[0]["outcome"]), (&json!(id), &json!("dead")));
+    let retried = app.run_command(&["event", "retry", id]);
+    assert!(retried.status.success(), "{retried:?}");
+    app.until_outcome(&event, "applied").await;
+    let again = app.run_command(&["event", "retry", id]);
+    assert_eq!(again.status.code(), Some(1), "what was applied is not tried again: {again:?}");
+    app.stop().await;
+}
+
+async fn what_waits_for_its_customer_for_too_long_is_let_go(database: Database) {
+    let app = TestApp::start(database).await;
+    let event = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
+    app.deliver(&event).await.ok();
+    assert_eq!(app.outcome_of(&event).await.0, "parked");
+    app.clock.advance_seconds(29 * 86_400);
+    app.make_pro("acme").await;
+    assert_eq!(app.outcome_of(&event).await.0, "parked");
+    app.clock.advance_seconds(2 * 86_400);
+    app.until_outcome(&event, "ignored").await;
+    assert_eq!(app.outcome_of(&event).await.1.as_deref(), Some("never_linked"));
+    assert!(app.payload_of(&event).await.is_none());
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_given_up_in_the_end() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let event = stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
+        *object = json!({ "id": 7 });
+    });
+    app.deliver(&event).await.ok();
+    app.until_tried(&event, 1).await;
+    the_last_tries(&app, &event).await;
+    app.stop().await;
+}
