@@ -9,6 +9,7 @@ mod wire;
 use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Traceparent;
 use super::subscription::Snapshot;
+use super::tenant::CheckoutStatus;
 
 /// One Stripe event, read as far as Billhook cares.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +77,19 @@ pub enum CheckoutChange {
     PaymentFailed,
     /// `.expired`: nobody paid in time, or we closed it.
     Expired,
+}
+
+impl CheckoutChange {
+    /// How far the session is then. What an event of a payment says of the session's own payment is not asked: the event
+    /// itself is the news.
+    pub fn leads_to(self, session: &Session) -> CheckoutStatus {
+        match self {
+            Self::Completed if session.unpaid => CheckoutStatus::AwaitingPayment,
+            Self::Completed | Self::PaymentSucceeded => CheckoutStatus::Complete,
+            Self::PaymentFailed => CheckoutStatus::PaymentFailed,
+            Self::Expired => CheckoutStatus::Expired,
+        }
+    }
 }
 
 /// Which of the `invoice.*` types.

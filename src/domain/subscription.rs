@@ -240,7 +240,7 @@ pub struct Subscription {
     pub payment_problem: Option<PaymentProblem>,
     /// Stripe's time of the invoice event that says so, or that the last payment had no trouble.
     pub payment_noted_at: Option<i64>,
-    /// Stripe's time of the last payment.
+    /// Stripe's time of the last that was heard of money having come.
     pub paid_at: Option<i64>,
 }
 
@@ -272,7 +272,7 @@ impl Subscription {
             .payment_noted_at
             .is_none_or(|noted| (at, rank(problem)) >= (noted, rank(self.payment_problem)));
         if problem.is_none() {
-            self.paid_at = self.paid_at.max(Some(at));
+            self.mark_paid(at);
         }
         if is_later {
             self.payment_problem = problem;
@@ -280,6 +280,22 @@ impl Subscription {
         }
         self.revision += 1;
         is_later
+    }
+
+    /// Money has come, at that time: the question whether its first has is answered.
+    pub fn mark_paid(&mut self, at: i64) {
+        self.paid_at = self.paid_at.max(Some(at));
+        self.awaiting_payment = false;
+        self.revision += 1;
+    }
+
+    /// The money is still on its way, as far as whoever says so knew. Once any has come, the question is answered, however
+    /// late it is asked.
+    pub fn await_payment(&mut self) {
+        if self.paid_at.is_none() && !self.awaiting_payment {
+            self.awaiting_payment = true;
+            self.revision += 1;
+        }
     }
 
     /// Takes the state over. `as_of` goes back only for an end, which stands however old it is: after it only other ends

@@ -7,14 +7,16 @@ mod checkouts;
 mod customers;
 mod effect;
 mod journal;
+mod payments;
 mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use effect::Effect;
 pub use journal::{Entry, JournalEntry};
+pub use payments::Payment;
 
-use super::event::{Event, InvoiceChange, Subject};
+use super::event::{Event, Subject};
 use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Journey;
 use super::mode::Mode;
@@ -45,8 +47,8 @@ pub struct UnitOfWork {
     checkouts: BTreeMap<SessionId, Checkout>,
     parked: BTreeMap<CustomerId, Vec<Event>>,
     contenders: BTreeMap<SubscriptionId, Vec<Contender>>,
-    /// What invoices said of subscriptions that we did not hold then, and when.
-    payments: BTreeMap<SubscriptionId, Vec<(InvoiceChange, i64)>>,
+    /// What was said, and when, of the money of subscriptions that were not held then.
+    payments: BTreeMap<SubscriptionId, Vec<(Payment, i64)>>,
     /// Customers that the event being applied has linked or ended: what is parked for them is applied after it.
     decided: Vec<CustomerId>,
     changes: Changes,

@@ -13,7 +13,7 @@ use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::ordering::Contender;
 use crate::domain::outcome::Outcome;
-use crate::domain::unit_of_work::{Effect, UnitOfWork, Unparked};
+use crate::domain::unit_of_work::{Effect, Payment, UnitOfWork, Unparked};
 
 /// How many events of one customer are taken up again when it gets its tenant, the newest of them: more than any
 /// subscription makes in the month that Stripe keeps events.
@@ -124,31 +124,36 @@ impl Transaction {
         Ok(payloads.into_iter().flatten().filter_map(|payload| contender(&payload)).collect())
     }
 
-    /// What invoices said of subscriptions that are not held: it was not theirs to make one, and is not to be forgotten.
+    /// What was said of the money of subscriptions that are not held: it was not for an invoice or a session to make one,
+    /// and is not to be forgotten.
     pub(super) async fn payments(
         &self,
         work: &UnitOfWork,
         subscriptions: &BTreeSet<SubscriptionId>,
-    ) -> Result<Vec<(SubscriptionId, InvoiceChange, i64)>, StoreError> {
+    ) -> Result<Vec<(SubscriptionId, Payment, i64)>, StoreError> {
         let unheld: Vec<&str> =
             subscriptions.iter().filter(|id| work.held(id).is_none()).map(SubscriptionId::as_str).collect();
         if unheld.is_empty() {
             return Ok(Vec::new());
         }
+        let of_money = event::Column::EventType
+            .starts_with("invoice.")
+            .or(event::Column::EventType.starts_with("checkout.session."));
         let seen = [Outcome::Applied, Outcome::Ignored].map(Outcome::as_str);
-        let payments: Vec<(String, String, i64)> = event::Entity::find()
+        let payments: Vec<PaymentRow> = event::Entity::find()
             .select_only()
             .columns([event::Column::SubscriptionId, event::Column::EventType, event::Column::Created])
+            .column(event::Column::Payload)
             .filter(event::Column::SubscriptionId.is_in(unheld))
-            .filter(event::Column::EventType.starts_with("invoice."))
+            .filter(of_money)
             .filter(event::Column::Outcome.is_in(seen))
             .order_by_asc(event::Column::Created)
             .order_by_asc(event::Column::Id)
             .into_tuple()
             .all(&self.db)
             .await?;
-        let read = |(id, kind, at): (String, String, i64)| {
-            InvoiceChange::parse(&kind).map(|change| Ok((rows::id("event", &id)?, change, at)))
+        let read = |(id, kind, at, payload): PaymentRow| {
+            payment(&kind, payload.as_deref()).map(|payment| Ok((rows::id("event", &id)?, payment, at)))
         };
         payments.into_iter().filter_map(read).collect()
     }
@@ -192,6 +197,21 @@ impl Transaction {
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// Subscription, type, time and payload of an event.
+type PaymentRow = (String, String, i64, Option<Vec<u8>>);
+
+/// What an event said of its subscription's money. An invoice's type says it all; a session's payload is needed, and was
+/// kept.
+fn payment(kind: &str, payload: Option<&[u8]>) -> Option<Payment> {
+    if let Some(change) = InvoiceChange::parse(kind) {
+        return Some(Payment::Invoice(change));
+    }
+    match Event::read(payload?).ok()?.subject {
+        Subject::Checkout(change, session) => Some(Payment::Session(change.leads_to(&session))),
+        _ => None,
     }
 }
 

@@ -111,8 +111,8 @@ impl Transaction {
                 work.park(event);
             }
         }
-        for (id, change, at) in self.payments(&work, &touched.subscriptions).await? {
-            work.remember_payment(&id, change, at);
+        for (id, payment, at) in self.payments(&work, &touched.subscriptions).await? {
+            work.remember_payment(&id, payment, at);
         }
         for (id, contender) in self.contenders(&work, &touched.seconds).await? {
             work.contend(&id, contender);

@@ -9,6 +9,7 @@ mod circle;
 mod database;
 mod health;
 mod inbox;
+mod lives;
 mod portal;
 mod reconcile;
 mod refresh;

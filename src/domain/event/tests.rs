@@ -4,6 +4,7 @@
 mod envelope;
 mod hostile;
 mod objects;
+mod pending;
 mod versions;
 
 use serde_json::Value;

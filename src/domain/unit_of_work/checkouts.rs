@@ -13,7 +13,8 @@ impl UnitOfWork {
     pub fn answer_session(&mut self, session: &Session, answered_at: i64) {
         if let Ok((tenant, customer)) = self.known_session(session) {
             let cause = Cause { name: cause::REFRESH, event: None, at: answered_at };
-            self.close(cause, session, &customer, &tenant, completed(session));
+            let status = CheckoutChange::Completed.leads_to(session);
+            self.close(cause, session, &customer, &tenant, status);
             self.begin_journey(&tenant, session);
         }
     }
@@ -27,14 +28,20 @@ impl UnitOfWork {
     ) -> Effect {
         match change {
             CheckoutChange::Completed | CheckoutChange::PaymentSucceeded => {
-                self.session_completed(event, session, policy)
+                self.session_completed(event, change, session, policy)
             }
             CheckoutChange::PaymentFailed => self.payment_failed(event, session),
             CheckoutChange::Expired => self.session_expired(event, session),
         }
     }
 
-    fn session_completed(&mut self, event: &Event, session: &Session, policy: &Policy) -> Effect {
+    fn session_completed(
+        &mut self,
+        event: &Event,
+        change: CheckoutChange,
+        session: &Session,
+        policy: &Policy,
+    ) -> Effect {
         let Some(customer) = &session.customer else {
             return Effect::new(Outcome::Ignored).because("no_customer");
         };
@@ -45,8 +52,8 @@ impl UnitOfWork {
             Ok(tenant) => tenant,
             Err(effect) => return effect,
         };
-        let (cause, status) = (Cause::event(event), completed(session));
-        self.close(cause, session, customer, &tenant, status);
+        let cause = Cause::event(event);
+        self.close(cause, session, customer, &tenant, change.leads_to(session));
         self.begin_journey(&tenant, session);
         if let Some(subscription) = &session.subscription {
             self.ask_unless_held(subscription, (&tenant, customer), cause);
@@ -67,8 +74,8 @@ impl UnitOfWork {
     fn payment_failed(&mut self, event: &Event, session: &Session) -> Effect {
         match self.known_session(session) {
             Ok((tenant, customer)) => {
-                let failed = CheckoutStatus::PaymentFailed;
-                self.close(Cause::event(event), session, &customer, &tenant, failed);
+                let status = CheckoutChange::PaymentFailed.leads_to(session);
+                self.close(Cause::event(event), session, &customer, &tenant, status);
                 Effect::new(Outcome::Applied).of(tenant)
             }
             Err(effect) => effect,
@@ -120,7 +127,7 @@ impl UnitOfWork {
             self.changes.checkouts.insert(session.id.clone());
         }
         if let Some(subscription) = &session.subscription {
-            self.await_payment(subscription, status.withholds_access());
+            self.hear_session(subscription, status, cause.at);
         }
         self.note(Entry::CheckoutClosed, tenant, customer, cause);
     }
@@ -145,8 +152,4 @@ impl UnitOfWork {
     pub(super) fn awaits_payment(&self, subscription: &SubscriptionId) -> bool {
         self.checkout_of(subscription).is_some_and(|checkout| checkout.status.withholds_access())
     }
-}
-
-fn completed(session: &Session) -> CheckoutStatus {
-    if session.unpaid { CheckoutStatus::AwaitingPayment } else { CheckoutStatus::Complete }
 }

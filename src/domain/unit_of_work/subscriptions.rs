@@ -1,14 +1,12 @@
-//! Subscriptions: snapshots by the ordering rule, answers of Stripe's, and notes on payments.
+//! Subscriptions: snapshots by the ordering rule, and answers of Stripe's.
 
 use super::{Cause, Effect, Entry, Held, Policy, UnitOfWork, cause};
-use crate::domain::event::{Event, Invoice, InvoiceChange, SubscriptionChange, Tags};
+use crate::domain::event::{Event, SubscriptionChange, Tags};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::ordering::{self, Contender, Previous};
 use crate::domain::outcome::Outcome;
 use crate::domain::refresh::{RefreshReason, RefreshSubject};
-use crate::domain::subscription::{
-    self, Decision, PaymentProblem, Snapshot, StaleReason, Status, Subscription,
-};
+use crate::domain::subscription::{self, Decision, Snapshot, StaleReason, Status, Subscription};
 
 impl UnitOfWork {
     /// Takes over what Stripe answered when asked for a customer's subscriptions, at Stripe's own time. Whether it changed
@@ -144,11 +142,6 @@ impl UnitOfWork {
         }
     }
 
-    /// Remembers what an invoice said of a subscription that is not held, for when it is.
-    pub fn remember_payment(&mut self, id: &SubscriptionId, change: InvoiceChange, at: i64) {
-        self.payments.entry(id.clone()).or_default().push((change, at));
-    }
-
     /// Takes a snapshot over, and journals it if it changed anything.
     fn put(&mut self, tenant: &TenantId, snapshot: &Snapshot, cause: Cause<'_>) {
         let from = self.subscriptions.get(&snapshot.id).map(|held| held.subscription.state.clone());
@@ -161,9 +154,8 @@ impl UnitOfWork {
         if from.is_some() {
             held.subscription.advance(snapshot.state.clone(), cause.at);
         }
-        for (change, at) in self.payments.remove(&snapshot.id).unwrap_or_default() {
-            held.subscription.note_payment(problem(change), at);
-            held.subscription.awaiting_payment &= change != InvoiceChange::Paid;
+        for (payment, at) in self.payments.remove(&snapshot.id).unwrap_or_default() {
+            payment.tell(&mut held.subscription, at);
         }
         self.changes.subscriptions.insert(snapshot.id.clone());
         self.changes.refreshes.retain(|subject, refresh| {
@@ -208,48 +200,6 @@ impl UnitOfWork {
         }
     }
 
-    /// Whether the money is still on its way, as a session or an invoice says. Once any has come, the question is
-    /// answered, however late it is asked.
-    pub(super) fn await_payment(&mut self, subscription: &SubscriptionId, awaiting: bool) {
-        if let Some(held) = self.subscriptions.get_mut(subscription)
-            && held.subscription.awaiting_payment != awaiting
-            && !(awaiting && held.subscription.paid_at.is_some())
-        {
-            held.subscription.awaiting_payment = awaiting;
-            held.subscription.revision += 1;
-            self.changes.subscriptions.insert(subscription.clone());
-        }
-    }
-
-    pub(super) fn invoice(&mut self, event: &Event, change: InvoiceChange, invoice: &Invoice) -> Effect {
-        let Some(id) = &invoice.subscription else {
-            return Effect::new(Outcome::Ignored).because("not_for_a_subscription");
-        };
-        let tenant = match self.tenant_that_has(&invoice.customer) {
-            Ok(tenant) => tenant,
-            Err(effect) => return effect,
-        };
-        let settles = change == InvoiceChange::Paid && self.checkout_is_paid(id);
-        self.ask_unless_held(id, (&tenant, &invoice.customer), Cause::event(event));
-        let Some(held) = self.subscriptions.get_mut(id) else {
-            self.remember_payment(id, change, event.created);
-            let outcome = if settles { Outcome::Applied } else { Outcome::Ignored };
-            return Effect::new(outcome).because("subscription_not_held").of(tenant);
-        };
-        let customer = held.subscription.customer.clone();
-        let is_later = held.subscription.note_payment(problem(change), event.created);
-        self.changes.subscriptions.insert(id.clone());
-        if change == InvoiceChange::Paid {
-            self.await_payment(id, false);
-        }
-        if !is_later {
-            return Effect::stale(StaleReason::Older).of(tenant);
-        }
-        let entry = Entry::PaymentNoted { subscription: id.clone() };
-        self.note(entry, &tenant, &customer, Cause::event(event));
-        Effect::new(Outcome::Applied).of(tenant)
-    }
-
     pub(super) fn end_subscriptions_of(&mut self, customer: &CustomerId, cause: Cause<'_>) {
         let living: Vec<(TenantId, Snapshot)> = self
             .subscriptions
@@ -261,15 +211,6 @@ impl UnitOfWork {
         for (tenant, snapshot) in living {
             self.put(&tenant, &snapshot, cause);
         }
-    }
-}
-
-/// What an invoice says of its payment.
-fn problem(change: InvoiceChange) -> Option<PaymentProblem> {
-    match change {
-        InvoiceChange::Paid => None,
-        InvoiceChange::PaymentFailed => Some(PaymentProblem::Failed),
-        InvoiceChange::PaymentActionRequired => Some(PaymentProblem::ActionRequired),
     }
 }
 

@@ -1,14 +1,17 @@
 //! Stories of tenants and their customers, told event by event. Where nothing else is said the tenant is `acme`, its
 //! customer `cus_acme`, its subscription `sub_1` for `price_pro`, and its checkout session `cs_1`.
 
+mod announcements;
 mod checkout;
 mod deletion;
 mod doubt;
 mod journey;
 mod life;
 mod linking;
+mod money;
 mod order;
 mod quarantine;
+mod several;
 mod stage;
 
 use super::*;
