@@ -384,10 +384,13 @@ impl TestApp {
     }
 
     pub async fn until_nothing_is_asked(&self) {
-        eventually("every question is answered", || async {
-            self.questions().await.is_empty().then_some(())
-        })
-        .await;
+        let asked = || async { self.questions().await.is_empty().then_some(()) };
+        if until_deadline(asked).await.is_none() {
+            let rows = self.database.rows::<entity::refresh::Entity>().await;
+            let failures = self.lines("subscription_state");
+            let failures: Vec<_> = failures.iter().filter(|line| line["event"] == "refresh.failed").collect();
+            panic!("at {} there are still {rows:#?}, after {failures:#?}", self.clock.now_ms());
+        }
     }
 
     async fn last_backfill(&self) -> Option<entity::backfill::Model> {
@@ -634,14 +637,18 @@ pub fn stripe_event(kind: &str, created: i64, change: impl FnOnce(&mut Value)) -
 
 /// Asks again and again, until there is an answer.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+    until_deadline(ask).await.unwrap_or_else(|| panic!("still waiting: {what}"))
+}
+
+async fn until_deadline<T, F: Future<Output = Option<T>>>(ask: impl Fn() -> F) -> Option<T> {
     let begun = Instant::now();
-    loop {
+    while begun.elapsed() < DEADLINE {
         if let Some(answer) = ask().await {
-            return answer;
+            return Some(answer);
         }
-        assert!(begun.elapsed() < DEADLINE, "still waiting: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    None
 }
 
 pub fn lines_of(file: &Path) -> Vec<Value> {

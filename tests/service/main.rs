@@ -10,6 +10,7 @@ mod database;
 mod health;
 mod inbox;
 mod lives;
+mod payloads;
 mod portal;
 mod reconcile;
 mod refresh;

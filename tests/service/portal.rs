@@ -154,15 +154,31 @@ async fn a_portal_that_was_never_configured_is_503() {
 }
 
 #[tokio::test]
-async fn a_customer_that_stripe_does_not_know_is_no_customer() {
+async fn a_customer_that_was_deleted_unheard_leaves_its_tenant_free_to_buy_again() {
     let app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
     let token = app.token("acme");
-    app.check_out(&token, &json!({})).await.ok();
-    let customers = app.stripe.api("GET", "/v1/customers", "").await;
-    let id = customers["data"][0]["id"].as_str().expect("a customer");
+    let customer = app.customer_of("acme").await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
-    app.stripe.api("DELETE", &format!("/v1/customers/{id}"), "").await;
+    app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
     app.open_portal(&token, &json!({})).await.assert_is(409, "no_customer");
+    app.until_plan("acme", "free").await;
+    let told = app.line("subscription_state", |line| line["event"] == "customer.unlinked").await;
+    assert_eq!((&told["reason"], &told["level"]), (&json!("resource_missing"), &json!("warn")));
+    app.check_out(&token, &json!({})).await.ok();
+    assert_ne!(app.customer_of("acme").await, customer);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_customer_that_stripe_has_never_heard_of_is_told_and_kept() {
+    let app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
+    let customer = app.customer_of("acme").await;
+    app.stripe.forget("customers", &customer).await;
+    app.open_portal(&app.token("acme"), &json!({})).await.assert_is(409, "no_customer");
+    assert_eq!(app.customer_of("acme").await, customer, "the key may be of another account");
+    app.until_plan("acme", "pro").await;
     app.stop().await;
 }
 

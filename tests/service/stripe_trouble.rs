@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::app::TestApp;
+use crate::app::{TestApp, stripe_event};
 use crate::database::Database;
 
 #[tokio::test]
@@ -27,6 +27,44 @@ async fn stripe_hanging_is_502_within_the_time_limit() {
     answer.expect("an answer though Stripe never gives one").assert_is(502, "stripe_unavailable");
     app.stripe.all_is_well().await;
     app.check_out(&token, &json!({})).await.ok();
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn while_stripes_api_hangs_refuses_or_limits_webhooks_are_taken_and_doubts_wait() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    let troubles = [
+        json!({ "match": "GET /v1/", "kind": "hang" }),
+        json!({ "match": "GET /v1/", "kind": "status", "status": 503 }),
+        json!({ "match": "GET /v1/", "kind": "status", "status": 429 }),
+        json!({ "match": "GET /v1/", "kind": "status", "status": 401 }),
+    ];
+    for (number, trouble) in (1..).zip(&troubles) {
+        app.stripe.fault(trouble).await;
+        let update = |seconds: i64, quantity: i64| {
+            let event =
+                stripe_event("customer.subscription.updated", app.clock_seconds() + seconds, |object| {
+                    object["id"] = json!(subscription);
+                    object["items"]["data"][0]["quantity"] = json!(quantity);
+                });
+            app.for_customer_of("acme", event)
+        };
+        let (newer, older) = (update(number * 10, number + 10).await, update(-number, number + 20).await);
+        for event in [&newer, &older] {
+            app.deliver(event).await.ok();
+        }
+        assert_eq!(app.outcome_of(&newer).await.0, "applied");
+        assert_eq!(app.quantity_of(&subscription).await, number + 10, "what we know stands meanwhile");
+        app.line("subscription_state", |line| {
+            line["event"] == "refresh.failed" && line["stripe_event_id"] == older["id"]
+        })
+        .await;
+        app.stripe.all_is_well().await;
+        app.clock.advance_seconds(600);
+        app.until_nothing_is_asked().await;
+        assert_eq!(app.quantity_of(&subscription).await, 1, "Stripe knows");
+    }
     app.stop().await;
 }
 

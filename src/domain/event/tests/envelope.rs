@@ -4,6 +4,17 @@ use serde_json::json;
 
 use super::*;
 
+#[test]
+fn what_is_asked_for_is_what_is_handled() {
+    for kind in HANDLED {
+        let event = read_with(SUBSCRIPTION_UPDATED, |event| {
+            event["type"] = kind.into();
+            event["data"]["object"] = Value::Null;
+        });
+        assert!(matches!(event.subject, Subject::Unreadable(_)), "{kind} is handled, and missed its object");
+    }
+}
+
 fn refused_with(change: impl FnOnce(&mut Value)) -> Option<UnreadableEvent> {
     Event::read(&bytes_with(SUBSCRIPTION_UPDATED, change)).err()
 }

@@ -1,0 +1,134 @@
+//! Whatever Stripe could send, of whatever version: it is taken, and what it says is what counts.
+
+use serde_json::{Value, json};
+
+use crate::app::{TestApp, stripe_event};
+use crate::database::Database;
+
+/// One update of one subscription, as six API versions draw it.
+const VERSIONS: [&str; 6] = [
+    include_str!("../../src/domain/event/fixtures/subscription_updated.2020-08-27.json"),
+    include_str!("../../src/domain/event/fixtures/subscription_updated.2022-11-15.json"),
+    include_str!("../../src/domain/event/fixtures/subscription_updated.2024-09-30.acacia.json"),
+    include_str!("../../src/domain/event/fixtures/subscription_updated.2025-03-31.basil.json"),
+    include_str!("../../src/domain/event/fixtures/subscription_updated.2025-09-30.clover.json"),
+    include_str!("../../src/domain/event/fixtures/subscription_updated.2026-09-30.endive.json"),
+];
+
+/// The other types that are handled.
+const OTHERS: [&str; 5] = [
+    include_str!("../../src/domain/event/fixtures/checkout_session_completed.json"),
+    include_str!("../../src/domain/event/fixtures/customer_deleted.json"),
+    include_str!("../../src/domain/event/fixtures/invoice_paid.2022-11-15.json"),
+    include_str!("../../src/domain/event/fixtures/invoice_paid.2025-03-31.basil.json"),
+    include_str!("../../src/domain/event/fixtures/portal_session_created.json"),
+];
+
+fn event(fixture: &str) -> Value {
+    serde_json::from_str(fixture).expect("a fixture is JSON")
+}
+
+/// The same event under a name of its own.
+fn renamed(mut event: Value) -> Value {
+    event["id"] = json!(format!("evt_{}", uuid::Uuid::new_v4().simple()));
+    event
+}
+
+/// A service that only hears, and the tenant of the fixtures' customer.
+async fn listening() -> TestApp {
+    let app = TestApp::start_with(Database::Sqlite, &[("--stripe-secret-key", "")]).await;
+    let customer = event(VERSIONS[0])["data"]["object"]["customer"].clone();
+    let linking = stripe_event("customer.subscription.created", 1, |object| {
+        object["customer"] = customer;
+        object["metadata"] = json!({ "tenant_id": "acme" });
+    });
+    app.deliver(&linking).await.ok();
+    app
+}
+
+#[tokio::test]
+async fn every_version_of_an_event_comes_to_the_same_state() {
+    let app = listening().await;
+    let newest = event(VERSIONS[5]).to_string().replace("2026-09-30.endive", "2026-10-28.endive");
+    let mut states = Vec::new();
+    for (number, version) in VERSIONS.iter().chain([&newest.as_str()]).enumerate() {
+        let mut told = renamed(event(version));
+        let id = format!("sub_version{number}");
+        told["data"]["object"]["id"] = json!(id);
+        app.deliver(&told).await.ok();
+        assert_eq!(app.outcome_of(&told).await.0, "applied", "{}", told["api_version"]);
+        let row = app.database.row::<entity::subscription::Entity>(&id).await.expect("it is held");
+        states.push((row.status, row.items, row.current_period_end, row.cancel_at, row.trial_end));
+    }
+    assert_eq!(states.len(), 7);
+    assert!(states.iter().all(|state| *state == states[0]), "{states:#?}");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_that_lacks_anything_or_has_it_odd_is_never_answered_with_an_error_of_ours() {
+    let app = listening().await;
+    let mut mutants = Vec::new();
+    for fixture in [VERSIONS[0], VERSIONS[5]].iter().chain(&OTHERS) {
+        let whole = event(fixture);
+        for (number, path) in paths(&whole).into_iter().enumerate() {
+            let odd = [without(&whole, &path), with(&whole, &path, strange(number))];
+            mutants.extend(odd.into_iter().map(|mutant| (path.clone(), mutant)));
+        }
+    }
+    assert!(mutants.len() > 500, "{}", mutants.len());
+    for group in mutants.chunks(64) {
+        let events: Vec<Value> = group.iter().map(|(_, mutant)| mutant.clone()).collect();
+        for (answer, (path, mutant)) in app.deliver_all(&events).await.iter().zip(group) {
+            // Without its id, type or time it is no event; everything else is taken.
+            let is_envelope = ["/id", "/type", "/created"].contains(&path.as_str());
+            let expected: &[u16] = if is_envelope { &[200, 400] } else { &[200] };
+            let status = answer.status.as_u16();
+            assert!(expected.contains(&status), "{path} of {mutant} was answered {status}: {}", answer.text);
+        }
+    }
+    let whole = renamed(event(VERSIONS[3]));
+    app.deliver(&whole).await.ok();
+    assert_ne!(app.outcome_of(&whole).await.0, "failed");
+    app.stop().await;
+}
+
+/// The paths to all fields, as JSON pointers.
+fn paths(value: &Value) -> Vec<String> {
+    let below = |name: &str, value: &Value| {
+        let deeper = paths(value).into_iter().map(|path| format!("/{name}{path}"));
+        std::iter::once(format!("/{name}")).chain(deeper).collect::<Vec<_>>()
+    };
+    match value {
+        Value::Object(fields) => fields.iter().flat_map(|(name, value)| below(name, value)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().flat_map(|(index, value)| below(&index.to_string(), value)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The event without that field.
+fn without(whole: &Value, path: &str) -> Value {
+    let mut without = renamed(whole.clone());
+    let (parent, name) = path.rsplit_once('/').expect("a path");
+    match without.pointer_mut(parent).expect("the parent is there") {
+        Value::Object(fields) => _ = fields.remove(name),
+        Value::Array(items) => _ = items.remove(name.parse().expect("an index")),
+        other => panic!("{other} has no fields"),
+    }
+    without
+}
+
+/// The event with something else in the field's place.
+fn with(whole: &Value, path: &str, strange: Value) -> Value {
+    let mut with = renamed(whole.clone());
+    *with.pointer_mut(path).expect("the field is there") = strange;
+    with
+}
+
+/// What no version of Stripe's says there; one after the other, so that each field meets one and each kind of field all.
+fn strange(number: usize) -> Value {
+    let strange = [Value::Null, json!("strange"), json!(-1), json!({ "strange": [] }), json!([[]])];
+    strange[number % strange.len()].clone()
+}
