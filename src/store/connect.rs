@@ -6,6 +6,7 @@ use std::time::Duration;
 use migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend};
+use sqlx::{Connection, SqliteConnection};
 
 use super::{Store, StoreError};
 
@@ -81,6 +82,9 @@ impl Store {
                 .busy_timeout(ACQUIRE)
                 .foreign_keys(true)
         });
+        options.map_sqlx_sqlite_pool_opts(|pool| {
+            pool.after_release(|connection, _| Box::pin(is_out_of_transactions(connection)))
+        });
         Ok(Self { db: Database::connect(options).await? })
     }
 
@@ -114,4 +118,15 @@ impl Store {
         let applied: i64 = row.try_get("", "applied")?;
         Ok(usize::try_from(applied).is_ok_and(|applied| applied >= Migrator::migrations().len()))
     }
+}
+
+/// Whether a SQLite connection may be used again.
+///
+/// When a commit finds the disk full, SQLite undoes the transaction by itself. The driver's own undoing then fails, and
+/// it goes on counting a transaction that is not there: what follows are savepoints, and once one of them is undone, the
+/// commits of those after it make nothing last, and are no errors.
+async fn is_out_of_transactions(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Behind whatever is still to be undone.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
