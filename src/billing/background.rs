@@ -18,6 +18,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// How long a step may take before it is begun again: a database server that stands still keeps to no limit, and a
+/// connection that nobody closed is silent for hours. A long backfill goes on where its watermark stands.
+const PATIENCE: Duration = Duration::from_mins(10);
+
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -57,14 +61,18 @@ where
     let mut pause = PAUSE;
     loop {
         // A defect that panics over one thing must not end the task that everything else needs.
-        let stepped = AssertUnwindSafe(step()).catch_unwind().await;
+        let stepped = tokio::time::timeout(PATIENCE, AssertUnwindSafe(step()).catch_unwind()).await;
         let stepped = match stepped {
-            Ok(Ok(stepped)) => stepped,
-            Ok(Err(error)) => {
+            Ok(Ok(Ok(stepped))) => stepped,
+            Err(_) => {
+                tracing::error!(what, "background work took too long; it is tried again");
+                Step::Trouble
+            }
+            Ok(Ok(Err(error))) => {
                 tracing::error!(%error, what, "background work failed; it is tried again");
                 Step::Trouble
             }
-            Err(_) => {
+            Ok(Err(_)) => {
                 tracing::error!(what, "a defect: background work panicked; it is tried again");
                 Step::Trouble
             }

@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
 
 use super::Billing;
@@ -136,10 +137,24 @@ async fn run(billing: Arc<Billing>, mut queue: mpsc::Receiver<(Delivery, Reply)>
     while queue.recv_many(&mut waiting, BATCH).await > 0 {
         let (deliveries, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
         let outcomes = process(&billing, &deliveries).await;
+        let nothing_stored = outcomes.iter().all(|outcome| *outcome == Err(NotStored::Database));
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             // Nobody waits for the reply of a request whose sender has hung up.
             let _ = reply.send(outcome);
         }
+        if nothing_stored {
+            refuse_waiting(&billing, &mut queue);
+        }
+    }
+}
+
+/// Those who wait already have waited while the database took nothing. Batch after batch they would find out the same for
+/// themselves, the last of them long after Stripe has given up.
+fn refuse_waiting(billing: &Billing, queue: &mut mpsc::Receiver<(Delivery, Reply)>) {
+    for _ in 0..queue.len() {
+        let Ok((delivery, reply)) = queue.try_recv() else { return };
+        report::report_not_stored(billing, &[delivery]);
+        let _ = reply.send(Err(NotStored::Database));
     }
 }
 
@@ -156,18 +171,28 @@ enum Setback {
 async fn process(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
     match attempt(billing, deliveries).await {
         Ok(effects) => effects.into_iter().map(|effect| Ok(effect.outcome)).collect(),
-        Err(Setback::Database) => {
-            report::report_not_stored(billing, deliveries);
-            vec![Err(NotStored::Database); deliveries.len()]
-        }
-        Err(Setback::Event) => {
-            let mut outcomes = Vec::with_capacity(deliveries.len());
-            for delivery in deliveries {
-                outcomes.push(process_alone(billing, delivery).await);
-            }
-            outcomes
-        }
+        Err(Setback::Database) => refuse(billing, deliveries),
+        Err(Setback::Event) => process_one_by_one(billing, deliveries).await,
     }
+}
+
+/// In the time that one batch may take, and no more: who is left then is told to come again.
+async fn process_one_by_one(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
+    let end = Instant::now() + PATIENCE;
+    let mut outcomes = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        if Instant::now() > end {
+            break;
+        }
+        outcomes.push(process_alone(billing, delivery).await);
+    }
+    outcomes.extend(refuse(billing, &deliveries[outcomes.len()..]));
+    outcomes
+}
+
+fn refuse(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
+    report::report_not_stored(billing, deliveries);
+    vec![Err(NotStored::Database); deliveries.len()]
 }
 
 /// Applies one event, or keeps it as failed.
@@ -185,17 +210,18 @@ async fn process_alone(billing: &Billing, delivery: &Delivery) -> Result<Outcome
 
 async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Outcome, NotStored> {
     let one = std::slice::from_ref(delivery);
-    match batch::keep_as_failed(billing, delivery).await {
-        Ok(effect) => {
+    match tokio::time::timeout(PATIENCE, batch::keep_as_failed(billing, delivery)).await {
+        Ok(Ok(effect)) => {
             report::report(billing, one, std::slice::from_ref(&effect), &Changes::default());
-            Ok(effect.outcome)
+            return Ok(effect.outcome);
         }
-        Err(error) => {
-            tracing::error!(%error, event = %delivery.event.id, "a failed event cannot be kept");
-            report::report_not_stored(billing, one);
-            Err(NotStored::Database)
+        Ok(Err(error)) => {
+            tracing::error!(%error, event = %delivery.event.id, "a failed event cannot be kept")
         }
+        Err(_) => tracing::error!(event = %delivery.event.id, "keeping a failed event took too long"),
     }
+    report::report_not_stored(billing, one);
+    Err(NotStored::Database)
 }
 
 /// Whether a failure is worth trying the events one by one: it is of what one of them says, or several of them were in

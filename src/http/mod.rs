@@ -12,9 +12,10 @@ mod webhook;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, IntoEndpoint, Route};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route};
 
 use crate::billing::{Billing, Ingest};
 use crate::config::TokenConfig;
@@ -45,6 +46,10 @@ pub struct App {
     pub not_configured: Vec<&'static str>,
 }
 
+/// How long an answer may take: the ten seconds that Stripe has, and five more for the database. Both have limits of their
+/// own, but a database server that stands still keeps to none.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// The routes, and the throttle that somebody has to sweep.
 pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
     let clock = app.billing.clock.clone();
@@ -63,7 +68,15 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
         .data(readiness)
         .data(webhook)
         .data(Arc::new(TokenVerifier::new(app.tokens, clock)))
+        .around(in_time)
         .around(trace::server_span)
         .with(NormalizePath::new(TrailingSlash::Trim));
     (routes.into_endpoint(), throttle)
+}
+
+/// Answers that the service is not available when an answer takes too long.
+async fn in_time<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {
+    let answered = tokio::time::timeout(PATIENCE, next.call(request)).await;
+    answered
+        .map_or_else(|_| Ok(problem::from_silence()), |answered| answered.map(IntoResponse::into_response))
 }

@@ -367,3 +367,9 @@ fn framework_problem(error: &poem::Error) -> Problem {
 pub(super) fn from_panic() -> Response {
     Problem::new(Code::Internal, DEFECT).into_response()
 }
+
+/// What takes too long to answer is told to come again.
+pub(super) fn from_silence() -> Response {
+    tracing::error!("an answer took too long");
+    Problem::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS).into_response()
+}
