@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check openapi
+.PHONY: help run test soak check openapi
 
 # Stripe's SDK from npm, which a test drives the double with. npm writes the hidden lockfile when it is done, so it is
 # newer than the lockfile exactly when the modules are up to date.
@@ -7,7 +7,9 @@ sdk_lock := $(wildcard sandbox/honesty/package-lock.json)
 sdk_done := $(if $(sdk_lock),sandbox/honesty/node_modules/.package-lock.json)
 
 # Compiling nextest only to run the tests once is too dear; cargo's own runner asks the same of the same tests.
-run_tests := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test) --workspace
+nextest := $(shell command -v cargo-nextest)
+run_tests := $(if $(nextest),cargo nextest run,cargo test) --workspace
+run_soak := $(if $(nextest),cargo nextest run --profile soak --success-output final,cargo test) --package billhook
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -17,6 +19,10 @@ run: ## A whole billing system on this machine: service, Stripe double, demo ten
 
 test: $(sdk_done) ## Everything that must hold, on SQLite and on a throwaway PostgreSQL
 	scripts/with-postgres $(run_tests)
+
+soak: ## Kills and outages under load, and random lives, at their full length: a quarter of an hour
+	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test endurance
+	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service lives
 
 check: ## Format and lints; warnings are errors
 	cargo fmt --all --check

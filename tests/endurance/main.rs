@@ -1,0 +1,22 @@
+//! The service as a process of its own, killed, or robbed of its database, under load: what it has acknowledged is
+//! never lost, nothing happens twice, and it recovers by itself.
+//!
+//! On Linux: the processes of a server that is made to stand still, a disk that one process sees, and the limits of a
+//! running one are told and set in its ways.
+
+#![cfg(target_os = "linux")]
+#![allow(unreachable_pub, reason = "a test has no outside to hide from")]
+
+mod chance;
+mod crash;
+#[path = "../service/database.rs"]
+#[allow(dead_code, reason = "the stories of the service need more of it than these")]
+mod database;
+mod disk;
+mod ledger;
+mod life;
+mod outage;
+mod postgres_server;
+mod running;
+mod sender;
+mod waiting;

@@ -1,0 +1,79 @@
+//! PostgreSQL goes away under load, and comes back. The service stays, says so to everybody in time, and goes on by
+//! itself.
+
+use std::env;
+
+use futures_util::future::join;
+use tempfile::TempDir;
+
+use crate::postgres_server::Server;
+use crate::running::Running;
+use crate::sender::Load;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_postgres_is_stopped_everybody_is_told_and_its_return_is_enough() {
+    let mut postgres = Server::start().await;
+    let service = Running::start(TempDir::new().expect("a directory"), &postgres.url()).await;
+    let load = Load::on(&service);
+    for _ in 0..rounds() {
+        for mode in ["fast", "immediate"] {
+            load.until_taken(50).await;
+            postgres.stop(mode);
+            load.database_is_away();
+            join(service.assert_unavailable(), load.until_refused(10)).await;
+            load.database_comes_back();
+            postgres.start_again().await;
+            service.until_ready().await;
+        }
+    }
+    load.until_taken(50).await;
+    end(load, &postgres).await;
+}
+
+/// And although more events wait than one transaction takes, the last of them is told in time too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_postgres_stands_still_a_crowd_is_told_in_time_and_its_going_on_is_enough() {
+    let postgres = Server::start().await;
+    let service = Running::start(TempDir::new().expect("a directory"), &postgres.url()).await;
+    let load = Load::of_tenants(&service, CROWD);
+    for _ in 0..rounds() {
+        load.until_taken(CROWD).await;
+        let frozen = postgres.freeze().await;
+        load.database_is_away();
+        join(service.assert_unavailable(), load.until_refused(2 * CROWD)).await;
+        load.database_comes_back();
+        frozen.thaw();
+        service.until_ready().await;
+    }
+    load.until_taken(CROWD).await;
+    end(load, &postgres).await;
+}
+
+/// What the server was asked already when it stood still is answered by nobody: only we can end that wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_being_served_when_postgres_stood_still_is_told_in_time() {
+    let postgres = Server::start().await;
+    let service = Running::start(TempDir::new().expect("a directory"), &postgres.url()).await;
+    let held = postgres.hold(&["subscription", "seaql_migrations"]).await;
+    let frozen = async {
+        postgres.until_held_up(2).await;
+        postgres.freeze().await
+    };
+    let (frozen, ()) = join(frozen, service.assert_unavailable()).await;
+    frozen.thaw();
+    drop(held);
+    service.until_ready().await;
+}
+
+/// Tenants with two events at a time, together several times what one transaction takes.
+const CROWD: usize = 100;
+
+fn rounds() -> usize {
+    if env::var_os("BILLHOOK_SOAK").is_some() { 5 } else { 1 }
+}
+
+async fn end(load: Load, postgres: &Server) {
+    let (ledger, tally) = load.end().await;
+    tally.assert_every_request_was_answered();
+    ledger.assert_kept_in(&postgres.url()).await;
+}
