@@ -216,7 +216,7 @@ async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Outcom
             return Ok(effect.outcome);
         }
         Ok(Err(error)) => {
-            tracing::error!(%error, event = %delivery.event.id, "a failed event cannot be kept")
+            tracing::error!(%error, event = %delivery.event.id, "a failed event cannot be kept");
         }
         Err(_) => tracing::error!(event = %delivery.event.id, "keeping a failed event took too long"),
     }
