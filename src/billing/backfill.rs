@@ -16,7 +16,7 @@ use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::event::{Event, UnreadableEvent};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
-use crate::store::{Lease, StoreError, Watermark};
+use crate::store::{Lease, StoreError};
 use crate::stripe::{Deadline, EventPage, Stripe, StripeError, Window};
 
 /// How often Stripe is asked for events: often enough that nobody calls about a lost one, seldom enough to cost nothing.
@@ -151,7 +151,7 @@ impl<'a> Backfill<'a> {
                 Gathered::TooMany(halves) => windows.extend(halves),
                 Gathered::All(events, answered_at) => {
                     found += self.hand_in(events).await?;
-                    self.advance(window.until.unwrap_or(answered_at)).await?;
+                    self.advance(window, answered_at).await?;
                 }
             }
         }
@@ -251,9 +251,13 @@ impl<'a> Backfill<'a> {
         if self.billing.store.take_lease(&self.lease).await? { Ok(()) } else { Err(Interrupted::LeaseLost) }
     }
 
-    async fn advance(&self, at: i64) -> Result<(), Interrupted> {
-        let watermark = Watermark { at, finished_at_ms: self.billing.clock.now_ms() };
-        let is_ours = self.billing.store.move_watermark(watermark, &self.lease).await?;
+    /// Everything of the window is in the inbox.
+    async fn advance(&self, window: Window, answered_at: i64) -> Result<(), Interrupted> {
+        let (at, finished_at_ms) = match window.until {
+            Some(until) => (until, None),
+            None => (answered_at, Some(self.billing.clock.now_ms())),
+        };
+        let is_ours = self.billing.store.move_watermark(at, finished_at_ms, &self.lease).await?;
         if is_ours { Ok(()) } else { Err(Interrupted::LeaseLost) }
     }
 }

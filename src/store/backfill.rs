@@ -15,7 +15,7 @@ const ONLY: i64 = 1;
 pub struct Watermark {
     /// Up to which of Stripe's seconds every event is in the inbox, as far as Stripe showed it then.
     pub at: i64,
-    /// When the last run ended, in Unix milliseconds.
+    /// When a run last reached the present, in Unix milliseconds.
     pub finished_at_ms: i64,
 }
 
@@ -37,8 +37,14 @@ impl Store {
         Ok(oldest.flatten())
     }
 
-    /// Moves the watermark on; never back, and not by a replica that has lost its lease. Whether the lease is ours.
-    pub async fn move_watermark(&self, watermark: Watermark, lease: &Lease) -> Result<bool, StoreError> {
+    /// Moves the watermark on to one of Stripe's seconds; never back, and not by a replica that has lost its lease.
+    /// `finished_at_ms` if that is the present. Whether the lease is ours.
+    pub async fn move_watermark(
+        &self,
+        at: i64,
+        finished_at_ms: Option<i64>,
+        lease: &Lease,
+    ) -> Result<bool, StoreError> {
         use backfill::Column::{FinishedAtMs, Id, Watermark as At};
         let is_ours = Expr::exists(
             Query::select()
@@ -54,10 +60,11 @@ impl Store {
             .on_conflict(OnConflict::column(Id).do_nothing().to_owned())
             .exec_without_returning(&self.db)
             .await?;
-        let later = Expr::case(Expr::col(At).lt(watermark.at), watermark.at).finally(Expr::col(At));
+        let later = Expr::case(Expr::col(At).lt(at), at).finally(Expr::col(At));
+        let finished = finished_at_ms.map_or_else(|| Expr::col(FinishedAtMs), Expr::val);
         let moved = backfill::Entity::update_many()
             .col_expr(At, later.into())
-            .col_expr(FinishedAtMs, Expr::val(watermark.finished_at_ms))
+            .col_expr(FinishedAtMs, finished)
             .filter(Id.eq(ONLY))
             .filter(is_ours)
             .exec(&self.db)

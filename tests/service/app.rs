@@ -550,6 +550,13 @@ impl Stripe {
         told["data"].as_array().expect("a list").clone()
     }
 
+    /// Makes an event about nothing that exists.
+    pub async fn tell_of(&self, kind: &str, created: i64) {
+        let object = json!({ "id": "sub_of_nobody", "customer": "cus_of_nobody", "status": "paused" });
+        self.tell("POST", "/_sandbox/events", &json!({ "type": kind, "object": object, "created": created }))
+            .await;
+    }
+
     /// The latest event of a type, sent again by hand.
     pub async fn resend(&self, kind: &str) {
         let events = self.events().await;

@@ -184,3 +184,32 @@ async fn a_new_installation_does_not_ask_for_what_was_before_it() {
     assert_eq!(types, 17, "{request}");
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_events_than_are_gathered_at_once_come_in_half_by_half() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let now = app.clock_seconds();
+    // Half of them at the window's beginning, half at its end.
+    for group in 0..82_i64 {
+        let created = now - if group < 41 { 600 } else { 60 } + group;
+        let told = (0..64).map(|_| app.stripe.tell_of("customer.subscription.paused", created));
+        futures_util::future::join_all(told).await;
+    }
+    app.come_back().await;
+    eventually("all of them have come", || async {
+        let rows = app.database.rows::<entity::event::Entity>().await;
+        let brought = rows.iter().filter(|row| row.event_type == "customer.subscription.paused");
+        (brought.count() == 82 * 64).then_some(())
+    })
+    .await;
+    assert!(
+        app.stripe.requests_to("GET", "/v1/events").await.len() > 100,
+        "fifty pages in vain, and then each half"
+    );
+    app.stop().await;
+}
