@@ -38,26 +38,30 @@ impl Clock for SystemClock {
 
 /// A clock that moves only when it is told to.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now_ms: AtomicI64,
+    steady_ms: AtomicI64,
+}
 
 impl ManualClock {
     /// A clock that stands at `now_ms`.
     pub fn at_ms(now_ms: i64) -> Self {
-        Self(AtomicI64::new(now_ms))
+        Self { now_ms: AtomicI64::new(now_ms), steady_ms: AtomicI64::default() }
     }
 
-    /// Moves on by `seconds`, or back when they are negative.
+    /// Moves on by `seconds`, or is set back when they are negative.
     pub fn advance_seconds(&self, seconds: i64) {
-        self.0.fetch_add(seconds * 1000, Ordering::SeqCst);
+        self.now_ms.fetch_add(seconds * 1000, Ordering::SeqCst);
+        self.steady_ms.fetch_add(seconds.max(0) * 1000, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
     }
 
     fn steady_ms(&self) -> i64 {
-        self.now_ms()
+        self.steady_ms.load(Ordering::SeqCst)
     }
 }

@@ -14,7 +14,7 @@ use super::background::{Step, forever};
 use super::ingest::{Delivery, Ingest, NotStored};
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::event::{Event, UnreadableEvent};
-use crate::domain::ids::{CustomerId, TenantId};
+use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 use crate::store::{Lease, StoreError};
 use crate::stripe::{Deadline, EventPage, Stripe, StripeError, Window};
@@ -32,17 +32,24 @@ const LEASE: Duration = Duration::from_mins(1);
 const OVERLAP_SECONDS: i64 = 15 * 60;
 
 /// For how long Stripe lists events (<https://docs.stripe.com/api/events>).
-const LISTED_SECONDS: i64 = 30 * 24 * 60 * 60;
+pub const LISTED_SECONDS: i64 = 30 * 24 * 60 * 60;
 
-/// The longest window that is gathered at once, and the most pages: together with the size of events, what bounds the
-/// memory of a run. A window with more is halved.
+/// For how long an event that no webhook has brought may still be on its way by one.
+const ON_ITS_WAY_SECONDS: i64 = 60;
+
+/// The longest window that is gathered at once, the most events, and the most bytes of them: what bounds the memory of a
+/// run. A window with more is halved.
 const WINDOW_SECONDS: i64 = 24 * 60 * 60;
-const PAGES: usize = 50;
+const EVENTS: usize = 5000;
+const BYTES: usize = 64 * 1024 * 1024;
+
+/// How many events are asked for at once: the most that Stripe lists. Fewer if their page is too big or too slow.
+const PAGE: i64 = 100;
 
 /// How many events are handed in at once: one batch of the ingest's, so that webhooks find room between them.
 const AT_ONCE: usize = 64;
 
-/// How many customers' questions are left in one transaction.
+/// How many customers' questions are left in one statement.
 const CUSTOMERS: u64 = 500;
 
 /// The backfill of one replica.
@@ -50,7 +57,8 @@ pub(super) struct Backfill<'a> {
     billing: &'a Billing,
     ingest: Ingest,
     lease: Lease,
-    due_at_ms: AtomicI64,
+    /// When the next run is due, by a clock that nobody sets.
+    due_at_steady_ms: AtomicI64,
     has_run: AtomicBool,
 }
 
@@ -67,23 +75,24 @@ enum Interrupted {
     LeaseLost,
 }
 
-/// The events of a window, newest first, and when the first page of them was made; or the halves of a window that has
-/// too many.
+/// The events of a window, newest first, and when the first of them were listed; or the halves of a window that has too
+/// many.
 enum Gathered {
-    All(Vec<Box<RawValue>>, i64),
+    All { events: Vec<Box<RawValue>>, answered_at: i64 },
     TooMany([Window; 2]),
 }
 
 impl<'a> Backfill<'a> {
     pub(super) fn new(billing: &'a Billing, ingest: Ingest) -> Self {
         let lease = Lease::new("backfill", LEASE);
-        Self { billing, ingest, lease, due_at_ms: AtomicI64::new(i64::MIN), has_run: AtomicBool::new(false) }
+        let due_at_steady_ms = AtomicI64::new(i64::MIN);
+        Self { billing, ingest, lease, due_at_steady_ms, has_run: AtomicBool::new(false) }
     }
 
     /// Runs at the start and every few minutes, for good.
     pub(super) async fn run(&self) {
-        if let Some(stripe) = &self.billing.stripe {
-            forever("backfill", None, || self.step(stripe)).await;
+        if let Some(stripe) = self.billing.stripe.as_ref().map(Stripe::paced) {
+            forever("backfill", None, || self.step(&stripe)).await;
         }
     }
 
@@ -95,16 +104,13 @@ impl<'a> Backfill<'a> {
     }
 
     async fn step(&self, stripe: &Stripe) -> Result<Step, BillingError> {
-        let now_ms = self.billing.clock.now_ms();
-        if now_ms < self.due_at_ms.load(Ordering::Relaxed) {
+        let steady_ms = self.billing.clock.steady_ms();
+        if steady_ms < self.due_at_steady_ms.load(Ordering::Relaxed) {
             return Ok(Step::Idle);
         }
-        if let Some(due_at_ms) = self.done_by_another(now_ms).await? {
-            self.due_at_ms.store(due_at_ms, Ordering::Relaxed);
-            return Ok(Step::Idle);
-        }
-        if !self.billing.store.take_lease(&self.lease).await? {
-            self.due_at_ms.store(now_ms + LOOK_AGAIN_MS, Ordering::Relaxed);
+        let rest_ms = self.rest_after_another().await?;
+        if rest_ms > 0 || !self.billing.store.take_lease(&self.lease).await? {
+            self.due_at_steady_ms.store(steady_ms + rest_ms.max(LOOK_AGAIN_MS), Ordering::Relaxed);
             return Ok(Step::Idle);
         }
         // A trace of its own; the events that it finds are processed in it.
@@ -117,7 +123,7 @@ impl<'a> Backfill<'a> {
                     tracing::warn!(events = found, "the backfill found events that no webhook had brought");
                 }
                 self.has_run.store(true, Ordering::Relaxed);
-                self.due_at_ms.store(now_ms + EVERY_MS, Ordering::Relaxed);
+                self.due_at_steady_ms.store(steady_ms + EVERY_MS, Ordering::Relaxed);
                 Ok(Step::Idle)
             }
             Err(interrupted) => {
@@ -127,104 +133,134 @@ impl<'a> Backfill<'a> {
         }
     }
 
-    /// When it is due after another replica's last run, if that was lately. A replica that has just started runs anyhow:
-    /// it may be the only one.
-    async fn done_by_another(&self, now_ms: i64) -> Result<Option<i64>, StoreError> {
+    /// For how long to rest since another replica ran lately, in milliseconds. A replica that has just started does not
+    /// rest: it may be the only one.
+    async fn rest_after_another(&self) -> Result<i64, StoreError> {
         if !self.has_run.load(Ordering::Relaxed) {
-            return Ok(None);
+            return Ok(0);
         }
         let watermark = self.billing.store.watermark().await?;
-        let due_at_ms = watermark.map(|watermark| watermark.finished_at_ms + EVERY_MS);
-        Ok(due_at_ms.filter(|due_at_ms| now_ms < *due_at_ms))
+        let age_ms = watermark.map(|mark| self.billing.clock.now_ms() - mark.finished_at_ms);
+        // A run that ended in our future tells of a wrong clock, and of nothing else.
+        Ok(age_ms.filter(|age_ms| (0..EVERY_MS).contains(age_ms)).map_or(0, |age_ms| EVERY_MS - age_ms))
     }
 
     /// Brings the inbox up to date, window by window. Returns how many events no webhook had brought.
     async fn fill(&self, stripe: &Stripe) -> Result<usize, Interrupted> {
-        let now = self.billing.clock.now_seconds();
-        let from = self.beginning(now).await? - OVERLAP_SECONDS;
-        let from = if from < now - LISTED_SECONDS { self.leap(from, now).await? } else { from };
-
+        let mut now = self.billing.clock.now_seconds();
         let mut found = 0;
-        let mut windows = windows(from, now);
+        let mut windows = vec![next_window(self.beginning(now).await?, now)];
         while let Some(window) = windows.pop() {
-            match self.gather(stripe, window).await? {
-                Gathered::TooMany(halves) => windows.extend(halves),
-                Gathered::All(events, answered_at) => {
-                    found += self.hand_in(events).await?;
-                    self.advance(window, answered_at).await?;
+            let (events, answered_at) = match self.gather(stripe, window).await? {
+                Gathered::TooMany(halves) => {
+                    windows.extend(halves);
+                    continue;
                 }
+                Gathered::All { events, answered_at } => (events, answered_at),
+            };
+            found += self.hand_in(events, answered_at).await?;
+            // By Stripe's clock: what ours takes for the past may not have happened yet.
+            let Some(until) = window.until.filter(|until| *until <= answered_at) else {
+                self.advance(answered_at, Some(self.billing.clock.now_ms())).await?;
+                break;
+            };
+            self.advance(until, None).await?;
+            now = now.max(answered_at);
+            if windows.is_empty() {
+                windows.push(next_window(until, now));
             }
         }
         Ok(found)
     }
 
-    /// Up to where everything is known. At the very first run that is the oldest event that anybody told us of: what
-    /// was before is not ours to know, and linking a customer asks for it.
+    /// From where events are to be listed: a little before the watermark, and no longer ago than Stripe lists them.
     async fn beginning(&self, now: i64) -> Result<i64, StoreError> {
-        let store = &self.billing.store;
-        match store.watermark().await? {
-            Some(watermark) => Ok(watermark.at),
-            None => Ok(store.oldest_event().await?.unwrap_or(now).min(now)),
+        let watermark = self.billing.store.watermark().await?;
+        // One in our future was set when a clock was wrong.
+        let from = watermark.map_or(now, |mark| mark.at.min(now)) - OVERLAP_SECONDS;
+        let listed_from = now - LISTED_SECONDS;
+        if from >= listed_from {
+            return Ok(from);
         }
+        if watermark.is_some_and(|mark| !mark.is_leapt) {
+            let missed_seconds = listed_from - from;
+            tracing::error!(
+                missed_seconds,
+                "Stripe lists events for 30 days, and more than that were missed: every customer's subscriptions are asked for"
+            );
+            self.ask_for_all_customers().await?;
+        }
+        Ok(listed_from)
     }
 
-    /// Some of what was missed is listed no longer: every customer is asked about instead. Returns from where events are
-    /// still listed.
-    async fn leap(&self, from: i64, now: i64) -> Result<i64, StoreError> {
-        let missed_seconds = now - LISTED_SECONDS - from;
-        tracing::error!(
-            missed_seconds,
-            "Stripe lists events for 30 days, and more than that were missed: every customer's subscriptions are asked for"
-        );
+    async fn ask_for_all_customers(&self) -> Result<(), StoreError> {
         let store = &self.billing.store;
         let mut after = None;
         loop {
             let linked = store.linked_tenants(after.as_ref(), CUSTOMERS).await?;
-            let Some((last, _)) = linked.last() else { return Ok(now - LISTED_SECONDS) };
+            let Some((last, _)) = linked.last() else { return store.note_leap().await };
             after = Some(last.clone());
             let wish = |(tenant, customer): (TenantId, CustomerId)| {
                 let subject = RefreshSubject::Customer(customer.clone());
-                let reason = RefreshReason::MissedEvents;
-                (subject.clone(), Refresh { subject, customer, tenant, reason, event: None })
+                Refresh { subject, customer, tenant, reason: RefreshReason::MissedEvents, event: None }
             };
-            let wishes = linked.into_iter().map(wish).collect();
-            store.insert_refreshes(&wishes, self.billing.clock.now_ms()).await?;
+            let wishes: Vec<Refresh> = linked.into_iter().map(wish).collect();
+            store.insert_new_refreshes(&wishes, self.billing.clock.now_ms()).await?;
             self.billing.refresh_wanted.notify_one();
         }
     }
 
     async fn gather(&self, stripe: &Stripe, window: Window) -> Result<Gathered, Interrupted> {
-        let mut gathered = Vec::new();
-        let mut answered_first = None;
-        let mut after = None;
-        for page in 0.. {
-            if page == PAGES
-                && let Some(halves) = answered_first.and_then(|answered_at| halves(window, answered_at))
-            {
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        let (mut answered_first, mut after) = (None, None);
+        loop {
+            let is_too_many = events.len() >= EVENTS || bytes >= BYTES;
+            let halves = answered_first.and_then(|answered_at| halves(window, answered_at));
+            if let Some(halves) = halves.filter(|_| is_too_many) {
                 return Ok(Gathered::TooMany(halves));
             }
-            self.hold_lease().await?;
-            stripe.background_turn().await;
-            let deadline = Deadline::after(STRIPE_DEADLINE);
-            let EventPage { events, next, answered_at } =
-                stripe.list_events(window, after.as_ref(), deadline).await?.value;
-            gathered.extend(events);
-            answered_first.get_or_insert(answered_at);
-            after = next;
+            let page = self.page(stripe, window, after.as_ref()).await?;
+            bytes += page.events.iter().map(|raw| raw.get().len()).sum::<usize>();
+            events.extend(page.events);
+            let answered_at = *answered_first.get_or_insert(page.answered_at);
+            after = page.next;
             if after.is_none() {
-                break;
+                return Ok(Gathered::All { events, answered_at });
             }
         }
-        Ok(Gathered::All(gathered, answered_first.unwrap_or(window.from)))
     }
 
-    /// Hands in what is not in the inbox yet, oldest first. Returns how many those were.
-    async fn hand_in(&self, newest_first: Vec<Box<RawValue>>) -> Result<usize, Interrupted> {
+    /// One page, or a shorter one where it is too big or too slow.
+    async fn page(
+        &self,
+        stripe: &Stripe,
+        window: Window,
+        after: Option<&EventId>,
+    ) -> Result<EventPage, Interrupted> {
+        let mut length = PAGE;
+        loop {
+            self.hold_lease().await?;
+            let deadline = Deadline::after(STRIPE_DEADLINE);
+            match stripe.list_events(window, after, length, deadline).await {
+                Err(error) if error.is_too_much() && length > 1 => length /= 10,
+                listed => return Ok(listed?.value),
+            }
+        }
+    }
+
+    /// Hands in what is not in the inbox yet, oldest first. Returns how many those were, but for what a webhook may still
+    /// bring.
+    async fn hand_in(
+        &self,
+        newest_first: Vec<Box<RawValue>>,
+        answered_at: i64,
+    ) -> Result<usize, Interrupted> {
         let mut found = 0;
         let oldest_first: Vec<_> = newest_first.into_iter().rev().collect();
         for batch in oldest_first.chunks(AT_ONCE) {
             let deliveries = self.unknown(batch).await?;
-            found += deliveries.len();
+            let is_overdue = |delivery: &&Delivery| delivery.event.created < answered_at - ON_ITS_WAY_SECONDS;
+            found += deliveries.iter().filter(is_overdue).count();
             if !deliveries.is_empty() {
                 self.hold_lease().await?;
                 let taken = deliveries.into_iter().map(|delivery| self.ingest.take(delivery));
@@ -251,28 +287,17 @@ impl<'a> Backfill<'a> {
         if self.billing.store.take_lease(&self.lease).await? { Ok(()) } else { Err(Interrupted::LeaseLost) }
     }
 
-    /// Everything of the window is in the inbox.
-    async fn advance(&self, window: Window, answered_at: i64) -> Result<(), Interrupted> {
-        let (at, finished_at_ms) = match window.until {
-            Some(until) => (until, None),
-            None => (answered_at, Some(self.billing.clock.now_ms())),
-        };
+    /// Everything until then is in the inbox; `finished_at_ms` if that is the present.
+    async fn advance(&self, at: i64, finished_at_ms: Option<i64>) -> Result<(), Interrupted> {
         let is_ours = self.billing.store.move_watermark(at, finished_at_ms, &self.lease).await?;
         if is_ours { Ok(()) } else { Err(Interrupted::LeaseLost) }
     }
 }
 
-/// The windows from one second until now, the first of them last. The last is open: Stripe's clock may be ahead of ours.
-fn windows(from: i64, now: i64) -> Vec<Window> {
-    let mut windows = Vec::new();
-    let mut from = from;
-    while from + WINDOW_SECONDS < now {
-        windows.push(Window { from, until: Some(from + WINDOW_SECONDS) });
-        from += WINDOW_SECONDS;
-    }
-    windows.push(Window { from, until: None });
-    windows.reverse();
-    windows
+/// The window that begins there: as long as one may be, or open if it reaches the present.
+fn next_window(from: i64, now: i64) -> Window {
+    let until = from + WINDOW_SECONDS;
+    Window { from, until: (until < now).then_some(until) }
 }
 
 /// Two windows in the place of one, the first of them last; none if it is a second already.
@@ -288,25 +313,11 @@ fn halves(window: Window, answered_at: i64) -> Option<[Window; 2]> {
 mod tests {
     use super::*;
 
-    const DAY: i64 = WINDOW_SECONDS;
-
     #[test]
-    fn a_short_time_is_one_open_window() {
-        assert_eq!(windows(100, 200), [Window { from: 100, until: None }]);
-        assert_eq!(windows(200, 100), [Window { from: 200, until: None }]);
-    }
-
-    #[test]
-    fn a_long_time_is_windows_without_a_gap_the_first_on_top() {
-        let windows = windows(0, 2 * DAY + 1);
-        assert_eq!(
-            windows,
-            [
-                Window { from: 2 * DAY, until: None },
-                Window { from: DAY, until: Some(2 * DAY) },
-                Window { from: 0, until: Some(DAY) },
-            ]
-        );
+    fn a_window_is_a_day_or_reaches_the_present() {
+        assert_eq!(next_window(100, 200), Window { from: 100, until: None });
+        assert_eq!(next_window(200, 100), Window { from: 200, until: None });
+        assert_eq!(next_window(0, WINDOW_SECONDS + 1), Window { from: 0, until: Some(WINDOW_SECONDS) });
     }
 
     #[test]

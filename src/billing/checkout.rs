@@ -4,7 +4,7 @@ use tracing::{Instrument, Span, info_span};
 
 use super::link::{LinkError, link_tenant};
 use super::request_log::{Operation, RequestLog};
-use super::stale_customer::{self, Unknown};
+use super::stale_customer::Suspect;
 use super::take_over::take_over_session;
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::{AppUrl, ReturnPath};
@@ -258,8 +258,8 @@ impl Sale<'_> {
 
     /// Lets a customer go that Stripe does not have, so that the sale begins anew with another one.
     async fn let_go(&self, customer: &CustomerId) -> Result<bool, BillingError> {
-        let Self { billing, stripe, caller, deadline, .. } = *self;
-        stale_customer::let_go(billing, stripe, caller, customer, Unknown::LetGo, deadline).await
+        let suspect = Suspect { tenant: &self.caller.tenant, customer };
+        suspect.let_go(self.billing, self.stripe, self.deadline).await
     }
 
     async fn open(

@@ -19,6 +19,7 @@ mod take_over;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use backfill::LISTED_SECONDS;
 pub use background::start as start_background;
 pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
 pub use ingest::{Delivery, Ingest, IngestTask, NotStored};

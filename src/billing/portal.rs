@@ -3,7 +3,7 @@
 use tracing::{Instrument, Span, info_span};
 
 use super::request_log::{Operation, RequestLog};
-use super::stale_customer::{self, Unknown};
+use super::stale_customer::Suspect;
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::ReturnPath;
 use crate::domain::ids::SubscriptionId;
@@ -81,7 +81,8 @@ async fn open(
     let deadline = Deadline::after(STRIPE_DEADLINE);
     let answer = stripe.create_portal_session(&order, deadline).await;
     if answer.as_ref().is_err_and(StripeError::is_missing_customer) {
-        stale_customer::let_go(billing, stripe, caller, &customer, Unknown::Keep, deadline).await?;
+        let suspect = Suspect { tenant: &caller.tenant, customer: &customer };
+        suspect.end_if_deleted(billing, stripe, deadline).await?;
     }
     let answer = answer.map_err(|error| explain(error, log))?;
     log.request_id = answer.request_id;

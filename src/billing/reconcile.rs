@@ -3,8 +3,9 @@
 use super::ingest::report_changes;
 use super::race::race;
 use super::refresh::{answered, revisions};
+use super::stale_customer::Suspect;
 use super::{Billing, BillingError, STRIPE_DEADLINE};
-use crate::domain::ids::{CustomerId, SubscriptionId};
+use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::{Difference, Snapshot, Subscription};
 use crate::store::StoreError;
 use crate::stripe::{CustomerStanding, Deadline, Stripe, Subscriptions};
@@ -41,16 +42,18 @@ pub struct Comparison {
 /// Fails if Stripe or the database refuses.
 pub async fn reconcile(
     billing: &Billing,
+    tenant: &TenantId,
     customer: &CustomerId,
     apply: bool,
 ) -> Result<Comparison, BillingError> {
-    let stripe = billing.stripe()?;
+    let stripe = &billing.stripe()?.paced();
     for _ in 0..TRIES {
-        stripe.background_turn().await;
         let held = billing.store.subscriptions_of(customer).await?;
         let answer = match stripe.list_subscriptions(customer, Deadline::after(STRIPE_DEADLINE)).await {
             Ok(answer) => answer.value,
-            Err(error) if error.is_missing_customer() => return no_customer(stripe, customer).await,
+            Err(error) if error.is_missing_customer() => {
+                return no_customer(billing, stripe, tenant, customer, apply).await;
+            }
             Err(error) => return Err(error.into()),
         };
         if apply && !race(|| take_over(billing, customer, &held, &answer)).await? {
@@ -65,11 +68,19 @@ pub async fn reconcile(
     Err(BillingError::Outpaced)
 }
 
-async fn no_customer(stripe: &Stripe, customer: &CustomerId) -> Result<Comparison, BillingError> {
-    stripe.background_turn().await;
-    let standing = stripe.customer_standing(customer, Deadline::after(STRIPE_DEADLINE)).await?;
-    let found = vec![Drift::NoCustomer(standing.value)];
-    Ok(Comparison { left: found.clone(), found })
+/// One that was deleted can be ended as its event would have; what Stripe has never heard of needs a person.
+async fn no_customer(
+    billing: &Billing,
+    stripe: &Stripe,
+    tenant: &TenantId,
+    customer: &CustomerId,
+    apply: bool,
+) -> Result<Comparison, BillingError> {
+    let deadline = Deadline::after(STRIPE_DEADLINE);
+    let standing = stripe.customer_standing(customer, deadline).await?.value;
+    let found = vec![Drift::NoCustomer(standing)];
+    let is_ended = apply && Suspect { tenant, customer }.end_if_deleted(billing, stripe, deadline).await?;
+    Ok(Comparison { left: if is_ended { Vec::new() } else { found.clone() }, found })
 }
 
 fn drift(held: &[Subscription], theirs: &[Snapshot]) -> Vec<Drift> {

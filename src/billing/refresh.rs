@@ -2,25 +2,29 @@
 //! and replicas do not ask twice; the answer stands unless an event was faster.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tracing::{Instrument, Span, info_span};
 
 use super::background::{Step, backoff_ms, forever};
 use super::ingest::report_changes;
 use super::race::race;
+use super::stale_customer::Suspect;
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::ids::{CustomerId, SubscriptionId};
 use crate::domain::journey::Journey;
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 use crate::domain::subscription::{Snapshot, Subscription};
 use crate::domain::unit_of_work::UnitOfWork;
-use crate::store::{ClaimedRefresh, StoreError, Touched, Transaction};
+use crate::store::{ClaimedRefresh, Due, StoreError, Touched, Transaction};
 use crate::stripe::{Answer, Deadline, Stripe, StripeError, Subscriptions};
 use crate::telemetry::spans::{self, BillingAttributes};
 use crate::telemetry::topics::{Level, Line, Topic};
 
-/// How many questions are on their way at once: with Stripe's usual fifth of a second, what the budget allows.
+/// How many questions are on their way at once: twice what the budget needs at Stripe's usual fifth of a second, so that a
+/// slow answer leaves none of it unused.
 const AT_ONCE: u64 = 4;
 
 /// How long a question is ours: longer than its answer can take.
@@ -29,10 +33,15 @@ const CLAIM_MS: i64 = 60_000;
 /// How often an answer that was overtaken by an event is asked for again at once.
 const ASKS: u32 = 3;
 
-/// The pause before a question is put again, doubled with each try, and the longest. A question is never given up: Stripe
-/// comes back.
+/// The pause before a question is put again, doubled with each try, and the longest. A question is never given up while
+/// Stripe does not answer: it comes back.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+const LONGEST_PAUSE_MS: i64 = 5 * 60 * 1000;
+
+/// How often Stripe may say that it does not know what is asked about: for about an hour, in which a wrong key is put
+/// right.
+const UNKNOWN: i64 = 12;
 
 /// How a question ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,21 +56,54 @@ enum Ended {
 
 /// Asks what is to be asked, for good. Without a key for Stripe's API the questions wait.
 pub(super) async fn run(billing: &Billing) {
-    if let Some(stripe) = &billing.stripe {
-        forever("refresh", Some(&billing.refresh_wanted), || step(billing, stripe)).await;
+    if let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) {
+        forever("refresh", Some(&billing.refresh_wanted), || step(billing, &stripe)).await;
     }
 }
 
 async fn step(billing: &Billing, stripe: &Stripe) -> Result<Step, BillingError> {
     let now_ms = billing.clock.now_ms();
-    let claimed = billing.store.claim_refreshes(now_ms, now_ms + CLAIM_MS, AT_ONCE).await?;
+    let due = Due { now_ms, until_ms: now_ms + CLAIM_MS, latest_ms: now_ms + 2 * LONGEST_PAUSE_MS };
+    let claimed = billing.store.claim_refreshes(due, AT_ONCE).await?;
     if claimed.is_empty() {
         return Ok(Step::Idle);
     }
-    let asked = claimed.iter().map(|claimed| ask_in_a_trace(billing, stripe, claimed));
+    let mut by_customer: BTreeMap<&CustomerId, Vec<&ClaimedRefresh>> = BTreeMap::new();
+    for claimed in &claimed {
+        by_customer.entry(&claimed.refresh.customer).or_default().push(claimed);
+    }
+    let asked = by_customer.values().map(|questions| ask_in_turn(billing, stripe, questions));
     let asked = futures_util::future::join_all(asked).await;
     let is_well = asked.into_iter().collect::<Result<Vec<bool>, _>>()?.into_iter().all(|is_well| is_well);
     Ok(if is_well { Step::More } else { Step::Trouble })
+}
+
+/// Asks about one customer, one question after the other: their answers would overtake each other.
+async fn ask_in_turn(
+    billing: &Billing,
+    stripe: &Stripe,
+    questions: &[&ClaimedRefresh],
+) -> Result<bool, BillingError> {
+    let mut is_well = true;
+    for question in questions {
+        is_well &= ask_or_put_off(billing, stripe, question).await?;
+    }
+    Ok(is_well)
+}
+
+/// A defect that panics over one question must not hold up the others, nor be met again at once.
+async fn ask_or_put_off(
+    billing: &Billing,
+    stripe: &Stripe,
+    claimed: &ClaimedRefresh,
+) -> Result<bool, BillingError> {
+    let asked = AssertUnwindSafe(ask_in_a_trace(billing, stripe, claimed)).catch_unwind().await;
+    if let Ok(asked) = asked {
+        return asked;
+    }
+    tracing::error!(subject = %claimed.refresh.subject, "a defect: asking Stripe panicked");
+    put_off(billing, claimed).await?;
+    Ok(false)
 }
 
 /// Asks in a trace of its own, which links to the one that left the question open.
@@ -91,17 +133,29 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
         }
         Err(BillingError::Stripe(error)) => {
             log.failed(&error.to_string(), error.request_id());
-            if !error.is_missing() && !error.is_missing_customer() {
+            if !error.is_missing() {
                 put_off(billing, claimed).await?;
                 return Ok(false);
             }
-            // What we hold stands: asking again would change nothing.
-            tracing::error!(subject = %refresh.subject, tenant = %refresh.tenant, "Stripe does not know what we hold");
-            billing.store.drop_refresh(claimed, billing.clock.now_ms()).await?;
+            unknown(billing, stripe, claimed).await?;
         }
         Err(error) => return Err(error),
     }
     Ok(true)
+}
+
+/// Stripe says that it does not know what is asked about. A customer that was deleted ends here as if its event had come.
+/// Anything else stays as it is; it is asked about again, for the key may be of another account, and in the end left.
+async fn unknown(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Result<(), BillingError> {
+    let Refresh { subject, tenant, customer, .. } = &claimed.refresh;
+    let (suspect, now_ms) = (Suspect { tenant, customer }, billing.clock.now_ms());
+    let is_deleted = matches!(subject, RefreshSubject::Customer(_))
+        && suspect.end_if_deleted(billing, stripe, Deadline::after(STRIPE_DEADLINE)).await?;
+    if is_deleted || claimed.attempts >= UNKNOWN {
+        return Ok(billing.store.drop_refresh(claimed, now_ms).await?);
+    }
+    tracing::error!(%subject, %tenant, "Stripe does not know what we hold; is STRIPE_SECRET_KEY of the right account?");
+    Ok(billing.store.put_off_refresh(claimed, now_ms + LONGEST_PAUSE_MS).await?)
 }
 
 async fn put_off(billing: &Billing, claimed: &ClaimedRefresh) -> Result<(), StoreError> {
@@ -121,7 +175,6 @@ async fn settle(
             billing.store.drop_refresh(claimed, billing.clock.now_ms()).await?;
             return Ok((Ended::Unchanged, None));
         }
-        stripe.background_turn().await;
         let deadline = Deadline::after(STRIPE_DEADLINE);
         let answer = question(stripe, &claimed.refresh.subject, deadline).await?;
         let revisions = revisions(&before);

@@ -14,21 +14,25 @@ use super::{Billing, BillingError};
 use crate::domain::event::Event;
 use crate::domain::outcome::Outcome;
 use crate::domain::unit_of_work::{Changes, Effect};
-use crate::store::{ClaimedEvent, StoreError, StoreFailure, Touched};
+use crate::store::{ClaimedEvent, Due, StoreError, Touched};
 use crate::telemetry::spans;
 
 /// How many are claimed at once; they are tried one after the other.
 const AT_ONCE: u64 = 16;
 
+/// How long one try may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long a claim lasts: longer than all of a claim's tries can take.
 const CLAIM_MS: i64 = 300_000;
 
-/// How often an event is tried again before it is given up: with the pauses below, for about a day, in which a defect is
-/// mended or a database is put right.
-const TRIES: i64 = 12;
+/// How often an event is tried again before it is given up. The first time at once, and then with these pauses: for about
+/// a day, in which a defect is mended or a database is put right.
+const TRIES: i64 = 14;
 
 const PAUSE: Duration = Duration::from_mins(1);
 const LONGEST_PAUSE: Duration = Duration::from_hours(6);
+const LONGEST_PAUSE_MS: i64 = 6 * 60 * 60 * 1000;
 
 /// How long an event waits for its customer: for as long as Stripe lists it. Whoever links the customer later asks Stripe.
 const PARKED_MS: i64 = 30 * 24 * 60 * 60 * 1000;
@@ -47,7 +51,8 @@ async fn step(billing: &Billing) -> Result<Step, BillingError> {
     if aged > 0 {
         tracing::info!(events = aged, "let go of events whose customer nobody linked in 30 days");
     }
-    let claimed = billing.store.claim_failed_events(now_ms, now_ms + CLAIM_MS, AT_ONCE).await?;
+    let due = Due { now_ms, until_ms: now_ms + CLAIM_MS, latest_ms: now_ms + 2 * LONGEST_PAUSE_MS };
+    let claimed = billing.store.claim_failed_events(due, AT_ONCE).await?;
     for claimed in &claimed {
         // A trace of its own: the one that brought the event ended long ago.
         let span = info_span!(parent: None, "retry event", billing.stripe.event.id = %claimed.id);
@@ -62,19 +67,23 @@ async fn try_again(billing: &Billing, claimed: &ClaimedEvent) -> Result<(), Stor
         let dead = Effect::new(Outcome::Dead).because("unreadable_payload");
         return billing.store.put_off_event(claimed, &dead, None).await;
     };
-    let applied = AssertUnwindSafe(race(|| apply_once(billing, &event))).catch_unwind().await;
-    let failed = match applied {
-        Ok(Ok((effect, _))) if effect.outcome == Outcome::Failed => effect,
-        Ok(Ok((effect, changes))) => {
+    let applying = AssertUnwindSafe(race(|| apply_once(billing, &event))).catch_unwind();
+    let failed = match tokio::time::timeout(PATIENCE, applying).await {
+        Ok(Ok(Ok((effect, _)))) if effect.outcome == Outcome::Failed => effect,
+        Ok(Ok(Ok((effect, changes)))) => {
             report_retried(billing, &event, &effect, &changes, spans::current_trace());
             return Ok(());
         }
-        Ok(Err(error)) if error.failure() != StoreFailure::Refused => return Err(error),
-        Ok(Err(error)) => {
+        // Perhaps the database's trouble and not the event's; if it is the database's, putting it off fails too.
+        Ok(Ok(Err(error))) => {
             tracing::error!(%error, event = %event.id, "a failed event failed again");
             Effect::new(Outcome::Failed).because("not_applicable")
         }
         Err(_) => {
+            tracing::error!(event = %event.id, "applying a failed event took too long");
+            Effect::new(Outcome::Failed).because("not_applicable")
+        }
+        Ok(Err(_)) => {
             tracing::error!(event = %event.id, "a defect: applying a failed event panicked");
             Effect::new(Outcome::Failed).because("not_applicable")
         }
@@ -90,7 +99,7 @@ async fn apply_once(billing: &Billing, event: &Event) -> Result<(Effect, Changes
     if effect.outcome != Outcome::Failed {
         let trace = spans::current_trace();
         transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
-        transaction.settle_failed_event(&event.id, &effect, trace).await?;
+        transaction.settle_failed_event(event, &effect, trace).await?;
         transaction.commit().await?;
     }
     Ok((effect, work.into_changes()))
@@ -109,4 +118,17 @@ async fn put_off(
     billing.store.put_off_event(claimed, &effect, retry_at_ms).await?;
     report_retried(billing, event, &effect, &Changes::default(), spans::current_trace());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tries_take_about_a_day() {
+        let pauses = |_| (0..TRIES - 1).map(|tries| backoff_ms(PAUSE, LONGEST_PAUSE, tries)).sum::<i64>();
+        for hours in (0..100).map(pauses).map(|ms| ms / 3_600_000) {
+            assert!((15..=33).contains(&hours), "{hours} hours");
+        }
+    }
 }

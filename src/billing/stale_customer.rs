@@ -3,64 +3,99 @@
 
 use super::ingest::report_changes;
 use super::race::race;
-use super::{Billing, BillingError, Caller};
-use crate::domain::ids::CustomerId;
+use super::{Billing, BillingError};
+use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{Cause, cause};
 use crate::store::{StoreError, Touched};
 use crate::stripe::{CustomerStanding, Deadline, Stripe};
 use crate::telemetry::spans;
 
-/// What is to become of a customer that Stripe has never heard of. One that was deleted is always let go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unknown {
-    /// It stays: the key may be that of another account, which an operator can put right.
-    Keep,
-    /// Its tenant is about to buy, and must not be held up by it.
-    LetGo,
+/// How many other customers are looked at before the key is taken to be of the right account.
+const WITNESSES: u64 = 3;
+
+/// A tenant and the customer that Stripe says it does not have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Suspect<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) customer: &'a CustomerId,
 }
 
-/// Tells the operator of a customer that Stripe says is not there, and takes it from its tenant, so that the next checkout
-/// makes another one. Whether the tenant is free now.
-pub(super) async fn let_go(
-    billing: &Billing,
-    stripe: &Stripe,
-    caller: &Caller,
-    customer: &CustomerId,
-    unknown: Unknown,
-    deadline: Deadline,
-) -> Result<bool, BillingError> {
-    let tenant = &caller.tenant;
-    let standing = stripe.customer_standing(customer, deadline).await?.value;
-    tracing::error!(
-        %tenant, %customer, ?standing,
-        "Stripe does not have the tenant's customer; if this is one of many, check that STRIPE_SECRET_KEY is of the right account"
-    );
-    let is_over = match (standing, unknown) {
-        (CustomerStanding::Deleted, _) => true,
-        (CustomerStanding::Unknown, Unknown::LetGo) => false,
-        (CustomerStanding::Unknown, Unknown::Keep) | (CustomerStanding::Living, _) => return Ok(false),
-    };
-    race(|| free(billing, caller, customer, is_over)).await?;
-    Ok(true)
-}
-
-async fn free(
-    billing: &Billing,
-    caller: &Caller,
-    customer: &CustomerId,
-    is_over: bool,
-) -> Result<(), StoreError> {
-    let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&Touched::pair(&caller.tenant, customer)).await?;
-    let cause = Cause { name: cause::RESOURCE_MISSING, event: None, at: billing.clock.now_seconds() };
-    if is_over {
-        work.end_customer(customer, cause);
-    } else {
-        work.free_tenant_of(customer, cause);
+impl Suspect<'_> {
+    /// Ends the customer as its event would have, if it was deleted. Whether it was.
+    pub(super) async fn end_if_deleted(
+        self,
+        billing: &Billing,
+        stripe: &Stripe,
+        deadline: Deadline,
+    ) -> Result<bool, BillingError> {
+        let standing = self.standing(stripe, deadline).await?;
+        if standing == CustomerStanding::Deleted {
+            race(|| self.free(billing, standing)).await?;
+        }
+        Ok(standing == CustomerStanding::Deleted)
     }
-    let trace = spans::current_trace();
-    transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
-    transaction.commit().await?;
-    report_changes(billing, work.changes(), trace);
-    Ok(())
+
+    /// Takes the customer from its tenant, which is about to buy and must not be held up by it. Whether the tenant is
+    /// free now.
+    ///
+    /// Fails if the key turns out to be of an account that has none of our customers.
+    pub(super) async fn let_go(
+        self,
+        billing: &Billing,
+        stripe: &Stripe,
+        deadline: Deadline,
+    ) -> Result<bool, BillingError> {
+        let standing = self.standing(stripe, deadline).await?;
+        match standing {
+            CustomerStanding::Living => return Ok(false),
+            CustomerStanding::Unknown if !self.is_the_only_one(billing, stripe, deadline).await? => {
+                tracing::error!("STRIPE_SECRET_KEY is of an account that has none of our customers");
+                return Err(BillingError::NotConfigured(
+                    "STRIPE_SECRET_KEY of the account that has our customers",
+                ));
+            }
+            CustomerStanding::Unknown | CustomerStanding::Deleted => {}
+        }
+        race(|| self.free(billing, standing)).await?;
+        Ok(true)
+    }
+
+    async fn standing(self, stripe: &Stripe, deadline: Deadline) -> Result<CustomerStanding, BillingError> {
+        let Self { tenant, customer } = self;
+        let standing = stripe.customer_standing(customer, deadline).await?.value;
+        tracing::error!(%tenant, %customer, ?standing, "Stripe says that it does not have the tenant's customer");
+        Ok(standing)
+    }
+
+    /// Whether the account has others of our customers, or there are none.
+    async fn is_the_only_one(
+        self,
+        billing: &Billing,
+        stripe: &Stripe,
+        deadline: Deadline,
+    ) -> Result<bool, BillingError> {
+        let others = billing.store.latest_customers(self.customer, WITNESSES).await?;
+        for other in &others {
+            if stripe.customer_standing(other, deadline).await?.value != CustomerStanding::Unknown {
+                return Ok(true);
+            }
+        }
+        Ok(others.is_empty())
+    }
+
+    async fn free(self, billing: &Billing, standing: CustomerStanding) -> Result<(), StoreError> {
+        let transaction = billing.store.begin().await?;
+        let mut work = transaction.unit_of_work(&Touched::pair(self.tenant, self.customer)).await?;
+        let cause = Cause { name: cause::RESOURCE_MISSING, event: None, at: billing.clock.now_seconds() };
+        if standing == CustomerStanding::Deleted {
+            work.end_customer(self.customer, cause);
+        } else {
+            work.free_tenant_of(self.customer, cause);
+        }
+        let trace = spans::current_trace();
+        transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
+        transaction.commit().await?;
+        report_changes(billing, work.changes(), trace);
+        Ok(())
+    }
 }

@@ -122,6 +122,7 @@ impl Service {
         }
         let store = Store::connect(&config.database).await?;
         store.migrate().await?;
+        store.begin_watermark(clock.now_seconds(), billing::LISTED_SECONDS).await?;
         let mode = guarded_mode(&store, config.stripe.mode()).await?;
 
         let billing = Arc::new(Billing {

@@ -277,16 +277,18 @@ impl Subscription {
         if is_later {
             self.payment_problem = problem;
             self.payment_noted_at = Some(at);
+            self.revision += 1;
         }
-        self.revision += 1;
         is_later
     }
 
     /// Money has come, at that time: the question whether its first has is answered.
     pub fn mark_paid(&mut self, at: i64) {
-        self.paid_at = self.paid_at.max(Some(at));
-        self.awaiting_payment = false;
-        self.revision += 1;
+        if self.paid_at < Some(at) || self.awaiting_payment {
+            self.paid_at = self.paid_at.max(Some(at));
+            self.awaiting_payment = false;
+            self.revision += 1;
+        }
     }
 
     /// The money is still on its way, as far as whoever says so knew. Once any has come, the question is answered, however

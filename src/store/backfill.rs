@@ -2,7 +2,7 @@
 
 use entity::{backfill, event, lease};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::{Lease, Store, StoreError};
@@ -17,24 +17,48 @@ pub struct Watermark {
     pub at: i64,
     /// When a run last reached the present, in Unix milliseconds.
     pub finished_at_ms: i64,
+    /// Whether what lies between it and what Stripe still lists was made up for otherwise.
+    pub is_leapt: bool,
 }
 
 impl Store {
     /// The watermark, once there is one.
     pub async fn watermark(&self) -> Result<Option<Watermark>, StoreError> {
         let row = backfill::Entity::find_by_id(ONLY).one(&self.db).await?;
-        Ok(row.map(|row| Watermark { at: row.watermark, finished_at_ms: row.finished_at_ms }))
+        Ok(row.map(|row| Watermark {
+            at: row.watermark,
+            finished_at_ms: row.finished_at_ms,
+            is_leapt: row.leapt_from == Some(row.watermark),
+        }))
     }
 
-    /// When Stripe made the oldest event that we were ever told of, in Unix seconds.
-    pub async fn oldest_event(&self) -> Result<Option<i64>, StoreError> {
-        let oldest: Option<Option<i64>> = event::Entity::find()
-            .select_only()
-            .column_as(event::Column::Created.min(), "oldest")
-            .into_tuple()
-            .one(&self.db)
+    /// Makes the watermark where there is none: now for a new installation, for what was before it is not ours to know. An
+    /// inbox that was filled before there were watermarks is looked through for as long as Stripe lists events.
+    pub async fn begin_watermark(&self, now: i64, listed_seconds: i64) -> Result<(), StoreError> {
+        let is_new = event::Entity::find().select_only().column(event::Column::Id).limit(1);
+        let is_new = is_new.into_tuple::<String>().one(&self.db).await?.is_none();
+        let at = if is_new { now } else { now - listed_seconds };
+        let first = backfill::ActiveModel {
+            id: Set(ONLY),
+            watermark: Set(at),
+            finished_at_ms: Set(0),
+            leapt_from: Set(Some(at)),
+        };
+        backfill::Entity::insert(first)
+            .on_conflict_do_nothing_on([backfill::Column::Id])
+            .exec_without_returning(&self.db)
             .await?;
-        Ok(oldest.flatten())
+        Ok(())
+    }
+
+    /// Notes that every customer was asked about in the place of what Stripe lists no longer, so that it is done once.
+    pub async fn note_leap(&self) -> Result<(), StoreError> {
+        backfill::Entity::update_many()
+            .col_expr(backfill::Column::LeaptFrom, Expr::col(backfill::Column::Watermark))
+            .filter(backfill::Column::Id.eq(ONLY))
+            .exec(&self.db)
+            .await?;
+        Ok(())
     }
 
     /// Moves the watermark on to one of Stripe's seconds; never back, and not by a replica that has lost its lease.
@@ -55,11 +79,6 @@ impl Store {
                 .and_where(Expr::col(lease::Column::ExpiresAtMs).gt(self.database_now_ms()))
                 .to_owned(),
         );
-        let place = backfill::ActiveModel { id: Set(ONLY), watermark: Set(0), finished_at_ms: Set(0) };
-        backfill::Entity::insert(place)
-            .on_conflict(OnConflict::column(Id).do_nothing().to_owned())
-            .exec_without_returning(&self.db)
-            .await?;
         let later = Expr::case(Expr::col(At).lt(at), at).finally(Expr::col(At));
         let finished = finished_at_ms.map_or_else(|| Expr::col(FinishedAtMs), Expr::val);
         let moved = backfill::Entity::update_many()

@@ -4,7 +4,8 @@ use entity::event;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::{Store, StoreError, Transaction, rows};
+use super::{Due, Store, StoreError, Transaction, rows};
+use crate::domain::event::Event;
 use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
@@ -19,6 +20,8 @@ pub struct ClaimedEvent {
     pub payload: Vec<u8>,
     /// How often it was tried again in vain.
     pub attempts: i64,
+    /// Until when it is ours: whoever claims it later has another time.
+    until_ms: i64,
 }
 
 /// An event that needs somebody's eye.
@@ -43,39 +46,38 @@ pub struct TroubledEvent {
 }
 
 impl Store {
-    /// Takes failed events that are due for another try, oldest first. What is not settled by `until_ms` is due again.
-    pub async fn claim_failed_events(
-        &self,
-        now_ms: i64,
-        until_ms: i64,
-        most: u64,
-    ) -> Result<Vec<ClaimedEvent>, StoreError> {
-        let due = event::Entity::find()
+    /// Takes failed events that are due for another try, oldest first. What is not settled in time is due again.
+    pub async fn claim_failed_events(&self, due: Due, most: u64) -> Result<Vec<ClaimedEvent>, StoreError> {
+        let found = event::Entity::find()
             .filter(event::Column::Outcome.eq(Outcome::Failed.as_str()))
-            .filter(event::Column::RetryAtMs.lte(now_ms))
+            .filter(due.condition(event::Column::RetryAtMs))
             .order_by_asc(event::Column::Created)
             .order_by_asc(event::Column::Id)
             .limit(most)
             .all(&self.db)
             .await?;
         let mut claimed = Vec::new();
-        for row in due {
-            let claim = event::ActiveModel { retry_at_ms: Set(Some(until_ms)), ..Default::default() };
+        for row in found {
+            let as_found = match row.retry_at_ms {
+                Some(retry_at_ms) => event::Column::RetryAtMs.eq(retry_at_ms),
+                None => event::Column::RetryAtMs.is_null(),
+            };
+            let claim = event::ActiveModel { retry_at_ms: Set(Some(due.until_ms)), ..Default::default() };
             let claim = event::Entity::update_many()
                 .set(claim)
                 .filter(event::Column::Id.eq(row.id.as_str()))
                 .filter(event::Column::Outcome.eq(Outcome::Failed.as_str()))
-                .filter(event::Column::RetryAtMs.eq(row.retry_at_ms));
+                .filter(as_found);
             if claim.exec(&self.db).await?.rows_affected == 1 {
                 let id = rows::id("event", &row.id)?;
                 let payload = row.payload.unwrap_or_default();
-                claimed.push(ClaimedEvent { id, payload, attempts: row.attempts });
+                claimed.push(ClaimedEvent { id, payload, attempts: row.attempts, until_ms: due.until_ms });
             }
         }
         Ok(claimed)
     }
 
-    /// Notes another failure: tried again at that time, or never.
+    /// Notes another failure: tried again at that time, or never. Not if somebody has had it tried anew meanwhile.
     pub async fn put_off_event(
         &self,
         claimed: &ClaimedEvent,
@@ -93,6 +95,7 @@ impl Store {
             .set(change)
             .filter(event::Column::Id.eq(claimed.id.as_str()))
             .filter(event::Column::Outcome.eq(Outcome::Failed.as_str()))
+            .filter(event::Column::RetryAtMs.eq(claimed.until_ms))
             .exec(&self.db)
             .await?;
         Ok(())
@@ -167,11 +170,14 @@ impl Transaction {
     /// Notes what became of an event that had failed. One that another replica has settled since is a lost race.
     pub async fn settle_failed_event(
         &self,
-        id: &EventId,
+        event: &Event,
         effect: &Effect,
         trace: Option<Traceparent>,
     ) -> Result<(), StoreError> {
+        // Whoever stored it could perhaps not read whose it is.
         let change = event::ActiveModel {
+            customer_id: Set(event.customer().map(ToString::to_string)),
+            subscription_id: Set(event.subscription().map(ToString::to_string)),
             outcome: Set(effect.outcome.as_str().to_owned()),
             reason: Set(effect.reason.map(str::to_owned)),
             tenant_id: Set(effect.tenant.as_ref().map(ToString::to_string)),
@@ -182,7 +188,7 @@ impl Transaction {
         };
         let settled = event::Entity::update_many()
             .set(change)
-            .filter(event::Column::Id.eq(id.as_str()))
+            .filter(event::Column::Id.eq(event.id.as_str()))
             .filter(event::Column::Outcome.eq(Outcome::Failed.as_str()))
             .exec(&self.db)
             .await?;

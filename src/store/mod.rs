@@ -3,6 +3,7 @@
 mod backfill;
 mod checkouts;
 mod connect;
+mod due;
 mod error;
 mod events;
 mod failed;
@@ -22,6 +23,7 @@ use sea_orm::{
 
 pub use backfill::Watermark;
 pub use connect::{DatabaseUrl, InvalidDatabaseUrl};
+pub use due::Due;
 pub use error::{StoreError, StoreFailure};
 pub use events::InboxRow;
 pub use failed::{ClaimedEvent, TroubledEvent};

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use entity::refresh;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::{Store, StoreError, Transaction, rows};
+use super::{Due, Store, StoreError, Transaction, rows};
 use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
@@ -23,32 +23,36 @@ pub struct ClaimedRefresh {
     pub attempts: i64,
     /// Goes up with every wish: an answer that is older than the last wish does not settle it.
     version: i64,
+    /// Until when it is ours: whoever claims it later has another time.
+    until_ms: i64,
 }
 
 impl Store {
-    /// Takes questions that are due, the longest due first. What is not settled or put off by `until_ms` is due again:
-    /// whoever claimed it has died.
-    pub async fn claim_refreshes(
-        &self,
-        now_ms: i64,
-        until_ms: i64,
-        most: u64,
-    ) -> Result<Vec<ClaimedRefresh>, StoreError> {
-        let due = refresh::Entity::find()
-            .filter(refresh::Column::DueAtMs.lte(now_ms))
-            .order_by_asc(refresh::Column::DueAtMs)
-            .limit(most)
-            .all(&self.db)
-            .await?;
+    /// Takes up to `most` questions that are due: half of them the longest due, half the latest, so that neither a buyer
+    /// waits behind a thousand others nor anybody for ever. What is not settled or put off in time is due again: whoever
+    /// claimed it has died.
+    pub async fn claim_refreshes(&self, due: Due, most: u64) -> Result<Vec<ClaimedRefresh>, StoreError> {
+        let is_due = refresh::Entity::find().filter(due.condition(refresh::Column::DueAtMs));
+        let longest = is_due.clone().order_by_asc(refresh::Column::DueAtMs).limit(most / 2);
+        let mut found = longest.all(&self.db).await?;
+        let latest = is_due.order_by_desc(refresh::Column::DueAtMs).limit(most / 2);
+        for row in latest.all(&self.db).await? {
+            if found.iter().all(|other| other.subject != row.subject) {
+                found.push(row);
+            }
+        }
         let mut claimed = Vec::new();
-        for row in due {
-            let claim = refresh::ActiveModel { due_at_ms: Set(until_ms), ..Default::default() };
+        for row in found {
+            let claim = refresh::ActiveModel { due_at_ms: Set(due.until_ms), ..Default::default() };
             let claim = refresh::Entity::update_many()
                 .set(claim)
                 .filter(refresh::Column::Subject.eq(row.subject.as_str()))
                 .filter(refresh::Column::DueAtMs.eq(row.due_at_ms));
             if claim.exec(&self.db).await?.rows_affected == 1 {
-                claimed.push(read(&row)?);
+                // One that another build wrote is left to it, and must not hold up the others.
+                let unreadable =
+                    |error: &StoreError| tracing::error!(%error, "a question to Stripe is left out");
+                claimed.extend(read(&row, due.until_ms).inspect_err(unreadable));
             }
         }
         Ok(claimed)
@@ -61,11 +65,7 @@ impl Store {
             attempts: Set(claimed.attempts + 1),
             ..Default::default()
         };
-        refresh::Entity::update_many()
-            .set(later)
-            .filter(refresh::Column::Subject.eq(claimed.refresh.subject.as_str()))
-            .exec(&self.db)
-            .await?;
+        refresh::Entity::update_many().set(later).filter(claimed.is_ours()).exec(&self.db).await?;
         Ok(())
     }
 
@@ -76,15 +76,16 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Leaves questions.
-    pub async fn insert_refreshes(
-        &self,
-        refreshes: &BTreeMap<RefreshSubject, Refresh>,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        let transaction = self.begin().await?;
-        transaction.insert_refreshes(refreshes, |_| None, now_ms).await?;
-        transaction.commit().await
+    /// Leaves questions that are not asked already.
+    pub async fn insert_new_refreshes(&self, refreshes: &[Refresh], now_ms: i64) -> Result<(), StoreError> {
+        if refreshes.is_empty() {
+            return Ok(());
+        }
+        refresh::Entity::insert_many(refreshes.iter().map(|refresh| row(refresh, None, now_ms)))
+            .on_conflict_do_nothing_on([refresh::Column::Subject])
+            .exec_without_returning(&self.db)
+            .await?;
+        Ok(())
     }
 }
 
@@ -111,42 +112,46 @@ impl Transaction {
 
     /// The question is answered, unless somebody has wished to know since: then it is due at once.
     pub async fn settle_refresh(&self, claimed: &ClaimedRefresh, now_ms: i64) -> Result<(), StoreError> {
-        let subject = claimed.refresh.subject.as_str();
         let settled = refresh::Entity::delete_many()
-            .filter(refresh::Column::Subject.eq(subject))
+            .filter(claimed.is_ours())
             .filter(refresh::Column::Version.eq(claimed.version))
             .exec(&self.db)
             .await?;
         if settled.rows_affected == 0 {
             let at_once =
                 refresh::ActiveModel { due_at_ms: Set(now_ms), attempts: Set(0), ..Default::default() };
-            refresh::Entity::update_many()
-                .set(at_once)
-                .filter(refresh::Column::Subject.eq(subject))
-                .exec(&self.db)
-                .await?;
+            refresh::Entity::update_many().set(at_once).filter(claimed.is_ours()).exec(&self.db).await?;
         }
         Ok(())
     }
 }
 
-fn read(row: &refresh::Model) -> Result<ClaimedRefresh, StoreError> {
+impl ClaimedRefresh {
+    /// Whether the row is still as we claimed it: a claim that has ended may be another's, or the row another question.
+    fn is_ours(&self) -> Condition {
+        Condition::all()
+            .add(refresh::Column::Subject.eq(self.refresh.subject.as_str()))
+            .add(refresh::Column::DueAtMs.eq(self.until_ms))
+    }
+}
+
+fn read(row: &refresh::Model, until_ms: i64) -> Result<ClaimedRefresh, StoreError> {
     let table = "refresh";
     let subject = RefreshSubject::parse(&row.subject);
-    let origin =
-        row.traceparent.as_deref().map(|text| rows::word(table, text, |text| Traceparent::parse(text).ok()));
+    let unreadable = |error| StoreError::unreadable(format_args!("a row of {table} has {error}"));
+    let trace = |text: &str| rows::word(table, text, |text| Traceparent::parse(text).ok());
     Ok(ClaimedRefresh {
         refresh: Refresh {
-            subject: subject
-                .map_err(|error| StoreError::unreadable(format_args!("a row of {table} has {error}")))?,
+            subject: subject.map_err(unreadable)?,
             customer: rows::id(table, &row.customer_id)?,
             tenant: rows::id(table, &row.tenant_id)?,
             reason: rows::word(table, &row.reason, RefreshReason::parse)?,
             event: row.event_id.as_deref().map(|text| rows::id(table, text)).transpose()?,
         },
-        traceparent: origin.transpose()?,
+        traceparent: row.traceparent.as_deref().map(trace).transpose()?,
         attempts: row.attempts,
         version: row.version,
+        until_ms,
     })
 }
 

@@ -14,6 +14,21 @@ impl Store {
         row.as_ref().map(rows::tenant).transpose()
     }
 
+    /// The customers that were linked last, but for one.
+    pub async fn latest_customers(&self, but: &CustomerId, most: u64) -> Result<Vec<CustomerId>, StoreError> {
+        let latest: Vec<String> = tenant::Entity::find()
+            .select_only()
+            .column(tenant::Column::StripeCustomerId)
+            .filter(tenant::Column::StripeCustomerId.is_not_null())
+            .filter(tenant::Column::StripeCustomerId.ne(but.as_str()))
+            .order_by_desc(tenant::Column::UpdatedAtMs)
+            .limit(most)
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        latest.iter().map(|id| rows::id("tenant", id)).collect()
+    }
+
     /// How many tenants have a customer.
     pub async fn count_linked_tenants(&self) -> Result<u64, StoreError> {
         let linked = tenant::Entity::find().filter(tenant::Column::StripeCustomerId.is_not_null());

@@ -40,8 +40,8 @@ const BACKOFF: Duration = Duration::from_millis(500);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
 
 /// Stripe takes 25 requests a second of one kind, in a sandbox of all kinds together
-/// (<https://docs.stripe.com/rate-limits>): two replicas in full work leave room for the requests of people.
-const BACKGROUND_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+/// (<https://docs.stripe.com/rate-limits>): two replicas in full work, or one and a reconcile, leave room for people.
+const PACED_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// Stripe's secret key. It cannot be printed, and it knows its mode.
 #[derive(Clone)]
@@ -154,7 +154,9 @@ pub struct Stripe {
     base: Url,
     key: SecretKey,
     /// What requests that nobody waits for may take of Stripe's limits.
-    background: Arc<DefaultDirectRateLimiter>,
+    budget: Arc<DefaultDirectRateLimiter>,
+    /// Whether each request waits for the budget.
+    is_paced: bool,
 }
 
 impl fmt::Debug for Stripe {
@@ -187,8 +189,9 @@ impl Stripe {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .build()?;
-        let background = Arc::new(RateLimiter::direct(Quota::per_second(BACKGROUND_PER_SECOND)));
-        Ok(Self { http, base: base.0, key, background })
+        let budget =
+            Arc::new(RateLimiter::direct(Quota::per_second(PACED_PER_SECOND).allow_burst(NonZeroU32::MIN)));
+        Ok(Self { http, base: base.0, key, budget, is_paced: false })
     }
 
     /// The key's mode.
@@ -196,9 +199,11 @@ impl Stripe {
         self.key.mode()
     }
 
-    /// Waits until a request that nobody waits for may be made.
-    pub async fn background_turn(&self) {
-        self.background.until_ready().await;
+    /// The same connection for work that nobody waits for: each of its requests, the retries too, first waits for the
+    /// budget that all such work shares.
+    #[must_use]
+    pub fn paced(&self) -> Self {
+        Self { is_paced: true, ..self.clone() }
     }
 
     /// Sends a request until it is answered, refused, or out of time. `template` is the path with its ids left out,
@@ -210,8 +215,13 @@ impl Stripe {
         idempotency_key: &str,
         deadline: Deadline,
     ) -> Result<Reply, StripeError> {
-        let mut tries = 0;
+        let (mut tries, mut deadline) = (0, deadline);
         loop {
+            if self.is_paced {
+                let began = Instant::now();
+                self.budget.until_ready().await;
+                deadline.0 += began.elapsed();
+            }
             let span = self.span(template, &request, tries);
             let attempt = self.attempt(&request, idempotency_key, deadline).instrument(span.clone()).await;
             let (failure, after) = match attempt {

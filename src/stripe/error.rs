@@ -51,9 +51,14 @@ impl StripeError {
             if code == "resource_missing" && param == "customer")
     }
 
-    /// Whether Stripe says that what was asked for by its id is not there.
+    /// Whether Stripe says that what was asked for is not there. A 404 alone may be anybody's between us and Stripe.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Rejected(Rejection { status: 404, .. }))
+        matches!(self, Self::Rejected(Rejection { code: Some(code), .. }) if code == "resource_missing")
+    }
+
+    /// Whether the answer was too long, or took too long to come: less of it may come.
+    pub fn is_too_much(&self) -> bool {
+        matches!(self, Self::Unavailable { what: "broken_reply" | "timeout", .. })
     }
 
     /// Whether the Customer Portal has never been configured.

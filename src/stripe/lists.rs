@@ -95,18 +95,19 @@ impl Stripe {
         Ok(Answer { value: found, request_id })
     }
 
-    /// Asks for a page of the events that we handle.
+    /// Asks for a page of the events that we handle, at most a hundred.
     pub async fn list_events(
         &self,
         window: Window,
         after: Option<&EventId>,
+        length: i64,
         deadline: Deadline,
     ) -> Result<Answer<EventPage>, StripeError> {
         let bounds = RangeBoundsTs { gte: Some(window.from), lt: window.until, ..RangeBoundsTs::default() };
         let mut request = ListEvent::new()
             .types(event::HANDLED.map(str::to_owned).to_vec())
             .created(RangeQueryTs::Bounds(bounds))
-            .limit(PAGE);
+            .limit(length);
         if let Some(after) = after {
             request = request.starting_after(after.to_string());
         }

@@ -296,6 +296,12 @@ impl TestApp {
         subscription
     }
 
+    /// The same for a tenant whose webhooks were in disorder: all is well again first.
+    pub async fn make_pro_again(&self, tenant: &str) -> String {
+        self.stripe.all_is_well().await;
+        self.make_pro(tenant).await
+    }
+
     pub async fn until_plan(&self, tenant: &str, plan: &str) -> Value {
         self.until(tenant, |answer| answer["plan"] == plan).await
     }
@@ -399,7 +405,10 @@ impl TestApp {
 
     /// Waits until the backfill has run at all.
     pub async fn until_backfilled(&self) {
-        eventually("the backfill has run", || self.last_backfill()).await;
+        eventually("the backfill has run", || async {
+            self.last_backfill().await.filter(|last| last.finished_at_ms > 0)
+        })
+        .await;
     }
 
     /// Lets time pass, and waits until the backfill has run since.

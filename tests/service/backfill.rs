@@ -213,3 +213,103 @@ async fn more_events_than_are_gathered_at_once_come_in_half_by_half() {
     );
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_days_ahead_once_costs_no_event() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    let now = app.clock_seconds();
+    app.next_backfill(3 * 86_400).await;
+    assert!(app.watermark().await < now + 3600, "the watermark goes by Stripe's clock");
+
+    app.clock.advance_seconds(-3 * 86_400);
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.set_clock(&json!({ "advance_seconds": 5 })).await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+    app.clock.advance_seconds(EVERY_SECONDS);
+    app.until_plan("acme", "free").await;
+
+    // However it came there: a watermark in the future is not believed.
+    app.database.execute("UPDATE backfill SET watermark = watermark + 864000").await;
+    let again = app.make_pro_again("acme").await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.change(&again, &json!({ "status": "canceled" })).await;
+    app.go_down().await;
+    app.come_back().await;
+    app.until_plan("acme", "free").await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_is_leapt_over_once_even_if_stripe_lists_nothing() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400").await;
+    app.stripe.fault(&json!({ "match": "GET /v1/events", "kind": "status", "status": 403 })).await;
+    let listed = app.stripe.requests_to("GET", "/v1/events").await.len();
+    app.come_back().await;
+    eventually("a run has failed for the third time", || async {
+        (app.stripe.requests_to("GET", "/v1/events").await.len() >= listed + 3).then_some(())
+    })
+    .await;
+    app.until_nothing_is_asked().await;
+    assert_eq!(
+        app.stripe.requests_to("GET", "/v1/subscriptions").await.len(),
+        1,
+        "one customer, asked about once"
+    );
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customer_that_was_deleted_in_a_long_gap_ends() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let customer = app.customer_of("acme").await;
+    app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400").await;
+    // A month later Stripe lists none of it; and of a deleted customer perhaps not even what it had.
+    app.stripe.fault(&json!({ "events": "hidden" })).await;
+    app.stripe.set_clock(&json!({ "advance_seconds": 40 * 86_400 })).await;
+    let refused = json!({ "error": {
+        "type": "invalid_request_error", "code": "resource_missing", "param": "customer", "message": "No such customer",
+    } });
+    let refused = json!({
+        "match": "GET /v1/subscriptions", "kind": "status", "status": 400, "body": refused.to_string(),
+    });
+    app.stripe.fault(&refused).await;
+    app.come_back().await;
+    app.until_plan("acme", "free").await;
+    app.line("subscription_state", |line| line["event"] == "customer.unlinked").await;
+    app.until_nothing_is_asked().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_too_big_is_asked_for_in_smaller_pieces() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.set_clock(&json!({ "advance_seconds": 5 })).await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+    let huge = "x".repeat(9 * 1024 * 1024);
+    let huge =
+        json!({ "match": "GET /v1/events", "kind": "status", "status": 200, "times": 3, "body": huge });
+    app.stripe.fault(&huge).await;
+    app.come_back().await;
+    app.until_plan("acme", "free").await;
+    let asked = app.stripe.requests_to("GET", "/v1/events").await;
+    assert!(asked.iter().any(|request| request["params"]["limit"] == "10"), "{asked:#?}");
+    app.stop().await;
+}

@@ -11,7 +11,7 @@ on_both_databases!(
     what_waits_for_its_customer_for_too_long_is_let_go,
 );
 
-/// More than the longest pause between two tries.
+/// The longest pause between two tries.
 const SIX_HOURS: i64 = 6 * 60 * 60;
 
 async fn poisoned(app: &TestApp) -> Value {
@@ -27,11 +27,11 @@ async fn poisoned(app: &TestApp) -> Value {
     event
 }
 
-/// Of the twelve tries that an event has, the last but one and the last.
+/// Of the fourteen tries that an event has, the last but one and the last.
 async fn the_last_tries(app: &TestApp, event: &Value) {
-    app.database.execute("UPDATE event SET attempts = 10 WHERE outcome = 'failed'").await;
+    app.database.execute("UPDATE event SET attempts = 12 WHERE outcome = 'failed'").await;
     app.clock.advance_seconds(SIX_HOURS);
-    app.until_tried(event, 11).await;
+    app.until_tried(event, 13).await;
     assert_eq!(app.outcome_of(event).await.0, "failed");
     app.clock.advance_seconds(SIX_HOURS);
     app.until_outcome(event, "dead").await;
@@ -99,5 +99,23 @@ async fn an_object_that_cannot_be_read_is_given_up_in_the_end() {
     app.deliver(&event).await.ok();
     app.until_tried(&event, 1).await;
     the_last_tries(&app, &event).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_could_not_be_read_once_is_found_by_what_it_says_now() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let event = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
+    app.deliver(&event).await.ok();
+    assert_eq!(app.outcome_of(&event).await.0, "parked");
+    // As a build leaves it that could not read the object, and that knew of no other tries.
+    app.database
+        .execute(
+            "UPDATE event SET outcome = 'failed', customer_id = NULL, subscription_id = NULL, retry_at_ms = NULL",
+        )
+        .await;
+    app.until_outcome(&event, "parked").await;
+    assert!(app.run_command(&["tenant", "link", "birch", "cus_webhook"]).status.success());
+    app.until_plan("birch", "pro").await;
     app.stop().await;
 }

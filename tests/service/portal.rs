@@ -171,6 +171,21 @@ async fn a_customer_that_was_deleted_unheard_leaves_its_tenant_free_to_buy_again
 }
 
 #[tokio::test]
+async fn a_key_of_another_account_lets_no_customer_go() {
+    let app = TestApp::start(Database::Sqlite).await;
+    for tenant in ["acme", "birch"] {
+        app.check_out(&app.token(tenant), &json!({})).await.ok();
+        let customer = app.customer_of(tenant).await;
+        app.stripe.forget("customers", &customer).await;
+    }
+    let customer = app.customer_of("acme").await;
+    let wish = json!({ "plan": "team" });
+    app.check_out(&app.token("acme"), &wish).await.assert_is(503, "billing_not_configured");
+    assert_eq!(app.customer_of("acme").await, customer);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_customer_that_stripe_has_never_heard_of_is_told_and_kept() {
     let app = TestApp::start(Database::Sqlite).await;
     app.make_pro("acme").await;

@@ -85,6 +85,21 @@ async fn stripe_away_ends_the_run_with_a_sentence() {
     app.stripe.go_away().await;
     let (code, _, err) = told(&app.run_command(&["reconcile"]));
     assert_eq!(code, Some(1));
-    assert!(err.contains("tenant acme cannot be compared: Stripe is not available"), "{err}");
+    assert!(err.contains("0 of 0 tenants differed from Stripe; 1 could not be compared"), "{err}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_cannot_be_compared_holds_up_nobody() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let (acme, birch) = (app.make_pro("acme").await, app.make_pro("birch").await);
+    app.until_nothing_is_asked().await;
+    app.stripe.change(&birch, &json!({ "status": "canceled", "silently": true })).await;
+    app.database.execute(&format!("UPDATE subscription SET status = 'a b' WHERE id = '{acme}'")).await;
+    let (code, out, err) = told(&app.run_command(&["reconcile", "--apply"]));
+    assert_eq!(code, Some(1));
+    assert!(out.contains("cannot be compared"), "{out}");
+    assert!(err.contains("and do no more; 1 could not be compared"), "{err}");
+    app.until_plan("birch", "free").await;
     app.stop().await;
 }

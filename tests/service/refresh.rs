@@ -131,7 +131,10 @@ async fn a_subscription_that_stripe_does_not_know_stays_as_it_is(database: Datab
     app.stripe.forget("subscriptions", &subscription).await;
     app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
     let failed = app.line("subscription_state", |line| line["event"] == "refresh.failed").await;
-    assert!(failed["reason"].as_str().is_some_and(|reason| reason.contains("404")), "{failed}");
+    assert!(failed["reason"].as_str().is_some_and(|reason| reason.contains("resource_missing")), "{failed}");
+    assert_eq!(app.questions().await, [subscription.as_str()], "the key may be of another account");
+    app.database.execute("UPDATE refresh SET attempts = 12").await;
+    app.clock.advance_seconds(300);
     app.until_nothing_is_asked().await;
     app.until_plan("acme", "pro").await;
     app.stop().await;
@@ -147,7 +150,7 @@ async fn a_second_subscription_is_told(database: Database) {
     );
     let session = app.stripe.api("POST", "/v1/checkout/sessions", &form).await;
     app.stripe.pay(session["id"].as_str().expect("a session")).await;
-    let told = app.line("subscription_state", |line| line["reason"] == "second_subscription").await;
+    let told = app.line("subscription_state", |line| line["event"] == "subscription.doubled").await;
     assert_eq!((&told["level"], &told["tenant_id"]), (&json!("warn"), &json!("acme")));
     app.until_plan("acme", "team").await;
     app.stop().await;
@@ -222,5 +225,56 @@ async fn without_a_key_questions_wait_for_one() {
     assert_eq!(app.questions().await, ["cus_webhook"]);
     app.go_down().await;
     assert_eq!(app.questions().await, ["cus_webhook"]);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_404_that_is_not_stripes_is_no_answer() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_nothing_is_asked().await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled", "silently": true })).await;
+    let gateway = json!({
+        "match": "GET /v1/subscriptions", "kind": "status", "status": 404, "times": 1, "body": "<html>no route</html>",
+    });
+    app.stripe.fault(&gateway).await;
+    app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
+    app.line("subscription_state", |line| line["event"] == "refresh.failed").await;
+    app.clock.advance_seconds(600);
+    app.until_plan("acme", "free").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_that_a_wrong_clock_has_put_off_for_a_day_is_asked() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_nothing_is_asked().await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled", "silently": true })).await;
+    // What a replica leaves whose clock is a day ahead, when it claims the question and dies.
+    let customer = app.customer_of("acme").await;
+    let at_ms = (app.clock_seconds() + 86_400) * 1000;
+    app.database
+        .execute(&format!(
+            "INSERT INTO refresh VALUES ('{subscription}', '{customer}', 'acme', 'older', NULL, NULL, 1, 0, {at_ms}, 0)"
+        ))
+        .await;
+    app.until_plan("acme", "free").await;
+    app.until_nothing_is_asked().await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_row_that_no_build_can_read_holds_up_nobody() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    app.until_nothing_is_asked().await;
+    for number in 0..8 {
+        let row = format!("('sub_{number}', 'cus_{number}', 'acme', 'of_tomorrow', NULL, NULL, 1, 0, 0, 0)");
+        app.database.execute(&format!("INSERT INTO refresh VALUES {row}")).await;
+    }
+    app.stripe.change(&subscription, &json!({ "status": "canceled", "silently": true })).await;
+    app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
+    app.until_plan("acme", "free").await;
     app.stop().await;
 }

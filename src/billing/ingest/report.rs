@@ -122,8 +122,8 @@ fn change_line(change: &JournalEntry, trace: Option<Traceparent>, now_ms: i64) -
         return None;
     }
     let (from, to) = change.entry.statuses();
-    let doubles = matches!(change.entry, Entry::Transition { doubles: true, .. });
-    let is_loud = doubles || change.cause == cause::RESOURCE_MISSING;
+    let is_loud =
+        matches!(change.entry, Entry::SubscriptionDoubled { .. }) || change.cause == cause::RESOURCE_MISSING;
     let level = if is_loud { Level::Warn } else { Level::Info };
     let line = Line::new(Topic::SubscriptionState, level, change.entry.as_str(), now_ms)
         .tenant(&change.tenant)
@@ -133,12 +133,10 @@ fn change_line(change: &JournalEntry, trace: Option<Traceparent>, now_ms: i64) -
         .journey(change.journey.map(|journey| journey.id()))
         .in_trace(trace)
         .transition(from.map(Status::as_str), to.map(Status::as_str));
-    let by_event = change.event.is_some();
-    let line = if by_event { line.stripe_event_type(change.cause.as_str()) } else { line };
-    Some(match (doubles, by_event) {
-        (true, _) => line.reason("second_subscription"),
-        (false, true) => line,
-        (false, false) => line.reason(change.cause.as_str()),
+    Some(if change.event.is_some() {
+        line.stripe_event_type(change.cause.as_str())
+    } else {
+        line.reason(change.cause.as_str())
     })
 }
 

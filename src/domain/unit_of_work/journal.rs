@@ -34,8 +34,12 @@ pub enum Entry {
         from: Option<Status>,
         /// Its status after; the same where only a price or a date changed.
         to: Status,
-        /// Whether the tenant now pays for more than one: somebody should look which of them is wanted.
-        doubles: bool,
+    },
+    /// The tenant now pays for this subscription beside another: two were bought in a race, and somebody should look
+    /// which of them is wanted.
+    SubscriptionDoubled {
+        /// The later of the two.
+        subscription: SubscriptionId,
     },
     /// A payment went wrong, or right again.
     PaymentNoted {
@@ -55,6 +59,7 @@ impl Entry {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Transition { .. } => "subscription.transition",
+            Self::SubscriptionDoubled { .. } => "subscription.doubled",
             Self::PaymentNoted { .. } => "payment.noted",
             Self::CheckoutClosed => "checkout.closed",
             Self::CustomerLinked => "customer.linked",
@@ -65,7 +70,9 @@ impl Entry {
     /// The subscription that changed.
     pub fn subscription(&self) -> Option<&SubscriptionId> {
         match self {
-            Self::Transition { subscription, .. } | Self::PaymentNoted { subscription } => Some(subscription),
+            Self::Transition { subscription, .. }
+            | Self::SubscriptionDoubled { subscription }
+            | Self::PaymentNoted { subscription } => Some(subscription),
             Self::CheckoutClosed | Self::CustomerLinked | Self::CustomerUnlinked => None,
         }
     }

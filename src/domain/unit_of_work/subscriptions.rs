@@ -166,8 +166,11 @@ impl UnitOfWork {
                 subscription: snapshot.id.clone(),
                 from: from.map(|state| state.status),
                 to: snapshot.state.status.clone(),
-                doubles,
             };
+            self.note(entry, tenant, &snapshot.customer, cause);
+        }
+        if doubles {
+            let entry = Entry::SubscriptionDoubled { subscription: snapshot.id.clone() };
             self.note(entry, tenant, &snapshot.customer, cause);
         }
     }

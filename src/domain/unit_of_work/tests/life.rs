@@ -35,12 +35,7 @@ fn a_journal_entry_says_for_whom_by_what_and_when() {
     let mut stage = Stage::with_acme();
     stage.applies([Draft::created("active").at(7).named("evt_first")]);
     let expected = JournalEntry {
-        entry: Entry::Transition {
-            subscription: subscription_id("sub_1"),
-            from: None,
-            to: Status::Active,
-            doubles: false,
-        },
+        entry: Entry::Transition { subscription: subscription_id("sub_1"), from: None, to: Status::Active },
         tenant: tenant_id("acme"),
         customer: customer_id("cus_acme"),
         cause: "customer.subscription.created".into(),

@@ -139,15 +139,6 @@ impl Stage {
         self.work.changes().refreshes.values().map(in_short).collect()
     }
 
-    /// Of each transition so far, whether it made the tenant pay twice.
-    pub(super) fn doubles(&self) -> Vec<bool> {
-        let doubles = |entry: &JournalEntry| match entry.entry {
-            Entry::Transition { doubles, .. } => Some(doubles),
-            _ => None,
-        };
-        self.work.changes().journal.iter().filter_map(doubles).collect()
-    }
-
     /// What came of each parked event that found its tenant, by the event's id.
     pub(super) fn unparked(&self) -> Vec<(&str, Outcome)> {
         self.work
@@ -161,7 +152,7 @@ impl Stage {
 
 fn in_short(entry: &Entry) -> String {
     match entry {
-        Entry::Transition { subscription, from, to, .. } => {
+        Entry::Transition { subscription, from, to } => {
             let from = from.as_ref().map_or("nothing", Status::as_str);
             format!("{subscription}: {from} -> {to}")
         }
