@@ -16,7 +16,6 @@ pub struct Model {
     pub version: i64,
     pub attempts: i64,
     pub due_at_ms: i64,
-    pub created_at_ms: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -40,7 +40,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// What Stripe is to be asked about: one row for each subscription or customer, however often the wish arises.
+/// What Stripe is to be asked about: one row for each subscription or customer, however often the question arises.
 fn refresh() -> TableCreateStatement {
     Table::create()
         .table("refresh")
@@ -53,7 +53,6 @@ fn refresh() -> TableCreateStatement {
         .col(big_integer("version"))
         .col(big_integer("attempts"))
         .col(big_integer("due_at_ms"))
-        .col(big_integer("created_at_ms"))
         .to_owned()
 }
 

@@ -200,12 +200,12 @@ impl<'a> Backfill<'a> {
             let linked = store.linked_tenants(after.as_ref(), CUSTOMERS).await?;
             let Some((last, _)) = linked.last() else { return store.note_leap().await };
             after = Some(last.clone());
-            let wish = |(tenant, customer): (TenantId, CustomerId)| {
+            let question = |(tenant, customer): (TenantId, CustomerId)| {
                 let subject = RefreshSubject::Customer(customer.clone());
                 Refresh { subject, customer, tenant, reason: RefreshReason::MissedEvents, event: None }
             };
-            let wishes: Vec<Refresh> = linked.into_iter().map(wish).collect();
-            store.insert_new_refreshes(&wishes, self.billing.clock.now_ms()).await?;
+            let questions: Vec<Refresh> = linked.into_iter().map(question).collect();
+            store.insert_new_refreshes(&questions, self.billing.clock.now_ms()).await?;
             self.billing.refresh_wanted.notify_one();
         }
     }

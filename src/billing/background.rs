@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::backfill::Backfill;
@@ -35,15 +35,15 @@ pub(super) enum Step {
 
 /// Starts the background work. It ends when told to, wherever it is: what was begun is undone by its transaction, and
 /// begun again by whoever comes next.
-pub fn start(billing: Arc<Billing>, ingest: Ingest, mut stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+pub fn start(
+    billing: Arc<Billing>,
+    ingest: Ingest,
+    told_to_stop: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let backfill = Backfill::new(&billing, ingest);
         let work = async {
             tokio::join!(refresh::run(&billing), retry::run(&billing), backfill.run());
-        };
-        let told_to_stop = async {
-            // An error means that the service is gone, which is as good as being told.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         tokio::select! {
             () = work => {}

@@ -1,11 +1,11 @@
 //! Linking a tenant to its customer.
 
 use super::Billing;
+use super::commit::commit;
 use super::race::{Lost, race};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{Cause, LinkRefusal};
 use crate::store::{StoreError, Touched};
-use crate::telemetry::spans;
 
 /// Why a tenant could not be linked.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +45,5 @@ async fn link_once(
     let mut work = transaction.unit_of_work(&Touched::pair(tenant, customer)).await?;
     let cause = Cause { name: cause, event: None, at: billing.clock.now_seconds() };
     work.link(tenant, customer, cause, &billing.policy)?;
-    let trace = spans::current_trace();
-    transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
-    transaction.commit().await?;
-    super::ingest::report_changes(billing, work.changes(), trace);
-    Ok(())
+    Ok(commit(billing, transaction, &work).await?)
 }

@@ -4,6 +4,7 @@
 mod backfill;
 mod background;
 mod checkout;
+mod commit;
 mod ingest;
 mod link;
 mod portal;

@@ -1,6 +1,6 @@
 //! Holding what we hold against what Stripe has, customer by customer.
 
-use super::ingest::report_changes;
+use super::commit::commit;
 use super::race::race;
 use super::refresh::{answered, revisions};
 use super::stale_customer::Suspect;
@@ -9,7 +9,6 @@ use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::{Difference, Snapshot, Subscription};
 use crate::store::StoreError;
 use crate::stripe::{CustomerStanding, Deadline, Stripe, Subscriptions};
-use crate::telemetry::spans;
 
 /// How often a comparison that events overtook is made anew.
 const TRIES: u32 = 5;
@@ -106,9 +105,6 @@ async fn take_over(
     let Some(work) = answered(&transaction, customer, &revisions(held), answer).await? else {
         return Ok(false);
     };
-    let trace = spans::current_trace();
-    transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
-    transaction.commit().await?;
-    report_changes(billing, work.changes(), trace);
+    commit(billing, transaction, &work).await?;
     Ok(true)
 }

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tracing::{Instrument, Span, info_span};
 
 use super::background::{Step, backoff_ms, forever};
-use super::ingest::report_changes;
+use super::commit::commit;
 use super::race::race;
 use super::stale_customer::Suspect;
 use super::{Billing, BillingError, STRIPE_DEADLINE};
@@ -124,7 +124,7 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
     let refresh = &claimed.refresh;
     let journey = billing.store.tenant(&refresh.tenant).await?.and_then(|tenant| tenant.journey);
     let log = Log { billing, refresh, journey };
-    match settle(billing, stripe, claimed).await {
+    match ask_until_it_stands(billing, stripe, claimed).await {
         Ok((Ended::Changed, request_id)) => log.ended("refresh.changed", request_id.as_deref()),
         Ok((Ended::Unchanged, request_id)) => log.ended("refresh.unchanged", request_id.as_deref()),
         Ok((Ended::Overtaken, request_id)) => {
@@ -137,7 +137,7 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
                 put_off(billing, claimed).await?;
                 return Ok(false);
             }
-            unknown(billing, stripe, claimed).await?;
+            stripe_does_not_know(billing, stripe, claimed).await?;
         }
         Err(error) => return Err(error),
     }
@@ -146,7 +146,11 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
 
 /// Stripe says that it does not know what is asked about. A customer that was deleted ends here as if its event had come.
 /// Anything else stays as it is; it is asked about again, for the key may be of another account, and in the end left.
-async fn unknown(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Result<(), BillingError> {
+async fn stripe_does_not_know(
+    billing: &Billing,
+    stripe: &Stripe,
+    claimed: &ClaimedRefresh,
+) -> Result<(), BillingError> {
     let Refresh { subject, tenant, customer, .. } = &claimed.refresh;
     let (suspect, now_ms) = (Suspect { tenant, customer }, billing.clock.now_ms());
     let is_deleted = matches!(subject, RefreshSubject::Customer(_))
@@ -163,7 +167,7 @@ async fn put_off(billing: &Billing, claimed: &ClaimedRefresh) -> Result<(), Stor
     billing.store.put_off_refresh(claimed, due_at_ms).await
 }
 
-async fn settle(
+async fn ask_until_it_stands(
     billing: &Billing,
     stripe: &Stripe,
     claimed: &ClaimedRefresh,
@@ -176,7 +180,7 @@ async fn settle(
             return Ok((Ended::Unchanged, None));
         }
         let deadline = Deadline::after(STRIPE_DEADLINE);
-        let answer = question(stripe, &claimed.refresh.subject, deadline).await?;
+        let answer = ask_stripe(stripe, &claimed.refresh.subject, deadline).await?;
         let revisions = revisions(&before);
         if let Some(ended) = race(|| take_answer(billing, claimed, &answer.value, &revisions)).await? {
             return Ok((ended, answer.request_id));
@@ -192,7 +196,7 @@ fn answered_itself(refresh: &Refresh, held: &[Subscription]) -> bool {
     refresh.reason == RefreshReason::NotHeld && refresh.subject.subscription().is_some_and(is_held)
 }
 
-async fn question(
+async fn ask_stripe(
     stripe: &Stripe,
     subject: &RefreshSubject,
     deadline: Deadline,
@@ -223,12 +227,8 @@ async fn take_answer(
     let transaction = billing.store.begin().await?;
     let Some(work) = answered(&transaction, customer, before, answer).await? else { return Ok(None) };
     let changed = !work.changes().journal.is_empty();
-
-    let (trace, now_ms) = (spans::current_trace(), billing.clock.now_ms());
-    transaction.write(&work, |_| trace, now_ms).await?;
-    transaction.settle_refresh(claimed, now_ms).await?;
-    transaction.commit().await?;
-    report_changes(billing, work.changes(), trace);
+    transaction.settle_refresh(claimed, billing.clock.now_ms()).await?;
+    commit(billing, transaction, &work).await?;
     Ok(Some(if changed { Ended::Changed } else { Ended::Unchanged }))
 }
 

@@ -61,6 +61,18 @@ pub(super) struct RequestLog<'a> {
     pub(super) customer: Option<CustomerId>,
     pub(super) journey: Option<Journey>,
     pub(super) request_id: Option<String>,
+    has_ended: bool,
+}
+
+/// A request that was cut off, for it took too long, has failed too.
+impl Drop for RequestLog<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let line = self.line(Level::Error, self.operation.failure()).outcome("unavailable");
+            let line = line.duration(self.began.elapsed()).reason("took_too_long");
+            self.billing.topics.append(&[line.stripe_request(self.request_id.as_deref())]);
+        }
+    }
 }
 
 impl<'a> RequestLog<'a> {
@@ -73,13 +85,14 @@ impl<'a> RequestLog<'a> {
             customer: None,
             journey: None,
             request_id: None,
+            has_ended: false,
         };
         billing.topics.append(&[log.line(Level::Info, operation.start())]);
         log
     }
 
     /// Says how it ended, in the log and on the span.
-    pub(super) fn end<T>(self, result: Result<T, BillingError>) -> Result<T, BillingError> {
+    pub(super) fn end<T>(mut self, result: Result<T, BillingError>) -> Result<T, BillingError> {
         let (level, name, outcome, reason) = match &result {
             Ok(_) => (Level::Info, self.operation.success(), "success", None),
             Err(error) => (level_of(error), self.operation.failure(), error.code(), Some(reason_of(error))),
@@ -95,6 +108,7 @@ impl<'a> RequestLog<'a> {
         self.billing.topics.append(&[line.stripe_request(request_id).reason(reason.as_deref())]);
         BillingAttributes { request_id, outcome: Some(outcome), ..self.attributes() }
             .record(&Span::current());
+        self.has_ended = true;
         result
     }
 

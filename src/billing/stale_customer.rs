@@ -1,14 +1,13 @@
 //! A customer that Stripe knows no more, although no event told us: deleted while we could not be reached for longer
 //! than Stripe lists events, or never of the key's account.
 
-use super::ingest::report_changes;
+use super::commit::commit;
 use super::race::race;
 use super::{Billing, BillingError};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{Cause, cause};
 use crate::store::{StoreError, Touched};
 use crate::stripe::{CustomerStanding, Deadline, Stripe};
-use crate::telemetry::spans;
 
 /// How many other customers are looked at before the key is taken to be of the right account.
 const WITNESSES: u64 = 3;
@@ -92,10 +91,6 @@ impl Suspect<'_> {
         } else {
             work.free_tenant_of(self.customer, cause);
         }
-        let trace = spans::current_trace();
-        transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
-        transaction.commit().await?;
-        report_changes(billing, work.changes(), trace);
-        Ok(())
+        commit(billing, transaction, &work).await
     }
 }

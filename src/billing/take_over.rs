@@ -1,7 +1,7 @@
 //! Taking over what a completed session of ours made, when the next checkout finds it unknown: the buyer waits, so Stripe
 //! is asked at once.
 
-use super::ingest::report_changes;
+use super::commit::commit;
 use super::race::race;
 use super::{Billing, BillingError};
 use crate::domain::event::Session;
@@ -9,7 +9,6 @@ use crate::domain::subscription::Snapshot;
 use crate::domain::tenant::Checkout;
 use crate::store::{StoreError, Touched};
 use crate::stripe::{Answer, Deadline, Stripe};
-use crate::telemetry::spans;
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// How often an answer that was overtaken by an event is asked for again.
@@ -80,11 +79,7 @@ async fn take_over(
     let changed = said.as_ref().is_some_and(|answer| {
         work.answer(&checkout.customer, std::slice::from_ref(&answer.value.0), answered_at)
     });
-
-    let trace = spans::current_trace();
-    transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
-    transaction.commit().await?;
-    report_changes(billing, work.changes(), trace);
+    commit(billing, transaction, &work).await?;
     if let Some(answer) = said {
         let event = if changed { "refresh.changed" } else { "refresh.unchanged" };
         let line = line(billing, checkout, session, Level::Info, event);

@@ -10,7 +10,7 @@ use crate::domain::ids::EventId;
 use crate::domain::outcome::Outcome;
 use crate::store::TroubledEvent;
 
-/// How many events are listed: more than a person reads.
+/// How many events are listed: more than a person reads, and no answer that a tool cannot hold.
 const MOST: u64 = 200;
 
 #[derive(Subcommand)]
@@ -89,19 +89,33 @@ async fn list(args: &ListArgs) -> Result<(), CommandError> {
     if events.is_empty() {
         return say("There are none.");
     }
-    events.iter().try_for_each(|event| say(&as_line(event)))
+    events.iter().try_for_each(|event| say(&as_line(event)))?;
+    if events.len() as u64 == MOST {
+        say(&format!("These are the latest {MOST}; there may be more."))
+    } else {
+        Ok(())
+    }
 }
 
 async fn retry(args: &RetryArgs) -> Result<(), CommandError> {
     let ids = args.event.iter().map(|text| config::argument("EVENT", text));
     let ids: Vec<EventId> = ids.collect::<Result<_, _>>()?;
     let store = migrated(&args.database).await?;
-    let replayed = store.replay_events(&ids, SystemClock.now_ms()).await?;
-    let sentence = format!("{replayed} of {} events will be tried again by the service.", ids.len());
-    if replayed == ids.len() as u64 {
-        return say(&sentence);
+    let mut others = Vec::new();
+    for id in &ids {
+        if store.retry_event(id, SystemClock.now_ms()).await? {
+            say(&format!("{id} is tried again as soon as the service runs."))?;
+        } else {
+            others.push(id.as_str());
+        }
     }
-    Err(CommandError::Failed(format!("{sentence} The others are unknown, or neither failed nor dead.")))
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::Failed(format!(
+        "unknown, or neither failed nor dead: {}; `billhook event list` shows which there are",
+        others.join(", ")
+    )))
 }
 
 fn as_line(event: &TroubledEvent) -> String {

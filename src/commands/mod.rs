@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::billing::Billing;
 use crate::clock::SystemClock;
-use crate::config::{ConfigError, DatabaseArgs, LogArgs};
+use crate::config::{ConfigError, DatabaseArgs, LogArgs, StripeConfig};
 use crate::domain::mode::Mode;
 use crate::domain::unit_of_work::{LinkRefusal, Policy};
 use crate::store::{ModeConflict, Store, StoreError};
@@ -44,7 +44,7 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
     Openapi,
-    /// Hold what is here against what Stripe has
+    /// Compare every linked customer's subscriptions with Stripe's, and print what differs
     Reconcile(reconcile::ReconcileArgs),
     /// Look at events that could not be applied, and have them tried again
     #[command(subcommand)]
@@ -125,6 +125,17 @@ async fn guarded_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, 
     let Some(key) = key else { return Ok(store.mode().await?) };
     store.claim_mode(key).await??;
     Ok(Some(key))
+}
+
+/// The connection to Stripe's API, if there is a key.
+fn stripe(config: &StripeConfig) -> Result<Option<Stripe>, CommandError> {
+    let connect = |key| Stripe::new(config.api_base.clone(), key);
+    config
+        .secret_key
+        .clone()
+        .map(connect)
+        .transpose()
+        .map_err(|error| CommandError::Failed(format!("the HTTP client cannot be made: {error}")))
 }
 
 /// What a command works with: nobody waits for a page, and no journey begins.

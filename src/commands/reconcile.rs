@@ -6,14 +6,14 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CommandError, at_the_command_line, guarded_mode, migrated, say};
+use super::{CommandError, at_the_command_line, guarded_mode, migrated, say, stripe};
 use crate::billing::{self, Billing, BillingError, Comparison, Drift};
 use crate::config::{self, DatabaseArgs, LogArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::plan::Catalog;
 use crate::domain::subscription::Difference;
 use crate::domain::unit_of_work::Policy;
-use crate::stripe::{CustomerStanding, Stripe};
+use crate::stripe::CustomerStanding;
 
 /// How many tenants are read at once.
 const PAGE: u64 = 500;
@@ -59,20 +59,19 @@ struct Tally {
 pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
     let tenant: Option<TenantId> =
         args.tenant.as_deref().map(|text| config::argument("--tenant", text)).transpose()?;
-    let stripe = args.stripe.read()?;
-    let Some(key) = stripe.secret_key.clone() else {
+    let config = args.stripe.read()?;
+    let client = stripe(&config)?;
+    if client.is_none() {
         return Err(config::missing("STRIPE_SECRET_KEY is not set: Stripe cannot be asked without it").into());
-    };
+    }
     let store = migrated(&args.database).await?;
+    // No event is applied here, and an answer of Stripe's asks no policy.
     let policy = Policy {
-        mode: guarded_mode(&store, stripe.mode()).await?,
+        mode: guarded_mode(&store, config.mode()).await?,
         trust_client_reference: false,
         catalog: Catalog::empty(true),
     };
-    let client = Stripe::new(stripe.api_base, key);
-    let client =
-        client.map_err(|error| CommandError::Failed(format!("the HTTP client cannot be made: {error}")))?;
-    let billing = at_the_command_line(store, Some(client), policy, &args.logs);
+    let billing = at_the_command_line(store, client, policy, &args.logs);
     let tally = match &tenant {
         Some(tenant) => one(&billing, tenant, args.apply).await?,
         None => all(&billing, args.apply).await?,
@@ -83,7 +82,9 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
 async fn one(billing: &Billing, tenant: &TenantId, apply: bool) -> Result<Tally, CommandError> {
     let customer = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
     let Some(customer) = customer else {
-        return Err(CommandError::Failed(format!("tenant {tenant} has no customer at Stripe")));
+        return Err(CommandError::Failed(format!(
+            "tenant {tenant} has no customer at Stripe: link one with `billhook tenant link {tenant} cus_...`"
+        )));
     };
     let comparison = billing::reconcile(billing, tenant, &customer, apply).await;
     let mut tally = Tally::default();
@@ -136,7 +137,8 @@ impl Tally {
                 self.failed_in_a_row += 1;
                 if self.failed_in_a_row == PATIENCE {
                     return Err(CommandError::Failed(format!(
-                        "after {} tenants, {PATIENCE} in a row cannot be compared, the last of them {tenant}: {error}",
+                        "after {} tenants, {PATIENCE} in a row cannot be compared, the last of them {tenant}: {error}; \
+                         run it again later, what was mended stays mended",
                         self.compared
                     )));
                 }
@@ -180,7 +182,9 @@ fn conclude(tally: &Tally, apply: bool) -> Result<(), CommandError> {
     match (found, left, apply) {
         (0, ..) => {}
         (_, 0, _) => sentence.push_str(", and do no more"),
-        (_, left, true) => _ = write!(sentence, ", {left} still do and need a person"),
+        (_, left, true) => {
+            _ = write!(sentence, ", {left} still do: see the lines without (mended), and Stripe's Dashboard");
+        }
         (.., false) => sentence.push_str("; with --apply, what Stripe says is taken over"),
     }
     if *failed > 0 {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{CommandError, guarded_mode};
+use super::{CommandError, guarded_mode, stripe};
 use crate::billing::{self, Billing, Ingest, IngestTask};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
@@ -21,7 +21,6 @@ use crate::config::{
 use crate::domain::unit_of_work::Policy;
 use crate::http::{self, App, NodelayAcceptor, Throttle};
 use crate::store::{DatabaseUrl, Store};
-use crate::stripe::Stripe;
 use crate::telemetry::topics::TopicLogs;
 use crate::telemetry::{self, TelemetryConfig};
 
@@ -141,7 +140,8 @@ impl Service {
         });
         let (stop, stopped) = watch::channel(false);
         let (ingest, ingest_task) = Ingest::start(billing.clone());
-        let background = billing::start_background(billing.clone(), ingest.clone(), stopped.clone());
+        let background =
+            billing::start_background(billing.clone(), ingest.clone(), told_to_stop(stopped.clone()));
         let (routes, throttle) = http::routes(App {
             billing,
             ingest,
@@ -252,16 +252,6 @@ impl Signals {
             }
         }
     }
-}
-
-fn stripe(config: &StripeConfig) -> Result<Option<Stripe>, CommandError> {
-    let connect = |key| Stripe::new(config.api_base.clone(), key);
-    config
-        .secret_key
-        .clone()
-        .map(connect)
-        .transpose()
-        .map_err(|error| CommandError::Failed(format!("the HTTP client cannot be made: {error}")))
 }
 
 async fn told_to_stop(mut stopped: watch::Receiver<bool>) {

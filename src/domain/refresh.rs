@@ -1,15 +1,15 @@
-//! What Stripe is to be asked about, and why: the wish that is left where events alone cannot decide.
+//! What Stripe is to be asked about, and why: the question that is left where events alone cannot decide.
 
 use std::fmt;
 
 use super::ids::{CustomerId, EventId, InvalidId, SubscriptionId, TenantId};
 
-/// A wish to ask Stripe how something stands.
+/// A question to Stripe: how something stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refresh {
     /// About what.
     pub subject: RefreshSubject,
-    /// Whose card is charged.
+    /// The customer.
     pub customer: CustomerId,
     /// For whom.
     pub tenant: TenantId,

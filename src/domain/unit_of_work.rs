@@ -245,7 +245,7 @@ impl UnitOfWork {
             .or_else(|| tenant.and_then(|id| self.tenants.get(id)).and_then(|tenant| tenant.journey))
     }
 
-    /// Leaves a wish to ask Stripe. Of several about one thing the last stands.
+    /// Leaves a question to Stripe. Of several about one thing the last stands.
     fn ask(
         &mut self,
         subject: RefreshSubject,

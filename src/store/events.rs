@@ -19,6 +19,10 @@ use crate::domain::unit_of_work::{Effect, Payment, UnitOfWork, Unparked};
 /// subscription makes in the month that Stripe keeps events.
 const PARKED: u64 = 1000;
 
+/// How many words about money are recalled for a batch, the latest of them: a first checkout has three, and a batch no
+/// more than 64 of those.
+const PAYMENTS: u64 = 1000;
+
 /// How many snapshots of a batch's seconds are looked at: Stripe allows 200 changes of a subscription in an hour.
 const CONTENDERS: u64 = 1000;
 
@@ -147,8 +151,9 @@ impl Transaction {
             .filter(event::Column::SubscriptionId.is_in(unheld))
             .filter(of_money)
             .filter(event::Column::Outcome.is_in(seen))
-            .order_by_asc(event::Column::Created)
-            .order_by_asc(event::Column::Id)
+            .order_by_desc(event::Column::Created)
+            .order_by_desc(event::Column::Id)
+            .limit(PAYMENTS)
             .into_tuple()
             .all(&self.db)
             .await?;

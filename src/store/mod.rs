@@ -6,11 +6,11 @@ mod connect;
 mod due;
 mod error;
 mod events;
-mod failed;
 mod journal;
 mod lease;
 mod mode;
 mod refreshes;
+mod retries;
 mod rows;
 mod subscriptions;
 mod tenants;
@@ -26,10 +26,10 @@ pub use connect::{DatabaseUrl, InvalidDatabaseUrl};
 pub use due::Due;
 pub use error::{StoreError, StoreFailure};
 pub use events::InboxRow;
-pub use failed::{ClaimedEvent, TroubledEvent};
 pub use lease::Lease;
 pub use mode::ModeConflict;
 pub use refreshes::ClaimedRefresh;
+pub use retries::{ClaimedEvent, TroubledEvent};
 pub use unit_of_work::Touched;
 
 /// The database, behind a pool of connections. Cheap to clone.

@@ -21,7 +21,7 @@ pub struct ClaimedRefresh {
     pub traceparent: Option<Traceparent>,
     /// How often it was asked in vain.
     pub attempts: i64,
-    /// Goes up with every wish: an answer that is older than the last wish does not settle it.
+    /// Goes up each time that it is raised anew: an answer from before that does not settle it.
     version: i64,
     /// Until when it is ours: whoever claims it later has another time.
     until_ms: i64,
@@ -110,7 +110,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// The question is answered, unless somebody has wished to know since: then it is due at once.
+    /// The question is answered, unless it has been raised anew since: then it is due at once.
     pub async fn settle_refresh(&self, claimed: &ClaimedRefresh, now_ms: i64) -> Result<(), StoreError> {
         let settled = refresh::Entity::delete_many()
             .filter(claimed.is_ours())
@@ -167,6 +167,5 @@ fn row(refresh: &Refresh, trace: Option<Traceparent>, now_ms: i64) -> refresh::A
         version: Set(1),
         attempts: Set(0),
         due_at_ms: Set(now_ms),
-        created_at_ms: Set(now_ms),
     }
 }

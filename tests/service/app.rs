@@ -147,6 +147,13 @@ impl TestApp {
         self.stripe.deliver_to(&self.at(WEBHOOK)).await;
     }
 
+    /// Starts it again with one variable set otherwise.
+    pub async fn come_back_with(&mut self, name: &str, value: &str) {
+        self.line.retain(|setting| !setting.starts_with(&format!("{name}=")));
+        self.line.push(format!("{name}={value}"));
+        self.come_back().await;
+    }
+
     /// Runs the command line on the service's own database.
     pub fn run_command(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_billhook"))

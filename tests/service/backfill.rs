@@ -104,20 +104,38 @@ async fn a_run_that_stripe_interrupts_goes_on_and_never_leaves_a_gap(database: D
     let mut app = TestApp::start(database).await;
     let subscription = app.make_pro("acme").await;
     app.until_backfilled().await;
-    let before = app.watermark().await;
+    app.until_nothing_is_asked().await;
     app.go_down().await;
+    let before = app.watermark().await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
-    app.stripe.set_clock(&json!({ "advance_seconds": 5 })).await;
-    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
-    let refused = json!({ "match": "GET /v1/events", "kind": "status", "status": 429, "times": 2 });
-    app.stripe.fault(&refused).await;
+    for number in 0..110 {
+        app.stripe.set_clock(&json!({ "advance_seconds": 1 })).await;
+        app.stripe.change(&subscription, &json!({ "quantity": number + 2 })).await;
+    }
+    // The first page is listed, and no other.
+    let first = app.stripe.api("GET", "/v1/events?limit=100&type=customer.subscription.updated", "").await;
+    let listed = json!({
+        "match": "GET /v1/events", "kind": "status", "status": 200, "times": 1, "body": first.to_string(),
+    });
+    app.stripe.fault(&listed).await;
+    app.stripe.fault(&json!({ "match": "GET /v1/events", "kind": "status", "status": 403 })).await;
+    let asked = app.stripe.requests_to("GET", "/v1/events").await.len();
     app.come_back().await;
-    eventually("Stripe refuses", || async {
-        (app.stripe.requests_to("GET", "/v1/events").await.len() >= 3).then_some(())
+    eventually("the second page is refused, and then the first again", || async {
+        (app.stripe.requests_to("GET", "/v1/events").await.len() >= asked + 3).then_some(())
     })
     .await;
-    assert!(app.watermark().await >= before);
-    app.until_plan("acme", "free").await;
+    assert_eq!(app.watermark().await, before);
+    assert_eq!(app.quantity_of(&subscription).await, 1, "nothing of half a window is applied");
+
+    app.stripe.all_is_well().await;
+    eventually("all of it is there", || async {
+        (app.quantity_of(&subscription).await == 111).then_some(())
+    })
+    .await;
+    let rows = app.database.rows::<entity::event::Entity>().await;
+    let updates = rows.iter().filter(|row| row.event_type == "customer.subscription.updated");
+    assert!(updates.count() >= 110, "without a gap");
     app.stop().await;
 }
 

@@ -72,7 +72,7 @@ async fn what_stripe_does_not_have_is_told_and_left_to_a_person() {
     assert_eq!(code, Some(1));
     assert!(out.contains(&format!("{acme} is here, but not at Stripe\n")), "{out} {err}");
     assert!(out.contains("is not at Stripe: is the key of the right account?\n"), "{out}");
-    assert!(err.contains("2 of 2 tenants differed from Stripe, 2 still do and need a person"), "{err}");
+    assert!(err.contains("2 of 2 tenants differed from Stripe, 2 still do"), "{err}");
     app.until_plan("acme", "pro").await;
     app.until_plan("birch", "pro").await;
     app.stop().await;

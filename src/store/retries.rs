@@ -117,8 +117,9 @@ impl Store {
         Ok(found.into_iter().map(troubled).collect())
     }
 
-    /// Makes events that failed or were given up due at once, with all their tries before them. Returns how many.
-    pub async fn replay_events(&self, ids: &[EventId], now_ms: i64) -> Result<u64, StoreError> {
+    /// Makes an event that failed or was given up due at once, with all its tries before it. Whether there is such an
+    /// event.
+    pub async fn retry_event(&self, id: &EventId, now_ms: i64) -> Result<bool, StoreError> {
         let again = event::ActiveModel {
             outcome: Set(Outcome::Failed.as_str().to_owned()),
             attempts: Set(0),
@@ -126,13 +127,13 @@ impl Store {
             ..Default::default()
         };
         let troubled = [Outcome::Failed, Outcome::Dead].map(Outcome::as_str);
-        let replayed = event::Entity::update_many()
+        let retried = event::Entity::update_many()
             .set(again)
-            .filter(event::Column::Id.is_in(ids.iter().map(EventId::as_str)))
+            .filter(event::Column::Id.eq(id.as_str()))
             .filter(event::Column::Outcome.is_in(troubled))
             .exec(&self.db)
             .await?;
-        Ok(replayed.rows_affected)
+        Ok(retried.rows_affected == 1)
     }
 
     /// Lets go of events that have waited for their customer since before that time: their payload is dropped, and

@@ -77,16 +77,24 @@ async fn an_event_that_fails_for_good_is_given_up_and_can_be_had_tried_again(dat
 
 async fn what_waits_for_its_customer_for_too_long_is_let_go(database: Database) {
     let app = TestApp::start(database).await;
-    let event = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
-    app.deliver(&event).await.ok();
-    assert_eq!(app.outcome_of(&event).await.0, "parked");
-    app.clock.advance_seconds(29 * 86_400);
-    app.make_pro("acme").await;
-    assert_eq!(app.outcome_of(&event).await.0, "parked");
+    let parked = |customer: &'static str| {
+        stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+            object["id"] = json!(format!("sub_of_{customer}"));
+            object["customer"] = json!(customer);
+        })
+    };
+    let first = parked("cus_first");
+    app.deliver(&first).await.ok();
     app.clock.advance_seconds(2 * 86_400);
-    app.until_outcome(&event, "ignored").await;
-    assert_eq!(app.outcome_of(&event).await.1.as_deref(), Some("never_linked"));
-    assert!(app.payload_of(&event).await.is_none());
+    let second = parked("cus_second");
+    app.deliver(&second).await.ok();
+    assert_eq!(app.outcome_of(&first).await.0, "parked");
+
+    app.clock.advance_seconds(29 * 86_400);
+    app.until_outcome(&first, "ignored").await;
+    assert_eq!(app.outcome_of(&first).await.1.as_deref(), Some("never_linked"));
+    assert!(app.payload_of(&first).await.is_none());
+    assert_eq!(app.outcome_of(&second).await.0, "parked", "it has two days left");
     app.stop().await;
 }
 

@@ -1,0 +1,20 @@
+//! The end of a transaction that no delivery began.
+
+use super::Billing;
+use super::ingest::report_changes;
+use crate::domain::unit_of_work::UnitOfWork;
+use crate::store::{StoreError, Transaction};
+use crate::telemetry::spans;
+
+/// Writes what has changed, commits it, and only then tells of it.
+pub(super) async fn commit(
+    billing: &Billing,
+    transaction: Transaction,
+    work: &UnitOfWork,
+) -> Result<(), StoreError> {
+    let trace = spans::current_trace();
+    transaction.write(work, |_| trace, billing.clock.now_ms()).await?;
+    transaction.commit().await?;
+    report_changes(billing, work.changes(), trace);
+    Ok(())
+}
