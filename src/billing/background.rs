@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What a step came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// There may be more to do at once.
     More,
@@ -31,6 +31,13 @@ pub(super) enum Step {
     Idle,
     /// It could not be done; what failed has been told.
     Trouble,
+}
+
+impl Step {
+    /// Of two the one that asks for the longer pause.
+    pub(super) fn worse(self, other: Self) -> Self {
+        self.max(other)
+    }
 }
 
 /// Starts the background work. It ends when told to, wherever it is: what was begun is undone by its transaction, and

@@ -11,6 +11,7 @@ mod portal;
 mod race;
 mod reconcile;
 mod refresh;
+mod refresh_log;
 mod request_log;
 mod retry;
 mod stale_customer;

@@ -6,29 +6,29 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tracing::{Instrument, Span, info_span};
+use tracing::{Instrument, info_span};
 
 use super::background::{Step, backoff_ms, forever};
 use super::commit::commit;
 use super::race::race;
+use super::refresh_log::RefreshLog;
 use super::stale_customer::Suspect;
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::ids::{CustomerId, SubscriptionId};
-use crate::domain::journey::Journey;
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 use crate::domain::subscription::{Snapshot, Subscription};
 use crate::domain::unit_of_work::UnitOfWork;
 use crate::store::{ClaimedRefresh, Due, StoreError, Touched, Transaction};
 use crate::stripe::{Answer, Deadline, Stripe, StripeError, Subscriptions};
-use crate::telemetry::spans::{self, BillingAttributes};
-use crate::telemetry::topics::{Level, Line, Topic};
+use crate::telemetry::spans;
 
 /// How many questions are on their way at once: twice what the budget needs at Stripe's usual fifth of a second, so that a
 /// slow answer leaves none of it unused.
 const AT_ONCE: u64 = 4;
 
-/// How long a question is ours: longer than its answer can take.
-const CLAIM_MS: i64 = 60_000;
+/// How long a question is ours: longer than the answers to all that is asked in turn usually take. Who loses it by waiting
+/// has asked in vain, and does no harm.
+const CLAIM_MS: i64 = 120_000;
 
 /// How often an answer that was overtaken by an event is asked for again at once.
 const ASKS: u32 = 3;
@@ -74,8 +74,7 @@ async fn step(billing: &Billing, stripe: &Stripe) -> Result<Step, BillingError> 
     }
     let asked = by_customer.values().map(|questions| ask_in_turn(billing, stripe, questions));
     let asked = futures_util::future::join_all(asked).await;
-    let is_well = asked.into_iter().collect::<Result<Vec<bool>, _>>()?.into_iter().all(|is_well| is_well);
-    Ok(if is_well { Step::More } else { Step::Trouble })
+    asked.into_iter().try_fold(Step::More, |step, asked| Ok(step.worse(asked?)))
 }
 
 /// Asks about one customer, one question after the other: their answers would overtake each other.
@@ -83,12 +82,12 @@ async fn ask_in_turn(
     billing: &Billing,
     stripe: &Stripe,
     questions: &[&ClaimedRefresh],
-) -> Result<bool, BillingError> {
-    let mut is_well = true;
+) -> Result<Step, BillingError> {
+    let mut step = Step::More;
     for question in questions {
-        is_well &= ask_or_put_off(billing, stripe, question).await?;
+        step = step.worse(ask_or_put_off(billing, stripe, question).await?);
     }
-    Ok(is_well)
+    Ok(step)
 }
 
 /// A defect that panics over one question must not hold up the others, nor be met again at once.
@@ -96,14 +95,14 @@ async fn ask_or_put_off(
     billing: &Billing,
     stripe: &Stripe,
     claimed: &ClaimedRefresh,
-) -> Result<bool, BillingError> {
+) -> Result<Step, BillingError> {
     let asked = AssertUnwindSafe(ask_in_a_trace(billing, stripe, claimed)).catch_unwind().await;
     if let Ok(asked) = asked {
         return asked;
     }
     tracing::error!(subject = %claimed.refresh.subject, "a defect: asking Stripe panicked");
     put_off(billing, claimed).await?;
-    Ok(false)
+    Ok(Step::Trouble)
 }
 
 /// Asks in a trace of its own, which links to the one that left the question open.
@@ -111,7 +110,7 @@ async fn ask_in_a_trace(
     billing: &Billing,
     stripe: &Stripe,
     claimed: &ClaimedRefresh,
-) -> Result<bool, BillingError> {
+) -> Result<Step, BillingError> {
     let span = info_span!(parent: None, "refresh", billing.refresh.reason = claimed.refresh.reason.as_str());
     if let Some(cause) = claimed.traceparent {
         spans::link(&span, cause);
@@ -119,11 +118,11 @@ async fn ask_in_a_trace(
     ask(billing, stripe, claimed).instrument(span).await
 }
 
-/// Asks one question. Whether Stripe could be asked at all.
-async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Result<bool, BillingError> {
+/// Asks one question. It is trouble if Stripe cannot be asked.
+async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Result<Step, BillingError> {
     let refresh = &claimed.refresh;
     let journey = billing.store.tenant(&refresh.tenant).await?.and_then(|tenant| tenant.journey);
-    let log = Log { billing, refresh, journey };
+    let log = RefreshLog { billing, refresh, journey };
     match ask_until_it_stands(billing, stripe, claimed).await {
         Ok((Ended::Changed, request_id)) => log.ended("refresh.changed", request_id.as_deref()),
         Ok((Ended::Unchanged, request_id)) => log.ended("refresh.unchanged", request_id.as_deref()),
@@ -135,13 +134,13 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
             log.failed(&error.to_string(), error.request_id());
             if !error.is_missing() {
                 put_off(billing, claimed).await?;
-                return Ok(false);
+                return Ok(Step::Trouble);
             }
             stripe_does_not_know(billing, stripe, claimed).await?;
         }
         Err(error) => return Err(error),
     }
-    Ok(true)
+    Ok(Step::More)
 }
 
 /// Stripe says that it does not know what is asked about. A customer that was deleted ends here as if its event had come.
@@ -250,49 +249,4 @@ pub(super) async fn answered(
     }
     work.answer(customer, &answer.snapshots, answer.answered_at);
     Ok(Some(work))
-}
-
-/// What `subscription_state.log` and the span say of a question.
-struct Log<'a> {
-    billing: &'a Billing,
-    refresh: &'a Refresh,
-    journey: Option<Journey>,
-}
-
-impl Log<'_> {
-    fn ended(&self, event: &'static str, request_id: Option<&str>) {
-        self.write(Level::Info, event, self.refresh.reason.as_str(), request_id);
-    }
-
-    fn failed(&self, why: &str, request_id: Option<&str>) {
-        self.write(Level::Error, "refresh.failed", why, request_id);
-    }
-
-    fn write(&self, level: Level, event: &'static str, reason: &str, request_id: Option<&str>) {
-        let Refresh { tenant, customer, subject, event: cause, .. } = self.refresh;
-        let journey = self.journey.map(|journey| journey.id());
-        let line = Line::new(Topic::SubscriptionState, level, event, self.billing.clock.now_ms())
-            .tenant(tenant)
-            .customer(customer)
-            .subscription(subject.subscription())
-            .stripe_event(cause.as_ref())
-            .stripe_request(request_id)
-            .journey(journey)
-            .traced()
-            .reason(reason);
-        self.billing.topics.append(&[line]);
-        let attributes = BillingAttributes {
-            tenant: Some(tenant),
-            journey,
-            customer: Some(customer),
-            event_id: cause.as_ref(),
-            request_id,
-            outcome: Some(event),
-            ..BillingAttributes::default()
-        };
-        attributes.record(&Span::current());
-        if let Some(journey) = self.journey {
-            spans::link(&Span::current(), journey.origin);
-        }
-    }
 }
