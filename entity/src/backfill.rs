@@ -10,7 +10,7 @@ pub struct Model {
     pub id: i64,
     pub watermark: i64,
     pub finished_at_ms: i64,
-    pub leapt_from: Option<i64>,
+    pub leapt_at: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

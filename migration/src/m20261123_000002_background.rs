@@ -73,6 +73,6 @@ fn backfill() -> TableCreateStatement {
         .col(big_integer("id").primary_key())
         .col(big_integer("watermark"))
         .col(big_integer("finished_at_ms"))
-        .col(big_integer_null("leapt_from"))
+        .col(big_integer("leapt_at"))
         .to_owned()
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use super::background::{Step, forever};
@@ -37,11 +38,12 @@ pub const LISTED_SECONDS: i64 = 30 * 24 * 60 * 60;
 /// For how long an event that no webhook has brought may still be on its way by one.
 const ON_ITS_WAY_SECONDS: i64 = 60;
 
-/// The longest window that is gathered at once, the most events, and the most bytes of them: what bounds the memory of a
-/// run. A window with more is halved.
+/// The longest window that is gathered at once, the most events, the most bytes of them, and the longest time: what bounds
+/// the memory of a run, and what is lost when it is interrupted. A window with more is halved.
 const WINDOW_SECONDS: i64 = 24 * 60 * 60;
 const EVENTS: usize = 5000;
 const BYTES: usize = 64 * 1024 * 1024;
+const GATHERING: Duration = Duration::from_mins(1);
 
 /// How many events are asked for at once: the most that Stripe lists. Fewer if their page is too big or too slow.
 const PAGE: i64 = 100;
@@ -60,6 +62,8 @@ pub(super) struct Backfill<'a> {
     /// When the next run is due, by a clock that nobody sets.
     due_at_steady_ms: AtomicI64,
     has_run: AtomicBool,
+    /// How long a window has lately been gathered whole, in seconds.
+    length: AtomicI64,
 }
 
 /// Why a run ended early. What it has handed in stays; the next run begins where the watermark stands.
@@ -75,18 +79,19 @@ enum Interrupted {
     LeaseLost,
 }
 
-/// The events of a window, newest first, and when the first of them were listed; or the halves of a window that has too
-/// many.
+/// The events of a window, newest first, and when the first of them were listed; or the length in seconds of a window that
+/// may not have too many.
 enum Gathered {
     All { events: Vec<Box<RawValue>>, answered_at: i64 },
-    TooMany([Window; 2]),
+    TooMany { half: i64 },
 }
 
 impl<'a> Backfill<'a> {
     pub(super) fn new(billing: &'a Billing, ingest: Ingest) -> Self {
         let lease = Lease::new("backfill", LEASE);
         let due_at_steady_ms = AtomicI64::new(i64::MIN);
-        Self { billing, ingest, lease, due_at_steady_ms, has_run: AtomicBool::new(false) }
+        let (has_run, length) = (AtomicBool::new(false), AtomicI64::new(WINDOW_SECONDS));
+        Self { billing, ingest, lease, due_at_steady_ms, has_run, length }
     }
 
     /// Runs at the start and every few minutes, for good.
@@ -148,12 +153,13 @@ impl<'a> Backfill<'a> {
     /// Brings the inbox up to date, window by window. Returns how many events no webhook had brought.
     async fn fill(&self, stripe: &Stripe) -> Result<usize, Interrupted> {
         let mut now = self.billing.clock.now_seconds();
+        let mut from = self.beginning(stripe, now).await?;
         let mut found = 0;
-        let mut windows = vec![next_window(self.beginning(now).await?, now)];
-        while let Some(window) = windows.pop() {
+        loop {
+            let window = next_window(from, now, self.length.load(Ordering::Relaxed));
             let (events, answered_at) = match self.gather(stripe, window).await? {
-                Gathered::TooMany(halves) => {
-                    windows.extend(halves);
+                Gathered::TooMany { half } => {
+                    self.length.store(half, Ordering::Relaxed);
                     continue;
                 }
                 Gathered::All { events, answered_at } => (events, answered_at),
@@ -162,35 +168,37 @@ impl<'a> Backfill<'a> {
             // By Stripe's clock: what ours takes for the past may not have happened yet.
             let Some(until) = window.until.filter(|until| *until <= answered_at) else {
                 self.advance(answered_at, Some(self.billing.clock.now_ms())).await?;
-                break;
+                return Ok(found);
             };
             self.advance(until, None).await?;
-            now = now.max(answered_at);
-            if windows.is_empty() {
-                windows.push(next_window(until, now));
-            }
+            (from, now) = (until, now.max(answered_at));
+            let longer = self.length.load(Ordering::Relaxed) * 2;
+            self.length.store(longer.min(WINDOW_SECONDS), Ordering::Relaxed);
         }
-        Ok(found)
     }
 
     /// From where events are to be listed: a little before the watermark, and no longer ago than Stripe lists them.
-    async fn beginning(&self, now: i64) -> Result<i64, StoreError> {
-        let watermark = self.billing.store.watermark().await?;
+    async fn beginning(&self, stripe: &Stripe, now: i64) -> Result<i64, Interrupted> {
+        let Some(watermark) = self.billing.store.watermark().await? else { return Ok(now - OVERLAP_SECONDS) };
         // One in our future was set when a clock was wrong.
-        let from = watermark.map_or(now, |mark| mark.at.min(now)) - OVERLAP_SECONDS;
-        let listed_from = now - LISTED_SECONDS;
-        if from >= listed_from {
+        let from = watermark.at.min(now) - OVERLAP_SECONDS;
+        if from >= now - LISTED_SECONDS {
             return Ok(from);
         }
-        if watermark.is_some_and(|mark| !mark.is_leapt) {
+        // A gap, if our clock is right: Stripe's is.
+        let here = Window { from: now, until: None };
+        let now = self.page(stripe, here, None, &mut 1).await?.answered_at;
+        let listed_from = now - LISTED_SECONDS;
+        if watermark.at.max(watermark.leapt_at) - OVERLAP_SECONDS < listed_from {
             let missed_seconds = listed_from - from;
             tracing::error!(
                 missed_seconds,
                 "Stripe lists events for 30 days, and more than that were missed: every customer's subscriptions are asked for"
             );
             self.ask_for_all_customers().await?;
+            self.billing.store.note_leap(now).await?;
         }
-        Ok(listed_from)
+        Ok(from.max(listed_from))
     }
 
     async fn ask_for_all_customers(&self) -> Result<(), StoreError> {
@@ -198,7 +206,7 @@ impl<'a> Backfill<'a> {
         let mut after = None;
         loop {
             let linked = store.linked_tenants(after.as_ref(), CUSTOMERS).await?;
-            let Some((last, _)) = linked.last() else { return store.note_leap().await };
+            let Some((last, _)) = linked.last() else { return Ok(()) };
             after = Some(last.clone());
             let question = |(tenant, customer): (TenantId, CustomerId)| {
                 let subject = RefreshSubject::Customer(customer.clone());
@@ -211,15 +219,16 @@ impl<'a> Backfill<'a> {
     }
 
     async fn gather(&self, stripe: &Stripe, window: Window) -> Result<Gathered, Interrupted> {
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let began = Instant::now();
+        let (mut events, mut bytes, mut length) = (Vec::new(), 0, PAGE);
         let (mut answered_first, mut after) = (None, None);
         loop {
-            let is_too_many = events.len() >= EVENTS || bytes >= BYTES;
-            let halves = answered_first.and_then(|answered_at| halves(window, answered_at));
-            if let Some(halves) = halves.filter(|_| is_too_many) {
-                return Ok(Gathered::TooMany(halves));
+            let is_too_many = events.len() >= EVENTS || bytes >= BYTES || began.elapsed() >= GATHERING;
+            let half = answered_first.and_then(|answered_at| half(window, answered_at));
+            if let Some(half) = half.filter(|_| is_too_many) {
+                return Ok(Gathered::TooMany { half });
             }
-            let page = self.page(stripe, window, after.as_ref()).await?;
+            let page = self.page(stripe, window, after.as_ref(), &mut length).await?;
             bytes += page.events.iter().map(|raw| raw.get().len()).sum::<usize>();
             events.extend(page.events);
             let answered_at = *answered_first.get_or_insert(page.answered_at);
@@ -230,19 +239,19 @@ impl<'a> Backfill<'a> {
         }
     }
 
-    /// One page, or a shorter one where it is too big or too slow.
+    /// One page, or a shorter one where it is too big or too slow; then `length` tells how short.
     async fn page(
         &self,
         stripe: &Stripe,
         window: Window,
         after: Option<&EventId>,
+        length: &mut i64,
     ) -> Result<EventPage, Interrupted> {
-        let mut length = PAGE;
         loop {
             self.hold_lease().await?;
             let deadline = Deadline::after(STRIPE_DEADLINE);
-            match stripe.list_events(window, after, length, deadline).await {
-                Err(error) if error.is_too_much() && length > 1 => length /= 10,
+            match stripe.list_events(window, after, *length, deadline).await {
+                Err(error) if error.is_too_much() && *length > 1 => *length /= 10,
                 listed => return Ok(listed?.value),
             }
         }
@@ -294,19 +303,16 @@ impl<'a> Backfill<'a> {
     }
 }
 
-/// The window that begins there: as long as one may be, or open if it reaches the present.
-fn next_window(from: i64, now: i64) -> Window {
-    let until = from + WINDOW_SECONDS;
+/// The window that begins there: of that length in seconds, or open if it reaches the present.
+fn next_window(from: i64, now: i64, length: i64) -> Window {
+    let until = from + length;
     Window { from, until: (until < now).then_some(until) }
 }
 
-/// Two windows in the place of one, the first of them last; none if it is a second already.
-fn halves(window: Window, answered_at: i64) -> Option<[Window; 2]> {
-    let middle = window.from.midpoint(window.until.unwrap_or(answered_at));
-    (middle > window.from).then_some([
-        Window { from: middle, until: window.until },
-        Window { from: window.from, until: Some(middle) },
-    ])
+/// Half the length of a window in seconds; none if it is a second already.
+fn half(window: Window, answered_at: i64) -> Option<i64> {
+    let half = (window.until.unwrap_or(answered_at) - window.from) / 2;
+    (half > 0).then_some(half)
 }
 
 #[cfg(test)]
@@ -314,18 +320,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_a_day_or_reaches_the_present() {
-        assert_eq!(next_window(100, 200), Window { from: 100, until: None });
-        assert_eq!(next_window(200, 100), Window { from: 200, until: None });
-        assert_eq!(next_window(0, WINDOW_SECONDS + 1), Window { from: 0, until: Some(WINDOW_SECONDS) });
+    fn a_window_has_a_length_or_reaches_the_present() {
+        assert_eq!(next_window(100, 200, 100), Window { from: 100, until: None });
+        assert_eq!(next_window(200, 100, 1), Window { from: 200, until: None });
+        assert_eq!(next_window(100, 201, 100), Window { from: 100, until: Some(200) });
     }
 
     #[test]
     fn a_window_is_halved_down_to_a_second() {
         let open = Window { from: 10, until: None };
-        let halved = halves(open, 20).expect("two");
-        assert_eq!(halved, [Window { from: 15, until: None }, Window { from: 10, until: Some(15) }]);
-        assert_eq!(halves(Window { from: 10, until: Some(11) }, 20), None);
-        assert_eq!(halves(open, 9), None);
+        assert_eq!(half(open, 20), Some(5));
+        assert_eq!(half(open, 9), None);
+        assert_eq!(half(Window { from: 10, until: Some(12) }, 20), Some(1));
+        assert_eq!(half(Window { from: 10, until: Some(11) }, 20), None);
     }
 }

@@ -39,9 +39,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const LONGEST_PAUSE_MS: i64 = 5 * 60 * 1000;
 
-/// How often Stripe may say that it does not know what is asked about: for about an hour, in which a wrong key is put
-/// right.
-const UNKNOWN: i64 = 12;
+/// How many tries in vain are counted: with as many the pause is the longest.
+const VAIN: i64 = 9;
+
+/// After how many tries Stripe is believed that it does not know what is asked about: whatever else was in vain, a dozen
+/// of them are left for that, an hour in which a wrong key is put right.
+const UNKNOWN: i64 = VAIN + 12;
 
 /// How a question ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,24 +126,32 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
     let refresh = &claimed.refresh;
     let journey = billing.store.tenant(&refresh.tenant).await?.and_then(|tenant| tenant.journey);
     let log = RefreshLog { billing, refresh, journey };
-    match ask_until_it_stands(billing, stripe, claimed).await {
-        Ok((Ended::Changed, request_id)) => log.ended("refresh.changed", request_id.as_deref()),
-        Ok((Ended::Unchanged, request_id)) => log.ended("refresh.unchanged", request_id.as_deref()),
+    let failure = match ask_until_it_stands(billing, stripe, claimed).await {
+        Ok((Ended::Changed, request_id)) => {
+            log.ended("refresh.changed", request_id.as_deref());
+            return Ok(Step::More);
+        }
+        Ok((Ended::Unchanged, request_id)) => {
+            log.ended("refresh.unchanged", request_id.as_deref());
+            return Ok(Step::More);
+        }
         Ok((Ended::Overtaken, request_id)) => {
             log.failed("overtaken", request_id.as_deref());
             put_off(billing, claimed).await?;
+            return Ok(Step::More);
         }
-        Err(BillingError::Stripe(error)) => {
-            log.failed(&error.to_string(), error.request_id());
-            if !error.is_missing() {
-                put_off(billing, claimed).await?;
-                return Ok(Step::Trouble);
-            }
-            stripe_does_not_know(billing, stripe, claimed).await?;
-        }
+        Err(BillingError::Stripe(error)) => error,
         Err(error) => return Err(error),
+    };
+    log.failed(&failure.to_string(), failure.request_id());
+    if failure.is_missing() {
+        match stripe_does_not_know(billing, stripe, claimed).await {
+            Err(BillingError::Stripe(error)) => log.failed(&error.to_string(), error.request_id()),
+            settled => return settled.map(|()| Step::More),
+        }
     }
-    Ok(Step::More)
+    put_off(billing, claimed).await?;
+    Ok(Step::Trouble)
 }
 
 /// Stripe says that it does not know what is asked about. A customer that was deleted ends here as if its event had come.
@@ -154,16 +165,18 @@ async fn stripe_does_not_know(
     let (suspect, now_ms) = (Suspect { tenant, customer }, billing.clock.now_ms());
     let is_deleted = matches!(subject, RefreshSubject::Customer(_))
         && suspect.end_if_deleted(billing, stripe, Deadline::after(STRIPE_DEADLINE)).await?;
+    tracing::error!(%subject, %tenant, "Stripe does not know what we hold; is STRIPE_SECRET_KEY of the right account?");
     if is_deleted || claimed.attempts >= UNKNOWN {
         return Ok(billing.store.drop_refresh(claimed, now_ms).await?);
     }
-    tracing::error!(%subject, %tenant, "Stripe does not know what we hold; is STRIPE_SECRET_KEY of the right account?");
-    Ok(billing.store.put_off_refresh(claimed, now_ms + LONGEST_PAUSE_MS).await?)
+    let due_at_ms = now_ms + LONGEST_PAUSE_MS;
+    Ok(billing.store.put_off_refresh(claimed, claimed.attempts + 1, due_at_ms).await?)
 }
 
 async fn put_off(billing: &Billing, claimed: &ClaimedRefresh) -> Result<(), StoreError> {
     let due_at_ms = billing.clock.now_ms() + backoff_ms(PAUSE, LONGEST_PAUSE, claimed.attempts);
-    billing.store.put_off_refresh(claimed, due_at_ms).await
+    let attempts = claimed.attempts.max(VAIN.min(claimed.attempts + 1));
+    billing.store.put_off_refresh(claimed, attempts, due_at_ms).await
 }
 
 async fn ask_until_it_stands(

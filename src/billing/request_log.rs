@@ -64,12 +64,12 @@ pub(super) struct RequestLog<'a> {
     has_ended: bool,
 }
 
-/// A request that was cut off, for it took too long, has failed too.
+/// A request that was cut off, because it took too long or for a defect, has failed too.
 impl Drop for RequestLog<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
-            let line = self.line(Level::Error, self.operation.failure()).outcome("unavailable");
-            let line = line.duration(self.began.elapsed()).reason("took_too_long");
+            let line = self.line(Level::Warn, self.operation.failure()).outcome("unavailable");
+            let line = line.duration(self.began.elapsed()).reason("cut_off");
             self.billing.topics.append(&[line.stripe_request(self.request_id.as_deref())]);
         }
     }

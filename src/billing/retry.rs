@@ -65,7 +65,8 @@ async fn try_again(billing: &Billing, claimed: &ClaimedEvent) -> Result<(), Stor
     let Ok(event) = Event::read(&claimed.payload) else {
         tracing::error!(event = %claimed.id, "a failed event's payload cannot be read: it is given up");
         let dead = Effect::new(Outcome::Dead).because("unreadable_payload");
-        return billing.store.put_off_event(claimed, &dead, None).await;
+        billing.store.put_off_event(claimed, &dead, None).await?;
+        return Ok(());
     };
     let applying = AssertUnwindSafe(race(|| apply_once(billing, &event))).catch_unwind();
     let failed = match tokio::time::timeout(PATIENCE, applying).await {
@@ -115,8 +116,9 @@ async fn put_off(
     let pause = backoff_ms(PAUSE, LONGEST_PAUSE, claimed.attempts);
     let retry_at_ms = (!is_last).then(|| billing.clock.now_ms() + pause);
     let effect = if is_last { Effect { outcome: Outcome::Dead, ..failed } } else { failed };
-    billing.store.put_off_event(claimed, &effect, retry_at_ms).await?;
-    report_retried(billing, event, &effect, &Changes::default(), spans::current_trace());
+    if billing.store.put_off_event(claimed, &effect, retry_at_ms).await? {
+        report_retried(billing, event, &effect, &Changes::default(), spans::current_trace());
+    }
     Ok(())
 }
 

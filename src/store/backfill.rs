@@ -10,6 +10,9 @@ use super::{Lease, Store, StoreError};
 /// The one row's id.
 const ONLY: i64 = 1;
 
+/// By how much a watermark may be ahead of Stripe's present: by what its servers' clocks differ, and no more.
+const WRONG_SECONDS: i64 = 60;
+
 /// How far the backfill has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermark {
@@ -17,8 +20,8 @@ pub struct Watermark {
     pub at: i64,
     /// When a run last reached the present, in Unix milliseconds.
     pub finished_at_ms: i64,
-    /// Whether what lies between it and what Stripe still lists was made up for otherwise.
-    pub is_leapt: bool,
+    /// Up to which of Stripe's seconds what was missed was made up for otherwise.
+    pub leapt_at: i64,
 }
 
 impl Store {
@@ -28,7 +31,7 @@ impl Store {
         Ok(row.map(|row| Watermark {
             at: row.watermark,
             finished_at_ms: row.finished_at_ms,
-            is_leapt: row.leapt_from == Some(row.watermark),
+            leapt_at: row.leapt_at,
         }))
     }
 
@@ -42,7 +45,7 @@ impl Store {
             id: Set(ONLY),
             watermark: Set(at),
             finished_at_ms: Set(0),
-            leapt_from: Set(Some(at)),
+            leapt_at: Set(now),
         };
         backfill::Entity::insert(first)
             .on_conflict_do_nothing_on([backfill::Column::Id])
@@ -52,9 +55,9 @@ impl Store {
     }
 
     /// Notes that every customer was asked about in the place of what Stripe lists no longer, so that it is done once.
-    pub async fn note_leap(&self) -> Result<(), StoreError> {
+    pub async fn note_leap(&self, now: i64) -> Result<(), StoreError> {
         backfill::Entity::update_many()
-            .col_expr(backfill::Column::LeaptFrom, Expr::col(backfill::Column::Watermark))
+            .set(backfill::ActiveModel { leapt_at: Set(now), ..Default::default() })
             .filter(backfill::Column::Id.eq(ONLY))
             .exec(&self.db)
             .await?;
@@ -62,7 +65,8 @@ impl Store {
     }
 
     /// Moves the watermark on to one of Stripe's seconds; never back, and not by a replica that has lost its lease.
-    /// `finished_at_ms` if that is the present. Whether the lease is ours.
+    /// `finished_at_ms` if that is the present: a watermark that lies far beyond it was set when a clock was wrong, and is
+    /// the one that moves back. Whether the lease is ours.
     pub async fn move_watermark(
         &self,
         at: i64,
@@ -79,7 +83,9 @@ impl Store {
                 .and_where(Expr::col(lease::Column::ExpiresAtMs).gt(self.database_now_ms()))
                 .to_owned(),
         );
-        let later = Expr::case(Expr::col(At).lt(at), at).finally(Expr::col(At));
+        let latest = finished_at_ms.map_or(i64::MAX, |_| at + WRONG_SECONDS);
+        let is_moved = Expr::col(At).lt(at).or(Expr::col(At).gt(latest));
+        let later = Expr::case(is_moved, at).finally(Expr::col(At));
         let finished = finished_at_ms.map_or_else(|| Expr::col(FinishedAtMs), Expr::val);
         let moved = backfill::Entity::update_many()
             .col_expr(At, later.into())

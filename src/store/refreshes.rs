@@ -59,12 +59,14 @@ impl Store {
     }
 
     /// Puts a question off that could not be answered.
-    pub async fn put_off_refresh(&self, claimed: &ClaimedRefresh, due_at_ms: i64) -> Result<(), StoreError> {
-        let later = refresh::ActiveModel {
-            due_at_ms: Set(due_at_ms),
-            attempts: Set(claimed.attempts + 1),
-            ..Default::default()
-        };
+    pub async fn put_off_refresh(
+        &self,
+        claimed: &ClaimedRefresh,
+        attempts: i64,
+        due_at_ms: i64,
+    ) -> Result<(), StoreError> {
+        let later =
+            refresh::ActiveModel { due_at_ms: Set(due_at_ms), attempts: Set(attempts), ..Default::default() };
         refresh::Entity::update_many().set(later).filter(claimed.is_ours()).exec(&self.db).await?;
         Ok(())
     }

@@ -77,13 +77,14 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Notes another failure: tried again at that time, or never. Not if somebody has had it tried anew meanwhile.
+    /// Notes another failure: tried again at that time, or never. Whether it is still ours to
+    /// note: somebody may have had it tried anew, or it was applied after all.
     pub async fn put_off_event(
         &self,
         claimed: &ClaimedEvent,
         effect: &Effect,
         retry_at_ms: Option<i64>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let change = event::ActiveModel {
             outcome: Set(effect.outcome.as_str().to_owned()),
             reason: Set(effect.reason.map(str::to_owned)),
@@ -91,14 +92,14 @@ impl Store {
             retry_at_ms: Set(retry_at_ms),
             ..Default::default()
         };
-        event::Entity::update_many()
+        let noted = event::Entity::update_many()
             .set(change)
             .filter(event::Column::Id.eq(claimed.id.as_str()))
             .filter(event::Column::Outcome.eq(Outcome::Failed.as_str()))
             .filter(event::Column::RetryAtMs.eq(claimed.until_ms))
             .exec(&self.db)
             .await?;
-        Ok(())
+        Ok(noted.rows_affected == 1)
     }
 
     /// Events with one of these outcomes, the latest of Stripe's first.

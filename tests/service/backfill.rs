@@ -171,7 +171,7 @@ async fn a_gap_beyond_what_stripe_lists_is_closed_by_asking_for_every_customer(d
     app.go_down().await;
     // Whatever its events were, Stripe lists them no longer.
     app.stripe.change(&subscription, &json!({ "status": "canceled", "silently": true })).await;
-    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400").await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400, leapt_at = 0").await;
     let before = app.watermark().await;
 
     app.come_back().await;
@@ -267,12 +267,22 @@ async fn a_gap_is_leapt_over_once_even_if_stripe_lists_nothing() {
     app.until_backfilled().await;
     app.until_nothing_is_asked().await;
     app.go_down().await;
-    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400").await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400, leapt_at = 0").await;
+    // Each run is told what time it is, and then refused.
+    let empty = json!({ "object": "list", "data": [], "has_more": false }).to_string();
+    for _ in 0..2 {
+        let told =
+            json!({ "match": "GET /v1/events", "kind": "status", "status": 200, "times": 1, "body": empty });
+        app.stripe.fault(&told).await;
+        app.stripe
+            .fault(&json!({ "match": "GET /v1/events", "kind": "status", "status": 403, "times": 1 }))
+            .await;
+    }
     app.stripe.fault(&json!({ "match": "GET /v1/events", "kind": "status", "status": 403 })).await;
     let listed = app.stripe.requests_to("GET", "/v1/events").await.len();
     app.come_back().await;
     eventually("a run has failed for the third time", || async {
-        (app.stripe.requests_to("GET", "/v1/events").await.len() >= listed + 3).then_some(())
+        (app.stripe.requests_to("GET", "/v1/events").await.len() >= listed + 5).then_some(())
     })
     .await;
     app.until_nothing_is_asked().await;
@@ -294,7 +304,7 @@ async fn a_customer_that_was_deleted_in_a_long_gap_ends() {
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     let customer = app.customer_of("acme").await;
     app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
-    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400").await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400, leapt_at = 0").await;
     // A month later Stripe lists none of it; and of a deleted customer perhaps not even what it had.
     app.stripe.fault(&json!({ "events": "hidden" })).await;
     app.stripe.set_clock(&json!({ "advance_seconds": 40 * 86_400 })).await;

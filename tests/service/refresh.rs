@@ -134,7 +134,7 @@ async fn a_subscription_that_stripe_does_not_know_stays_as_it_is(database: Datab
     let failed = app.line("subscription_state", |line| line["event"] == "refresh.failed").await;
     assert!(failed["reason"].as_str().is_some_and(|reason| reason.contains("resource_missing")), "{failed}");
     assert_eq!(app.questions().await, [subscription.as_str()], "the key may be of another account");
-    app.database.execute("UPDATE refresh SET attempts = 12").await;
+    app.database.execute("UPDATE refresh SET attempts = 21").await;
     app.clock.advance_seconds(300);
     app.until_nothing_is_asked().await;
     app.until_plan("acme", "pro").await;
