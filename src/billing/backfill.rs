@@ -79,11 +79,11 @@ enum Interrupted {
     LeaseLost,
 }
 
-/// The events of a window, newest first, and when the first of them were listed; or the length in seconds of a window that
-/// may not have too many.
+/// The events of a window, newest first, or half the length in seconds of a window that has too many; and when the first
+/// of them were listed, by Stripe's clock.
 enum Gathered {
     All { events: Vec<Box<RawValue>>, answered_at: i64 },
-    TooMany { half: i64 },
+    TooMany { half: i64, answered_at: i64 },
 }
 
 impl<'a> Backfill<'a> {
@@ -158,8 +158,10 @@ impl<'a> Backfill<'a> {
         loop {
             let window = next_window(from, now, self.length.load(Ordering::Relaxed));
             let (events, answered_at) = match self.gather(stripe, window).await? {
-                Gathered::TooMany { half } => {
+                Gathered::TooMany { half, answered_at } => {
                     self.length.store(half, Ordering::Relaxed);
+                    // Or a clock of ours that is slow would leave the window open for ever.
+                    now = now.max(answered_at);
                     continue;
                 }
                 Gathered::All { events, answered_at } => (events, answered_at),
@@ -224,9 +226,10 @@ impl<'a> Backfill<'a> {
         let (mut answered_first, mut after) = (None, None);
         loop {
             let is_too_many = events.len() >= EVENTS || bytes >= BYTES || began.elapsed() >= GATHERING;
-            let half = answered_first.and_then(|answered_at| half(window, answered_at));
-            if let Some(half) = half.filter(|_| is_too_many) {
-                return Ok(Gathered::TooMany { half });
+            if let (true, Some(answered_at)) = (is_too_many, answered_first)
+                && let Some(half) = half(window, answered_at)
+            {
+                return Ok(Gathered::TooMany { half, answered_at });
             }
             let page = self.page(stripe, window, after.as_ref(), &mut length).await?;
             bytes += page.events.iter().map(|raw| raw.get().len()).sum::<usize>();
