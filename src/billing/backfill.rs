@@ -289,8 +289,8 @@ impl<'a> Backfill<'a> {
             Some((Event::read(payload).inspect_err(unreadable).ok()?, payload.to_vec()))
         };
         let events: Vec<(Event, Vec<u8>)> = batch.iter().filter_map(|raw| read(raw)).collect();
-        let known = self.billing.store.known(events.iter().map(|(event, _)| &event.id)).await?;
-        let unknown = events.into_iter().filter(|(event, _)| !known.contains(&event.id));
+        let known = self.billing.store.known_events(events.iter().map(|(event, _)| &event.id)).await?;
+        let unknown = events.into_iter().filter(|(event, _)| !known.contains_key(&event.id));
         let now_ms = self.billing.clock.now_ms();
         Ok(unknown.map(|(event, payload)| Delivery::by_backfill(event, payload, now_ms)).collect())
     }

@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// connection that nobody closed is silent for hours. A long backfill goes on where its watermark stands.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// What a step came to.
+/// What a step came to; the greater asks for the longer pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// There may be more to do at once.
@@ -31,13 +31,6 @@ pub(super) enum Step {
     Idle,
     /// It could not be done; what failed has been told.
     Trouble,
-}
-
-impl Step {
-    /// Of two the one that asks for the longer pause.
-    pub(super) fn worse(self, other: Self) -> Self {
-        self.max(other)
-    }
 }
 
 /// Starts the background work. It ends when told to, wherever it is: what was begun is undone by its transaction, and
@@ -108,12 +101,11 @@ async fn rest(pause: Duration, woken: Option<&Notify>) {
 }
 
 /// Half to the whole of a pause that doubles with each try, by chance, so that what failed together is not tried again
-/// together.
-pub(super) fn backoff_ms(first: Duration, longest: Duration, tries: i64) -> i64 {
-    let doublings = u32::try_from(tries.clamp(0, 30)).unwrap_or(0);
-    let pause = first.saturating_mul(1 << doublings).min(longest).as_millis();
-    let chance = u128::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    i64::try_from(pause / 2 + pause / 2 * chance / 255).unwrap_or(i64::MAX)
+/// together. All in milliseconds.
+pub(super) fn backoff_ms(first_ms: i64, longest_ms: i64, tries: i64) -> i64 {
+    let pause_ms = first_ms.saturating_mul(1 << tries.clamp(0, 30)).min(longest_ms);
+    let chance = i64::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    pause_ms / 2 + pause_ms / 2 * chance / 255
 }
 
 #[cfg(test)]
@@ -122,10 +114,9 @@ mod tests {
 
     #[test]
     fn a_pause_doubles_up_to_the_longest_and_is_never_less_than_half() {
-        let (first, longest) = (Duration::from_secs(1), Duration::from_mins(5));
         for (tries, whole) in [(0, 1000), (1, 2000), (5, 32_000), (9, 300_000), (10_000, 300_000)] {
             for _ in 0..50 {
-                let pause = backoff_ms(first, longest, tries);
+                let pause = backoff_ms(1000, 300_000, tries);
                 assert!((whole / 2..=whole).contains(&pause), "{tries}: {pause}");
             }
         }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tracing::{Instrument, info_span};
@@ -35,8 +34,7 @@ const ASKS: u32 = 3;
 
 /// The pause before a question is put again, doubled with each try, and the longest. A question is never given up while
 /// Stripe does not answer: it comes back.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+const PAUSE_MS: i64 = 1000;
 const LONGEST_PAUSE_MS: i64 = 5 * 60 * 1000;
 
 /// How many tries in vain are counted: with as many the pause is the longest.
@@ -77,7 +75,7 @@ async fn step(billing: &Billing, stripe: &Stripe) -> Result<Step, BillingError> 
     }
     let asked = by_customer.values().map(|questions| ask_in_turn(billing, stripe, questions));
     let asked = futures_util::future::join_all(asked).await;
-    asked.into_iter().try_fold(Step::More, |step, asked| Ok(step.worse(asked?)))
+    asked.into_iter().try_fold(Step::More, |step, asked| Ok(step.max(asked?)))
 }
 
 /// Asks about one customer, one question after the other: their answers would overtake each other.
@@ -88,7 +86,7 @@ async fn ask_in_turn(
 ) -> Result<Step, BillingError> {
     let mut step = Step::More;
     for question in questions {
-        step = step.worse(ask_or_put_off(billing, stripe, question).await?);
+        step = step.max(ask_or_put_off(billing, stripe, question).await?);
     }
     Ok(step)
 }
@@ -174,7 +172,7 @@ async fn stripe_does_not_know(
 }
 
 async fn put_off(billing: &Billing, claimed: &ClaimedRefresh) -> Result<(), StoreError> {
-    let due_at_ms = billing.clock.now_ms() + backoff_ms(PAUSE, LONGEST_PAUSE, claimed.attempts);
+    let due_at_ms = billing.clock.now_ms() + backoff_ms(PAUSE_MS, LONGEST_PAUSE_MS, claimed.attempts);
     let attempts = claimed.attempts.max(VAIN.min(claimed.attempts + 1));
     billing.store.put_off_refresh(claimed, attempts, due_at_ms).await
 }

@@ -30,8 +30,7 @@ const CLAIM_MS: i64 = 300_000;
 /// a day, in which a defect is mended or a database is put right.
 const TRIES: i64 = 14;
 
-const PAUSE: Duration = Duration::from_mins(1);
-const LONGEST_PAUSE: Duration = Duration::from_hours(6);
+const PAUSE_MS: i64 = 60 * 1000;
 const LONGEST_PAUSE_MS: i64 = 6 * 60 * 60 * 1000;
 
 /// How long an event waits for its customer: for as long as Stripe lists it. Whoever links the customer later asks Stripe.
@@ -113,7 +112,7 @@ async fn put_off(
     failed: Effect,
 ) -> Result<(), StoreError> {
     let is_last = claimed.attempts + 1 >= TRIES;
-    let pause = backoff_ms(PAUSE, LONGEST_PAUSE, claimed.attempts);
+    let pause = backoff_ms(PAUSE_MS, LONGEST_PAUSE_MS, claimed.attempts);
     let retry_at_ms = (!is_last).then(|| billing.clock.now_ms() + pause);
     let effect = if is_last { Effect { outcome: Outcome::Dead, ..failed } } else { failed };
     if billing.store.put_off_event(claimed, &effect, retry_at_ms).await? {
@@ -128,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_tries_take_about_a_day() {
-        let pauses = |_| (0..TRIES - 1).map(|tries| backoff_ms(PAUSE, LONGEST_PAUSE, tries)).sum::<i64>();
+        let pauses =
+            |_| (0..TRIES - 1).map(|tries| backoff_ms(PAUSE_MS, LONGEST_PAUSE_MS, tries)).sum::<i64>();
         for hours in (0..100).map(pauses).map(|ms| ms / 3_600_000) {
             assert!((15..=33).contains(&hours), "{hours} hours");
         }

@@ -47,7 +47,7 @@ impl Suspect<'_> {
         let standing = self.standing(stripe, deadline).await?;
         match standing {
             CustomerStanding::Living => return Ok(false),
-            CustomerStanding::Unknown if !self.is_the_only_one(billing, stripe, deadline).await? => {
+            CustomerStanding::Unknown if !self.has_our_customers(billing, stripe, deadline).await? => {
                 tracing::error!("STRIPE_SECRET_KEY is of an account that has none of our customers");
                 return Err(BillingError::NotConfigured(
                     "STRIPE_SECRET_KEY of the account that has our customers",
@@ -66,8 +66,8 @@ impl Suspect<'_> {
         Ok(standing)
     }
 
-    /// Whether the account has others of our customers, or there are none.
-    async fn is_the_only_one(
+    /// Whether the key's account has others of our customers, or there are none to look for.
+    async fn has_our_customers(
         self,
         billing: &Billing,
         stripe: &Stripe,

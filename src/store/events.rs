@@ -1,11 +1,14 @@
 //! The inbox: every event by its id, with what became of it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use entity::event;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::ExprTrait;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    TryInsertResult,
+};
 
 use super::{Store, StoreError, Transaction, rows};
 use crate::domain::event::{Event, InvoiceChange, Subject, SubscriptionChange, UnreadableEvent};
@@ -42,37 +45,41 @@ pub struct InboxRow<'a> {
 }
 
 impl Store {
-    /// Which of these events are in the inbox.
-    pub async fn known(&self, ids: impl Iterator<Item = &EventId>) -> Result<HashSet<EventId>, StoreError> {
-        let known: Vec<String> = event::Entity::find()
-            .select_only()
-            .column(event::Column::Id)
-            .filter(event::Column::Id.is_in(ids.map(EventId::as_str)))
-            .into_tuple()
-            .all(&self.db)
-            .await?;
-        known.iter().map(|id| rows::id("event", id)).collect()
+    /// Which of these events are in the inbox already, and whose they are.
+    pub async fn known_events(
+        &self,
+        ids: impl Iterator<Item = &EventId>,
+    ) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
+        known_events(&self.db, ids).await
     }
+}
+
+/// Which of these events are in the inbox already, and whose they are.
+async fn known_events(
+    db: &impl ConnectionTrait,
+    ids: impl Iterator<Item = &EventId>,
+) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
+    let known: Vec<(String, Option<String>)> = event::Entity::find()
+        .select_only()
+        .columns([event::Column::Id, event::Column::TenantId])
+        .filter(event::Column::Id.is_in(ids.map(EventId::as_str)))
+        .into_tuple()
+        .all(db)
+        .await?;
+    let read = |(id, tenant): &(String, Option<String>)| {
+        let tenant = tenant.as_deref().map(|text| rows::id("event", text)).transpose()?;
+        Ok((rows::id("event", id)?, tenant))
+    };
+    known.iter().map(read).collect()
 }
 
 impl Transaction {
     /// Which of these events are in the inbox already, and whose they are.
-    pub async fn known_events<'a>(
+    pub async fn known_events(
         &self,
-        ids: impl Iterator<Item = &'a EventId>,
+        ids: impl Iterator<Item = &EventId>,
     ) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
-        let known: Vec<(String, Option<String>)> = event::Entity::find()
-            .select_only()
-            .columns([event::Column::Id, event::Column::TenantId])
-            .filter(event::Column::Id.is_in(ids.map(EventId::as_str)))
-            .into_tuple()
-            .all(&self.db)
-            .await?;
-        let read = |(id, tenant): &(String, Option<String>)| {
-            let tenant = tenant.as_deref().map(|text| rows::id("event", text)).transpose()?;
-            Ok((rows::id("event", id)?, tenant))
-        };
-        known.iter().map(read).collect()
+        known_events(&self.db, ids).await
     }
 
     /// Puts events into the inbox, in the order of their ids, so that replicas given the same ones do not block each
