@@ -289,16 +289,32 @@ pub struct ListenArgs {
     /// The address and port to listen on
     #[arg(long, env = "BILLHOOK_LISTEN", default_value = default::LISTEN, value_name = "ADDRESS:PORT")]
     listen: String,
+
+    /// The address and port on which Prometheus reads the metrics, which ask nobody who is there: not the public one.
+    /// Without it there are none to read
+    #[arg(long, env = "BILLHOOK_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<String>,
+}
+
+/// Where the service listens.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenConfig {
+    /// `BILLHOOK_LISTEN`
+    pub public: SocketAddr,
+    /// `BILLHOOK_METRICS_LISTEN`
+    pub metrics: Option<SocketAddr>,
 }
 
 impl ListenArgs {
-    /// Reads `BILLHOOK_LISTEN`.
-    pub fn read(&self) -> Result<SocketAddr, ConfigError> {
-        read(
-            "BILLHOOK_LISTEN",
-            or(&self.listen, default::LISTEN),
-            "an address and a port, such as `127.0.0.1:8080`",
-        )
+    /// Reads `BILLHOOK_LISTEN` and `BILLHOOK_METRICS_LISTEN`.
+    pub fn read(&self) -> Result<ListenConfig, ConfigError> {
+        let address =
+            |variable, text: &str| read(variable, text, "an address and a port, such as `127.0.0.1:8080`");
+        let metrics = set(self.metrics_listen.as_ref());
+        Ok(ListenConfig {
+            public: address("BILLHOOK_LISTEN", or(&self.listen, default::LISTEN))?,
+            metrics: metrics.map(|text| address("BILLHOOK_METRICS_LISTEN", text)).transpose()?,
+        })
     }
 }
 

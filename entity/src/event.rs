@@ -17,6 +17,7 @@ pub struct Model {
     pub tenant_id: Option<String>,
     pub journey_id: Option<String>,
     pub trace_id: Option<String>,
+    pub span_id: Option<String>,
     pub outcome: String,
     pub reason: Option<String>,
     pub payload: Option<Vec<u8>>,

@@ -8,6 +8,7 @@ pub use sea_orm_migration::{MigratorTrait, SchemaManager};
 
 mod m20261123_000001_first;
 mod m20261123_000002_background;
+mod m20261125_000003_event_span;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -16,6 +17,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_first::Migration), Box::new(m20261123_000002_background::Migration)]
+        vec![
+            Box::new(m20261123_000001_first::Migration),
+            Box::new(m20261123_000002_background::Migration),
+            Box::new(m20261125_000003_event_span::Migration),
+        ]
     }
 }

@@ -119,7 +119,8 @@ impl<'a> Backfill<'a> {
             return Ok(Step::Idle);
         }
         // A trace of its own; the events that it finds are processed in it.
-        let span = info_span!(parent: None, "backfill");
+        let cause = if self.has_run.load(Ordering::Relaxed) { "schedule" } else { "start" };
+        let span = info_span!(parent: None, "backfill", billing.backfill.cause = cause);
         let ended = self.fill(stripe).instrument(span).await;
         self.give_way().await;
         match ended {

@@ -15,7 +15,7 @@ use crate::domain::plan::Plan;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::{LinkRefusal, cause};
 use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe};
-use crate::telemetry::spans;
+use crate::telemetry::spans::{self, Whose};
 
 /// What a user wants to buy.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub async fn create_checkout_session(
         spans::link(&request_span, origin);
     }
     async {
-        let mut log = RequestLog::start(billing, caller, Operation::Checkout);
+        let mut log = RequestLog::start(billing, caller, Operation::Checkout, request_span);
         let result = sell(billing, caller, &wish, origin, &mut log).await;
         log.end(result).map_err(|error| CheckoutFailed { error, trace: origin.journey_id() })
     }
@@ -81,7 +81,11 @@ async fn sell(
 ) -> Result<Purchase, BillingError> {
     let sale = Sale {
         billing,
-        stripe: billing.stripe()?,
+        stripe: billing.stripe()?.on_behalf_of(Whose {
+            tenant: Some(caller.tenant.clone()),
+            journey: Some(origin.journey_id()),
+            customer: None,
+        }),
         app_url: billing.app_url()?,
         caller,
         plan: chosen_plan(billing, wish)?,
@@ -114,7 +118,7 @@ fn chosen_plan<'a>(billing: &'a Billing, wish: &CheckoutWish) -> Result<&'a Plan
 /// One request to sell a plan, and what it takes.
 struct Sale<'a> {
     billing: &'a Billing,
-    stripe: &'a Stripe,
+    stripe: Stripe,
     app_url: &'a AppUrl,
     caller: &'a Caller,
     plan: &'a Plan,
@@ -216,7 +220,7 @@ impl Sale<'_> {
     }
 
     async fn take_over(&self, checkout: &Checkout, session: &Session) -> Result<(), BillingError> {
-        take_over_session(self.billing, self.stripe, checkout, session, self.deadline).await
+        take_over_session(self.billing, &self.stripe, checkout, session, self.deadline).await
     }
 
     /// The tenant's customer, made on its first checkout.
@@ -259,7 +263,7 @@ impl Sale<'_> {
     /// Lets a customer go that Stripe does not have, so that the sale begins anew with another one.
     async fn let_go(&self, customer: &CustomerId) -> Result<bool, BillingError> {
         let suspect = Suspect { tenant: &self.caller.tenant, customer };
-        suspect.let_go(self.billing, self.stripe, self.deadline).await
+        suspect.let_go(self.billing, &self.stripe, self.deadline).await
     }
 
     async fn open(
@@ -280,7 +284,8 @@ impl Sale<'_> {
             success_url: &self.app_url.join(success_path),
             cancel_url: &self.app_url.join(cancel_path),
         };
-        let made = match self.stripe.create_checkout_session(&order, self.deadline).await {
+        let stripe = self.stripe.on_behalf_of(log.whose());
+        let made = match stripe.create_checkout_session(&order, self.deadline).await {
             Err(error) if error.is_missing_customer() && self.let_go(&customer).await? => return Ok(None),
             made => made,
         };

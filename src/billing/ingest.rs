@@ -20,11 +20,12 @@ use tracing::{Instrument, Span, info_span};
 
 use super::Billing;
 use crate::domain::event::Event;
-use crate::domain::journey::Traceparent;
+use crate::domain::journey::{Journey, Traceparent};
 use crate::domain::outcome::Outcome;
 use crate::domain::signature::Verified;
 use crate::domain::unit_of_work::{Changes, Effect};
 use crate::store::{StoreError, StoreFailure};
+use crate::telemetry::metrics::Source;
 use crate::telemetry::spans::{self, BillingAttributes};
 
 pub(super) use report::{report_changes, report_retried};
@@ -47,6 +48,8 @@ pub struct Delivery {
     pub event: Event,
     /// The bytes that came.
     pub payload: Vec<u8>,
+    /// How it came.
+    pub source: Source,
     /// Which secret verified it, and how old it was; none if we fetched it ourselves.
     pub verified: Option<Verified>,
     /// When it came, in Unix milliseconds.
@@ -60,24 +63,34 @@ pub struct Delivery {
 impl Delivery {
     /// An event that Stripe posted, in the span of its request.
     pub fn by_webhook(event: Event, payload: Vec<u8>, verified: Verified, now_ms: i64) -> Self {
-        Self { verified: Some(verified), request_span: Span::current(), ..Self::new(event, payload, now_ms) }
+        let request_span = Span::current();
+        Self { verified: Some(verified), request_span, ..Self::new(event, payload, now_ms, Source::Webhook) }
     }
 
     /// An event that Stripe listed when asked.
     pub(super) fn by_backfill(event: Event, payload: Vec<u8>, now_ms: i64) -> Self {
-        Self::new(event, payload, now_ms)
+        Self::new(event, payload, now_ms, Source::Backfill)
     }
 
-    fn new(event: Event, payload: Vec<u8>, received_at_ms: i64) -> Self {
-        let name = format!("process {}", event.type_name);
-        let span = info_span!("process event", otel.name = name, otel.kind = "consumer");
+    fn new(event: Event, payload: Vec<u8>, received_at_ms: i64, source: Source) -> Self {
+        let span = info_span!(
+            "process event",
+            otel.name = format!("process {}", event.type_name),
+            otel.kind = "consumer",
+            billing.event.source = source.as_str(),
+        );
         let (event_id, event_type) = (Some(&event.id), Some(event.type_name.as_str()));
         BillingAttributes { event_id, event_type, ..BillingAttributes::default() }.record(&span);
-        Self { event, payload, verified: None, received_at_ms, span, request_span: Span::none() }
+        Self { event, payload, source, verified: None, received_at_ms, span, request_span: Span::none() }
     }
 
     fn trace(&self) -> Option<Traceparent> {
         spans::traceparent_of(&self.span)
+    }
+
+    /// The journey that would begin where the event is processed.
+    fn here(&self, now_ms: i64) -> Option<Journey> {
+        self.trace().map(|origin| Journey { origin, began_at_ms: now_ms })
     }
 }
 
@@ -106,6 +119,17 @@ pub struct Ingest {
 
 /// The task behind [`Ingest`].
 pub type IngestTask = JoinHandle<()>;
+
+impl NotStored {
+    /// The word in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Stopping => "stopping",
+            Self::Database => "database",
+        }
+    }
+}
 
 impl Ingest {
     /// Starts the task.

@@ -39,6 +39,7 @@ use crate::domain::ids::{TenantId, UserId};
 use crate::domain::unit_of_work::Policy;
 use crate::store::{Store, StoreError, StoreFailure};
 use crate::stripe::{Stripe, StripeError};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
 
 /// What the use cases work with.
@@ -56,6 +57,8 @@ pub struct Billing {
     pub journey_window_hours: u32,
     /// The topic log files.
     pub topics: TopicLogs,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Told when there is something to ask Stripe.
     pub refresh_wanted: Arc<Notify>,
     /// The time.

@@ -42,9 +42,9 @@ pub async fn create_portal_session(
     caller: &Caller,
     wish: PortalWish,
 ) -> Result<String, BillingError> {
-    let span = info_span!("create portal session");
+    let (request_span, span) = (Span::current(), info_span!("create portal session"));
     async {
-        let mut log = RequestLog::start(billing, caller, Operation::Portal);
+        let mut log = RequestLog::start(billing, caller, Operation::Portal, request_span);
         let result = open(billing, caller, &wish, &mut log).await;
         if result.is_ok() {
             leave_milestone(billing, &log);
@@ -67,6 +67,7 @@ async fn open(
     follow_journey(tenant.as_ref(), log);
     let customer = tenant.and_then(|tenant| tenant.customer).ok_or(BillingError::NoCustomer)?;
     log.customer = Some(customer.clone());
+    let stripe = stripe.on_behalf_of(log.whose());
     let flow = match wish.flow {
         Some(wish) => Some(flow(billing, caller, wish).await?),
         None => None,
@@ -82,7 +83,7 @@ async fn open(
     let answer = stripe.create_portal_session(&order, deadline).await;
     if answer.as_ref().is_err_and(StripeError::is_missing_customer) {
         let suspect = Suspect { tenant: &caller.tenant, customer: &customer };
-        suspect.end_if_deleted(billing, stripe, deadline).await?;
+        suspect.end_if_deleted(billing, &stripe, deadline).await?;
     }
     let answer = answer.map_err(|error| explain(error, log))?;
     log.request_id = answer.request_id;

@@ -9,6 +9,7 @@ use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::{Difference, Snapshot, Subscription};
 use crate::store::StoreError;
 use crate::stripe::{CustomerStanding, Deadline, Stripe, Subscriptions};
+use crate::telemetry::spans::Whose;
 
 /// How often a comparison that events overtook is made anew.
 const TRIES: u32 = 5;
@@ -45,7 +46,8 @@ pub async fn reconcile(
     customer: &CustomerId,
     apply: bool,
 ) -> Result<Comparison, BillingError> {
-    let stripe = &billing.stripe()?.paced();
+    let whose = Whose { tenant: Some(tenant.clone()), journey: None, customer: Some(customer.clone()) };
+    let stripe = &billing.stripe()?.paced().on_behalf_of(whose);
     for _ in 0..TRIES {
         let held = billing.store.subscriptions_of(customer).await?;
         let answer = match stripe.list_subscriptions(customer, Deadline::after(STRIPE_DEADLINE)).await {

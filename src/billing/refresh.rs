@@ -123,14 +123,15 @@ async fn ask_in_a_trace(
 async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Result<Step, BillingError> {
     let refresh = &claimed.refresh;
     let journey = billing.store.tenant(&refresh.tenant).await?.and_then(|tenant| tenant.journey);
-    let log = RefreshLog { billing, refresh, journey };
+    let log = RefreshLog::begin(billing, refresh, journey);
+    let stripe = &stripe.on_behalf_of(log.whose());
     let failure = match ask_until_it_stands(billing, stripe, claimed).await {
         Ok((Ended::Changed, request_id)) => {
-            log.ended("refresh.changed", request_id.as_deref());
+            log.changed(request_id.as_deref());
             return Ok(Step::More);
         }
         Ok((Ended::Unchanged, request_id)) => {
-            log.ended("refresh.unchanged", request_id.as_deref());
+            log.unchanged(request_id.as_deref());
             return Ok(Step::More);
         }
         Ok((Ended::Overtaken, request_id)) => {
@@ -144,7 +145,9 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
     log.failed(&failure.to_string(), failure.request_id());
     if failure.is_missing() {
         match stripe_does_not_know(billing, stripe, claimed).await {
-            Err(BillingError::Stripe(error)) => log.failed(&error.to_string(), error.request_id()),
+            Err(BillingError::Stripe(error)) => {
+                tracing::warn!(%error, "nor can Stripe be asked for the customer")
+            }
             settled => return settled.map(|()| Step::More),
         }
     }

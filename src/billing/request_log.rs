@@ -9,7 +9,7 @@ use super::{Billing, BillingError, Caller};
 use crate::domain::ids::CustomerId;
 use crate::domain::journey::Journey;
 use crate::stripe::StripeError;
-use crate::telemetry::spans::BillingAttributes;
+use crate::telemetry::spans::{BillingAttributes, Whose};
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// What was requested.
@@ -46,7 +46,7 @@ impl Operation {
 
 /// Logs a request that made no sense: it starts and fails at once.
 pub fn log_invalid(billing: &Billing, caller: &Caller, operation: Operation) {
-    let log = RequestLog::start(billing, caller, operation);
+    let log = RequestLog::start(billing, caller, operation, Span::current());
     let invalid = BillingError::InvalidRequest("the body makes no sense");
     // The caller is told what is wrong by whoever read the body.
     let _ = log.end::<()>(Err(invalid));
@@ -57,6 +57,7 @@ pub(super) struct RequestLog<'a> {
     billing: &'a Billing,
     caller: &'a Caller,
     operation: Operation,
+    request_span: Span,
     began: Instant,
     pub(super) customer: Option<CustomerId>,
     pub(super) journey: Option<Journey>,
@@ -68,6 +69,7 @@ pub(super) struct RequestLog<'a> {
 impl Drop for RequestLog<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
+            self.count("unavailable");
             let line = self.line(Level::Warn, self.operation.failure()).outcome("unavailable");
             let line = line.duration(self.began.elapsed()).reason("cut_off");
             self.billing.topics.append(&[line.stripe_request(self.request_id.as_deref())]);
@@ -76,11 +78,18 @@ impl Drop for RequestLog<'_> {
 }
 
 impl<'a> RequestLog<'a> {
-    pub(super) fn start(billing: &'a Billing, caller: &'a Caller, operation: Operation) -> Self {
+    /// Says that a request has begun, whose own span is given; that of the work is the one that we are in.
+    pub(super) fn start(
+        billing: &'a Billing,
+        caller: &'a Caller,
+        operation: Operation,
+        request_span: Span,
+    ) -> Self {
         let log = Self {
             billing,
             caller,
             operation,
+            request_span,
             began: Instant::now(),
             customer: None,
             journey: None,
@@ -106,10 +115,22 @@ impl<'a> RequestLog<'a> {
         };
         let line = self.line(level, name).outcome(outcome).duration(self.began.elapsed());
         self.billing.topics.append(&[line.stripe_request(request_id).reason(reason.as_deref())]);
-        BillingAttributes { request_id, outcome: Some(outcome), ..self.attributes() }
-            .record(&Span::current());
+        let attributes = BillingAttributes { request_id, outcome: Some(outcome), ..self.attributes() };
+        // The request's span bears its tenant and user already, if it is another.
+        BillingAttributes { tenant: None, user: None, ..attributes }.record(&self.request_span);
+        if Span::current() != self.request_span {
+            attributes.record(&Span::current());
+        }
+        self.count(outcome);
         self.has_ended = true;
         result
+    }
+
+    fn count(&self, outcome: &'static str) {
+        match self.operation {
+            Operation::Checkout => self.billing.metrics.checkout_session(outcome),
+            Operation::Portal => self.billing.metrics.portal_session(outcome),
+        }
     }
 
     /// What Stripe's refusal means for the caller.
@@ -121,6 +142,15 @@ impl<'a> RequestLog<'a> {
             return BillingError::NoCustomer;
         }
         BillingError::Stripe(error)
+    }
+
+    /// On whose behalf Stripe is asked, as far as that is known by now.
+    pub(super) fn whose(&self) -> Whose {
+        Whose {
+            tenant: Some(self.caller.tenant.clone()),
+            journey: self.journey.map(|journey| journey.id()),
+            customer: self.customer.clone(),
+        }
     }
 
     /// What a span of this request bears.

@@ -12,6 +12,7 @@ use super::ingest::report_retried;
 use super::race::race;
 use super::{Billing, BillingError};
 use crate::domain::event::Event;
+use crate::domain::journey::Journey;
 use crate::domain::outcome::Outcome;
 use crate::domain::unit_of_work::{Changes, Effect};
 use crate::store::{ClaimedEvent, Due, StoreError, Touched};
@@ -55,6 +56,9 @@ async fn step(billing: &Billing) -> Result<Step, BillingError> {
     for claimed in &claimed {
         // A trace of its own: the one that brought the event ended long ago.
         let span = info_span!(parent: None, "retry event", billing.stripe.event.id = %claimed.id);
+        if let Some(first) = claimed.trace {
+            spans::link(&span, first);
+        }
         try_again(billing, claimed).instrument(span).await?;
     }
     Ok(if claimed.is_empty() && aged < AGED { Step::Idle } else { Step::More })
@@ -95,10 +99,11 @@ async fn try_again(billing: &Billing, claimed: &ClaimedEvent) -> Result<(), Stor
 async fn apply_once(billing: &Billing, event: &Event) -> Result<(Effect, Changes), StoreError> {
     let transaction = billing.store.begin().await?;
     let mut work = transaction.unit_of_work(&Touched::by([event])).await?;
-    let effect = work.apply(event, &billing.policy);
+    let (trace, now_ms) = (spans::current_trace(), billing.clock.now_ms());
+    let here = trace.map(|origin| Journey { origin, began_at_ms: now_ms });
+    let effect = work.apply(event, here, &billing.policy);
     if effect.outcome != Outcome::Failed {
-        let trace = spans::current_trace();
-        transaction.write(&work, |_| trace, billing.clock.now_ms()).await?;
+        transaction.write(&work, |_| trace, now_ms).await?;
         transaction.settle_failed_event(event, &effect, trace).await?;
         transaction.commit().await?;
     }

@@ -21,6 +21,8 @@ use crate::domain::mode::Mode;
 use crate::domain::unit_of_work::{LinkRefusal, Policy};
 use crate::store::{ModeConflict, Store, StoreError};
 use crate::stripe::Stripe;
+use crate::telemetry::InitError;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
 
 /// Stripe billing for multi-tenant SaaS: checkout, customer portal, webhooks, entitlements
@@ -65,6 +67,9 @@ pub enum CommandError {
     /// The key and the database belong to different worlds.
     #[error(transparent)]
     Mode(#[from] ModeConflict),
+    /// Telemetry cannot be set up as configured.
+    #[error(transparent)]
+    Telemetry(#[from] InitError),
     /// The database refused or was not there.
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
@@ -82,7 +87,7 @@ pub enum CommandError {
 impl CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Mode(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Mode(_) | Self::Telemetry(_) => ExitCode::from(2),
             Self::Store(_) | Self::Link(_) | Self::Failed(_) | Self::Output(_) => ExitCode::from(1),
         }
     }
@@ -128,8 +133,8 @@ async fn guarded_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, 
 }
 
 /// The connection to Stripe's API, if there is a key.
-fn stripe(config: &StripeConfig) -> Result<Option<Stripe>, CommandError> {
-    let connect = |key| Stripe::new(config.api_base.clone(), key);
+fn stripe(config: &StripeConfig, metrics: &Metrics) -> Result<Option<Stripe>, CommandError> {
+    let connect = |key| Stripe::new(config.api_base.clone(), key, metrics.clone());
     config
         .secret_key
         .clone()
@@ -138,18 +143,27 @@ fn stripe(config: &StripeConfig) -> Result<Option<Stripe>, CommandError> {
         .map_err(|error| CommandError::Failed(format!("the HTTP client cannot be made: {error}")))
 }
 
-/// What a command works with: nobody waits for a page, and no journey begins.
-fn at_the_command_line(store: Store, stripe: Option<Stripe>, policy: Policy, logs: &LogArgs) -> Billing {
-    Billing {
+/// What a command works with: nobody waits for a page, no journey begins, and nobody comes for what is counted.
+fn at_the_command_line(
+    store: Store,
+    stripe_config: Option<&StripeConfig>,
+    policy: Policy,
+    logs: &LogArgs,
+) -> Result<Billing, CommandError> {
+    let topics = TopicLogs::open(logs.read());
+    let metrics = Metrics::new(topics.clone(), Arc::default());
+    let client = stripe_config.map(|config| stripe(config, &metrics)).transpose()?;
+    Ok(Billing {
         store,
-        stripe,
+        stripe: client.flatten(),
         app_url: None,
         policy,
         journey_window_hours: 0,
-        topics: TopicLogs::open(logs.read()),
+        topics,
+        metrics,
         refresh_wanted: Arc::default(),
         clock: Arc::new(SystemClock),
-    }
+    })
 }
 
 /// Writes a command's answer.

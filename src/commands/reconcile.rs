@@ -6,7 +6,7 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CommandError, at_the_command_line, guarded_mode, migrated, say, stripe};
+use super::{CommandError, at_the_command_line, guarded_mode, migrated, say};
 use crate::billing::{self, Billing, BillingError, Comparison, Drift};
 use crate::config::{self, DatabaseArgs, LogArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
@@ -60,8 +60,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
     let tenant: Option<TenantId> =
         args.tenant.as_deref().map(|text| config::argument("--tenant", text)).transpose()?;
     let config = args.stripe.read()?;
-    let client = stripe(&config)?;
-    if client.is_none() {
+    if config.secret_key.is_none() {
         return Err(config::missing("STRIPE_SECRET_KEY is not set: Stripe cannot be asked without it").into());
     }
     let store = migrated(&args.database).await?;
@@ -71,7 +70,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
         trust_client_reference: false,
         catalog: Catalog::empty(true),
     };
-    let billing = at_the_command_line(store, client, policy, &args.logs);
+    let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
     let tally = match &tenant {
         Some(tenant) => one(&billing, tenant, args.apply).await?,
         None => all(&billing, args.apply).await?,

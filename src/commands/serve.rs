@@ -15,12 +15,13 @@ use super::{CommandError, guarded_mode, stripe};
 use crate::billing::{self, Billing, Ingest, IngestTask};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, LogArgs, StripeArgs, StripeConfig,
-    TokenArgs, TokenConfig,
+    BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs, StripeArgs,
+    StripeConfig, TokenArgs, TokenConfig,
 };
 use crate::domain::unit_of_work::Policy;
 use crate::http::{self, App, NodelayAcceptor, Throttle};
 use crate::store::{DatabaseUrl, Store};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
 use crate::telemetry::{self, TelemetryConfig};
 
@@ -29,9 +30,6 @@ const DRAIN: Duration = Duration::from_secs(15);
 
 /// How long what is left of the telemetry may take to leave.
 const FLUSH: Duration = Duration::from_secs(5);
-
-/// How long a connection may be silent.
-const IDLE: Duration = Duration::from_secs(75);
 
 /// What other standards name, and the libraries read by themselves.
 pub(super) const MORE_VARIABLES: &str = "\
@@ -62,7 +60,7 @@ pub struct ServeArgs {
 /// The configuration of the service, read.
 #[derive(Clone)]
 pub struct ServeConfig {
-    listen: SocketAddr,
+    listen: ListenConfig,
     database: DatabaseUrl,
     stripe: StripeConfig,
     billing: BillingConfig,
@@ -101,8 +99,10 @@ impl ServeConfig {
 /// The service, running.
 pub struct Service {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     server: JoinHandle<std::io::Result<()>>,
+    metrics_server: JoinHandle<std::io::Result<()>>,
     ingest: IngestTask,
     background: JoinHandle<()>,
     sweeper: JoinHandle<()>,
@@ -113,6 +113,7 @@ impl Service {
     pub async fn start(
         config: ServeConfig,
         topics: TopicLogs,
+        metrics: Metrics,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CommandError> {
         let not_configured = config.not_configured();
@@ -126,7 +127,7 @@ impl Service {
 
         let billing = Arc::new(Billing {
             store,
-            stripe: stripe(&config.stripe)?,
+            stripe: stripe(&config.stripe, &metrics)?,
             app_url: config.billing.app_url,
             policy: Policy {
                 mode,
@@ -135,6 +136,7 @@ impl Service {
             },
             journey_window_hours: config.billing.journey_window_hours,
             topics,
+            metrics,
             refresh_wanted: Arc::default(),
             clock,
         });
@@ -143,7 +145,7 @@ impl Service {
         let background =
             billing::start_background(billing.clone(), ingest.clone(), told_to_stop(stopped.clone()));
         let (routes, throttle) = http::routes(App {
-            billing,
+            billing: billing.clone(),
             ingest,
             webhook_secrets: config.stripe.webhook_secrets,
             tokens: config.tokens,
@@ -152,20 +154,18 @@ impl Service {
             not_configured,
         });
 
-        let cannot_listen = |error| {
-            CommandError::Failed(format!("BILLHOOK_LISTEN: cannot listen on {}: {error}", config.listen))
+        let ListenConfig { public, metrics } = config.listen;
+        let acceptor = open("BILLHOOK_LISTEN", public).await?;
+        let metrics_acceptor = match metrics {
+            Some(address) => Some(open("BILLHOOK_METRICS_LISTEN", address).await?),
+            None => None,
         };
-        let acceptor = NodelayAcceptor::open(config.listen).await.map_err(cannot_listen)?;
-        let address = acceptor.address();
-        let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE).run_with_graceful_shutdown(
-            routes,
-            told_to_stop(stopped.clone()),
-            Some(DRAIN),
-        );
         Ok(Self {
-            address,
+            address: acceptor.address(),
+            metrics_address: metrics_acceptor.as_ref().map(NodelayAcceptor::address),
             stop,
-            server: tokio::spawn(server),
+            server: tokio::spawn(http::serve(acceptor, routes, told_to_stop(stopped.clone()), DRAIN)),
+            metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stopped.clone())),
             ingest: ingest_task,
             background,
             sweeper: tokio::spawn(sweep(throttle, stopped)),
@@ -177,10 +177,16 @@ impl Service {
         self.address
     }
 
+    /// Where it tells its metrics, if anywhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
     /// Waits until a part of the service ends by itself, which none of them should.
     async fn failed(&mut self) -> CommandError {
         let what = tokio::select! {
             ended = &mut self.server => format!("the server ended: {ended:?}"),
+            ended = &mut self.metrics_server => format!("the metrics' server ended: {ended:?}"),
             ended = &mut self.ingest => format!("the ingest task ended: {ended:?}"),
             ended = &mut self.background => format!("the background work ended: {ended:?}"),
             ended = &mut self.sweeper => format!("the throttle's sweeper ended: {ended:?}"),
@@ -192,28 +198,58 @@ impl Service {
     pub async fn stop(self) -> Result<(), CommandError> {
         // The receivers are gone only if the tasks below are.
         let _ = self.stop.send(true);
-        let ended = async { tokio::try_join!(self.server, self.ingest, self.background, self.sweeper) };
+        let ended = async {
+            tokio::try_join!(self.server, self.metrics_server, self.ingest, self.background, self.sweeper)
+        };
         let late = |_| CommandError::Failed("stopped, with requests or events still in work".into());
         let ended = tokio::time::timeout(DRAIN + DRAIN, ended).await.map_err(late)?;
-        let (served, (), (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
+        let (served, _, (), (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
         served.map_err(|error| CommandError::Failed(format!("the server failed: {error}")))
+    }
+}
+
+async fn open(variable: &str, address: SocketAddr) -> Result<NodelayAcceptor, CommandError> {
+    let cannot_listen =
+        |error| CommandError::Failed(format!("{variable}: cannot listen on {address}: {error}"));
+    NodelayAcceptor::open(address).await.map_err(cannot_listen)
+}
+
+async fn serve_metrics(
+    acceptor: Option<NodelayAcceptor>,
+    billing: Arc<Billing>,
+    stopped: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    match acceptor {
+        Some(acceptor) => {
+            http::serve(acceptor, http::metrics_routes(billing), told_to_stop(stopped), DRAIN).await
+        }
+        None => {
+            told_to_stop(stopped).await;
+            Ok(())
+        }
     }
 }
 
 pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
-    let telemetry = telemetry::init(&TelemetryConfig { log_dir: config.log_dir.clone() })
-        .map_err(|error| CommandError::Failed(format!("OTEL_EXPORTER_OTLP_*: {error}")))?;
-    let result = serve_until_told(config, telemetry.topics()).await;
+    let telemetry = telemetry::init(&TelemetryConfig { log_dir: config.log_dir.clone() })?;
+    let result = serve_until_told(config, telemetry.topics(), telemetry.metrics()).await;
     telemetry.shutdown(FLUSH).await;
     result
 }
 
-async fn serve_until_told(config: ServeConfig, topics: TopicLogs) -> Result<(), CommandError> {
+async fn serve_until_told(
+    config: ServeConfig,
+    topics: TopicLogs,
+    metrics: Metrics,
+) -> Result<(), CommandError> {
     // Before anything else, so that no signal meets its default, which is to kill us on the spot.
     let mut signals = Signals::listen()?;
-    let mut service = Service::start(config, topics.clone(), Arc::new(SystemClock)).await?;
+    let mut service = Service::start(config, topics.clone(), metrics, Arc::new(SystemClock)).await?;
     tracing::info!("listening on http://{}", service.address());
+    if let Some(address) = service.metrics_address() {
+        tracing::info!("metrics on http://{address}/metrics");
+    }
     tokio::select! {
         () = signals.told_to_stop(&topics) => {}
         failed = service.failed() => return Err(failed),

@@ -75,7 +75,7 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
         catalog: config.catalog,
     };
     // The service asks Stripe what the customer has.
-    let billing = at_the_command_line(store, None, policy, &args.logs);
+    let billing = at_the_command_line(store, None, policy, &args.logs)?;
     billing::link_tenant(&billing, &tenant, &customer, cause::OPERATOR).await.map_err(
         |error| match error {
             LinkError::Refused(refusal) => CommandError::Link(refusal),

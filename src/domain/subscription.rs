@@ -60,6 +60,14 @@ impl Status {
     /// Stripe's word.
     pub fn as_str(&self) -> &str {
         match self {
+            Self::Other(text) => text,
+            known => known.known_name().unwrap_or_default(),
+        }
+    }
+
+    /// Stripe's word, for the statuses that we know.
+    pub fn known_name(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Incomplete => "incomplete",
             Self::IncompleteExpired => "incomplete_expired",
             Self::Trialing => "trialing",
@@ -68,8 +76,8 @@ impl Status {
             Self::Unpaid => "unpaid",
             Self::Canceled => "canceled",
             Self::Paused => "paused",
-            Self::Other(text) => text,
-        }
+            Self::Other(_) => return None,
+        })
     }
 
     /// Whether that subscription id is over for good.

@@ -51,6 +51,8 @@ pub struct UnitOfWork {
     payments: BTreeMap<SubscriptionId, Vec<(Payment, i64)>>,
     /// Customers that the event being applied has linked or ended: what is parked for them is applied after it.
     decided: Vec<CustomerId>,
+    /// The journey that the event being applied begins if it changes a subscription that belongs to none.
+    here: Option<Journey>,
     changes: Changes,
 }
 
@@ -158,6 +160,7 @@ impl UnitOfWork {
             contenders: BTreeMap::new(),
             payments: BTreeMap::new(),
             decided: Vec::new(),
+            here: None,
             changes: Changes::default(),
         }
     }
@@ -202,8 +205,16 @@ impl UnitOfWork {
         self.checkouts.get(id)
     }
 
-    /// Applies one event: changes the rows as it demands, and says what became of it.
-    pub fn apply(&mut self, event: &Event, policy: &Policy) -> Effect {
+    /// Applies one event: changes the rows as it demands, and says what became of it. A subscription that no journey
+    /// leads to, since its checkout was not ours, begins one where its event is processed: `here`.
+    pub fn apply(&mut self, event: &Event, here: Option<Journey>, policy: &Policy) -> Effect {
+        self.here = here;
+        let effect = self.apply_here(event, policy);
+        self.here = None;
+        effect
+    }
+
+    fn apply_here(&mut self, event: &Event, policy: &Policy) -> Effect {
         if let Some(reason) = quarantine_reason(event, policy) {
             return Effect::new(Outcome::Quarantined).because(reason);
         }
@@ -243,6 +254,17 @@ impl UnitOfWork {
         checkout
             .map(|checkout| checkout.journey)
             .or_else(|| tenant.and_then(|id| self.tenants.get(id)).and_then(|tenant| tenant.journey))
+    }
+
+    /// Only what is said of a subscription begins a journey: whatever else comes before it may yet turn out to belong to
+    /// one of our checkouts.
+    fn begin_journey_unless_known(&mut self, cause: Cause<'_>, tenant: &TenantId) {
+        if let (Some(here), Some(event)) = (self.here, cause.event)
+            && matches!(event.subject, Subject::Subscription(..))
+            && self.journey_of(event, Some(tenant)).is_none()
+        {
+            self.tenant_mut(tenant).journey = Some(here);
+        }
     }
 
     /// Leaves a question to Stripe. Of several about one thing the last stands.

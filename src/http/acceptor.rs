@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use poem::Endpoint;
 use poem::listener::Acceptor;
 use poem::web::{LocalAddr, RemoteAddr};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +12,20 @@ use tokio::net::{TcpListener, TcpStream};
 /// How long to wait before taking the next connection after one could not be taken: out of file descriptors, say.
 /// Without it a server that is out of them spins.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection may be silent.
+const IDLE: Duration = Duration::from_secs(75);
+
+/// Answers requests until told to stop, and then for as long as `drain` those that have begun.
+pub async fn serve(
+    acceptor: NodelayAcceptor,
+    routes: impl Endpoint + 'static,
+    told_to_stop: impl Future<Output = ()>,
+    drain: Duration,
+) -> io::Result<()> {
+    let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE);
+    server.run_with_graceful_shutdown(routes, told_to_stop, Some(drain)).await
+}
 
 /// Takes TCP connections. Unlike poem's own, it sends small answers at once (`TCP_NODELAY`) and does not spin when no
 /// connection can be taken.

@@ -1,5 +1,6 @@
 //! The contract: the OpenAPI document, and a page to try it.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use poem::endpoint::make_sync;
@@ -26,9 +27,39 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
     service.swagger_ui_html().replace(&service.spec(), &DOCUMENT)
 });
 
+/// How the framework writes each path, which numbers its parameters, and how the document does, which names them.
+static TEMPLATES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+    let document: Value = serde_json::from_str(&DOCUMENT).expect("it was written as JSON");
+    let paths = document["paths"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
+    let others = ["/openapi.json", "/docs"];
+    paths
+        .chain(others)
+        .map(|path| path.trim_end_matches('/').to_owned())
+        .map(|path| (numbered(&path), path))
+        .collect()
+});
+
 /// The OpenAPI document, as JSON that ends in a newline.
 pub fn contract() -> &'static str {
     &DOCUMENT
+}
+
+/// The path's template as the document writes it, for a pattern of the framework's: the name of a route in spans and
+/// metrics.
+pub(super) fn template(pattern: &str) -> Option<&'static str> {
+    TEMPLATES.get(pattern).map(String::as_str)
+}
+
+fn numbered(path: &str) -> String {
+    let mut number = 0;
+    let segments = path.split('/').map(|segment| {
+        if !segment.starts_with('{') {
+            return segment.to_owned();
+        }
+        number += 1;
+        format!(":param{}", number - 1)
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 /// `GET /openapi.json`

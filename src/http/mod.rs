@@ -5,6 +5,7 @@ mod api;
 pub mod auth;
 mod body;
 mod contract;
+mod measure;
 mod problem;
 mod throttle;
 pub mod trace;
@@ -25,9 +26,10 @@ use api::health::Readiness;
 use auth::TokenVerifier;
 use webhook::WebhookState;
 
-pub use acceptor::NodelayAcceptor;
+pub use acceptor::{NodelayAcceptor, serve};
 pub(crate) use api::subscription::Subscription;
 pub use contract::contract;
+pub use measure::metrics_routes;
 pub use throttle::{SWEEP, Throttle};
 
 /// What the routes are made of.
@@ -52,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The routes, and the throttle that somebody has to sweep.
 pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
-    let clock = app.billing.clock.clone();
+    let (clock, metrics) = (app.billing.clock.clone(), app.billing.metrics.clone());
     let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
     let state = ApiState { billing: app.billing.clone(), throttle: throttle.clone() };
     let readiness = Readiness { billing: app.billing.clone(), not_configured: app.not_configured };
@@ -69,6 +71,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
         .data(webhook)
         .data(Arc::new(TokenVerifier::new(app.tokens, clock)))
         .around(in_time)
+        .around(move |next, request| measure::measured(metrics.clone(), next, request))
         .around(trace::server_span)
         .with(NormalizePath::new(TrailingSlash::Trim));
     (routes.into_endpoint(), throttle)

@@ -9,6 +9,7 @@ use poem::{Endpoint, IntoResponse, PathPattern, Request, Response, Result};
 use tracing::{Instrument, Span, field, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use super::contract::template;
 use crate::domain::journey::Traceparent;
 use crate::telemetry::spans::{continue_from, detach};
 
@@ -56,9 +57,10 @@ fn open_span(request: &Request, method: &'static str) -> Span {
 /// may bear ids, and what matches no route may bear anything.
 fn describe(span: &Span, method: &str, route: Option<&PathPattern>, status: StatusCode) {
     span.record("http.response.status_code", status.as_u16());
-    if let Some(PathPattern(route)) = route {
-        span.record("http.route", &**route);
-        span.record("url.path", &**route);
+    if let Some(PathPattern(pattern)) = route {
+        let route = template(pattern).unwrap_or(pattern);
+        span.record("http.route", route);
+        span.record("url.path", route);
         // A field cannot rename a span that has begun.
         span.context().span().update_name(format!("{} {route}", span_name(method)));
     }
@@ -85,7 +87,7 @@ fn is_webhook(path: &str) -> bool {
 }
 
 /// The method, if the conventions know it. Any other is the client's invention, of which there is no end.
-fn method_name(method: &Method) -> &'static str {
+pub(super) fn method_name(method: &Method) -> &'static str {
     match method.as_str() {
         "CONNECT" => "CONNECT",
         "DELETE" => "DELETE",
@@ -218,7 +220,14 @@ mod tests {
     async fn a_route_of_the_openapi_service_is_named_in_full() {
         let (body, span) = send(Method::GET, "/v1/tenants/acme", &[]).await;
         assert_eq!(body, "acme");
-        assert_eq!(span.name, "GET /v1/tenants/:param0", "the service numbers its parameters");
+        assert_eq!(
+            span.name, "GET /v1/tenants/:param0",
+            "one that is not of the contract, as the framework numbers it"
+        );
+        assert_eq!(
+            template("/api/billing/tenants/:param0/subscription"),
+            Some("/api/billing/tenants/{tenant}/subscription")
+        );
     }
 
     #[tokio::test]

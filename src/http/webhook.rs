@@ -64,6 +64,7 @@ impl WebhookApi {
     ) -> Result<Json<Received>, Failure<WebhookProblems>> {
         let WebhookBody(payload) = body;
         let verified = state.verify(request, &payload)?;
+        state.billing.metrics.webhook_verified(verified.secret);
         let event = Event::read(&payload).map_err(|error| state.unreadable(error, verified))?;
         if matches!(event.subject, Subject::Thin) {
             tracing::warn!(event = %event.id, "a thin event came: set the endpoint to snapshot payloads");
@@ -79,6 +80,7 @@ impl WebhookState {
             tracing::error!(
                 "a webhook came, but STRIPE_WEBHOOK_SECRET is not set; Stripe will send it again"
             );
+            self.billing.metrics.webhook_rejected("not_configured");
             let detail = "No webhook secret is configured; send it again later.";
             return Err(Problem::new(Code::BillingNotConfigured, detail).retry_after(RETRY_SECONDS));
         }
@@ -91,6 +93,7 @@ impl WebhookState {
     }
 
     fn log_rejected(&self, refusal: Refusal) {
+        self.billing.metrics.webhook_rejected(refusal.reason.as_str());
         let now_ms = self.billing.clock.now_ms();
         let line = Line::new(Topic::WebhookSignatures, Level::Warn, "signature.rejected", now_ms)
             .outcome("rejected")
@@ -102,6 +105,7 @@ impl WebhookState {
 
     fn unreadable(&self, error: UnreadableEvent, verified: Verified) -> Problem {
         tracing::error!(%error, "a signed webhook is not an event: what does the endpoint send?");
+        self.billing.metrics.webhook_rejected("unreadable_event");
         let line = Line::new(
             Topic::WebhookSignatures,
             Level::Error,
@@ -120,11 +124,13 @@ impl WebhookState {
     /// Hands the event in and waits for its commit, in a span of its own under the request's.
     async fn hand_in(&self, event: Event, payload: Vec<u8>, verified: Verified) -> Result<(), Problem> {
         let now_ms = self.billing.clock.now_ms();
+        self.billing.metrics.webhook_lag(now_ms.div_euclid(1000) - event.created);
         let delivery = Delivery::by_webhook(event, payload, verified, now_ms);
         let span = delivery.span.clone();
         let taken = self.ingest.take(delivery).instrument(span).await;
         taken.map(|_| ()).map_err(|error| {
             tracing::warn!(%error, "an event was not stored; Stripe will send it again");
+            self.billing.metrics.webhook_rejected(error.as_str());
             Problem::new(Code::Unavailable, "Send it again later.").retry_after(RETRY_SECONDS)
         })
     }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
+use super::traced::{Server, Traced};
 use super::{Store, StoreError};
 
 /// How long a request may wait for a connection: long enough for a burst to pass, short enough that Stripe, which
@@ -20,7 +22,7 @@ const TIME_LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "15s")];
 
 /// How many connections one replica holds. PostgreSQL allows a hundred in all by default.
-const CONNECTIONS: u32 = 16;
+pub(super) const CONNECTIONS: u32 = 16;
 
 /// The advisory lock that one migrating replica holds at a time: "billhook" in bytes.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"billhook");
@@ -48,6 +50,21 @@ impl DatabaseUrl {
             _ => return Err(InvalidDatabaseUrl),
         };
         Ok(Self { url: text.to_owned(), backend })
+    }
+
+    /// How spans name the database. Of a SQLite file nothing is told: its path is the machine's own affair.
+    fn server(&self) -> Server {
+        if self.backend == DbBackend::Sqlite {
+            return Server { system: "sqlite", namespace: None, address: None, port: None };
+        }
+        let options = self.url.parse::<PgConnectOptions>().ok();
+        let options = options.as_ref();
+        Server {
+            system: "postgresql",
+            namespace: options.and_then(PgConnectOptions::get_database).map(str::to_owned),
+            address: options.map(|options| options.get_host().to_owned()),
+            port: options.map(PgConnectOptions::get_port),
+        }
     }
 }
 
@@ -85,7 +102,7 @@ impl Store {
         options.map_sqlx_sqlite_pool_opts(|pool| {
             pool.after_release(|connection, _| Box::pin(is_out_of_transactions(connection)))
         });
-        Ok(Self { db: Database::connect(options).await? })
+        Ok(Self { db: Traced::new(Database::connect(options).await?, url.server()) })
     }
 
     /// Runs the migrations that are missing. Replicas that start at once wait for each other: the migrations run in
@@ -103,13 +120,13 @@ impl Store {
                 .to_owned();
             transaction.db.query_one(&lock).await?;
         }
-        Migrator::up(&transaction.db, None).await?;
+        Migrator::up(transaction.db.untraced(), None).await?;
         transaction.commit().await
     }
 
     /// Whether the database answers and has every migration that this build knows.
     pub async fn is_migrated(&self) -> Result<bool, StoreError> {
-        if !SchemaManager::new(&self.db).has_table("seaql_migrations").await? {
+        if !SchemaManager::new(self.db.untraced()).has_table("seaql_migrations").await? {
             return Ok(false);
         }
         let count =

@@ -99,6 +99,15 @@ fn classify(error: &DbErr) -> StoreFailure {
     }
 }
 
+/// The database's own code of a failure: PostgreSQL's SQLSTATE or SQLite's result code.
+pub(super) fn code_of(error: &DbErr) -> Option<String> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return None;
+    };
+    cause.as_database_error()?.code().map(std::borrow::Cow::into_owned)
+}
+
 /// PostgreSQL's classes (<https://www.postgresql.org/docs/current/errcodes-appendix.html>): 40 the transaction was
 /// rolled back, 22 the data is wrong, 23 it breaks a constraint. SQLite's primary codes
 /// (<https://www.sqlite.org/rescode.html>): 18 too big, 19 constraint, 20 mismatch.

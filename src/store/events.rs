@@ -253,6 +253,7 @@ fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
         tenant_id: Set(effect.tenant.as_ref().map(ToString::to_string)),
         journey_id: Set(effect.journey.map(|journey| journey.id().to_string())),
         trace_id: Set(trace.map(|trace| trace.journey_id().to_string())),
+        span_id: Set(trace.map(Traceparent::span_id_hex)),
         outcome: Set(effect.outcome.as_str().to_owned()),
         reason: Set(effect.reason.map(str::to_owned)),
         payload: Set(is_kept.then(|| payload.to_vec())),

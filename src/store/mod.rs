@@ -1,6 +1,7 @@
 //! The database. Takes and returns domain types; nothing outside this module knows a table.
 
 mod backfill;
+mod backlog;
 mod checkouts;
 mod connect;
 mod due;
@@ -14,11 +15,12 @@ mod retries;
 mod rows;
 mod subscriptions;
 mod tenants;
+mod traced;
 mod unit_of_work;
 
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    TransactionOptions,
 };
 
 pub use backfill::Watermark;
@@ -32,16 +34,19 @@ pub use refreshes::ClaimedRefresh;
 pub use retries::{ClaimedEvent, TroubledEvent};
 pub use unit_of_work::Touched;
 
+use connect::CONNECTIONS;
+use traced::Traced;
+
 /// The database, behind a pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    db: DatabaseConnection,
+    db: Traced<DatabaseConnection>,
 }
 
 /// A transaction; dropping it undoes it.
 #[derive(Debug)]
 pub struct Transaction {
-    db: DatabaseTransaction,
+    db: Traced<DatabaseTransaction>,
 }
 
 impl Store {

@@ -20,6 +20,8 @@ pub struct ClaimedEvent {
     pub payload: Vec<u8>,
     /// How often it was tried again in vain.
     pub attempts: i64,
+    /// Where it was processed first.
+    pub trace: Option<Traceparent>,
     /// Until when it is ours: whoever claims it later has another time.
     until_ms: i64,
 }
@@ -69,9 +71,7 @@ impl Store {
                 .filter(event::Column::Outcome.eq(Outcome::Failed.as_str()))
                 .filter(as_found);
             if claim.exec(&self.db).await?.rows_affected == 1 {
-                let id = rows::id("event", &row.id)?;
-                let payload = row.payload.unwrap_or_default();
-                claimed.push(ClaimedEvent { id, payload, attempts: row.attempts, until_ms: due.until_ms });
+                claimed.push(claimed_event(row, due.until_ms)?);
             }
         }
         Ok(claimed)
@@ -185,6 +185,7 @@ impl Transaction {
             tenant_id: Set(effect.tenant.as_ref().map(ToString::to_string)),
             journey_id: Set(effect.journey.map(|journey| journey.id().to_string())),
             trace_id: Set(trace.map(|trace| trace.journey_id().to_string())),
+            span_id: Set(trace.map(Traceparent::span_id_hex)),
             retry_at_ms: Set(None),
             ..Default::default()
         };
@@ -199,6 +200,17 @@ impl Transaction {
             _ => Err(StoreError::lost_race("a failed event was settled elsewhere")),
         }
     }
+}
+
+fn claimed_event(row: event::Model, until_ms: i64) -> Result<ClaimedEvent, StoreError> {
+    let span = row.trace_id.as_deref().zip(row.span_id.as_deref());
+    Ok(ClaimedEvent {
+        id: rows::id("event", &row.id)?,
+        payload: row.payload.unwrap_or_default(),
+        attempts: row.attempts,
+        trace: span.and_then(|(trace, span)| Traceparent::parse(&format!("00-{trace}-{span}-01")).ok()),
+        until_ms,
+    })
 }
 
 fn troubled(row: event::Model) -> TroubledEvent {

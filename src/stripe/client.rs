@@ -1,7 +1,6 @@
 //! The transport under the typed requests.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +8,18 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use stripe_client_core::{RequestBuilder, StripeMethod};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
+use super::access::{ApiBase, SecretKey};
 use super::error::{Rejection, StripeError};
 use crate::domain::mode::Mode;
-use crate::telemetry::spans;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::{BillingAttributes, Whose};
 
 /// The API version that async-stripe's requests are made for. Pinned, so that an account's own default cannot change
 /// what we are answered.
@@ -43,95 +44,6 @@ const BACKOFF_CAP: Duration = Duration::from_secs(5);
 /// (<https://docs.stripe.com/rate-limits>): two replicas in full work, or one and a reconcile, leave room for people.
 const PACED_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
-/// Stripe's secret key. It cannot be printed, and it knows its mode.
-#[derive(Clone)]
-pub struct SecretKey {
-    key: SecretString,
-    mode: Mode,
-}
-
-/// Why a text is not a key we can use. Never repeats the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKey {
-    /// A publishable key, which cannot do what we do.
-    #[error("is a publishable key: use a secret key (`sk_...`) or a restricted key (`rk_...`)")]
-    Publishable,
-    /// Anything else.
-    #[error("is not a Stripe secret key (`sk_test_...`, `sk_live_...`, `rk_test_...` or `rk_live_...`)")]
-    Unknown,
-}
-
-impl SecretKey {
-    /// Reads a secret or restricted key.
-    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
-        if text.starts_with("pk_") {
-            return Err(InvalidKey::Publishable);
-        }
-        let kinds = [
-            ("sk_test_", Mode::Test),
-            ("rk_test_", Mode::Test),
-            ("sk_live_", Mode::Live),
-            ("rk_live_", Mode::Live),
-        ];
-        let named = |(prefix, _): &(&str, Mode)| {
-            text.strip_prefix(prefix)
-                .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic()))
-        };
-        let (_, mode) = kinds.into_iter().find(named).ok_or(InvalidKey::Unknown)?;
-        Ok(Self { key: text.into(), mode })
-    }
-
-    /// Test or live.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-}
-
-impl fmt::Debug for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretKey({}, ..)", self.mode)
-    }
-}
-
-/// Where Stripe's API is.
-#[derive(Debug, Clone)]
-pub struct ApiBase(Url);
-
-/// Why a text is not a usable base. Never repeats the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidApiBase {
-    /// Not a URL of an HTTP server.
-    #[error("is not a URL of the form `https://host[:port]`")]
-    NotAUrl,
-    /// The key would travel in the clear.
-    #[error(
-        "is plain http to a host that is not loopback, where the key would travel in the clear: use https"
-    )]
-    PlainHttp,
-}
-
-impl ApiBase {
-    /// Reads a base URL: `https`, or plain `http` to loopback.
-    pub fn parse(text: &str) -> Result<Self, InvalidApiBase> {
-        let url = Url::parse(text).map_err(|_| InvalidApiBase::NotAUrl)?;
-        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        if !bare || !url.username().is_empty() || url.password().is_some() {
-            return Err(InvalidApiBase::NotAUrl);
-        }
-        match url.scheme() {
-            "https" => Ok(Self(url)),
-            "http" if is_loopback(&url) => Ok(Self(url)),
-            "http" => Err(InvalidApiBase::PlainHttp),
-            _ => Err(InvalidApiBase::NotAUrl),
-        }
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 /// By when an answer is wanted, however many requests it takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Instant);
@@ -150,18 +62,25 @@ impl Deadline {
 /// A connection to Stripe's API. Cheap to clone.
 #[derive(Clone)]
 pub struct Stripe {
+    connection: Arc<Connection>,
+    /// Whether each request waits for the budget.
+    is_paced: bool,
+    /// On whose behalf requests are made, as their spans say.
+    whose: Whose,
+}
+
+struct Connection {
     http: reqwest::Client,
     base: Url,
     key: SecretKey,
     /// What requests that nobody waits for may take of Stripe's limits.
-    budget: Arc<DefaultDirectRateLimiter>,
-    /// Whether each request waits for the budget.
-    is_paced: bool,
+    budget: DefaultDirectRateLimiter,
+    metrics: Metrics,
 }
 
 impl fmt::Debug for Stripe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stripe({}, {:?})", self.base, self.key)
+        write!(f, "Stripe({}, {:?})", self.connection.base, self.connection.key)
     }
 }
 
@@ -180,23 +99,32 @@ enum Attempt {
     Again { failure: StripeError, after: Option<Duration> },
 }
 
+impl Attempt {
+    fn error(&self) -> Option<&'static str> {
+        match self {
+            Self::Done(result) => result.as_ref().err().map(StripeError::class),
+            Self::Again { failure, .. } => Some(failure.class()),
+        }
+    }
+}
+
 impl Stripe {
     /// Makes a client. Redirects are not followed: Stripe's API has none, and the key must not travel.
-    pub fn new(base: ApiBase, key: SecretKey) -> Result<Self, reqwest::Error> {
+    pub fn new(base: ApiBase, key: SecretKey, metrics: Metrics) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("billhook/", env!("CARGO_PKG_VERSION")))
             .https_only(base.0.scheme() == "https")
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .build()?;
-        let budget =
-            Arc::new(RateLimiter::direct(Quota::per_second(PACED_PER_SECOND).allow_burst(NonZeroU32::MIN)));
-        Ok(Self { http, base: base.0, key, budget, is_paced: false })
+        let budget = RateLimiter::direct(Quota::per_second(PACED_PER_SECOND).allow_burst(NonZeroU32::MIN));
+        let connection = Connection { http, base: base.0, key, budget, metrics };
+        Ok(Self { connection: Arc::new(connection), is_paced: false, whose: Whose::default() })
     }
 
     /// The key's mode.
     pub fn mode(&self) -> Mode {
-        self.key.mode()
+        self.connection.key.mode()
     }
 
     /// The same connection for work that nobody waits for: each of its requests, the retries too, first waits for the
@@ -206,11 +134,17 @@ impl Stripe {
         Self { is_paced: true, ..self.clone() }
     }
 
-    /// Sends a request until it is answered, refused, or out of time. `template` is the path with its ids left out,
-    /// for the span. Every try of a POST bears the same idempotency key.
+    /// The same connection, for requests on somebody's behalf.
+    #[must_use]
+    pub fn on_behalf_of(&self, whose: Whose) -> Self {
+        Self { whose, ..self.clone() }
+    }
+
+    /// Sends a request until it is answered, refused, or out of time. `operation` is its method and its path with the
+    /// ids left out, for spans and metrics. Every try of a POST bears the same idempotency key.
     pub(super) async fn send(
         &self,
-        template: &'static str,
+        operation: &'static str,
         request: RequestBuilder,
         idempotency_key: &str,
         deadline: Deadline,
@@ -219,11 +153,12 @@ impl Stripe {
         loop {
             if self.is_paced {
                 let began = Instant::now();
-                self.budget.until_ready().await;
+                self.connection.budget.until_ready().await;
                 deadline.0 += began.elapsed();
             }
-            let span = self.span(template, &request, tries);
-            let attempt = self.attempt(&request, idempotency_key, deadline).instrument(span.clone()).await;
+            let (span, began) = (self.span(operation, tries), Instant::now());
+            let attempt = self.attempt(&request, idempotency_key, deadline).instrument(span).await;
+            self.connection.metrics.stripe_request(operation, attempt.error(), began.elapsed());
             let (failure, after) = match attempt {
                 Attempt::Done(result) => return result,
                 Attempt::Again { failure, after } => (failure, after),
@@ -285,13 +220,13 @@ impl Stripe {
     }
 
     fn request(&self, request: &RequestBuilder, idempotency_key: &str) -> reqwest::RequestBuilder {
-        let mut url = self.base.clone();
+        let Connection { http, base, key, .. } = &*self.connection;
+        let mut url = base.clone();
         url.set_path(&format!("/v1{}", request.path));
         url.set_query(request.query.as_deref().filter(|query| !query.is_empty()));
-        let sent = self
-            .http
+        let sent = http
             .request(method(request.method), url)
-            .bearer_auth(self.key.key.expose_secret())
+            .bearer_auth(key.key.expose_secret())
             .header("Stripe-Version", API_VERSION);
         match request.method {
             StripeMethod::Post => sent
@@ -302,17 +237,20 @@ impl Stripe {
         }
     }
 
-    fn span(&self, template: &'static str, request: &RequestBuilder, resend_count: u32) -> Span {
-        let method = method(request.method);
+    /// By OpenTelemetry's stable conventions (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>),
+    /// but for `url.full`: a path may bear a session's id, and whoever has that may be able to pay with it.
+    fn span(&self, operation: &'static str, resend_count: u32) -> Span {
+        let (method, template) = operation.split_once(' ').unwrap_or(("_OTHER", operation));
+        let base = &self.connection.base;
         let span = tracing::info_span!(
             "stripe request",
-            otel.name = format!("{method} {template}"),
+            otel.name = operation,
             otel.kind = "client",
             otel.status_code = field::Empty,
-            http.request.method = %method,
+            http.request.method = method,
             url.template = template,
-            server.address = self.base.host_str(),
-            server.port = self.base.port_or_known_default(),
+            server.address = base.host_str(),
+            server.port = base.port_or_known_default(),
             http.response.status_code = field::Empty,
             http.request.resend_count = field::Empty,
             billing.stripe.request.id = field::Empty,
@@ -321,6 +259,7 @@ impl Stripe {
         if resend_count > 0 {
             span.record("http.request.resend_count", resend_count);
         }
+        self.whose.attributes().record(&span);
         span
     }
 }
@@ -329,8 +268,7 @@ fn record(status: StatusCode, request_id: Option<&str>) {
     let span = Span::current();
     span.record("http.response.status_code", status.as_u16());
     if let Some(request_id) = request_id {
-        let attributes = spans::BillingAttributes { request_id: Some(request_id), ..Default::default() };
-        attributes.record(&span);
+        BillingAttributes { request_id: Some(request_id), ..BillingAttributes::default() }.record(&span);
     }
     if status.is_client_error() || status.is_server_error() {
         span.record("otel.status_code", "ERROR");
@@ -391,39 +329,6 @@ fn backoff(tries: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_knows_its_mode_and_cannot_be_printed() {
-        for (text, mode) in [
-            ("sk_test_canary", Mode::Test),
-            ("rk_test_canary", Mode::Test),
-            ("sk_live_canary", Mode::Live),
-            ("rk_live_canary", Mode::Live),
-        ] {
-            let key = SecretKey::parse(text).expect(text);
-            assert_eq!(key.mode(), mode);
-            assert!(!format!("{key:?}").contains("canary"));
-        }
-        assert_eq!(SecretKey::parse("pk_test_1").err(), Some(InvalidKey::Publishable));
-        for bad in ["", "sk_test_", "sk_1", "whsec_1", "sk_test_a b"] {
-            assert_eq!(SecretKey::parse(bad).err(), Some(InvalidKey::Unknown), "{bad}");
-        }
-    }
-
-    #[test]
-    fn plain_http_goes_to_loopback_only() {
-        for good in
-            ["https://api.stripe.com", "http://127.0.0.1:12111", "http://localhost:1/", "http://[::1]:12111"]
-        {
-            assert!(ApiBase::parse(good).is_ok(), "{good}");
-        }
-        assert_eq!(ApiBase::parse("http://stripe.example").err(), Some(InvalidApiBase::PlainHttp));
-        for bad in
-            ["", "api.stripe.com", "ftp://127.0.0.1", "https://u:p@host", "https://host/v1", "https://host?a"]
-        {
-            assert_eq!(ApiBase::parse(bad).err(), Some(InvalidApiBase::NotAUrl), "{bad}");
-        }
-    }
 
     #[test]
     fn the_answers_date_is_read() {

@@ -45,6 +45,22 @@ impl StripeError {
         }
     }
 
+    /// The class of the failure, for metrics.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Self::Unavailable { what, .. } => what,
+            Self::Rejected(Rejection { status, .. }) => match status {
+                400 => "status_400",
+                401 => "status_401",
+                402 => "status_402",
+                403 => "status_403",
+                404 => "status_404",
+                409 => "status_409",
+                _ => "status_other",
+            },
+        }
+    }
+
     /// Whether Stripe says that the customer is not there, or not any more.
     pub fn is_missing_customer(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { code: Some(code), param: Some(param), .. })

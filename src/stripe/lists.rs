@@ -78,7 +78,7 @@ impl Stripe {
             if let Some(after) = after {
                 request = request.starting_after(after);
             }
-            let reply = self.send("/v1/subscriptions", request.build(), &fresh_key(), deadline).await?;
+            let reply = self.send("GET /v1/subscriptions", request.build(), &fresh_key(), deadline).await?;
             let answered_at = reply.answered_at.ok_or_else(|| reply.broken())?;
             let page: Page = serde_json::from_slice(&reply.body).map_err(|_| reply.broken())?;
             let read = |raw: &RawValue| event::read_subscription(raw.get().as_bytes());
@@ -111,7 +111,7 @@ impl Stripe {
         if let Some(after) = after {
             request = request.starting_after(after.to_string());
         }
-        let reply = self.send("/v1/events", request.build(), &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/events", request.build(), &fresh_key(), deadline).await?;
         let answered_at = reply.answered_at.ok_or_else(|| reply.broken())?;
         let page: Page = serde_json::from_slice(&reply.body).map_err(|_| reply.broken())?;
         let id_of = |raw: &RawValue| {

@@ -4,12 +4,14 @@
 //! Replies are read with our own tolerant types: async-stripe's are strict enough to lose a good answer over one new
 //! field.
 
+mod access;
 mod client;
 mod error;
 mod lists;
 mod requests;
 
-pub use client::{ApiBase, Deadline, InvalidApiBase, InvalidKey, SecretKey, Stripe};
+pub use access::{ApiBase, InvalidApiBase, InvalidKey, SecretKey};
+pub use client::{Deadline, Stripe};
 pub use error::{Rejection, StripeError};
 pub use lists::{EventPage, Subscriptions, Window};
 pub use requests::{

@@ -145,7 +145,7 @@ impl Stripe {
         let metadata = HashMap::from([("tenant_id".to_owned(), tenant.to_string())]);
         let request = CreateCustomer::new().metadata(metadata).build();
         let key = customer_key(self.mode(), tenant, generation);
-        let reply = self.send("/v1/customers", request, &key, deadline).await?;
+        let reply = self.send("POST /v1/customers", request, &key, deadline).await?;
         reply.read(|body: Identified| CustomerId::parse(&body.id).ok())
     }
 
@@ -156,7 +156,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Answer<CustomerStanding>, StripeError> {
         let request = RetrieveCustomer::new(id.as_str()).build();
-        match self.send("/v1/customers/{id}", request, &fresh_key(), deadline).await {
+        match self.send("GET /v1/customers/{id}", request, &fresh_key(), deadline).await {
             Ok(reply) => reply.read(|body: CustomerBody| {
                 Some(if body.deleted { CustomerStanding::Deleted } else { CustomerStanding::Living })
             }),
@@ -191,7 +191,7 @@ impl Stripe {
             .success_url(*success_url)
             .cancel_url(*cancel_url)
             .build();
-        let reply = self.send("/v1/checkout/sessions", request, &fresh_key(), deadline).await?;
+        let reply = self.send("POST /v1/checkout/sessions", request, &fresh_key(), deadline).await?;
         reply.read(|body: SessionBody| {
             Some(NewSession { id: SessionId::parse(&body.id).ok()?, url: body.url? })
         })
@@ -204,7 +204,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Answer<SessionView>, StripeError> {
         let request = RetrieveCheckoutSession::new(session.as_str()).build();
-        let reply = self.send("/v1/checkout/sessions/{id}", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/checkout/sessions/{id}", request, &fresh_key(), deadline).await?;
         let session = event::read_session(&reply.body);
         reply.read(|body: SessionBody| match (body.status.as_deref(), body.url) {
             (Some("open"), Some(url)) => Some(SessionView::Open { url }),
@@ -221,7 +221,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<(), StripeError> {
         let request = ExpireCheckoutSession::new(session.as_str()).build();
-        self.send("/v1/checkout/sessions/{id}/expire", request, &fresh_key(), deadline).await?;
+        self.send("POST /v1/checkout/sessions/{id}/expire", request, &fresh_key(), deadline).await?;
         Ok(())
     }
 
@@ -241,7 +241,8 @@ impl Stripe {
         if let Some(flow) = order.flow {
             session = session.flow_data(flow_data(flow));
         }
-        let reply = self.send("/v1/billing_portal/sessions", session.build(), &fresh_key(), deadline).await?;
+        let reply =
+            self.send("POST /v1/billing_portal/sessions", session.build(), &fresh_key(), deadline).await?;
         reply.read(|body: PortalBody| Some(body.url))
     }
 
@@ -252,7 +253,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Answer<(Snapshot, i64)>, StripeError> {
         let request = RetrieveSubscription::new(id.as_str()).build();
-        let reply = self.send("/v1/subscriptions/{id}", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/subscriptions/{id}", request, &fresh_key(), deadline).await?;
         let broken = || reply.broken();
         let snapshot = event::read_subscription(&reply.body).ok_or_else(broken)?;
         let answered_at = reply.answered_at.ok_or_else(broken)?;
@@ -266,7 +267,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Option<PriceId>, StripeError> {
         let request = ListPrice::new().lookup_keys(vec![key.to_string()]).active(true).limit(1).build();
-        let reply = self.send("/v1/prices", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/prices", request, &fresh_key(), deadline).await?;
         let answer = reply.read(|body: List<Identified>| {
             Some(body.data.first().and_then(|price| PriceId::parse(&price.id).ok()))
         })?;

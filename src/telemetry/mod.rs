@@ -1,41 +1,39 @@
-//! What the service tells about itself: spans over OTLP, lines on stderr, and the topic files.
+//! What the service tells about itself: spans over OTLP, metrics for Prometheus, lines on stderr, and the topic files.
 //!
-//! The three are independent. `RUST_LOG` filters stderr and nothing else; without a collector spans still get their
-//! ids, since journeys and log lines need them; the topic files are written whatever the other two do.
-//!
-//! The `OTEL_*` variables mean what OpenTelemetry's specification says, with two differences. No endpoint means no
-//! export, instead of a collector on localhost. And `OTEL_SDK_DISABLED` stops the export only, not the ids.
+//! The four are independent. `RUST_LOG` filters stderr and nothing else; without a collector spans still get their
+//! ids, since journeys and log lines need them; the topic files are written whatever the others do.
 
+mod export;
+mod line;
+pub mod metrics;
+mod sampler;
+#[cfg(test)]
+mod screen;
 pub mod spans;
 pub mod topics;
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
-use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId, TracerProvider};
-use opentelemetry::{Context, Key, KeyValue, Value};
-use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
-use opentelemetry_otlp::{ExporterBuildError, WithTonicConfig};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{
-    BatchSpanProcessor, Config, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, Span,
-    SpanData, SpanExporter, SpanProcessor, TracerProviderBuilder,
-};
+use opentelemetry_sdk::trace::{SdkTracerProvider, TracerProviderBuilder};
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::SetGlobalDefaultError;
-use tracing::{Event, Subscriber, warn};
 use tracing_subscriber::filter::{EnvFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-use self::spans::current_trace;
+pub use export::{ExportError, SpanTally};
+
+use self::line::TracedLine;
+use self::metrics::Metrics;
+use self::sampler::JourneySampler;
 use self::topics::TopicLogs;
 
 /// What stderr shows when `RUST_LOG` does not say: us, and of the database only what is wrong.
@@ -43,12 +41,6 @@ const DEFAULT_FILTER: &str = "info,sqlx=warn,sea_orm=warn";
 
 /// How often the same trouble is worth a line: often enough to be seen, too seldom to fill a disk.
 const TELL_EVERY: Duration = Duration::from_mins(1);
-
-/// On a span that begins a journey. Such a span is always recorded.
-const JOURNEY_ORIGIN: &str = "billing.journey.origin";
-
-/// On a span that marks what happened in a journey later on. Always recorded, like the origin that it belongs to.
-const JOURNEY_MILESTONE: &str = "billing.journey.milestone";
 
 /// Where the service writes about itself.
 #[derive(Debug, Clone)]
@@ -63,9 +55,9 @@ pub enum InitError {
     /// `init` was called twice, or somebody else was first.
     #[error("a tracing subscriber is already installed")]
     AlreadyInstalled(#[from] SetGlobalDefaultError),
-    /// An `OTEL_EXPORTER_OTLP_*` variable has a value that means nothing.
-    #[error("the OTLP exporter cannot be configured")]
-    Exporter(#[from] ExporterBuildError),
+    /// An `OTEL_*` variable has a value that means nothing.
+    #[error(transparent)]
+    Export(#[from] ExportError),
 }
 
 /// The running telemetry of the process.
@@ -73,22 +65,26 @@ pub enum InitError {
 #[must_use]
 pub struct Telemetry {
     topics: TopicLogs,
+    metrics: Metrics,
     provider: SdkTracerProvider,
-    tally: Arc<Tally>,
+    tally: Arc<SpanTally>,
 }
 
 /// Installs the process's subscriber, opens the topic files and, where an endpoint is configured, begins to export.
 /// With an endpoint it must be called within the Tokio runtime, which drives the connection.
 pub fn init(config: &TelemetryConfig) -> Result<Telemetry, InitError> {
-    let tally = Arc::<Tally>::default();
-    let mut provider = tracer_provider();
-    if wants_export(variable) {
-        provider = provider.with_span_processor(batches_to(otlp_exporter()?, &tally));
-    }
+    let tally = Arc::<SpanTally>::default();
+    let provider = if export::is_wanted(variable) {
+        tracer_provider().with_span_processor(export::processor(&tally)?)
+    } else {
+        tracer_provider().with_sampler(JourneySampler::for_ids_alone())
+    };
     let provider = provider.build();
     let rust_log = variable("RUST_LOG");
     tracing::subscriber::set_global_default(subscriber(&provider, rust_log.as_deref(), io::stderr))?;
-    Ok(Telemetry { topics: TopicLogs::open(&config.log_dir), provider, tally })
+    let topics = TopicLogs::open(&config.log_dir);
+    let metrics = Metrics::new(topics.clone(), tally.clone());
+    Ok(Telemetry { topics, metrics, provider, tally })
 }
 
 impl Telemetry {
@@ -97,24 +93,21 @@ impl Telemetry {
         self.topics.clone()
     }
 
+    /// What is counted.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// Sends what has not been sent, within the deadline, and says how much could not be. Spans that end later are
     /// lost, so this comes last.
     pub async fn shutdown(self, deadline: Duration) {
-        let provider = self.provider.clone();
-        // The result says nothing of spans that were dropped on the way, so the tally is asked instead.
-        let _ = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(deadline)).await;
-        let unsent = self.tally.unsent();
-        if unsent > 0 {
-            warn!(unsent, "stopped before every span was exported");
-        }
+        export::flush(self.provider, &self.tally, deadline).await;
     }
 }
 
 /// The tracer provider of the service but for where its spans go.
 pub fn tracer_provider() -> TracerProviderBuilder {
-    // The SDK reads `OTEL_TRACES_SAMPLER` into the configuration's default, and nowhere else.
-    let others = Config::default().sampler;
-    SdkTracerProvider::builder().with_resource(resource()).with_sampler(JourneySampler { others })
+    SdkTracerProvider::builder().with_resource(resource()).with_sampler(JourneySampler::as_configured())
 }
 
 /// The subscriber of the service: spans of our own go to the provider, whatever `RUST_LOG` says; events that
@@ -147,20 +140,6 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn wants_export(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let exporters = variable("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".into());
-    let endpoint =
-        variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
-    !disabled && exporters.split(',').any(|name| name.trim() == "otlp") && endpoint.is_some()
-}
-
-fn otlp_exporter() -> Result<opentelemetry_otlp::SpanExporter, ExporterBuildError> {
-    // Left to itself the exporter trusts no certificate at all; on an `http://` endpoint this is not used.
-    let tls = ClientTlsConfig::new().with_enabled_roots();
-    opentelemetry_otlp::SpanExporter::builder().with_tonic().with_tls_config(tls).build()
-}
-
 fn resource() -> Resource {
     let service_name = Resource::builder()
         .build()
@@ -171,123 +150,6 @@ fn resource() -> Resource {
         .with_service_name(service_name)
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build()
-}
-
-/// Samples as the operator asked, except that what belongs to a journey's own trace is always recorded: it is a
-/// handful of spans for each checkout, and the one thread that leads from there to all the rest.
-#[derive(Debug, Clone)]
-struct JourneySampler {
-    others: Box<dyn ShouldSample>,
-}
-
-impl ShouldSample for JourneySampler {
-    fn should_sample(
-        &self,
-        parent: Option<&Context>,
-        trace_id: TraceId,
-        name: &str,
-        kind: &SpanKind,
-        attributes: &[KeyValue],
-        links: &[Link],
-    ) -> SamplingResult {
-        if !attributes.iter().any(is_of_a_journey) {
-            return self.others.should_sample(parent, trace_id, name, kind, attributes, links);
-        }
-        SamplingResult {
-            decision: SamplingDecision::RecordAndSample,
-            attributes: Vec::new(),
-            trace_state: parent.map(|cx| cx.span().span_context().trace_state().clone()).unwrap_or_default(),
-        }
-    }
-}
-
-fn is_of_a_journey(attribute: &KeyValue) -> bool {
-    matches!(attribute.key.as_str(), JOURNEY_ORIGIN | JOURNEY_MILESTONE)
-        && attribute.value == Value::Bool(true)
-}
-
-/// How many spans ended and how many of them the collector took. The SDK drops spans without a word, when its queue
-/// is full and when the collector does not answer; the difference tells.
-#[derive(Debug, Default)]
-struct Tally {
-    ended: AtomicU64,
-    exported: AtomicU64,
-}
-
-impl Tally {
-    fn unsent(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed).saturating_sub(self.exported.load(Ordering::Relaxed))
-    }
-}
-
-fn batches_to(exporter: impl SpanExporter + 'static, tally: &Arc<Tally>) -> CountedProcessor {
-    let exporter = CountedExporter { exporter, tally: tally.clone(), told: Seldom::default() };
-    CountedProcessor { processor: BatchSpanProcessor::builder(exporter).build(), tally: tally.clone() }
-}
-
-#[derive(Debug)]
-struct CountedProcessor {
-    processor: BatchSpanProcessor,
-    tally: Arc<Tally>,
-}
-
-impl SpanProcessor for CountedProcessor {
-    fn on_start(&self, span: &mut Span, cx: &Context) {
-        self.processor.on_start(span, cx);
-    }
-
-    fn on_end(&self, span: SpanData) {
-        self.tally.ended.fetch_add(1, Ordering::Relaxed);
-        self.processor.on_end(span);
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.processor.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.processor.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.processor.set_resource(resource);
-    }
-}
-
-#[derive(Debug)]
-struct CountedExporter<E> {
-    exporter: E,
-    tally: Arc<Tally>,
-    told: Seldom,
-}
-
-impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        let result = self.exporter.export(batch).await;
-        match &result {
-            Ok(()) => {
-                self.tally.exported.fetch_add(spans as u64, Ordering::Relaxed);
-            }
-            Err(error) if self.told.is_due(Instant::now()) => {
-                warn!(spans, unsent = self.tally.unsent(), %error, "the collector did not take the spans");
-            }
-            Err(_) => {}
-        }
-        result
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn shutdown(&self) -> OTelSdkResult {
-        self.exporter.shutdown()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
-    }
 }
 
 /// Something to tell when it happens, and again only after a while.
@@ -305,31 +167,6 @@ impl Seldom {
     }
 }
 
-/// A line for people: time, level, target, what happened, and the trace in which to look for more.
-struct TracedLine;
-
-impl<S, N> FormatEvent<S, N> for TracedLine
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, N>,
-        mut line: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let metadata = event.metadata();
-        SystemTime.format_time(&mut line)?;
-        write!(line, " {:>5} {}: ", metadata.level(), metadata.target())?;
-        ctx.field_format().format_fields(line.by_ref(), event)?;
-        if let Some(trace) = current_trace() {
-            write!(line, " trace_id={}", trace.journey_id())?;
-        }
-        writeln!(line)
-    }
-}
-
 /// For this thread and as long as the guard lives: the service's subscriber, its spans kept to be looked at.
 #[cfg(test)]
 pub(crate) fn recording()
@@ -341,94 +178,26 @@ pub(crate) fn recording()
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::net::TcpListener;
     use std::process::{Command, Output};
 
     use fake_opentelemetry_collector::FakeCollectorServer;
-    use opentelemetry_otlp::WithExportConfig;
-    use opentelemetry_sdk::error::OTelSdkError;
-    use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler};
+    use opentelemetry_sdk::trace::InMemorySpanExporter;
     use serde_json::Value as Json;
     use tempfile::tempdir;
-    use tracing::subscriber::{set_default, with_default};
+    use tracing::subscriber::with_default;
     use tracing::{info, info_span};
 
-    use super::spans::{BillingAttributes, detach, milestone, traceparent_of};
+    use super::screen::Screen;
+    use super::spans::current_trace;
     use super::topics::{Level, Line, Topic};
     use super::*;
 
     /// Far longer than anything here takes, so that a test which waits for it has failed.
     const PATIENCE: Duration = Duration::from_mins(1);
 
-    /// What stderr would show.
-    #[derive(Debug, Clone, Default)]
-    struct Screen(Arc<Mutex<Vec<u8>>>);
-
-    impl Screen {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().expect("not poisoned").clone()).expect("UTF-8")
-        }
-    }
-
-    impl io::Write for Screen {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Screen {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
-
-    fn exporting_to(endpoint: &str, topics: TopicLogs) -> Telemetry {
-        let tally = Arc::<Tally>::default();
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_tonic()
-            .with_tls_config(ClientTlsConfig::new().with_enabled_roots())
-            .with_endpoint(endpoint)
-            .build()
-            .expect("an exporter");
-        let provider = tracer_provider().with_span_processor(batches_to(exporter, &tally)).build();
-        Telemetry { topics, provider, tally }
-    }
-
     fn names(exporter: &InMemorySpanExporter) -> Vec<String> {
         let spans = exporter.get_finished_spans().expect("spans");
         spans.into_iter().map(|span| span.name.into_owned()).collect()
-    }
-
-    #[test]
-    fn what_belongs_to_a_journey_is_always_sampled_and_the_rest_as_the_operator_asked() {
-        let exporter = InMemorySpanExporter::default();
-        let provider = tracer_provider()
-            .with_sampler(JourneySampler { others: Box::new(Sampler::AlwaysOff) })
-            .with_simple_exporter(exporter.clone())
-            .build();
-        with_default(subscriber(&provider, None, io::sink), || {
-            let unsampled = info_span!("request").entered();
-            let trace = current_trace().expect("an id nevertheless");
-            assert!(!trace.sampled());
-
-            let origin = info_span!("origin", billing.journey.origin = true);
-            detach(&origin);
-            let journey = traceparent_of(&origin).expect("an id");
-            assert!(journey.sampled());
-            assert_ne!(journey.journey_id(), trace.journey_id());
-
-            info_span!("no origin", billing.journey.origin = false).in_scope(|| ());
-            milestone(journey, "portal opened", &BillingAttributes::default(), Some(trace));
-            drop((origin, unsampled));
-        });
-        assert_eq!(names(&exporter), ["journey: portal opened", "origin"]);
     }
 
     #[test]
@@ -484,24 +253,6 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_exported_only_to_an_endpoint_that_somebody_named() {
-        let wants = |variables: &[(&str, &str)]| {
-            let variables: HashMap<_, _> = variables.iter().copied().collect();
-            wants_export(|name| variables.get(name).map(ToString::to_string))
-        };
-        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
-        assert!(!wants(&[]));
-        assert!(wants(&[endpoint]));
-        assert!(wants(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")]));
-        assert!(wants(&[endpoint, ("OTEL_TRACES_EXPORTER", "otlp")]));
-        assert!(wants(&[endpoint, ("OTEL_TRACES_EXPORTER", "console, otlp")]));
-        assert!(!wants(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]));
-        assert!(!wants(&[endpoint, ("OTEL_SDK_DISABLED", "TRUE")]));
-        assert!(wants(&[endpoint, ("OTEL_SDK_DISABLED", "false")]));
-        assert!(!wants(&[("OTEL_TRACES_EXPORTER", "otlp")]));
-    }
-
-    #[test]
     fn trouble_is_told_at_once_and_again_only_after_a_while() {
         let told = Seldom::default();
         let start = Instant::now();
@@ -510,71 +261,6 @@ mod tests {
         assert!(!told.is_due(start + Duration::from_secs(59)));
         assert!(told.is_due(start + Duration::from_mins(1)));
         assert!(!told.is_due(start + Duration::from_secs(61)));
-    }
-
-    #[tokio::test]
-    async fn a_journey_reaches_a_collector_with_its_parents_and_links() {
-        let mut collector = FakeCollectorServer::start().await.expect("a collector");
-        let dir = tempdir().expect("a directory");
-        let telemetry = exporting_to(&collector.endpoint(), TopicLogs::open(dir.path()));
-        let screen = Screen::default();
-        let _guard = set_default(subscriber(&telemetry.provider, None, screen.clone()));
-
-        let origin = info_span!("create checkout", billing.journey.origin = true)
-            .in_scope(|| current_trace().expect("an id"));
-        let webhook = info_span!("process", otel.kind = "consumer").in_scope(|| {
-            milestone(origin, "subscription active", &BillingAttributes::default(), current_trace());
-            current_trace().expect("an id")
-        });
-        telemetry.shutdown(PATIENCE).await;
-
-        let spans = collector.exported_spans(3, PATIENCE).await;
-        let milestone =
-            spans.iter().find(|span| span.name == "journey: subscription active").expect("exported");
-        assert_eq!(milestone.trace_id, origin.journey_id().to_string());
-        assert_eq!(milestone.parent_span_id, origin.span_id_hex());
-        assert_eq!(milestone.links.len(), 1);
-        assert_eq!(milestone.links[0].trace_id, webhook.journey_id().to_string());
-        assert_eq!(milestone.links[0].span_id, webhook.span_id_hex());
-        assert_eq!(spans.len(), 3);
-        assert_eq!(screen.text(), "", "nothing was lost");
-    }
-
-    #[tokio::test]
-    async fn a_collector_that_hangs_holds_nobody_up_and_the_loss_is_told() {
-        let deaf = TcpListener::bind("127.0.0.1:0").expect("a port that nobody answers");
-        let endpoint = format!("http://{}", deaf.local_addr().expect("an address"));
-        let dir = tempdir().expect("a directory");
-        let telemetry = exporting_to(&endpoint, TopicLogs::open(dir.path()));
-        let screen = Screen::default();
-        let _guard = set_default(subscriber(&telemetry.provider, None, screen.clone()));
-        info_span!("lost").in_scope(|| ());
-
-        // The exporter itself would wait for ten seconds.
-        telemetry.shutdown(Duration::from_millis(50)).await;
-        let text = screen.text();
-        assert!(text.contains("stopped before every span was exported unsent=1"), "{text}");
-    }
-
-    #[derive(Debug)]
-    struct Refusing;
-
-    impl SpanExporter for Refusing {
-        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
-            Err(OTelSdkError::InternalFailure("refused".into()))
-        }
-    }
-
-    #[tokio::test]
-    async fn a_collector_that_refuses_is_told_once_in_a_while() {
-        let screen = Screen::default();
-        let _guard = set_default(subscriber(&tracer_provider().build(), None, screen.clone()));
-        let exporter = CountedExporter { exporter: Refusing, tally: Arc::default(), told: Seldom::default() };
-        for _ in 0..3 {
-            assert!(exporter.export(Vec::new()).await.is_err());
-        }
-        let text = screen.text();
-        assert_eq!(text.matches("the collector did not take the spans").count(), 1, "{text}");
     }
 
     /// What [`the_environment_says_where_the_spans_go`] runs: the global subscriber is the process's, and so is the

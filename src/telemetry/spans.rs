@@ -107,6 +107,29 @@ impl BillingAttributes<'_> {
     }
 }
 
+/// On whose behalf something is done, for as long as it takes.
+#[derive(Debug, Clone, Default)]
+pub struct Whose {
+    /// The tenant.
+    pub tenant: Option<TenantId>,
+    /// The journey that it is a part of.
+    pub journey: Option<JourneyId>,
+    /// Stripe's customer.
+    pub customer: Option<CustomerId>,
+}
+
+impl Whose {
+    /// The same, as a span bears it.
+    pub fn attributes(&self) -> BillingAttributes<'_> {
+        BillingAttributes {
+            tenant: self.tenant.as_ref(),
+            journey: self.journey,
+            customer: self.customer.as_ref(),
+            ..BillingAttributes::default()
+        }
+    }
+}
+
 fn set_parent(span: &Span, parent: Context) {
     let result = span.set_parent(parent);
     debug_assert!(

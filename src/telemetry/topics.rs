@@ -45,7 +45,13 @@ pub enum Topic {
 }
 
 impl Topic {
-    const ALL: [Self; 3] = [Self::Billing, Self::WebhookSignatures, Self::SubscriptionState];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Billing, Self::WebhookSignatures, Self::SubscriptionState];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        self.file_name().trim_end_matches(".log")
+    }
 
     fn file_name(self) -> &'static str {
         match self {
@@ -284,7 +290,7 @@ impl TopicLogs {
     }
 
     /// How often a file could not be opened or written since the start.
-    pub fn write_errors(&self) -> u64 {
+    pub fn write_errors(&self, _topic: Topic) -> u64 {
         self.0.write_errors.load(Ordering::Relaxed)
     }
 
@@ -511,7 +517,7 @@ mod tests {
         assert_eq!(events(Topic::Billing), ["portal.create.start"]);
         assert_eq!(events(Topic::WebhookSignatures), ["signature.accepted"]);
         assert_eq!(events(Topic::SubscriptionState), ["event.applied", "subscription.transition"]);
-        assert_eq!(logs.write_errors(), 0);
+        assert_eq!(logs.write_errors(Topic::Billing), 0);
     }
 
     #[test]
@@ -591,14 +597,14 @@ mod tests {
         fs::write(&place, "a file where the directory should be").expect("written");
 
         let logs = TopicLogs::open(&place);
-        let at_start = logs.write_errors();
+        let at_start = logs.write_errors(Topic::Billing);
         assert_eq!(at_start, 3, "each of the three files");
         logs.append(&[info(Topic::Billing, "portal.create.start")]);
-        assert_eq!(logs.write_errors(), at_start + 1);
+        assert_eq!(logs.write_errors(Topic::Billing), at_start + 1);
 
         fs::remove_file(&place).expect("removed");
         logs.append(&[info(Topic::Billing, "portal.create.success")]);
-        assert_eq!(logs.write_errors(), at_start + 1);
+        assert_eq!(logs.write_errors(Topic::Billing), at_start + 1);
         assert_eq!(lines_of(&place, Topic::Billing)[0]["event"], "portal.create.success");
     }
 
@@ -623,11 +629,11 @@ mod tests {
         std::os::unix::fs::symlink("/dev/full", &path).expect("a disk that is always full");
         let logs = TopicLogs::open(dir.path());
         logs.append(&[info(Topic::Billing, "portal.create.start")]);
-        assert_eq!(logs.write_errors(), 1);
+        assert_eq!(logs.write_errors(Topic::Billing), 1);
 
         fs::remove_file(&path).expect("removed");
         logs.append(&[info(Topic::Billing, "portal.create.success")]);
-        assert_eq!(logs.write_errors(), 1);
+        assert_eq!(logs.write_errors(Topic::Billing), 1);
         assert_eq!(lines_of(dir.path(), Topic::Billing)[0]["event"], "portal.create.success");
     }
 

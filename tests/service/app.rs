@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use billhook::clock::{Clock, ManualClock, SystemClock};
 use billhook::commands::serve::{ServeArgs, Service};
 use billhook::telemetry;
+use billhook::telemetry::metrics::Metrics;
 use billhook::telemetry::topics::TopicLogs;
 use clap::Parser;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -105,6 +106,7 @@ impl TestApp {
 
         let mut settings = vec![
             ("--listen", "127.0.0.1:0"),
+            ("--metrics-listen", "127.0.0.1:0"),
             ("--database-url", &database.url),
             ("--stripe-secret-key", STRIPE_KEY),
             ("--stripe-webhook-secret", WEBHOOK_SECRET),
@@ -132,6 +134,18 @@ impl TestApp {
         let url = format!("http://{}", replica.address());
         self.replicas.push(replica);
         url
+    }
+
+    /// What Prometheus would read of the latest replica.
+    pub async fn metrics(&self) -> String {
+        self.metrics_at("/metrics").await.text
+    }
+
+    /// Asks the listener for metrics, whose requests have no traces.
+    pub async fn metrics_at(&self, path: &str) -> Answer {
+        let service = self.replicas.last().expect("a replica");
+        let address = service.metrics_address().expect("it tells its metrics");
+        Answer::to(self.http.get(format!("http://{address}{path}"))).await
     }
 
     /// Ends the service, and leaves all else as it is.
@@ -239,12 +253,8 @@ impl TestApp {
 
     /// Sends a request, and holds every answer above 399 to the house's rule: a problem with a known code.
     pub async fn call(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = request.send().await.expect("the service answers");
-        let status = response.status();
-        let headers = response.headers().clone();
-        let text = response.text().await.expect("the answer is text");
-        let answer = Answer { status, headers, text };
-        if status.as_u16() >= 400 {
+        let answer = Answer::to(request).await;
+        if answer.status.as_u16() >= 400 {
             answer.assert_problem();
         }
         answer
@@ -460,6 +470,12 @@ impl TestApp {
 }
 
 impl Answer {
+    async fn to(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.expect("the service answers");
+        let (status, headers) = (response.status(), response.headers().clone());
+        Self { status, headers, text: response.text().await.expect("the answer is text") }
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
@@ -637,7 +653,9 @@ impl Stripe {
 async fn launch(line: &[String], log_dir: &Path, clock: Arc<ManualClock>) -> Service {
     let words = std::iter::once("billhook").chain(line.iter().map(String::as_str));
     let config = CommandLine::parse_from(words).serve.read().expect("the configuration is good");
-    Service::start(config, TopicLogs::open(log_dir), clock).await.expect("the service starts")
+    let topics = TopicLogs::open(log_dir);
+    let metrics = Metrics::new(topics.clone(), Arc::default());
+    Service::start(config, topics, metrics, clock).await.expect("the service starts")
 }
 
 /// An event about a subscription of its own (`sub_webhook` of `cus_webhook`, active on pro), changed at will.

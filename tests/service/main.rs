@@ -9,6 +9,7 @@ mod circle;
 mod database;
 mod health;
 mod lives;
+mod metrics;
 mod payloads;
 mod portal;
 mod reconcile;

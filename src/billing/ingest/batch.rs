@@ -29,16 +29,16 @@ async fn apply_once(
     let mut work =
         transaction.unit_of_work(&Touched::by(fresh.deliveries().map(|delivery| &delivery.event))).await?;
 
+    let now_ms = billing.clock.now_ms();
     let mut effects = Vec::with_capacity(deliveries.len());
     for (index, delivery) in deliveries.iter().enumerate() {
         effects.push(if fresh.contains(index) {
-            work.apply(&delivery.event, &billing.policy)
+            work.apply(&delivery.event, delivery.here(now_ms), &billing.policy)
         } else {
             duplicate(known.get(&delivery.event.id))
         });
     }
 
-    let now_ms = billing.clock.now_ms();
     // An event of this very batch may have waited for a later one.
     for unparked in &work.changes().unparked {
         let waited = |(index, delivery): (usize, &Delivery)| {

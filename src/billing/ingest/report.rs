@@ -12,6 +12,7 @@ use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::Status;
 use crate::domain::unit_of_work::{Changes, Effect, Entry, JournalEntry, Unparked, cause};
+use crate::telemetry::metrics::Source;
 use crate::telemetry::spans::{self, BillingAttributes};
 use crate::telemetry::topics::{Level, Line, Topic};
 
@@ -61,8 +62,13 @@ pub(super) fn report(billing: &Billing, deliveries: &[Delivery], effects: &[Effe
         lines.push(event_line(event, effect, traces.of_event(&event.id), now_ms));
     }
     billing.topics.append(&lines);
+    count_transitions(billing, changes);
     for (delivery, effect) in deliveries.iter().zip(effects) {
+        billing.metrics.event(delivery.source, &delivery.event.type_name, effect.outcome);
         mark_spans(billing, delivery, effect, now_ms);
+    }
+    for Unparked { event, effect, .. } in &changes.unparked {
+        settle(billing, event, effect, traces.of_event(&event.id), now_ms);
     }
 }
 
@@ -82,8 +88,13 @@ pub(crate) fn report_retried(
     trace: Option<Traceparent>,
 ) {
     report_changes(billing, changes, trace);
-    billing.topics.append(&[event_line(event, effect, trace, billing.clock.now_ms())]);
-    attributes(event, effect).record(&Span::current());
+    let now_ms = billing.clock.now_ms();
+    billing.topics.append(&[event_line(event, effect, trace, now_ms)]);
+    BillingAttributes { event_id: None, ..attributes(event, effect) }.record(&Span::current());
+    if let Some(journey) = effect.journey {
+        spans::link(&Span::current(), journey.origin);
+    }
+    settle(billing, event, effect, trace, now_ms);
 }
 
 /// Tells of changes that no delivery brought: a link, or an answer of Stripe's.
@@ -94,6 +105,10 @@ pub(crate) fn report_changes(billing: &Billing, changes: &Changes, trace: Option
     let unparked = changes.unparked.iter();
     let unparked = unparked.map(|unparked| event_line(&unparked.event, &unparked.effect, trace, now_ms));
     billing.topics.append(&entries.chain(unparked).collect::<Vec<_>>());
+    count_transitions(billing, changes);
+    for Unparked { event, effect, .. } in &changes.unparked {
+        settle(billing, event, effect, trace, now_ms);
+    }
 }
 
 /// The line of a signature, for what came with one.
@@ -160,12 +175,38 @@ fn event_line(event: &Event, effect: &Effect, trace: Option<Traceparent>, now_ms
 fn mark_spans(billing: &Billing, delivery: &Delivery, effect: &Effect, now_ms: i64) {
     let event = &delivery.event;
     let attributes = attributes(event, effect);
-    attributes.record(&delivery.span);
     attributes.record(&delivery.request_span);
+    // Which event it is stands there from the start.
+    BillingAttributes { event_id: None, event_type: None, ..attributes }.record(&delivery.span);
     let Some(journey) = effect.journey else { return };
     spans::link(&delivery.span, journey.origin);
+    leave_milestone(billing, event, effect, delivery.trace(), now_ms);
+}
+
+/// An event that was in the inbox already has come to an end, or not yet: it is counted, and marked in its journey.
+fn settle(billing: &Billing, event: &Event, effect: &Effect, here: Option<Traceparent>, now_ms: i64) {
+    billing.metrics.event(Source::Inbox, &event.type_name, effect.outcome);
+    leave_milestone(billing, event, effect, here, now_ms);
+}
+
+fn leave_milestone(
+    billing: &Billing,
+    event: &Event,
+    effect: &Effect,
+    here: Option<Traceparent>,
+    now_ms: i64,
+) {
+    let Some(journey) = effect.journey else { return };
     if effect.outcome == Outcome::Applied && journey.is_open(billing.journey_window_hours, now_ms) {
-        spans::milestone(journey.origin, &event.type_name, &attributes, delivery.trace());
+        spans::milestone(journey.origin, &event.type_name, &attributes(event, effect), here);
+    }
+}
+
+fn count_transitions(billing: &Billing, changes: &Changes) {
+    for JournalEntry { entry, .. } in &changes.journal {
+        if let Entry::Transition { from, to, .. } = entry {
+            billing.metrics.transition(from.as_ref(), Some(to));
+        }
     }
 }
 

@@ -41,6 +41,7 @@ impl UnitOfWork {
         }
         self.tenant_mut(tenant_id).customer = Some(customer.clone());
         self.decided.push(customer.clone());
+        self.begin_journey_unless_known(cause, tenant_id);
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
         // A customer that our own checkout has just made has nothing that could be asked about.
         if cause.name != cause::CHECKOUT {
@@ -54,7 +55,7 @@ impl UnitOfWork {
     pub(super) fn unpark(&mut self, cause: Cause<'_>, policy: &Policy) {
         for customer in std::mem::take(&mut self.decided) {
             for event in self.parked.remove(&customer).unwrap_or_default() {
-                let effect = self.apply(&event, policy);
+                let effect = self.apply_here(&event, policy);
                 let by = cause.event.map(|by| by.id.clone());
                 self.changes.unparked.push(Unparked { event, effect, by });
             }

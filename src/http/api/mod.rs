@@ -40,6 +40,7 @@ impl ApiState {
     /// Counts a request of the tenant's, and tells of one too many.
     fn admit(&self, caller: &Caller) -> Result<(), Problem> {
         self.throttle.check(&caller.tenant).inspect_err(|_| {
+            self.billing.metrics.throttled();
             let line = Line::new(Topic::Billing, Level::Warn, "throttled", self.billing.clock.now_ms())
                 .outcome("throttled")
                 .tenant(&caller.tenant)

@@ -1,5 +1,5 @@
 //! Which journey an event belongs to: that of its session, else of its subscription, else the one that its tags name
-//! if it is this tenant's, else its tenant's.
+//! if it is this tenant's, else its tenant's; and a subscription that none of these leads to begins one.
 
 use super::stage::{checkout, journey};
 use super::*;
@@ -126,4 +126,46 @@ fn what_is_parked_belongs_to_no_journey_that_only_its_tags_name() {
         Draft::created("active").of("cus_stranger").for_subscription("sub_9").tagged_with_journey(1);
     let effect = stage.plays(stranger);
     assert_eq!((effect.outcome, effect.journey), (Outcome::Parked, None));
+}
+
+#[test]
+fn a_subscription_that_no_checkout_of_ours_made_begins_a_journey_with_its_first_event() {
+    let mut stage = Stage::with_acme();
+    let created = stage.plays_in(5, Draft::created("active"));
+    assert_eq!(created.journey, Some(journey(5)));
+    assert_eq!(stage.last_entry().journey, Some(journey(5)));
+    assert_eq!(stage.tenant("acme").journey, Some(journey(5)));
+
+    let later = stage.plays_in(6, Draft::updated("past_due").at(101));
+    assert_eq!(later.journey, Some(journey(5)), "and what follows belongs to it");
+    assert_eq!(stage.plays_in(7, Draft::portal_opened()).journey, Some(journey(5)));
+}
+
+#[test]
+fn an_event_that_links_its_customer_begins_the_journey_with_the_link() {
+    let mut stage = Stage::set(&[("acme", None)], vec![]);
+    stage.plays_in(5, Draft::created("active").of("cus_new").tagged("acme"));
+    let journeys: Vec<_> = stage.work.changes().journal.iter().map(|entry| entry.journey).collect();
+    assert_eq!(journeys, [Some(journey(5)), Some(journey(5))]);
+}
+
+#[test]
+fn a_checkout_of_ours_is_never_passed_over_for_a_new_journey() {
+    let mut stage = Stage::with_acme_at_checkout();
+    assert_eq!(stage.plays_in(5, Draft::invoice_paid()).journey, None, "whose it is will turn out");
+    assert_eq!(stage.plays_in(6, Draft::portal_opened()).journey, None);
+    let created = stage.plays_in(7, Draft::created("active").tagged_with_journey(1));
+    assert_eq!(created.journey, Some(journey(1)));
+    assert_eq!(stage.tenant("acme").journey, None);
+    stage.plays_in(8, Draft::session_completed());
+    assert_eq!(stage.tenant("acme").journey, Some(journey(1)));
+}
+
+#[test]
+fn a_checkout_takes_a_journey_over_that_began_by_itself() {
+    let checkouts = vec![checkout("cs_2", "acme", "cus_acme", 2)];
+    let mut stage = Stage::set(&[("acme", Some("cus_acme"))], checkouts);
+    stage.plays_in(1, Draft::created("active").for_subscription("sub_9"));
+    stage.plays_in(5, Draft::session_completed().of_session("cs_2").for_subscription("sub_2").at(200));
+    assert_eq!(stage.tenant("acme").journey, Some(journey(2)));
 }

@@ -206,7 +206,7 @@ fn an_invoice_for_nothing_that_we_hold_is_ignored() {
         InvoiceChange::Paid,
         Invoice { customer: customer_id("cus_acme"), subscription: None },
     );
-    let effect = stage.work.apply(&one_off, &stage.policy);
+    let effect = stage.work.apply(&one_off, None, &stage.policy);
     assert_eq!((effect.outcome, effect.reason), (Outcome::Ignored, Some("not_for_a_subscription")));
     assert_eq!(stage.journal(), [""; 0]);
 }

@@ -146,7 +146,7 @@ impl Replica {
         }
         for event in batch {
             if self.inbox.iter().all(|known| known.id != event.id) {
-                let effect = work.apply(event, &policy);
+                let effect = work.apply(event, None, &policy);
                 self.undecided |= effect.reason == Some("undecided_second");
                 self.inbox.push(event.clone());
             }

@@ -57,7 +57,12 @@ impl Stage {
 
     /// An event comes in: all that there is to say about it.
     pub(super) fn plays(&mut self, event: Draft) -> Effect {
-        self.work.apply(&event.into_event(), &self.policy)
+        self.work.apply(&event.into_event(), None, &self.policy)
+    }
+
+    /// An event comes in, in a trace in which the journey of that number would begin.
+    pub(super) fn plays_in(&mut self, number: u8, event: Draft) -> Effect {
+        self.work.apply(&event.into_event(), Some(journey(number)), &self.policy)
     }
 
     /// Events come in and are applied.

@@ -1,0 +1,57 @@
+//! How long requests take, and where somebody can read all that is counted: `GET /metrics`, on a listener of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use poem::http::{StatusCode, header};
+use poem::web::Data;
+use poem::{
+    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, PathPattern, Request, Response, Route, get, handler,
+};
+
+use super::contract::template;
+use super::problem;
+use super::trace::method_name;
+use crate::billing::Billing;
+use crate::telemetry::metrics::{self, Metrics};
+
+/// How long the database may take to say what waits in it: less than a scraper waits, so that it gets the rest.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Counts the request and how long it took.
+pub(super) async fn measured<E: Endpoint>(
+    metrics: Metrics,
+    next: Arc<E>,
+    request: Request,
+) -> poem::Result<Response> {
+    let (began, method) = (Instant::now(), method_name(request.method()));
+    let result = next.call(request).await.map(IntoResponse::into_response);
+    let (route, status) = match &result {
+        Ok(response) => (response.data::<PathPattern>(), response.status()),
+        Err(error) => (error.data::<PathPattern>(), error.status()),
+    };
+    let route = route.and_then(|PathPattern(pattern)| template(pattern));
+    metrics.http_request(method, route, status.as_u16(), began.elapsed());
+    result
+}
+
+/// The routes of the listener for metrics.
+pub fn metrics_routes(billing: Arc<Billing>) -> impl Endpoint + 'static {
+    Route::new()
+        .at("/metrics", get(scrape))
+        .catch_all_error(problem::from_framework)
+        .data(billing)
+        .into_endpoint()
+}
+
+#[handler]
+async fn scrape(billing: Data<&Arc<Billing>>) -> Response {
+    let Billing { store, metrics, clock, .. } = &***billing;
+    metrics.set_connections(store.connections());
+    let backlog = tokio::time::timeout(PATIENCE, store.backlog(clock.now_ms())).await;
+    metrics.set_backlog(backlog.ok().and_then(Result::ok).as_ref());
+    Response::builder()
+        .status(StatusCode::OK)
+        .header(header::CONTENT_TYPE, metrics::CONTENT_TYPE)
+        .body(metrics.text())
+}

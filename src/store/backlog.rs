@@ -1,0 +1,67 @@
+//! What waits in the database, and how many hold it: for whoever watches.
+
+use entity::{backfill, event, refresh};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
+};
+
+use super::{CONNECTIONS, Store, StoreError};
+use crate::domain::outcome::Outcome;
+use crate::telemetry::metrics::{Backlog, Connections, Waiting};
+
+/// The outcomes that are not the end.
+const WAITING: [Outcome; 3] = [Outcome::Failed, Outcome::Parked, Outcome::Dead];
+
+impl Store {
+    /// What waits, counted over an index.
+    pub async fn backlog(&self, now_ms: i64) -> Result<Backlog, StoreError> {
+        let found: Vec<(String, i64, i64)> = event::Entity::find()
+            .select_only()
+            .column(event::Column::Outcome)
+            .column_as(event::Column::Id.count(), "events")
+            .column_as(event::Column::ReceivedAtMs.min(), "oldest_at_ms")
+            .filter(event::Column::Outcome.is_in(WAITING.map(Outcome::as_str)))
+            .group_by(event::Column::Outcome)
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        let of = |outcome: Outcome| {
+            let row = found.iter().find(|(word, ..)| word == outcome.as_str());
+            let (events, oldest_ms) =
+                row.map_or((0, 0), |(_, events, oldest_at_ms)| (*events, now_ms - oldest_at_ms));
+            Waiting {
+                outcome,
+                events: u64::try_from(events).unwrap_or_default(),
+                oldest_ms: oldest_ms.max(0),
+            }
+        };
+        let finished_at_ms: Option<i64> = backfill::Entity::find()
+            .select_only()
+            .column(backfill::Column::FinishedAtMs)
+            .filter(backfill::Column::FinishedAtMs.gt(0))
+            .into_tuple()
+            .one(&self.db)
+            .await?;
+        Ok(Backlog {
+            waiting: WAITING.map(of).to_vec(),
+            refreshes: refresh::Entity::find().count(&self.db).await?,
+            backfilled_ms: finished_at_ms.map(|at_ms| (now_ms - at_ms).max(0)),
+        })
+    }
+
+    /// The connections of the pool.
+    pub fn connections(&self) -> Connections {
+        let (held, idle) = match self.db.get_database_backend() {
+            DbBackend::Sqlite => {
+                let pool = self.db.untraced().get_sqlite_connection_pool();
+                (pool.size(), pool.num_idle())
+            }
+            _ => {
+                let pool = self.db.untraced().get_postgres_connection_pool();
+                (pool.size(), pool.num_idle())
+            }
+        };
+        let idle = u32::try_from(idle).unwrap_or(held).min(held);
+        Connections { used: held - idle, idle, most: CONNECTIONS }
+    }
+}

@@ -1,0 +1,204 @@
+//! Spans around statements, by OpenTelemetry's stable conventions for databases
+//! (<https://opentelemetry.io/docs/specs/semconv/database/sql/>).
+//!
+//! SeaORM's own spans bear the conventions' old names, and the database's words, which may quote what was written. Here
+//! a statement is told as it was prepared, with places for its values, and a failure by its code.
+
+use std::fmt;
+use std::sync::Arc;
+
+use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt;
+use sea_orm::prelude::async_trait::async_trait;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
+    Statement, TransactionOptions, TransactionTrait,
+};
+use tracing::{Instrument, Span, field, info_span};
+
+use super::error::code_of;
+
+/// The most characters of a statement that a span bears: a batch's insert repeats its places for each row, and what it
+/// does is told by then.
+const STATEMENT_LENGTH: usize = 2000;
+
+/// Which database it is, as spans name it.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) system: &'static str,
+    pub(super) namespace: Option<String>,
+    pub(super) address: Option<String>,
+    pub(super) port: Option<u16>,
+}
+
+/// A connection or a transaction whose statements have spans, wherever a trace is recorded. Work that belongs to no
+/// trace, such as looking for something to do, leaves none.
+#[derive(Clone)]
+pub(super) struct Traced<C> {
+    inner: C,
+    server: Arc<Server>,
+}
+
+impl<C: fmt::Debug> fmt::Debug for Traced<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl<C> Traced<C> {
+    /// What is wrapped, for what has no place in a trace.
+    pub(super) fn untraced(&self) -> &C {
+        &self.inner
+    }
+
+    async fn within<T>(
+        &self,
+        statement: &str,
+        done: impl Future<Output = Result<T, DbErr>> + Send,
+    ) -> Result<T, DbErr> {
+        if !Context::map_current(|here| here.span().is_recording()) {
+            return done.await;
+        }
+        let span = self.span(statement);
+        let result = done.instrument(span.clone()).await;
+        if let Err(error) = &result {
+            describe_failure(&span, error);
+        }
+        result
+    }
+
+    fn span(&self, statement: &str) -> Span {
+        let Server { system, namespace, address, port } = &*self.server;
+        let Summary { operation, collection } = Summary::of(statement);
+        info_span!(
+            "statement",
+            otel.name = collection.map_or_else(|| operation.to_owned(), |name| format!("{operation} {name}")),
+            otel.kind = "client",
+            otel.status_code = field::Empty,
+            db.system.name = system,
+            db.namespace = namespace,
+            db.operation.name = operation,
+            db.collection.name = collection,
+            db.query.text = cut(statement),
+            db.response.status_code = field::Empty,
+            server.address = address,
+            server.port = port,
+            error.r#type = field::Empty,
+        )
+    }
+}
+
+impl Traced<DatabaseConnection> {
+    pub(super) fn new(inner: DatabaseConnection, server: Server) -> Self {
+        Self { inner, server: Arc::new(server) }
+    }
+
+    /// Begins a transaction; the span shows how long it waited for a connection, and on SQLite for the write lock.
+    pub(super) async fn begin_with_options(
+        &self,
+        options: TransactionOptions,
+    ) -> Result<Traced<DatabaseTransaction>, DbErr> {
+        let inner = self.within("BEGIN", self.inner.begin_with_options(options)).await?;
+        Ok(Traced { inner, server: self.server.clone() })
+    }
+}
+
+impl Traced<DatabaseTransaction> {
+    pub(super) async fn commit(self) -> Result<(), DbErr> {
+        let Self { inner, server } = self;
+        Traced { inner: (), server }.within("COMMIT", inner.commit()).await
+    }
+}
+
+#[async_trait]
+impl<C: ConnectionTrait> ConnectionTrait for Traced<C> {
+    fn get_database_backend(&self) -> DbBackend {
+        self.inner.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let sql = statement.sql.clone();
+        self.within(&sql, self.inner.execute_raw(statement)).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.within(sql, self.inner.execute_unprepared(sql)).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let sql = statement.sql.clone();
+        self.within(&sql, self.inner.query_one_raw(statement)).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let sql = statement.sql.clone();
+        self.within(&sql, self.inner.query_all_raw(statement)).await
+    }
+}
+
+/// What a statement does, and to which table first.
+#[derive(Debug, PartialEq, Eq)]
+struct Summary<'a> {
+    operation: &'a str,
+    collection: Option<&'a str>,
+}
+
+impl<'a> Summary<'a> {
+    /// Reads what SeaORM writes: keywords in capitals, names in double quotes.
+    fn of(statement: &'a str) -> Self {
+        let operation = statement.split_whitespace().next().unwrap_or_default();
+        let before = match operation {
+            "SELECT" | "DELETE" => "FROM \"",
+            "INSERT" => "INTO \"",
+            "UPDATE" => "UPDATE \"",
+            _ => return Self { operation, collection: None },
+        };
+        let named = statement.split_once(before).map(|(_, rest)| rest);
+        Self { operation, collection: named.and_then(|rest| rest.split('"').next()) }
+    }
+}
+
+fn cut(statement: &str) -> &str {
+    let end = statement.char_indices().nth(STATEMENT_LENGTH).map_or(statement.len(), |(end, _)| end);
+    &statement[..end]
+}
+
+fn describe_failure(span: &Span, error: &DbErr) {
+    let code = code_of(error);
+    if let Some(code) = &code {
+        span.record("db.response.status_code", code.as_str());
+    }
+    span.record("error.type", code.as_deref().unwrap_or("unavailable"));
+    span.record("otel.status_code", "ERROR");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(statement: &str) -> (&str, Option<&str>) {
+        let Summary { operation, collection } = Summary::of(statement);
+        (operation, collection)
+    }
+
+    #[test]
+    fn a_statement_is_named_by_what_it_does_to_which_table() {
+        for (statement, named) in [
+            (r#"SELECT "event"."id" FROM "event" WHERE "event"."id" IN (?, ?)"#, ("SELECT", Some("event"))),
+            (r#"INSERT INTO "event" ("id") VALUES ($1), ($2)"#, ("INSERT", Some("event"))),
+            (r#"UPDATE "lease" SET "token" = $1"#, ("UPDATE", Some("lease"))),
+            (r#"DELETE FROM "refresh" WHERE "subject" = $1"#, ("DELETE", Some("refresh"))),
+            ("SELECT pg_advisory_xact_lock($1)", ("SELECT", None)),
+            ("BEGIN", ("BEGIN", None)),
+            ("", ("", None)),
+        ] {
+            assert_eq!(summary(statement), named, "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_long_statement_is_cut_at_a_character() {
+        assert_eq!(cut("COMMIT"), "COMMIT");
+        assert_eq!(cut(&"ä".repeat(5000)), "ä".repeat(STATEMENT_LENGTH));
+    }
+}

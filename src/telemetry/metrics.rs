@@ -1,0 +1,365 @@
+//! What is counted, for Prometheus (<https://prometheus.io/docs/practices/naming/>).
+//!
+//! Every label is a word of ours, known when the program was built: a tenant, a customer or anything that somebody sends
+//! has no way in, and the number of series has a bound.
+
+mod labels;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use self::labels::{
+    Events, Http, OfOutcome, OfReason, OfSecret, OfState, Stripe, Transition, Unlabelled, status_label,
+    type_label,
+};
+use super::SpanTally;
+use super::topics::{Topic, TopicLogs};
+use crate::domain::outcome::Outcome;
+use crate::domain::subscription::Status;
+
+/// The format's media type.
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// From what a local database takes to what everything gives up at, in seconds.
+const DURATIONS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// From the second that Stripe counts in to the three days for which it tries again.
+const LAGS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 259_200.0];
+
+/// How an event came to be processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Stripe posted it.
+    Webhook,
+    /// It was missing when Stripe listed its events.
+    Backfill,
+    /// It had failed, or had waited for its customer.
+    Inbox,
+}
+
+/// Events that wait for something, as the inbox has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Failed ones wait for another try, parked ones for their customer, dead ones for a person.
+    pub outcome: Outcome,
+    /// How many.
+    pub events: u64,
+    /// For how long the oldest has waited, in milliseconds.
+    pub oldest_ms: i64,
+}
+
+/// What the database is asked for when somebody looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// Events that wait for something.
+    pub waiting: Vec<Waiting>,
+    /// Questions to Stripe that are open.
+    pub refreshes: u64,
+    /// How long ago the backfill reached the present, in milliseconds; none before it has for the first time.
+    pub backfilled_ms: Option<i64>,
+}
+
+/// The connections that the database's pool holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// That somebody works with.
+    pub used: u32,
+    /// That wait for work.
+    pub idle: u32,
+    /// That there may be.
+    pub most: u32,
+}
+
+/// What is counted. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    registry: Registry,
+    http: Family<Http, Histogram, fn() -> Histogram>,
+    events: Family<Events, Counter>,
+    rejected: Family<OfReason, Counter>,
+    verified: Family<OfSecret, Counter>,
+    lag: Histogram,
+    checkouts: Family<OfOutcome, Counter>,
+    portals: Family<OfOutcome, Counter>,
+    throttled: Counter,
+    transitions: Family<Transition, Counter>,
+    stripe: Family<Stripe, Histogram, fn() -> Histogram>,
+    waiting: Family<OfOutcome, Gauge>,
+    oldest: Family<OfOutcome, Gauge<f64, AtomicU64>>,
+    refreshes: Family<Unlabelled, Gauge>,
+    backfilled: Family<Unlabelled, Gauge<f64, AtomicU64>>,
+    connections: Family<OfState, Gauge>,
+    most_connections: Gauge,
+}
+
+fn durations() -> Histogram {
+    Histogram::new(DURATIONS)
+}
+
+impl Metrics {
+    /// Begins to count; what the topic files and the spans count of themselves is told with the rest.
+    pub fn new(topics: TopicLogs, spans: Arc<SpanTally>) -> Self {
+        let mut counted = Counted {
+            registry: Registry::with_prefix("billhook"),
+            http: Family::new_with_constructor(durations),
+            events: Family::default(),
+            rejected: Family::default(),
+            verified: Family::default(),
+            lag: Histogram::new(LAGS),
+            checkouts: Family::default(),
+            portals: Family::default(),
+            throttled: Counter::default(),
+            transitions: Family::default(),
+            stripe: Family::new_with_constructor(durations),
+            waiting: Family::default(),
+            oldest: Family::default(),
+            refreshes: Family::default(),
+            backfilled: Family::default(),
+            connections: Family::default(),
+            most_connections: Gauge::default(),
+        };
+        counted.register();
+        counted.registry.register_collector(Box::new(Elsewhere { topics, spans }));
+        Self(Arc::new(counted))
+    }
+
+    /// Everything that has been counted, in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &self.0.registry).expect("a String takes all that is written");
+        text
+    }
+
+    /// A request was answered. `route` is a template of the contract's; none if nothing is there.
+    pub fn http_request(
+        &self,
+        method: &'static str,
+        route: Option<&'static str>,
+        status: u16,
+        took: Duration,
+    ) {
+        let labels = Http { method, route: route.unwrap_or("unmatched"), status };
+        self.0.http.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Something became of an event.
+    pub fn event(&self, source: Source, type_name: &str, outcome: Outcome) {
+        let labels =
+            Events { source: source.as_str(), r#type: type_label(type_name), outcome: outcome.as_str() };
+        self.0.events.get_or_create(&labels).inc();
+    }
+
+    /// A webhook was verified, by which of the secrets, counted from 0.
+    pub fn webhook_verified(&self, secret: usize) {
+        self.0.verified.get_or_create(&OfSecret { secret }).inc();
+    }
+
+    /// A verified event came, so long after Stripe had made it.
+    pub fn webhook_lag(&self, seconds: i64) {
+        self.0.lag.observe(f64::from(i32::try_from(seconds.max(0)).unwrap_or(i32::MAX)));
+    }
+
+    /// A webhook was not taken.
+    pub fn webhook_rejected(&self, reason: &'static str) {
+        self.0.rejected.get_or_create(&OfReason { reason }).inc();
+    }
+
+    /// A request for a checkout session ended.
+    pub fn checkout_session(&self, outcome: &'static str) {
+        self.0.checkouts.get_or_create(&OfOutcome { outcome }).inc();
+    }
+
+    /// A request for a portal session ended.
+    pub fn portal_session(&self, outcome: &'static str) {
+        self.0.portals.get_or_create(&OfOutcome { outcome }).inc();
+    }
+
+    /// A tenant asked too often.
+    pub fn throttled(&self) {
+        self.0.throttled.inc();
+    }
+
+    /// A subscription's state changed.
+    pub fn transition(&self, from: Option<&Status>, to: Option<&Status>) {
+        let labels = Transition { from: status_label(from), to: status_label(to) };
+        self.0.transitions.get_or_create(&labels).inc();
+    }
+
+    /// Stripe was asked, once. `operation` is the method and the path's template.
+    pub fn stripe_request(&self, operation: &'static str, error: Option<&'static str>, took: Duration) {
+        let labels = Stripe { operation, error: error.unwrap_or("none") };
+        self.0.stripe.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Takes note of what waits in the database; none if it does not answer, so that nothing old is taken for new.
+    pub fn set_backlog(&self, backlog: Option<&Backlog>) {
+        let Counted { waiting, oldest, refreshes, backfilled, .. } = &*self.0;
+        waiting.clear();
+        oldest.clear();
+        refreshes.clear();
+        backfilled.clear();
+        let Some(backlog) = backlog else { return };
+        for of in &backlog.waiting {
+            let labels = OfOutcome { outcome: of.outcome.as_str() };
+            waiting.get_or_create(&labels).set(count(of.events));
+            oldest.get_or_create(&labels).set(seconds(of.oldest_ms));
+        }
+        refreshes.get_or_create(&Unlabelled {}).set(count(backlog.refreshes));
+        if let Some(ago_ms) = backlog.backfilled_ms {
+            backfilled.get_or_create(&Unlabelled {}).set(seconds(ago_ms));
+        }
+    }
+
+    /// Takes note of the database's connections.
+    pub fn set_connections(&self, connections: Connections) {
+        for (state, held) in [("used", connections.used), ("idle", connections.idle)] {
+            self.0.connections.get_or_create(&OfState { state }).set(held.into());
+        }
+        self.0.most_connections.set(connections.most.into());
+    }
+}
+
+impl Counted {
+    fn register(&mut self) {
+        let Self { registry, .. } = self;
+        let durations = Unit::Seconds;
+        registry.register_with_unit(
+            "http_request_duration",
+            "How long requests took to be answered",
+            durations,
+            self.http.clone(),
+        );
+        registry.register("events", "Events by how they came, by type and by outcome", self.events.clone());
+        registry.register("webhook_rejections", "Webhooks that were not taken", self.rejected.clone());
+        registry.register(
+            "webhook_verified",
+            "Webhooks by the secret that verified them, counted from 0",
+            self.verified.clone(),
+        );
+        registry.register_with_unit(
+            "webhook_lag",
+            "From when Stripe made an event until it came, each time that it did",
+            Unit::Seconds,
+            self.lag.clone(),
+        );
+        registry.register(
+            "checkout_sessions",
+            "Requests for a checkout session by outcome",
+            self.checkouts.clone(),
+        );
+        registry.register(
+            "portal_sessions",
+            "Requests for a portal session by outcome",
+            self.portals.clone(),
+        );
+        registry.register(
+            "throttled_requests",
+            "Requests that a tenant made too often",
+            self.throttled.clone(),
+        );
+        registry.register(
+            "subscription_transitions",
+            "Changes of a subscription's state by its statuses",
+            self.transitions.clone(),
+        );
+        registry.register_with_unit(
+            "stripe_request_duration",
+            "How long requests to Stripe took, each try by itself",
+            Unit::Seconds,
+            self.stripe.clone(),
+        );
+        registry.register("events_waiting", "Events that wait, by why", self.waiting.clone());
+        registry.register_with_unit(
+            "oldest_waiting_event_age",
+            "For how long the oldest event has waited",
+            Unit::Seconds,
+            self.oldest.clone(),
+        );
+        registry.register("refreshes_waiting", "Questions to Stripe that are open", self.refreshes.clone());
+        registry.register_with_unit(
+            "backfill_age",
+            "How long ago the backfill reached the present",
+            Unit::Seconds,
+            self.backfilled.clone(),
+        );
+        registry.register("database_connections", "The database's connections", self.connections.clone());
+        registry.register(
+            "database_connections_limit",
+            "How many connections to the database there may be",
+            self.most_connections.clone(),
+        );
+    }
+}
+
+impl Source {
+    /// The word in spans and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Backfill => "backfill",
+            Self::Inbox => "inbox",
+        }
+    }
+}
+
+/// What others count: the topic files their failures, the exporter its spans.
+struct Elsewhere {
+    topics: TopicLogs,
+    spans: Arc<SpanTally>,
+}
+
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elsewhere(..)")
+    }
+}
+
+impl Collector for Elsewhere {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Times that a topic's lines could not be written";
+        let errors = Topic::ALL.map(|topic| ("topic", topic.as_str(), self.topics.write_errors(topic)));
+        encode_counters(&mut encoder, "log_write_errors", help, &errors)?;
+        let spans = [
+            ("outcome", "exported", self.spans.exported()),
+            ("outcome", "no_room", self.spans.no_room()),
+            ("outcome", "not_taken", self.spans.not_taken()),
+        ];
+        encode_counters(&mut encoder, "spans", "Spans by what the collector made of them", &spans)
+    }
+}
+
+fn encode_counters(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counters: &[(&'static str, &'static str, u64)],
+) -> fmt::Result {
+    let kind = prometheus_client::metrics::MetricType::Counter;
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for (label, value, counted) in counters {
+        let labels = [(*label, *value)];
+        ConstCounter::new(*counted).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn seconds(milliseconds: i64) -> f64 {
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default()).as_secs_f64()
+}

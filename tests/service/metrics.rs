@@ -1,0 +1,105 @@
+//! What Prometheus reads, on a listener of its own.
+
+use serde_json::json;
+
+use crate::app::{TestApp, eventually, stripe_event};
+use crate::database::{Database, on_both_databases};
+
+on_both_databases!(the_circle_is_counted, what_waits_is_told_with_its_age);
+
+async fn the_circle_is_counted(database: Database) {
+    let app = TestApp::start_with(database, &[("--throttle-per-minute", "2")]).await;
+    app.make_pro("acme").await;
+    let token = app.token("acme");
+    app.open_portal(&token, &json!({})).await.ok();
+    app.open_portal(&token, &json!({})).await.assert_is(429, "throttled");
+    let unknown = stripe_event("customer.tax_id.created", app.clock_seconds(), |_| {});
+    app.deliver(&unknown).await.ok();
+    app.deliver(&unknown).await.ok();
+    app.post_webhook(b"{}".to_vec(), None).await.assert_is(400, "invalid_signature");
+    app.subscription_of("acme", &app.service_token()).await.ok();
+    app.get("/wp-login.php").await.assert_is(404, "not_found");
+
+    for told in [
+        r#"billhook_checkout_sessions_total{outcome="success"} 1"#,
+        r#"billhook_portal_sessions_total{outcome="success"} 1"#,
+        r#"billhook_throttled_requests_total 1"#,
+        r#"billhook_subscription_transitions_total{from="none",to="active"} 1"#,
+        r#"billhook_events_total{source="webhook",type="customer.subscription.created",outcome="applied"} 1"#,
+        r#"billhook_events_total{source="webhook",type="other",outcome="ignored"} "#,
+        r#"billhook_events_total{source="webhook",type="other",outcome="duplicate"} 1"#,
+        r#"billhook_webhook_rejections_total{reason="missing"} 1"#,
+        r#"billhook_stripe_request_duration_seconds_count{operation="POST /v1/checkout/sessions",error="none"} 1"#,
+        r#"billhook_http_request_duration_seconds_count{method="GET",route="/api/billing/tenants/{tenant}/subscription",status="200"} 1"#,
+        r#"billhook_http_request_duration_seconds_count{method="GET",route="unmatched",status="404"} 1"#,
+        r#"billhook_http_request_duration_seconds_count{method="POST",route="/api/billing/create-portal-session",status="429"} 1"#,
+        r#"billhook_log_write_errors_total{topic="billing"} 0"#,
+        r#"billhook_database_connections_limit 16"#,
+    ] {
+        until_told(&app, told).await;
+    }
+    let text = app.metrics().await;
+    let accepted =
+        app.lines("webhook_signatures").iter().filter(|line| line["outcome"] == "accepted").count();
+    let verified = number(&text, r#"billhook_webhook_verified_total{secret="0"}"#);
+    let lag = number(&text, "billhook_webhook_lag_seconds_count");
+    assert_eq!((verified, lag), (Some(accepted.to_string()), Some(accepted.to_string())));
+    app.stop().await;
+}
+
+async fn what_waits_is_told_with_its_age(database: Database) {
+    let app = TestApp::start(database).await;
+    until_told(&app, r#"billhook_events_waiting{outcome="parked"} 0"#).await;
+    let stranger = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
+    app.deliver(&stranger).await.ok();
+    app.clock.advance_seconds(90);
+    until_told(&app, r#"billhook_events_waiting{outcome="parked"} 1"#).await;
+    until_told(&app, r#"billhook_oldest_waiting_event_age_seconds{outcome="parked"} 90.0"#).await;
+    until_told(&app, "billhook_refreshes_waiting 0").await;
+    until_told(&app, "billhook_backfill_age_seconds ").await;
+
+    app.lose_database().await;
+    let text = app.metrics().await;
+    assert!(!text.contains("billhook_events_waiting{"), "what is not known is not told: {text}");
+    assert!(text.contains("billhook_events_total{"), "and the rest is: {text}");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_that_names_somebody_is_a_label() {
+    let app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
+    app.open_portal(&app.token("acme"), &json!({})).await.ok();
+    let event = stripe_event("customer.subscription.updated", app.clock_seconds(), |subscription| {
+        subscription["status"] = json!("hibernating");
+    });
+    let event = app.for_customer_of("acme", event).await;
+    app.deliver(&event).await.ok();
+    until_told(&app, r#"billhook_subscription_transitions_total{from="none",to="other"} 1"#).await;
+
+    let text = app.metrics().await;
+    for name in ["acme", "user-1", "cus_", "sub_", "evt_", "cs_test", "hibernating", "req_", "whsec_"] {
+        assert!(!text.contains(name), "{name} in {text}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_public_listener_tells_no_metrics_and_the_metrics_listener_nothing_else() {
+    let app = TestApp::start(Database::Sqlite).await;
+    app.get("/metrics").await.assert_is(404, "not_found");
+    let metrics = app.metrics_at("/metrics").await;
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    app.metrics_at("/healthz").await.assert_is(404, "not_found");
+    app.stop().await;
+}
+
+async fn until_told(app: &TestApp, what: &str) {
+    eventually(what, || async { app.metrics().await.contains(what).then_some(()) }).await;
+}
+
+/// The value of a series.
+fn number(text: &str, series: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix(series));
+    line.map(|value| value.trim().to_owned())
+}
