@@ -7,19 +7,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use billhook::clock::{Clock, ManualClock, SystemClock};
-use billhook::commands::serve::{ServeArgs, Service};
 use billhook::telemetry;
-use billhook::telemetry::metrics::Metrics;
-use billhook::telemetry::topics::TopicLogs;
-use clap::Parser;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
-use reqwest::{Method, StatusCode};
-use sandbox::{Options, Sandbox};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::answer::Answer;
 use crate::database::{Database, Fresh};
+use crate::replica::Replica;
+use crate::stripe::Stripe;
 
 pub const JWT_SECRET: &str = "canary-jwt-secret-of-at-least-32-bytes";
 pub const WEBHOOK_SECRET: &str = "whsec_canary_webhook_secret";
@@ -35,30 +33,8 @@ const WEBHOOK: &str = "/api/billing/webhook/";
 /// How long a story waits for what must happen. Long, for slow machines; nothing waits for it to pass.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Every code that a problem may have.
-const CODES: [&str; 18] = [
-    "invalid_request",
-    "invalid_signature",
-    "unreadable_event",
-    "not_authenticated",
-    "not_allowed",
-    "not_found",
-    "method_not_allowed",
-    "no_customer",
-    "no_subscription",
-    "already_subscribed",
-    "too_large",
-    "unsupported_media_type",
-    "throttled",
-    "internal",
-    "stripe_rejected",
-    "stripe_unavailable",
-    "billing_not_configured",
-    "unavailable",
-];
-
 pub struct TestApp {
-    replicas: Vec<Service>,
+    replicas: Vec<Replica>,
     line: Vec<String>,
     pub url: String,
     pub stripe: Stripe,
@@ -66,27 +42,6 @@ pub struct TestApp {
     pub clock: Arc<ManualClock>,
     http: reqwest::Client,
     dir: TempDir,
-}
-
-/// The Stripe double, and the calls that make things happen in it.
-pub struct Stripe {
-    double: Option<Sandbox>,
-    pub url: String,
-    http: reqwest::Client,
-}
-
-/// What the service answered.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: reqwest::header::HeaderMap,
-    pub text: String,
-}
-
-#[derive(Parser)]
-struct CommandLine {
-    #[command(flatten)]
-    serve: ServeArgs,
 }
 
 impl TestApp {
@@ -98,6 +53,21 @@ impl TestApp {
     /// The same, with some variables set otherwise: `("--plans", "...")`. Setting one to nothing unsets it.
     pub async fn start_with(database: Database, otherwise: &[(&str, &str)]) -> Self {
         install_subscriber();
+        let mut app = Self::without_service(database, otherwise).await;
+        app.come_back().await;
+        app
+    }
+
+    /// The same, as a process of its own with this environment: all that runs in production, and by the machine's clock.
+    pub async fn start_process(database: Database, environment: &[(&str, &str)]) -> Self {
+        let mut app = Self::without_service(database, &[]).await;
+        let process = Replica::process(&app.line, app.dir.path(), environment).await;
+        app.go_up(process).await;
+        app
+    }
+
+    /// All but the service.
+    async fn without_service(database: Database, otherwise: &[(&str, &str)]) -> Self {
         let dir = TempDir::new().expect("a directory");
         let database = Fresh::make(database, &dir).await;
         let stripe = Stripe::start().await;
@@ -121,19 +91,22 @@ impl TestApp {
         let line: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
 
         let clock = Arc::new(ManualClock::at_ms(SystemClock.now_ms()));
-        let service = launch(&line, &log_dir, clock.clone()).await;
-        let url = format!("http://{}", service.address());
-        stripe.deliver_to(&format!("{url}{WEBHOOK}")).await;
         let http = reqwest::Client::new();
-        Self { replicas: vec![service], line, url, stripe, database, clock, http, dir }
+        Self { replicas: Vec::new(), line, url: String::new(), stripe, database, clock, http, dir }
     }
 
     /// Another replica on the same database. Returns its address.
     pub async fn start_replica(&mut self) -> String {
-        let replica = launch(&self.line, &self.log_dir(), self.clock.clone()).await;
+        let replica = Replica::here(&self.line, &self.log_dir(), self.clock.clone()).await;
         let url = format!("http://{}", replica.address());
         self.replicas.push(replica);
         url
+    }
+
+    async fn go_up(&mut self, replica: Replica) {
+        self.url = format!("http://{}", replica.address());
+        self.replicas.push(replica);
+        self.stripe.deliver_to(&self.at(WEBHOOK)).await;
     }
 
     /// What Prometheus would read of the latest replica.
@@ -143,22 +116,21 @@ impl TestApp {
 
     /// Asks the listener for metrics, whose requests have no traces.
     pub async fn metrics_at(&self, path: &str) -> Answer {
-        let service = self.replicas.last().expect("a replica");
-        let address = service.metrics_address().expect("it tells its metrics");
+        let address = self.replicas.last().expect("a replica").metrics_address();
         Answer::to(self.http.get(format!("http://{address}{path}"))).await
     }
 
     /// Ends the service, and leaves all else as it is.
     pub async fn go_down(&mut self) {
         for replica in self.replicas.drain(..) {
-            replica.stop().await.expect("the service stops");
+            replica.stop().await;
         }
     }
 
     /// Starts it again, at another address, of which Stripe is told.
     pub async fn come_back(&mut self) {
-        self.url = self.start_replica().await;
-        self.stripe.deliver_to(&self.at(WEBHOOK)).await;
+        let replica = Replica::here(&self.line, &self.log_dir(), self.clock.clone()).await;
+        self.go_up(replica).await;
     }
 
     /// Starts it again with one variable set otherwise.
@@ -467,195 +439,6 @@ impl TestApp {
     fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
-}
-
-impl Answer {
-    async fn to(request: reqwest::RequestBuilder) -> Self {
-        let response = request.send().await.expect("the service answers");
-        let (status, headers) = (response.status(), response.headers().clone());
-        Self { status, headers, text: response.text().await.expect("the answer is text") }
-    }
-
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
-    }
-
-    /// The answer's body, if it is a 200.
-    pub fn ok(&self) -> Value {
-        assert_eq!(self.status, 200, "{}", self.text);
-        self.json()
-    }
-
-    /// Whether it is this problem.
-    pub fn assert_is(&self, status: u16, code: &str) {
-        assert_eq!(
-            (self.status.as_u16(), self.json()["code"].as_str()),
-            (status, Some(code)),
-            "{}",
-            self.text
-        );
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("a header of text"))
-    }
-
-    fn assert_problem(&self) {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
-        let problem = self.json();
-        let code = problem["code"].as_str().expect("a code");
-        assert!(CODES.contains(&code), "an unknown code: {code}");
-        assert_eq!(problem["status"], self.status.as_u16());
-        assert_eq!(problem["type"], format!("urn:billhook:problem:{code}"));
-        for member in ["title", "detail"] {
-            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
-        }
-        assert_eq!(problem["trace_id"].as_str().map(str::len), Some(32), "{problem}");
-    }
-}
-
-impl Stripe {
-    async fn start() -> Self {
-        let options = Options { api_key: STRIPE_KEY.to_owned(), ..Options::default() };
-        let double = Sandbox::start(options).await.expect("the double starts");
-        Self { url: double.url(), double: Some(double), http: reqwest::Client::new() }
-    }
-
-    /// Takes Stripe off the network.
-    pub async fn go_away(&mut self) {
-        if let Some(double) = self.double.take() {
-            double.stop().await;
-        }
-    }
-
-    async fn deliver_to(&self, url: &str) {
-        self.tell("POST", "/_sandbox/webhook_endpoints", &json!({ "url": url, "secret": WEBHOOK_SECRET }))
-            .await;
-    }
-
-    /// Makes something go wrong.
-    pub async fn fault(&self, fault: &Value) {
-        self.tell("POST", "/_sandbox/faults", fault).await;
-    }
-
-    pub async fn all_is_well(&self) {
-        self.tell("DELETE", "/_sandbox/faults", &Value::Null).await;
-    }
-
-    pub async fn pay(&self, session: &str) {
-        self.pay_with(session, "ok").await;
-    }
-
-    pub async fn pay_with(&self, session: &str, card: &str) {
-        self.tell("POST", &format!("/_sandbox/checkout/{session}/pay"), &json!({ "card": card })).await;
-    }
-
-    /// Presses the portal page's own button.
-    pub async fn cancel_in_portal(&self, portal_url: &str, subscription: &str) {
-        let form = format!("action=cancel&subscription={subscription}");
-        let request = self.http.post(portal_url).header("Content-Type", "application/x-www-form-urlencoded");
-        let response = request.body(form).send().await.expect("the portal answers");
-        assert!(response.status().is_success(), "{}", response.status());
-    }
-
-    pub async fn settle(&self, session: &str, ok: bool) {
-        self.tell("POST", &format!("/_sandbox/checkout/{session}/settle"), &json!({ "ok": ok })).await;
-    }
-
-    pub async fn change(&self, subscription: &str, change: &Value) {
-        self.tell("POST", &format!("/_sandbox/subscriptions/{subscription}"), change).await;
-    }
-
-    /// Moves the double's own clock on, or stops it.
-    pub async fn set_clock(&self, setting: &Value) {
-        self.tell("POST", "/_sandbox/clock", setting).await;
-    }
-
-    /// The account never had it.
-    pub async fn forget(&self, kind: &str, id: &str) {
-        self.tell("DELETE", &format!("/_sandbox/{kind}/{id}"), &Value::Null).await;
-    }
-
-    /// All events so far, newest first.
-    pub async fn events(&self) -> Vec<Value> {
-        let told = self.api("GET", "/v1/events?limit=100", "").await;
-        told["data"].as_array().expect("a list").clone()
-    }
-
-    /// Makes an event about nothing that exists.
-    pub async fn tell_of(&self, kind: &str, created: i64) {
-        let object = json!({ "id": "sub_of_nobody", "customer": "cus_of_nobody", "status": "paused" });
-        self.tell("POST", "/_sandbox/events", &json!({ "type": kind, "object": object, "created": created }))
-            .await;
-    }
-
-    /// The latest event of a type, sent again by hand.
-    pub async fn resend(&self, kind: &str) {
-        let events = self.events().await;
-        let event = events.iter().find(|event| event["type"] == kind).expect("there is such an event");
-        let id = event["id"].as_str().expect("an id");
-        self.tell("POST", &format!("/_sandbox/events/{id}/deliver"), &Value::Null).await;
-    }
-
-    pub async fn forget_portal_configuration(&self) {
-        self.tell("DELETE", "/_sandbox/portal_configuration", &Value::Null).await;
-    }
-
-    /// The requests that the service made, in order: `"POST /v1/customers"` and its parameters. The backfill's are left
-    /// out: it asks whenever it likes.
-    pub async fn requests(&self) -> Vec<Value> {
-        let mut requests = self.all_requests().await;
-        requests.retain(|request| request["path"] != "/v1/events");
-        requests
-    }
-
-    async fn all_requests(&self) -> Vec<Value> {
-        let told = self.tell("GET", "/_sandbox/requests", &Value::Null).await;
-        told.as_array().expect("a list of requests").clone()
-    }
-
-    /// The requests to one path.
-    pub async fn requests_to(&self, method: &str, path: &str) -> Vec<Value> {
-        let mut requests = self.all_requests().await;
-        requests.retain(|request| request["method"] == method && request["path"] == path);
-        requests
-    }
-
-    /// Asks the API, as an operator of the account would.
-    pub async fn api(&self, method: &str, path: &str, form: &str) -> Value {
-        let method = method.parse::<Method>().expect("a method");
-        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(STRIPE_KEY);
-        let request =
-            request.header("Content-Type", "application/x-www-form-urlencoded").body(form.to_owned());
-        let response = request.send().await.expect("the double answers");
-        serde_json::from_str(&response.text().await.expect("text")).expect("JSON")
-    }
-
-    pub async fn subscription_of_session(&self, session: &str) -> String {
-        let session = self.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
-        session["subscription"].as_str().expect("a subscription").to_owned()
-    }
-
-    async fn tell(&self, method: &str, path: &str, body: &Value) -> Value {
-        let method = method.parse::<Method>().expect("a method");
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
-        if !body.is_null() {
-            request = request.header("Content-Type", "application/json").body(body.to_string());
-        }
-        let response = request.send().await.expect("the double answers");
-        let status = response.status();
-        let text = response.text().await.expect("text");
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
-    }
-}
-
-async fn launch(line: &[String], log_dir: &Path, clock: Arc<ManualClock>) -> Service {
-    let words = std::iter::once("billhook").chain(line.iter().map(String::as_str));
-    let config = CommandLine::parse_from(words).serve.read().expect("the configuration is good");
-    let topics = TopicLogs::open(log_dir);
-    let metrics = Metrics::new(topics.clone(), Arc::default());
-    Service::start(config, topics, metrics, clock).await.expect("the service starts")
 }
 
 /// An event about a subscription of its own (`sub_webhook` of `cus_webhook`, active on pro), changed at will.

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "a test has no outside to hide from")]
 
+mod answer;
 mod app;
 mod backfill;
 mod checkout;
@@ -14,8 +15,10 @@ mod payloads;
 mod portal;
 mod reconcile;
 mod refresh;
+mod replica;
 mod retry;
 mod secrets;
+mod stripe;
 mod stripe_trouble;
 mod subscription;
 mod tokens;

@@ -1,0 +1,150 @@
+//! The Stripe double, and the verbs that make things happen in it.
+
+use reqwest::Method;
+use sandbox::{Options, Sandbox};
+use serde_json::{Value, json};
+
+use crate::app::{STRIPE_KEY, WEBHOOK_SECRET};
+
+/// The Stripe double, and the calls that make things happen in it.
+pub struct Stripe {
+    double: Option<Sandbox>,
+    pub url: String,
+    http: reqwest::Client,
+}
+
+impl Stripe {
+    pub async fn start() -> Self {
+        let options = Options { api_key: STRIPE_KEY.to_owned(), ..Options::default() };
+        let double = Sandbox::start(options).await.expect("the double starts");
+        Self { url: double.url(), double: Some(double), http: reqwest::Client::new() }
+    }
+
+    /// Takes Stripe off the network.
+    pub async fn go_away(&mut self) {
+        if let Some(double) = self.double.take() {
+            double.stop().await;
+        }
+    }
+
+    pub async fn deliver_to(&self, url: &str) {
+        self.tell("POST", "/_sandbox/webhook_endpoints", &json!({ "url": url, "secret": WEBHOOK_SECRET }))
+            .await;
+    }
+
+    /// Makes something go wrong.
+    pub async fn fault(&self, fault: &Value) {
+        self.tell("POST", "/_sandbox/faults", fault).await;
+    }
+
+    pub async fn all_is_well(&self) {
+        self.tell("DELETE", "/_sandbox/faults", &Value::Null).await;
+    }
+
+    pub async fn pay(&self, session: &str) {
+        self.pay_with(session, "ok").await;
+    }
+
+    pub async fn pay_with(&self, session: &str, card: &str) {
+        self.tell("POST", &format!("/_sandbox/checkout/{session}/pay"), &json!({ "card": card })).await;
+    }
+
+    /// Presses the portal page's own button.
+    pub async fn cancel_in_portal(&self, portal_url: &str, subscription: &str) {
+        let form = format!("action=cancel&subscription={subscription}");
+        let request = self.http.post(portal_url).header("Content-Type", "application/x-www-form-urlencoded");
+        let response = request.body(form).send().await.expect("the portal answers");
+        assert!(response.status().is_success(), "{}", response.status());
+    }
+
+    pub async fn settle(&self, session: &str, ok: bool) {
+        self.tell("POST", &format!("/_sandbox/checkout/{session}/settle"), &json!({ "ok": ok })).await;
+    }
+
+    pub async fn change(&self, subscription: &str, change: &Value) {
+        self.tell("POST", &format!("/_sandbox/subscriptions/{subscription}"), change).await;
+    }
+
+    /// Moves the double's own clock on, or stops it.
+    pub async fn set_clock(&self, setting: &Value) {
+        self.tell("POST", "/_sandbox/clock", setting).await;
+    }
+
+    /// The account never had it.
+    pub async fn forget(&self, kind: &str, id: &str) {
+        self.tell("DELETE", &format!("/_sandbox/{kind}/{id}"), &Value::Null).await;
+    }
+
+    /// All events so far, newest first.
+    pub async fn events(&self) -> Vec<Value> {
+        let told = self.api("GET", "/v1/events?limit=100", "").await;
+        told["data"].as_array().expect("a list").clone()
+    }
+
+    /// Makes an event about nothing that exists.
+    pub async fn tell_of(&self, kind: &str, created: i64) {
+        let object = json!({ "id": "sub_of_nobody", "customer": "cus_of_nobody", "status": "paused" });
+        self.tell("POST", "/_sandbox/events", &json!({ "type": kind, "object": object, "created": created }))
+            .await;
+    }
+
+    /// The latest event of a type, sent again by hand.
+    pub async fn resend(&self, kind: &str) {
+        let events = self.events().await;
+        let event = events.iter().find(|event| event["type"] == kind).expect("there is such an event");
+        let id = event["id"].as_str().expect("an id");
+        self.tell("POST", &format!("/_sandbox/events/{id}/deliver"), &Value::Null).await;
+    }
+
+    pub async fn forget_portal_configuration(&self) {
+        self.tell("DELETE", "/_sandbox/portal_configuration", &Value::Null).await;
+    }
+
+    /// The requests that the service made, in order: `"POST /v1/customers"` and its parameters. The backfill's are left
+    /// out: it asks whenever it likes.
+    pub async fn requests(&self) -> Vec<Value> {
+        let mut requests = self.all_requests().await;
+        requests.retain(|request| request["path"] != "/v1/events");
+        requests
+    }
+
+    pub async fn all_requests(&self) -> Vec<Value> {
+        let told = self.tell("GET", "/_sandbox/requests", &Value::Null).await;
+        told.as_array().expect("a list of requests").clone()
+    }
+
+    /// The requests to one path.
+    pub async fn requests_to(&self, method: &str, path: &str) -> Vec<Value> {
+        let mut requests = self.all_requests().await;
+        requests.retain(|request| request["method"] == method && request["path"] == path);
+        requests
+    }
+
+    /// Asks the API, as an operator of the account would.
+    pub async fn api(&self, method: &str, path: &str, form: &str) -> Value {
+        let method = method.parse::<Method>().expect("a method");
+        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(STRIPE_KEY);
+        let request =
+            request.header("Content-Type", "application/x-www-form-urlencoded").body(form.to_owned());
+        let response = request.send().await.expect("the double answers");
+        serde_json::from_str(&response.text().await.expect("text")).expect("JSON")
+    }
+
+    pub async fn subscription_of_session(&self, session: &str) -> String {
+        let session = self.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
+        session["subscription"].as_str().expect("a subscription").to_owned()
+    }
+
+    async fn tell(&self, method: &str, path: &str, body: &Value) -> Value {
+        let method = method.parse::<Method>().expect("a method");
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if !body.is_null() {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
+        let response = request.send().await.expect("the double answers");
+        let status = response.status();
+        let text = response.text().await.expect("text");
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+}
