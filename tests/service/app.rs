@@ -312,6 +312,19 @@ impl TestApp {
         lines_of(&self.log_dir().join(format!("{topic}.log")))
     }
 
+    /// The lines of all topics so far.
+    pub fn all_lines(&self) -> Vec<Value> {
+        ["billing", "webhook_signatures", "subscription_state"]
+            .into_iter()
+            .flat_map(|topic| self.lines(topic))
+            .collect()
+    }
+
+    /// What a service that is a process has printed.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.dir.path().join("billhook.stderr")).expect("what it prints")
+    }
+
     /// Waits for a line of a topic that is as it should be.
     pub async fn line(&self, topic: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually("the line is written", || async { self.lines(topic).into_iter().find(|line| is(line)) })

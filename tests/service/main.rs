@@ -7,6 +7,7 @@ mod app;
 mod backfill;
 mod checkout;
 mod circle;
+mod collectors;
 mod database;
 mod health;
 mod lives;
