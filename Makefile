@@ -18,6 +18,7 @@ run: ## A whole billing system on this machine: service, Stripe double, demo ten
 	@node scripts/demo.mjs
 
 test: $(sdk_done) ## Everything that must hold, on SQLite and on a throwaway PostgreSQL
+	node --test $(wildcard scripts/*.test.mjs)
 	scripts/with-postgres $(run_tests)
 
 soak: ## Kills and outages under load, and random lives, at their full length: a quarter of an hour
