@@ -185,6 +185,33 @@ fn a_tenant_is_linked_and_shown() {
 }
 
 #[test]
+fn the_story_of_a_tenant_is_told_and_of_a_stranger_there_is_none() {
+    let shell = Shell::new();
+    let show = |words: &[&str]| shell.run(&[&["tenant", "show"], words].concat(), &[]);
+    assert!(shell.run(&["migrate"], &[]).status.success());
+    assert!(shell.run(&["tenant", "link", "acme", "cus_1"], &[]).status.success());
+
+    let story = text(&show(&["acme", "--timeline"]).stdout);
+    let words: Vec<&str> = story.split_whitespace().skip(1).collect();
+    assert_eq!(words, ["customer.linked", "cus_1", "operator", "trace=-"], "{story}");
+
+    let told: Value = serde_json::from_slice(&show(&["acme", "--timeline", "--json"]).stdout).expect("JSON");
+    let log = std::fs::read_to_string(shell.path().join("logs/subscription_state.log")).expect("the log");
+    let mut line: Value = serde_json::from_str(&log).expect("one line");
+    for of_files_alone in ["level", "topic"] {
+        line.as_object_mut().expect("an object").remove(of_files_alone);
+    }
+    // The journal is written a moment before its line.
+    line["time"] = told[0]["time"].clone();
+    assert_eq!(told, Value::from(vec![line]));
+
+    let (stranger, its_story) = (show(&["birch"]), show(&["birch", "--timeline"]));
+    assert_eq!(its_story.status.code(), Some(1));
+    assert_eq!(its_story.stderr, stranger.stderr, "{}", text(&its_story.stderr));
+    assert!(text(&its_story.stderr).contains("nothing has ever happened"), "{}", text(&its_story.stderr));
+}
+
+#[test]
 fn a_token_is_made_for_development() {
     let shell = Shell::new();
     let secret = ("BILLHOOK_JWT_SECRET", JWT_SECRET);

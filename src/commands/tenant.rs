@@ -1,5 +1,7 @@
 //! `billhook tenant link` and `billhook tenant show`
 
+mod timeline;
+
 use std::fmt::Write;
 
 use clap::{Args, Subcommand};
@@ -45,6 +47,10 @@ pub(super) struct LinkArgs {
 pub(super) struct ShowArgs {
     /// The tenant, as tokens name it
     tenant: String,
+
+    /// Tell the tenant's story instead, oldest first, each line with its trace id
+    #[arg(long)]
+    timeline: bool,
 
     /// Print JSON, for tools
     #[arg(long)]
@@ -92,6 +98,9 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
     let Some(tenant) = store.tenant(&id).await? else {
         return Err(CommandError::Failed(format!("nothing has ever happened to the billing of tenant {id}")));
     };
+    if args.timeline {
+        return timeline::tell(&store, &id, args.json).await;
+    }
     let held = store.subscriptions(&id).await?;
     let answer = Subscription::new(&id, &catalog.entitlement(&held));
     let answer = answer.to_json().unwrap_or_default();

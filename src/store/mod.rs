@@ -16,6 +16,7 @@ mod rows;
 mod subscriptions;
 mod tenants;
 mod traced;
+mod timeline;
 mod unit_of_work;
 
 use sea_orm::{
@@ -32,6 +33,7 @@ pub use lease::Lease;
 pub use mode::ModeConflict;
 pub use refreshes::ClaimedRefresh;
 pub use retries::{ClaimedEvent, TroubledEvent};
+pub use timeline::{Timeline, TimelineEntry};
 pub use unit_of_work::Touched;
 
 use connect::CONNECTIONS;

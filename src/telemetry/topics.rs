@@ -394,7 +394,8 @@ fn json_lines<'a>(lines: impl Iterator<Item = &'a Line>) -> Vec<u8> {
     text
 }
 
-fn rfc3339(at_milliseconds: i64) -> String {
+/// A time in Unix milliseconds as the lines write it.
+pub(crate) fn rfc3339(at_milliseconds: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_milliseconds) * 1_000_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
         .format(TIME)

@@ -22,6 +22,7 @@ mod secrets;
 mod stripe;
 mod stripe_trouble;
 mod subscription;
+mod timeline;
 mod tokens;
 mod traces;
 mod webhook;
