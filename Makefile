@@ -6,6 +6,10 @@
 sdk_lock := $(wildcard sandbox/honesty/package-lock.json)
 sdk_done := $(if $(sdk_lock),sandbox/honesty/node_modules/.package-lock.json)
 
+# Programs from PyPI that tests hold the service against.
+peers := target/peers
+export BILLHOOK_TEST_PEERS := $(CURDIR)/$(peers)
+
 # Compiling nextest only to run the tests once is too dear; cargo's own runner asks the same of the same tests.
 nextest := $(shell command -v cargo-nextest)
 run_tests := $(if $(nextest),cargo nextest run,cargo test) --workspace
@@ -17,9 +21,14 @@ help: ## Lists what can be made
 run: ## A whole billing system on this machine: service, Stripe double, demo tenants
 	@node scripts/demo.mjs
 
-test: $(sdk_done) ## Everything that must hold, on SQLite and on a throwaway PostgreSQL
+test: $(sdk_done) $(peers)/.done ## Everything that must hold, on SQLite and on a throwaway PostgreSQL
 	node --test $(wildcard scripts/*.test.mjs)
 	scripts/with-postgres $(run_tests)
+
+$(peers)/.done: tests/requirements.txt
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+		--target $(peers) --upgrade --requirement $<
+	@touch $@
 
 soak: ## Kills and outages under load, and random lives, at their full length: a quarter of an hour
 	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test endurance

@@ -15,8 +15,8 @@ mod retries;
 mod rows;
 mod subscriptions;
 mod tenants;
-mod traced;
 mod timeline;
+mod traced;
 mod unit_of_work;
 
 use sea_orm::{

@@ -1,7 +1,8 @@
 //! The harness: a service and a Stripe double of the test's own, and the verbs that the stories are told in.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -470,6 +471,14 @@ pub fn stripe_event(kind: &str, created: i64, change: impl FnOnce(&mut Value)) -
         "created": created, "livemode": false, "api_version": "2026-09-30.endive",
         "request": { "id": null }, "data": { "object": object },
     })
+}
+
+/// Where the programs and packages are that somebody else wrote, and tests hold the service against.
+pub fn peers() -> PathBuf {
+    let peers = env::var("BILLHOOK_TEST_PEERS");
+    peers
+        .expect("BILLHOOK_TEST_PEERS names the directory that `make test` fills: run the tests with it")
+        .into()
 }
 
 /// Asks again and again, until there is an answer.

@@ -1,39 +1,19 @@
 //! Collectors that somebody else wrote, and what reaches them when the service that runs in production walks the circle.
 
-use std::collections::BTreeMap;
-use std::env;
-use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use fake_opentelemetry_collector::{ExportedSpan, FakeCollectorServer};
 use reqwest::Method;
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use crate::app::{TestApp, eventually};
+use crate::collector::{Collector, Span};
 use crate::database::{Database, on_both_databases};
+use crate::rotel::Rotel;
 
 on_both_databases!(the_whole_circle_reaches_a_collector);
 
 /// The SPA's own trace.
 const SPA: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-
-/// One span, as a collector has it.
-#[derive(Debug, Clone)]
-struct Span {
-    trace: String,
-    id: String,
-    parent: String,
-    name: String,
-    attributes: BTreeMap<String, String>,
-    /// Trace and span of each.
-    links: Vec<(String, String)>,
-}
 
 async fn the_whole_circle_reaches_a_collector(database: Database) {
     let collector = Collector::start().await;
@@ -44,7 +24,7 @@ async fn the_whole_circle_reaches_a_collector(database: Database) {
     let (lines, stderr) = (app.all_lines(), app.stderr());
     app.stop().await;
 
-    let spans = collector.until_it_has(&journey).await;
+    let spans = all_of_the_circle(|| collector.spans(), &journey).await;
     the_circle_is_whole(&spans, &journey);
     for line in lines {
         let trace = line["trace_id"].as_str().unwrap_or_else(|| panic!("no trace: {line}"));
@@ -72,11 +52,7 @@ async fn rotel_receives_the_circle(rotel: &Rotel, environment: &[(&str, &str)]) 
     let app = TestApp::start_process(Database::Sqlite, environment).await;
     let journey = walk_the_circle(&app).await;
     app.stop().await;
-    let spans = eventually("rotel has the circle", || async {
-        let spans = rotel.spans();
-        has_all_of_the_circle(&spans, &journey).then_some(spans)
-    })
-    .await;
+    let spans = all_of_the_circle(|| rotel.spans(), &journey).await;
     the_circle_is_whole(&spans, &journey);
 }
 
@@ -138,9 +114,14 @@ const MILESTONES: [&str; 6] = [
     "journey: customer.subscription.updated",
 ];
 
-fn has_all_of_the_circle(spans: &[Span], journey: &str) -> bool {
-    let is_there = |name: &str| spans.iter().any(|span| span.trace == journey && span.name == name);
-    MILESTONES.into_iter().all(is_there) && is_there("create checkout session")
+/// Waits until a collector has them all.
+async fn all_of_the_circle(received: impl Fn() -> Vec<Span>, journey: &str) -> Vec<Span> {
+    eventually("the collector has the circle", || async {
+        let spans = received();
+        let is_there = |name: &str| spans.iter().any(|span| span.trace == journey && span.name == name);
+        (MILESTONES.into_iter().all(is_there) && is_there("create checkout session")).then_some(spans)
+    })
+    .await
 }
 
 /// The checkout's own trace holds what followed; each milestone links forward, and what it links to links back.
@@ -195,132 +176,5 @@ fn whose_it_is(span: &Span, journey: &str) {
     for (name, value) in [("billing.tenant.id", "acme"), ("billing.journey.id", journey)] {
         let told = span.attributes.get(name);
         assert!(told.is_some_and(|told| told.contains(value)), "{name} on {}: {told:?}", span.name);
-    }
-}
-
-/// A collector within this process, emptied as it fills.
-struct Collector {
-    endpoint: String,
-    spans: Arc<Mutex<Vec<Span>>>,
-}
-
-impl Collector {
-    async fn start() -> Self {
-        let mut server = FakeCollectorServer::start().await.expect("a collector");
-        let (endpoint, spans) = (server.endpoint(), Arc::<Mutex<Vec<Span>>>::default());
-        let received = spans.clone();
-        tokio::spawn(async move {
-            loop {
-                let exported = server.exported_spans(1, Duration::from_millis(20)).await;
-                received.lock().expect("not poisoned").extend(exported.into_iter().map(Span::from));
-            }
-        });
-        Self { endpoint, spans }
-    }
-
-    async fn until_it_has(&self, journey: &str) -> Vec<Span> {
-        eventually("the collector has the circle", || async {
-            let spans = self.spans.lock().expect("not poisoned").clone();
-            has_all_of_the_circle(&spans, journey).then_some(spans)
-        })
-        .await
-    }
-}
-
-impl From<ExportedSpan> for Span {
-    fn from(span: ExportedSpan) -> Self {
-        let links = span.links.into_iter().map(|link| (link.trace_id, link.span_id)).collect();
-        Self {
-            trace: span.trace_id,
-            id: span.span_id,
-            parent: span.parent_span_id,
-            name: span.name,
-            attributes: span.attributes,
-            links,
-        }
-    }
-}
-
-/// Rotel (<https://github.com/streamfold/rotel>), a collector of its own language and making, which writes down all that
-/// it receives.
-struct Rotel {
-    child: Child,
-    grpc_port: u16,
-    http_port: u16,
-    dir: TempDir,
-}
-
-impl Rotel {
-    async fn start() -> Self {
-        let program = env::var("BILLHOOK_TEST_ROTEL")
-            .expect("BILLHOOK_TEST_ROTEL names rotel's program: run the tests with `make test`");
-        let dir = TempDir::new().expect("a directory");
-        let [grpc_port, http_port] = [free_port(), free_port()];
-        let file = |name: &str| dir.path().join(name).display().to_string();
-        let child = Command::new(program)
-            .arg("start")
-            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc_port}")])
-            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http_port}")])
-            .args(["--exporter", "blackhole", "--debug-log", "traces", "--debug-log-verbosity", "detailed"])
-            .args(["--pid-file", &file("pid"), "--log-file", &file("log")])
-            .stdout(File::create(file("received")).expect("a file"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("rotel runs");
-        for port in [grpc_port, http_port] {
-            eventually("rotel listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() })
-                .await;
-        }
-        Self { child, grpc_port, http_port, dir }
-    }
-
-    fn spans(&self) -> Vec<Span> {
-        read_spans(&self.dir.path().join("received"))
-    }
-}
-
-impl Drop for Rotel {
-    fn drop(&mut self) {
-        // It has nothing to lose, and may be gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
-}
-
-/// What rotel wrote down, which is for people: one thing a line, a span after the other.
-fn read_spans(file: &Path) -> Vec<Span> {
-    let text = fs::read_to_string(file).expect("what rotel received");
-    text.split("\nSpan #").skip(1).map(read_span).collect()
-}
-
-fn read_span(text: &str) -> Span {
-    let field = |name: &str| {
-        let value = text
-            .lines()
-            .find_map(|line| line.trim_start().strip_prefix(name)?.trim_start().strip_prefix(": "));
-        value.unwrap_or_default().trim().to_owned()
-    };
-    let (own, linked) = text.split_once("\nLinks:").unwrap_or((text, ""));
-    let pairs = |text: &str| -> Vec<(String, String)> {
-        let pair = |line: &str| {
-            line.trim_start().strip_prefix("-> ")?.split_once(": ").map(|(a, b)| (a.to_owned(), b.to_owned()))
-        };
-        text.lines().filter_map(pair).collect()
-    };
-    let ids = |name: &str| -> Vec<String> {
-        pairs(linked).into_iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect()
-    };
-    Span {
-        trace: field("Trace ID"),
-        id: field("ID"),
-        parent: field("Parent ID"),
-        name: field("Name"),
-        attributes: pairs(own).into_iter().collect(),
-        links: ids("Trace ID").into_iter().zip(ids("ID")).collect(),
     }
 }

@@ -1,8 +1,11 @@
 //! What Prometheus reads, on a listener of its own.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use serde_json::json;
 
-use crate::app::{TestApp, eventually, stripe_event};
+use crate::app::{TestApp, eventually, peers, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(the_circle_is_counted, what_waits_is_told_with_its_age);
@@ -91,6 +94,39 @@ async fn the_public_listener_tells_no_metrics_and_the_metrics_listener_nothing_e
     let metrics = app.metrics_at("/metrics").await;
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     app.metrics_at("/healthz").await.assert_is(404, "not_found");
+    app.stop().await;
+}
+
+/// Reads what it is given as Prometheus does, and says of each metric its type and how many samples it has.
+const READER: &str = "
+import sys
+from prometheus_client.parser import text_string_to_metric_families as read
+for metric in read(sys.stdin.read()):
+    assert metric.documentation, metric.name
+    print(metric.name, metric.type, len(metric.samples))
+";
+
+#[tokio::test]
+async fn prometheus_own_reader_understands_what_is_told() {
+    let app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
+    let mut reader = Command::new("python3")
+        .args(["-c", READER])
+        .env("PYTHONPATH", peers())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 runs");
+    let text = app.metrics().await;
+    reader.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+    let output = reader.wait_with_output().expect("it ends");
+    let told = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{text}");
+    for metric in
+        ["billhook_events counter", "billhook_webhook_lag_seconds histogram", "billhook_events_waiting gauge"]
+    {
+        assert!(told.lines().any(|line| line.starts_with(metric)), "{metric} in {told}");
+    }
     app.stop().await;
 }
 

@@ -1,14 +1,25 @@
 //! One trace id leads from a checkout to everything that followed.
 
+use std::collections::HashSet;
+
 use opentelemetry::trace::{SpanId, SpanKind};
 use opentelemetry_sdk::trace::SpanData;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::app::{TestApp, ended_spans, eventually};
+use crate::app::{TestApp, ended_spans, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
 
-on_both_databases!(a_checkouts_trace_holds_what_followed_and_everything_links_to_it);
+on_both_databases!(
+    a_checkouts_trace_holds_what_followed_and_everything_links_to_it,
+    a_refresh_is_a_milestone_and_links_to_what_left_the_question_open,
+    what_a_backfill_brings_takes_part_like_a_webhook,
+    an_event_that_is_tried_again_links_to_its_first_try,
+    a_subscription_that_no_checkout_of_ours_made_begins_a_journey,
+    what_waited_for_its_tenant_is_a_milestone_once_it_is_applied,
+    after_the_window_nothing_is_added_to_the_trace_and_the_journey_is_still_named,
+    statements_are_told_with_places_for_their_values,
+);
 
 const SPA: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -52,6 +63,225 @@ async fn a_checkouts_trace_holds_what_followed_and_everything_links_to_it(databa
 
     every_line_is_in_a_trace(&app).await;
     app.stop().await;
+}
+
+async fn a_refresh_is_a_milestone_and_links_to_what_left_the_question_open(database: Database) {
+    let app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    let journey = journey_of(&app).await;
+    let origin = span(&journey, "create checkout session").await;
+    app.until_nothing_is_asked().await;
+    app.stripe.change(&subscription, &json!({ "quantity": 5, "silently": true })).await;
+    let older = stripe_event("customer.subscription.updated", app.clock_seconds() - 1000, |object| {
+        object["id"] = json!(subscription);
+        object["status"] = json!("past_due");
+    });
+    let older = app.for_customer_of("acme", older).await;
+    app.deliver(&older).await.ok();
+
+    let milestone = span(&journey, "journey: refresh.changed").await;
+    assert_eq!(milestone.parent_span_id, origin.span_context.span_id());
+    let refresh = linked_from(&milestone).await;
+    assert_eq!((&*refresh.name, refresh.parent_span_id), ("refresh", SpanId::INVALID));
+    assert_eq!(attribute(&refresh, "billing.refresh.reason").as_deref(), Some("older"));
+    assert!(links_to(&refresh, &origin));
+    let cause = span_with("billing.stripe.event.id", older["id"].as_str().expect("an id"), "process ").await;
+    assert!(links_to(&refresh, &cause), "and to what left the question open");
+    let trace = refresh.span_context.trace_id().to_string();
+    let asked = span(&trace, "GET /v1/subscriptions/{id}").await;
+    for span in [&milestone, &refresh, &asked] {
+        whose_it_is(span, &journey);
+    }
+    app.stop().await;
+}
+
+async fn what_a_backfill_brings_takes_part_like_a_webhook(database: Database) {
+    let mut app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    let journey = journey_of(&app).await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.set_clock(&json!({ "advance_seconds": 5 })).await;
+    app.stripe.change(&subscription, &json!({ "status": "past_due" })).await;
+
+    app.come_back().await;
+    let milestone = span(&journey, "journey: customer.subscription.updated").await;
+    let process = linked_from(&milestone).await;
+    assert_eq!(attribute(&process, "billing.event.source").as_deref(), Some("backfill"));
+    whose_it_is(&process, &journey);
+    let backfill = span_by_id(process.parent_span_id).await;
+    assert_eq!((&*backfill.name, backfill.parent_span_id), ("backfill", SpanId::INVALID));
+    assert_eq!(attribute(&backfill, "billing.backfill.cause").as_deref(), Some("start"));
+    app.stop().await;
+}
+
+async fn an_event_that_is_tried_again_links_to_its_first_try(database: Database) {
+    let app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    let journey = journey_of(&app).await;
+    app.database.poison().await;
+    let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+        object["id"] = json!("sub_bad");
+        object["status"] = json!("poisoned");
+    });
+    let event = app.for_customer_of("acme", event).await;
+    app.deliver(&event).await.ok();
+    app.until_tried(&event, 1).await;
+    app.database.heal().await;
+    app.clock.advance_seconds(60);
+    app.until_outcome(&event, "applied").await;
+
+    let id = event["id"].as_str().expect("an id");
+    let first = span_with("billing.stripe.event.id", id, "process ").await;
+    let retry = eventually("the try that went well has ended", || async {
+        let is = |span: &SpanData| {
+            span.name == "retry event" && attribute(span, "billing.outcome").as_deref() == Some("applied")
+        };
+        ended_spans().into_iter().find(is)
+    })
+    .await;
+    assert!(links_to(&retry, &first));
+    whose_it_is(&retry, &journey);
+    let milestone = eventually("the milestone", || async {
+        let is = |span: &SpanData| span.name.starts_with("journey: ") && links_to(span, &retry);
+        ended_spans().into_iter().find(is)
+    })
+    .await;
+    assert_eq!(milestone.span_context.trace_id().to_string(), journey);
+    app.stop().await;
+}
+
+async fn a_subscription_that_no_checkout_of_ours_made_begins_a_journey(database: Database) {
+    let app = TestApp::start(database).await;
+    let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+        object["metadata"] = json!({ "tenant_id": "acme" });
+    });
+    app.deliver(&event).await.ok();
+    let process =
+        span_with("billing.stripe.event.id", event["id"].as_str().expect("an id"), "process ").await;
+    let journey = process.span_context.trace_id().to_string();
+    whose_it_is(&process, &journey);
+    for what in ["customer.linked", "subscription.transition"] {
+        let line = app.line("subscription_state", |line| line["event"] == what).await;
+        assert_eq!(line["journey_id"], journey.as_str(), "{line}");
+    }
+
+    let later = stripe_event("customer.subscription.updated", app.clock_seconds() + 1, |object| {
+        object["status"] = json!("past_due");
+    });
+    app.deliver(&later).await.ok();
+    let milestone = span(&journey, "journey: customer.subscription.updated").await;
+    assert_eq!(milestone.parent_span_id, process.span_context.span_id());
+    app.stop().await;
+}
+
+async fn what_waited_for_its_tenant_is_a_milestone_once_it_is_applied(database: Database) {
+    let app = TestApp::start(database).await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let parked = stripe_event("customer.subscription.updated", app.clock_seconds(), |_| {});
+    app.deliver(&parked).await.ok();
+    assert_eq!(app.outcome_of(&parked).await.0, "parked");
+    let linking = stripe_event("customer.subscription.created", app.clock_seconds() - 1, |object| {
+        object["metadata"] = json!({ "tenant_id": "acme" });
+    });
+    app.deliver(&linking).await.ok();
+    app.until_outcome(&parked, "applied").await;
+
+    let process =
+        span_with("billing.stripe.event.id", linking["id"].as_str().expect("an id"), "process ").await;
+    let journey = process.span_context.trace_id().to_string();
+    let milestone = span(&journey, "journey: customer.subscription.updated").await;
+    assert!(links_to(&milestone, &process), "it happened where its wait ended");
+    whose_it_is(&milestone, &journey);
+    app.stop().await;
+}
+
+async fn after_the_window_nothing_is_added_to_the_trace_and_the_journey_is_still_named(database: Database) {
+    let app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    let journey = journey_of(&app).await;
+    app.clock.advance_seconds(73 * 3600);
+    let late = stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
+        object["id"] = json!(subscription);
+        object["status"] = json!("past_due");
+    });
+    let late = app.for_customer_of("acme", late).await;
+    app.deliver(&late).await.ok();
+    app.open_portal(&app.token("acme"), &json!({})).await.ok();
+
+    let process = span_with("billing.stripe.event.id", late["id"].as_str().expect("an id"), "process ").await;
+    whose_it_is(&process, &journey);
+    assert!(links_to(&process, &span(&journey, "create checkout session").await));
+    let names: Vec<_> = ended_spans()
+        .into_iter()
+        .filter(|span| span.span_context.trace_id().to_string() == journey)
+        .map(|span| span.name)
+        .collect();
+    for name in ["journey: customer.subscription.updated", "journey: portal opened"] {
+        assert!(!names.iter().any(|told| told == name), "{name} in {names:?}");
+    }
+    app.stop().await;
+}
+
+async fn statements_are_told_with_places_for_their_values(database: Database) {
+    let app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    app.open_portal(&app.token("acme"), &json!({})).await.ok();
+    let inserted = eventually("an event's insert has ended", || async {
+        ended_spans().into_iter().find(|span| span.name == "INSERT event")
+    })
+    .await;
+    let batch = span_by_id(inserted.parent_span_id).await;
+    assert_eq!(batch.name, "ingest batch", "one for a batch, not for an event");
+    assert_eq!(inserted.span_kind, SpanKind::Client);
+    let system = if matches!(database, Database::Sqlite) { "sqlite" } else { "postgresql" };
+    for (name, value) in
+        [("db.system.name", system), ("db.operation.name", "INSERT"), ("db.collection.name", "event")]
+    {
+        assert_eq!(attribute(&inserted, name).as_deref(), Some(value));
+    }
+    let address = attribute(&inserted, "server.address");
+    assert_eq!(address.is_some(), matches!(database, Database::Postgres), "{address:?}");
+    for span in ended_spans() {
+        each_attribute_stands_once(&span);
+        let Some(text) = attribute(&span, "db.query.text") else { continue };
+        assert_ne!(span.parent_span_id, SpanId::INVALID, "a statement is part of something: {text}");
+        for value in ["acme", "cus_", "sub_", "evt_", "cs_test", "user-1"] {
+            assert!(!text.contains(value), "{value} in {text}");
+        }
+    }
+    app.stop().await;
+}
+
+fn each_attribute_stands_once(span: &SpanData) {
+    let mut seen = HashSet::new();
+    for attribute in &span.attributes {
+        assert!(seen.insert(attribute.key.as_str()), "{} twice on {}", attribute.key, span.name);
+    }
+}
+
+/// Tenant and journey stand together, since a search by tags must match inside one span.
+fn whose_it_is(span: &SpanData, journey: &str) {
+    assert_eq!(attribute(span, "billing.tenant.id").as_deref(), Some("acme"), "{}", span.name);
+    assert_eq!(attribute(span, "billing.journey.id").as_deref(), Some(journey), "{}", span.name);
+}
+
+async fn journey_of(app: &TestApp) -> String {
+    let told = app.line("billing", |line| line["event"] == "checkout.create.success").await;
+    told["journey_id"].as_str().expect("a journey").to_owned()
+}
+
+/// The span whose name begins so that has this attribute.
+async fn span_with(name: &str, value: &str, called: &str) -> SpanData {
+    eventually(value, || async {
+        let is = |span: &SpanData| {
+            span.name.starts_with(called) && attribute(span, name).as_deref() == Some(value)
+        };
+        ended_spans().into_iter().find(is)
+    })
+    .await
 }
 
 /// A milestone links forward to the span that processed the event, which links back to the origin, stands under the
