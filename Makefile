@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check openapi
+.PHONY: help run test soak bench check openapi
 
 # Stripe's SDK from npm, which a test drives the double with. npm writes the hidden lockfile when it is done, so it is
 # newer than the lockfile exactly when the modules are up to date.
@@ -33,6 +33,9 @@ $(peers)/.done: tests/requirements.txt
 soak: ## Kills and outages under load, and random lives, at their full length: a quarter of an hour
 	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test endurance
 	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service lives
+
+bench: $(peers)/.done ## What telemetry costs, measured: ten minutes, on SQLite and PostgreSQL
+	scripts/with-postgres cargo bench --bench telemetry
 
 check: ## Format and lints; warnings are errors
 	cargo fmt --all --check

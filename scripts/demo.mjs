@@ -55,6 +55,7 @@ async function main() {
   }
   await makeTenants(programs, place);
   printWhatToTry(place);
+  printHowToFollow(programs, place, "birch", await journeyOf(programs, place, "birch"));
   await Promise.race(children.map((child) => child.ended));
   if (!stopping) throw new Trouble(`${children.find((child) => child.over).name} has ended by itself`);
 }
@@ -144,10 +145,17 @@ async function walk(programs, place) {
     ["webhook_signatures.log", "signature.accepted"],
     ["subscription_state.log", "subscription.transition"],
   ]) {
-    await until(`${event} in ${file}`, SETTLE_SECONDS, () => loggedEvents(join(place.logs, file)).includes(event));
+    await until(`${event} in ${file}`, SETTLE_SECONDS, () => logged(join(place.logs, file)).some((line) => line.event === event));
     step("log", `${event} in ${file}`);
   }
+  const journey = await journeyOf(programs, place, "cedar");
+  for (const file of ["billing.log", "webhook_signatures.log", "subscription_state.log"]) {
+    const lines = logged(join(place.logs, file)).filter((line) => line.journey_id === journey);
+    expect(lines.length > 0, `${file} tells of the journey ${journey}`, lines);
+  }
+  step("journey", `${journey}, in all three files`);
   console.log("The circle is closed.");
+  printHowToFollow(programs, place, "cedar", journey);
 }
 
 /** Buys the first plan as a customer would, and waits until the service knows. */
@@ -211,6 +219,18 @@ What both programs print     ${place.dir}/billhook.log, ${place.dir}/sandbox.log
 The pages send you back to ${place.service.url}, where your own app would be. Ctrl-C stops everything.`);
 }
 
+/** One id leads from the click on Upgrade to all that followed. */
+function printHowToFollow(programs, place, tenant, journey) {
+  const database = `DATABASE_URL=${place.env.DATABASE_URL.split("?")[0]}`;
+  const exported = place.env.OTEL_EXPORTER_OTLP_ENDPOINT ? "" : "  (start this with OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317)";
+  console.log(`
+What followed from ${tenant}'s checkout:
+  grep -h ${journey} ${place.logs}/*.log | sort
+  ${database} ${relative(root, join(programs, "billhook"))} tenant show ${tenant} --timeline
+and in Jaeger${exported}:
+  http://127.0.0.1:16686/trace/${journey}`);
+}
+
 // The service, as its users see it --------------------------------------------------------------------------------------
 
 function mint(programs, place, tenant, user) {
@@ -219,6 +239,18 @@ function mint(programs, place, tenant, user) {
   const token = minted.stdout.toString().trim();
   writeFileSync(join(place.dir, `${tenant}.token`), `${token}\n`, { mode: 0o600 });
   return token;
+}
+
+/** The id of the journey that the tenant's checkout began: its own once the session's event has come. */
+async function journeyOf(programs, place, tenant) {
+  let journey;
+  await until(`${tenant}'s journey`, SETTLE_SECONDS, () => {
+    const shown = spawnSync(join(programs, "billhook"), ["tenant", "show", tenant, "--json"], { env: place.env });
+    if (shown.status !== 0) throw new Trouble(`billhook tenant show failed: ${shown.error?.message ?? shown.stderr}`);
+    journey = JSON.parse(shown.stdout).journey_id;
+    return /^[0-9a-f]{32}$/.test(journey);
+  });
+  return journey;
 }
 
 async function subscription(place, token) {
@@ -257,8 +289,8 @@ async function request(url, options = {}) {
   return { ok: answer.ok, status: answer.status, text: await answer.text() };
 }
 
-/** The names of the events that a topic's file tells of; a line that is still being written counts next time. */
-function loggedEvents(path) {
+/** The lines of a topic's file; one that is still being written counts next time. */
+function logged(path) {
   let lines;
   try {
     lines = readFileSync(path, "utf8").split("\n");
@@ -267,7 +299,7 @@ function loggedEvents(path) {
   }
   return lines.flatMap((line) => {
     try {
-      return [JSON.parse(line).event];
+      return [JSON.parse(line)];
     } catch {
       return [];
     }

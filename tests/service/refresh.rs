@@ -91,6 +91,7 @@ async fn beaten_by_one_event(database: Database, kind: &str) {
 
 async fn linking_a_customer_brings_what_it_has_at_stripe(database: Database) {
     let app = TestApp::start(database).await;
+    app.until_backfilled().await;
     // Bought long before anybody set up Billhook: no event of it will ever come.
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     let customer = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();

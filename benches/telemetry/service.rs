@@ -1,0 +1,162 @@
+//! The service and the collector as processes of their own.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sea_orm::{ConnectionTrait, Database};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+pub const WEBHOOK_SECRET: &str = "whsec_bench";
+
+/// How long what must happen may take.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// One service on a database of its own.
+pub struct Service {
+    pub address: SocketAddr,
+    metrics: SocketAddr,
+    child: Child,
+    database: Option<(String, String)>,
+    _dir: TempDir,
+}
+
+impl Service {
+    /// Starts it on SQLite, or in a new database of the server; it exports its spans if there is a collector.
+    pub async fn start(server: Option<&str>, collector: Option<&Collector>) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let (url, database) = match server {
+            None => (format!("sqlite://{}/billhook.db", dir.path().display()), None),
+            Some(server) => new_database(server).await,
+        };
+        let stderr = dir.path().join("stderr");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_billhook"));
+        command
+            .arg("serve")
+            .env_clear()
+            .env("BILLHOOK_LISTEN", "127.0.0.1:0")
+            .env("BILLHOOK_METRICS_LISTEN", "127.0.0.1:0")
+            .env("DATABASE_URL", url)
+            .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
+            .env("BILLHOOK_PLANS", "pro=price_pro_monthly")
+            .current_dir(dir.path())
+            .stderr(File::create(&stderr).expect("a file"));
+        if let Some(collector) = collector {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", collector.port));
+        }
+        let child = command.spawn().expect("the binary runs");
+        let address = until("it listens", || told(&stderr, "listening on http://")).await;
+        let metrics = until("its metrics are told", || told(&stderr, "metrics on http://")).await;
+        Self { address, metrics, child, database, _dir: dir }
+    }
+
+    /// Spans exported, dropped for want of room, and not taken.
+    pub async fn spans(&self) -> [f64; 3] {
+        let text = reqwest::get(format!("http://{}/metrics", self.metrics)).await.expect("an answer");
+        let text = text.text().await.expect("text");
+        ["exported", "no_room", "not_taken"].map(|outcome| {
+            let series = format!("billhook_spans_total{{outcome=\"{outcome}\"}} ");
+            let value = text.lines().find_map(|line| line.strip_prefix(&series));
+            value.expect("the series is told").parse().expect("a number")
+        })
+    }
+
+    /// Waits until no more leave.
+    pub async fn until_spans_have_left(&self) {
+        let mut before = self.spans().await;
+        loop {
+            // Twice as long as the exporter waits for a batch to fill.
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let now = self.spans().await;
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    pub async fn stop(mut self) {
+        self.child.kill().expect("it is killed");
+        self.child.wait().expect("it ends");
+        if let Some((server, name)) = self.database {
+            execute(&server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+}
+
+async fn new_database(server: &str) -> (String, Option<(String, String)>) {
+    let name = format!("billhook_bench_{}", Uuid::new_v4().simple());
+    execute(server, &format!("CREATE DATABASE {name}")).await;
+    let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
+    (format!("{base}/{name}"), Some((server.to_owned(), name)))
+}
+
+async fn execute(server: &str, statement: &str) {
+    let connection = Database::connect(server).await.expect("the server answers");
+    connection.execute_unprepared(statement).await.expect("the statement is carried out");
+    connection.close().await.expect("the connection closes");
+}
+
+/// Rotel (<https://github.com/streamfold/rotel>), which takes spans and forgets them.
+pub struct Collector {
+    port: u16,
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        let peers =
+            env::var("BILLHOOK_TEST_PEERS").expect("run this by `make bench`, which brings a collector");
+        let dir = TempDir::new().expect("a directory");
+        let [port, http_port] = [free_port(), free_port()];
+        let child = Command::new(PathBuf::from(peers).join("rotel/rotel-agent"))
+            .arg("start")
+            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{port}")])
+            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http_port}"), "--exporter", "blackhole"])
+            .args(["--pid-file", &dir.path().join("pid").display().to_string()])
+            .args(["--log-file", &dir.path().join("log").display().to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("rotel runs");
+        until("rotel listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok()).await;
+        Self { port, child, _dir: dir }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        // It has nothing to lose, and may be gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// The address that stands behind these words.
+fn told(stderr: &Path, what: &str) -> Option<SocketAddr> {
+    let text = fs::read_to_string(stderr).ok()?;
+    let (_, rest) = text.split_once(what)?;
+    let (line, _) = rest.split_once('\n')?;
+    line.split([' ', '/']).next()?.parse().ok()
+}
+
+async fn until<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
+    let began = Instant::now();
+    while began.elapsed() < DEADLINE {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("still waiting: {what}");
+}
