@@ -36,6 +36,19 @@ const DURATIONS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25
 /// From the second that Stripe counts in to the three days for which it tries again.
 const LAGS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 259_200.0];
 
+/// Why webhooks are not taken. Each is told from the start, as 0, so that the first one is seen to rise.
+const REJECTIONS: [&str; 9] = [
+    "missing",
+    "malformed",
+    "no_match",
+    "too_old",
+    "unreadable_event",
+    "not_configured",
+    "queue_full",
+    "stopping",
+    "database",
+];
+
 /// How an event came to be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -131,6 +144,9 @@ impl Metrics {
             connections: Family::default(),
             most_connections: Gauge::default(),
         };
+        for reason in REJECTIONS {
+            drop(counted.rejected.get_or_create(&OfReason { reason }));
+        }
         counted.register();
         counted.registry.register_collector(Box::new(Elsewhere { topics, spans }));
         Self(Arc::new(counted))
@@ -174,6 +190,7 @@ impl Metrics {
 
     /// A webhook was not taken.
     pub fn webhook_rejected(&self, reason: &'static str) {
+        debug_assert!(REJECTIONS.contains(&reason), "{reason} is told from the start");
         self.0.rejected.get_or_create(&OfReason { reason }).inc();
     }
 

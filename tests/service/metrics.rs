@@ -32,6 +32,7 @@ async fn the_circle_is_counted(database: Database) {
         r#"billhook_events_total{source="webhook",type="other",outcome="ignored"} "#,
         r#"billhook_events_total{source="webhook",type="other",outcome="duplicate"} 1"#,
         r#"billhook_webhook_rejections_total{reason="missing"} 1"#,
+        r#"billhook_webhook_rejections_total{reason="no_match"} 0"#,
         r#"billhook_stripe_request_duration_seconds_count{operation="POST /v1/checkout/sessions",error="none"} 1"#,
         r#"billhook_http_request_duration_seconds_count{method="GET",route="/api/billing/tenants/{tenant}/subscription",status="200"} 1"#,
         r#"billhook_http_request_duration_seconds_count{method="GET",route="unmatched",status="404"} 1"#,
@@ -94,6 +95,24 @@ async fn the_public_listener_tells_no_metrics_and_the_metrics_listener_nothing_e
     let metrics = app.metrics_at("/metrics").await;
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     app.metrics_at("/healthz").await.assert_is(404, "not_found");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_docs_and_only_those() {
+    const DOCS: &str = include_str!("../../docs/metrics.md");
+    let app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
+    app.open_portal(&app.token("acme"), &json!({})).await.ok();
+    until_told(&app, "billhook_backfill_age_seconds ").await;
+    let text = app.metrics().await;
+    let mut told: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let documented = DOCS.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let mut documented: Vec<&str> = documented.collect();
+    told.sort_unstable();
+    documented.sort_unstable();
+    assert_eq!(told, documented);
     app.stop().await;
 }
 
