@@ -19,6 +19,7 @@ use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 use crate::store::{Lease, StoreError};
 use crate::stripe::{Deadline, EventPage, Stripe, StripeError, Window};
+use crate::telemetry::spans;
 
 /// How often Stripe is asked for events: often enough that nobody calls about a lost one, seldom enough to cost nothing.
 const EVERY_MS: i64 = 5 * 60 * 1000;
@@ -216,7 +217,9 @@ impl<'a> Backfill<'a> {
                 Refresh { subject, customer, tenant, reason: RefreshReason::MissedEvents, event: None }
             };
             let questions: Vec<Refresh> = linked.into_iter().map(question).collect();
-            store.insert_new_refreshes(&questions, self.billing.clock.now_ms()).await?;
+            store
+                .insert_new_refreshes(&questions, spans::current_trace(), self.billing.clock.now_ms())
+                .await?;
             self.billing.refresh_wanted.notify_one();
         }
     }

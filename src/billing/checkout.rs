@@ -83,7 +83,8 @@ async fn sell(
         billing,
         stripe: billing.stripe()?.on_behalf_of(Whose {
             tenant: Some(caller.tenant.clone()),
-            journey: Some(origin.journey_id()),
+            // Which one, an open session or a new one will decide.
+            journey: None,
             customer: None,
         }),
         app_url: billing.app_url()?,
@@ -138,10 +139,12 @@ impl Sale<'_> {
         }
         self.refuse_a_second_subscription().await?;
 
+        let journey = Journey { origin: self.origin, began_at_ms: self.billing.clock.now_ms() };
+        log.journey = Some(journey);
         let customer = self.customer(log).await?;
         log.customer = Some(customer.clone());
-        let price = self.price().await?;
-        self.open(customer, &price, log).await
+        let price = self.price(log).await?;
+        self.open(customer, &price, journey, log).await
     }
 
     async fn refuse_a_second_subscription(&self) -> Result<(), BillingError> {
@@ -230,7 +233,8 @@ impl Sale<'_> {
         if let Some(customer) = tenant.customer {
             return Ok(customer);
         }
-        let made = self.stripe.create_customer(&tenant.id, tenant.generation, self.deadline).await?;
+        let stripe = self.stripe.on_behalf_of(log.whose());
+        let made = stripe.create_customer(&tenant.id, tenant.generation, self.deadline).await?;
         log.request_id = made.request_id;
         match link_tenant(self.billing, &tenant.id, &made.value, cause::CHECKOUT).await {
             Ok(()) => Ok(made.value),
@@ -249,14 +253,15 @@ impl Sale<'_> {
 
     /// The id of the plan's first price. What looks like an id is one; anything else is a lookup key first, and the id
     /// of a price that began as a plan if no price has that key.
-    async fn price(&self) -> Result<PriceId, BillingError> {
+    async fn price(&self, log: &RequestLog<'_>) -> Result<PriceId, BillingError> {
         let Some(first) = self.plan.prices.first() else {
             return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
         };
         if first.as_str().starts_with("price_") {
             return Ok(first.clone());
         }
-        let found = self.stripe.price_by_lookup_key(first, self.deadline).await?;
+        let stripe = self.stripe.on_behalf_of(log.whose());
+        let found = stripe.price_by_lookup_key(first, self.deadline).await?;
         Ok(found.unwrap_or_else(|| first.clone()))
     }
 
@@ -270,12 +275,11 @@ impl Sale<'_> {
         &self,
         customer: CustomerId,
         price: &PriceId,
+        journey: Journey,
         log: &mut RequestLog<'_>,
     ) -> Result<Option<Purchase>, BillingError> {
         let CheckoutWish { success_path, cancel_path, .. } = self.wish;
         let now_ms = self.billing.clock.now_ms();
-        let journey = Journey { origin: self.origin, began_at_ms: now_ms };
-        log.journey = Some(journey);
         let order = CheckoutOrder {
             tenant: &self.caller.tenant,
             customer: &customer,

@@ -67,9 +67,15 @@ impl Delivery {
         Self { verified: Some(verified), request_span, ..Self::new(event, payload, now_ms, Source::Webhook) }
     }
 
-    /// An event that Stripe listed when asked.
+    /// An event that Stripe listed when asked. Its trace is its own, since a journey may begin with it, and links to that
+    /// of the run that found it.
     pub(super) fn by_backfill(event: Event, payload: Vec<u8>, now_ms: i64) -> Self {
-        Self::new(event, payload, now_ms, Source::Backfill)
+        let delivery = Self::new(event, payload, now_ms, Source::Backfill);
+        spans::detach(&delivery.span);
+        if let Some(run) = spans::current_trace() {
+            spans::link(&delivery.span, run);
+        }
+        delivery
     }
 
     fn new(event: Event, payload: Vec<u8>, received_at_ms: i64, source: Source) -> Self {

@@ -139,6 +139,8 @@ pub struct Invoice {
     pub customer: CustomerId,
     /// What for; an invoice may be for something else than a subscription.
     pub subscription: Option<SubscriptionId>,
+    /// The origin of the journey that the subscription was bought in, as the subscription's own metadata says.
+    pub journey: Option<Traceparent>,
 }
 
 /// What Billhook writes into an object's `metadata`, read back. Anything that is not ours to read is absent.
@@ -247,6 +249,14 @@ impl Event {
     /// Whether the bytes may be kept. A portal session's object bears its URL, which is a key to the customer's billing.
     pub fn may_be_kept(&self) -> bool {
         self.type_name != PORTAL_OPENED
+    }
+
+    /// The journey that the event's object names, by what our own checkout wrote into it or into its subscription.
+    pub fn named_journey(&self) -> Option<Traceparent> {
+        match &self.subject {
+            Subject::Invoice(_, invoice) => invoice.journey,
+            _ => self.tags().and_then(|tags| tags.journey),
+        }
     }
 
     /// What our own checkout wrote into the event's object.

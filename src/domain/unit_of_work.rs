@@ -205,8 +205,8 @@ impl UnitOfWork {
         self.checkouts.get(id)
     }
 
-    /// Applies one event: changes the rows as it demands, and says what became of it. A subscription that no journey
-    /// leads to, since its checkout was not ours, begins one where its event is processed: `here`.
+    /// Applies one event: changes the rows as it demands, and says what became of it. An event of a tenant that has no
+    /// journey, since no checkout of ours was ever completed, begins one where it is processed: `here`.
     pub fn apply(&mut self, event: &Event, here: Option<Journey>, policy: &Policy) -> Effect {
         self.here = here;
         let effect = self.apply_here(event, policy);
@@ -232,35 +232,37 @@ impl UnitOfWork {
             self.park(event.clone());
         }
         self.unpark(Cause::event(event), policy);
+        if let (Outcome::Applied, Some(tenant)) = (effect.outcome, &effect.tenant) {
+            self.begin_journey_unless_known(event, tenant);
+        }
         let journey = self.journey_of(event, effect.tenant.as_ref());
         effect.on(journey)
     }
 
-    /// The journey an event belongs to: that of its session or subscription, else the one its tags name if we know
-    /// it for this tenant, else its tenant's.
+    /// The journey an event belongs to: that of its session or subscription, else the one that its object names if we
+    /// know it for this tenant, else its tenant's. What the object names comes before what its customer is on, since a
+    /// second checkout's events come before it is completed.
     fn journey_of(&self, event: &Event, tenant: Option<&TenantId>) -> Option<Journey> {
         let by_session = match &event.subject {
             Subject::Checkout(_, session) => self.checkouts.get(&session.id),
             _ => None,
         };
         let by_subscription = || event.subscription().and_then(|id| self.checkout_of(id));
-        let tagged = event.tags().and_then(|tags| tags.journey);
-        let by_tags = || {
+        let named = event.named_journey();
+        let by_name = || {
             self.checkouts
                 .values()
-                .find(|checkout| Some(checkout.journey.origin) == tagged && Some(&checkout.tenant) == tenant)
+                .find(|checkout| Some(checkout.journey.origin) == named && Some(&checkout.tenant) == tenant)
         };
-        let checkout = by_session.or_else(by_subscription).or_else(by_tags);
+        let checkout = by_session.or_else(by_subscription).or_else(by_name);
         checkout
             .map(|checkout| checkout.journey)
             .or_else(|| tenant.and_then(|id| self.tenants.get(id)).and_then(|tenant| tenant.journey))
     }
 
-    /// Only what is said of a subscription begins a journey: whatever else comes before it may yet turn out to belong to
-    /// one of our checkouts.
-    fn begin_journey_unless_known(&mut self, cause: Cause<'_>, tenant: &TenantId) {
-        if let (Some(here), Some(event)) = (self.here, cause.event)
-            && matches!(event.subject, Subject::Subscription(..))
+    /// What comes before the first completed checkout of ours may begin a journey that the checkout then takes over.
+    fn begin_journey_unless_known(&mut self, event: &Event, tenant: &TenantId) {
+        if let Some(here) = self.here
             && self.journey_of(event, Some(tenant)).is_none()
         {
             self.tenant_mut(tenant).journey = Some(here);
@@ -283,7 +285,10 @@ impl UnitOfWork {
 
     fn note(&mut self, entry: Entry, tenant: &TenantId, customer: &CustomerId, cause: Cause<'_>) {
         let journey = match cause.event {
-            Some(event) => self.journey_of(event, Some(tenant)),
+            Some(event) => {
+                self.begin_journey_unless_known(event, tenant);
+                self.journey_of(event, Some(tenant))
+            }
             None => self.tenants.get(tenant).and_then(|tenant| tenant.journey),
         };
         self.changes.journal.push(JournalEntry {

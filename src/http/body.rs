@@ -12,6 +12,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
 use super::problem::{Code, Problem};
+use super::webhook::WebhookState;
 
 /// The largest body of a user's request: a few paths and names.
 const JSON_BYTES: usize = 16 * 1024;
@@ -103,7 +104,8 @@ impl ParsePayload for WebhookBody {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self(read(body.take()?, announced(request), WEBHOOK_BYTES).await?))
+        let read = read(body.take()?, announced(request), WEBHOOK_BYTES).await;
+        Ok(Self(read.inspect_err(|refusal| count(request, refusal)).map_err(Problem::from)?))
     }
 }
 
@@ -133,17 +135,51 @@ fn announced(request: &Request) -> Option<usize> {
     request.headers().get("content-length")?.to_str().ok()?.parse().ok()
 }
 
+/// Why a body is not read to its end.
+enum Refusal {
+    TooLarge { limit: usize },
+    TooSlow,
+    BrokenOff,
+}
+
+impl Refusal {
+    /// The word in metrics.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::TooSlow => "body_timeout",
+            Self::BrokenOff => "body_broken",
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooLarge { limit } => Self::new(Code::TooLarge, format!("Send at most {limit} bytes.")),
+            Refusal::TooSlow => Self::new(Code::InvalidRequest, "The body took longer than 10 s to arrive."),
+            Refusal::BrokenOff => Self::new(Code::InvalidRequest, "The body broke off."),
+        }
+    }
+}
+
+/// Counts a webhook that was not read.
+fn count(request: &Request, refusal: &Refusal) {
+    if let Some(state) = request.data::<WebhookState>() {
+        state.billing.metrics.webhook_rejected(refusal.as_str());
+    }
+}
+
 /// Reads a body within its bounds: refused by its announced length before a byte is read, and by its real one while
 /// it is.
-async fn read(body: Body, announced: Option<usize>, limit: usize) -> Result<Vec<u8>, Problem> {
-    let too_large = || Problem::new(Code::TooLarge, format!("Send at most {limit} bytes."));
+async fn read(body: Body, announced: Option<usize>, limit: usize) -> Result<Vec<u8>, Refusal> {
     if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
+        return Err(Refusal::TooLarge { limit });
     }
     match tokio::time::timeout(DEADLINE, body.into_bytes_limit(limit)).await {
         Ok(Ok(bytes)) => Ok(bytes.into()),
-        Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::new(Code::InvalidRequest, "The body broke off.")),
-        Err(_) => Err(Problem::new(Code::InvalidRequest, "The body took longer than 10 s to arrive.")),
+        Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(Refusal::TooLarge { limit }),
+        Ok(Err(_)) => Err(Refusal::BrokenOff),
+        Err(_) => Err(Refusal::TooSlow),
     }
 }

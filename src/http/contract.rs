@@ -1,6 +1,5 @@
 //! The contract: the OpenAPI document, and a page to try it.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use poem::endpoint::make_sync;
@@ -27,16 +26,11 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
     service.swagger_ui_html().replace(&service.spec(), &DOCUMENT)
 });
 
-/// How the framework writes each path, which numbers its parameters, and how the document does, which names them.
-static TEMPLATES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+/// The templates of all paths, as the document writes them, without the slash at the end.
+static TEMPLATES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let document: Value = serde_json::from_str(&DOCUMENT).expect("it was written as JSON");
     let paths = document["paths"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
-    let others = ["/openapi.json", "/docs"];
-    paths
-        .chain(others)
-        .map(|path| path.trim_end_matches('/').to_owned())
-        .map(|path| (numbered(&path), path))
-        .collect()
+    paths.chain(["/openapi.json", "/docs"]).map(|path| path.trim_end_matches('/').to_owned()).collect()
 });
 
 /// The OpenAPI document, as JSON that ends in a newline.
@@ -44,22 +38,20 @@ pub fn contract() -> &'static str {
     &DOCUMENT
 }
 
-/// The path's template as the document writes it, for a pattern of the framework's: the name of a route in spans and
-/// metrics.
-pub(super) fn template(pattern: &str) -> Option<&'static str> {
-    TEMPLATES.get(pattern).map(String::as_str)
+/// The template that a path fits: the name of its route in spans and metrics, whatever became of the request.
+pub(super) fn template(path: &str) -> Option<&'static str> {
+    let fits = |template: &&String| {
+        let (mut wanted, mut given) = (segments(template), segments(path));
+        let each = wanted
+            .by_ref()
+            .all(|segment| given.next().is_some_and(|given| segment.starts_with('{') || given == segment));
+        each && given.next().is_none()
+    };
+    TEMPLATES.iter().find(fits).map(String::as_str)
 }
 
-fn numbered(path: &str) -> String {
-    let mut number = 0;
-    let segments = path.split('/').map(|segment| {
-        if !segment.starts_with('{') {
-            return segment.to_owned();
-        }
-        number += 1;
-        format!(":param{}", number - 1)
-    });
-    segments.collect::<Vec<_>>().join("/")
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 /// `GET /openapi.json`
@@ -128,4 +120,26 @@ fn say_what_may_be_null(schema: &mut Value) {
 fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_named_by_the_template_that_it_fits() {
+        let tenants = "/api/billing/tenants/{tenant}/subscription";
+        for (path, named) in [
+            ("/api/billing/webhook/", Some("/api/billing/webhook")),
+            ("//api//billing/webhook", Some("/api/billing/webhook")),
+            ("/api/billing/tenants/acme/subscription", Some(tenants)),
+            ("/api/billing/tenants/acme/subscription/more", None),
+            ("/api/billing/tenants/acme", None),
+            ("/docs", Some("/docs")),
+            ("/docs/acme", None),
+            ("/", None),
+        ] {
+            assert_eq!(template(path), named, "{path}");
+        }
+    }
 }

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use poem::http::{StatusCode, header};
 use poem::web::Data;
-use poem::{
-    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, PathPattern, Request, Response, Route, get, handler,
-};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route, get, handler};
 
 use super::contract::template;
 use super::problem;
@@ -25,12 +23,9 @@ pub(super) async fn measured<E: Endpoint>(
     request: Request,
 ) -> poem::Result<Response> {
     let (began, method) = (Instant::now(), method_name(request.method()));
+    let route = template(request.uri().path());
     let result = next.call(request).await.map(IntoResponse::into_response);
-    let (route, status) = match &result {
-        Ok(response) => (response.data::<PathPattern>(), response.status()),
-        Err(error) => (error.data::<PathPattern>(), error.status()),
-    };
-    let route = route.and_then(|PathPattern(pattern)| template(pattern));
+    let status = result.as_ref().map_or_else(poem::Error::status, Response::status);
     metrics.http_request(method, route, status.as_u16(), began.elapsed());
     result
 }
@@ -47,11 +42,9 @@ pub fn metrics_routes(billing: Arc<Billing>) -> impl Endpoint + 'static {
 #[handler]
 async fn scrape(billing: Data<&Arc<Billing>>) -> Response {
     let Billing { store, metrics, clock, .. } = &***billing;
-    metrics.set_connections(store.connections());
     let backlog = tokio::time::timeout(PATIENCE, store.backlog(clock.now_ms())).await;
-    metrics.set_backlog(backlog.ok().and_then(Result::ok).as_ref());
     Response::builder()
         .status(StatusCode::OK)
         .header(header::CONTENT_TYPE, metrics::CONTENT_TYPE)
-        .body(metrics.text())
+        .body(metrics.text(store.connections(), backlog.ok().and_then(Result::ok).as_ref()))
 }

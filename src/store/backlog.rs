@@ -18,7 +18,7 @@ impl Store {
         let found: Vec<(String, i64, i64)> = event::Entity::find()
             .select_only()
             .column(event::Column::Outcome)
-            .column_as(event::Column::Id.count(), "events")
+            .column_as(event::Column::Outcome.count(), "events")
             .column_as(event::Column::ReceivedAtMs.min(), "oldest_at_ms")
             .filter(event::Column::Outcome.is_in(WAITING.map(Outcome::as_str)))
             .group_by(event::Column::Outcome)

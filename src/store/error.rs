@@ -86,7 +86,7 @@ impl From<DbErr> for StoreError {
 
 /// What is not known to be the fault of what we wrote is taken for the database's own trouble: an event that is sent
 /// again has lost nothing, one that is put aside for good may have.
-fn classify(error: &DbErr) -> StoreFailure {
+pub(super) fn classify(error: &DbErr) -> StoreFailure {
     if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
         return StoreFailure::Conflict;
     }

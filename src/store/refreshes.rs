@@ -78,12 +78,17 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Leaves questions that are not asked already.
-    pub async fn insert_new_refreshes(&self, refreshes: &[Refresh], now_ms: i64) -> Result<(), StoreError> {
+    /// Leaves questions that are not asked already. `trace` is what raised them.
+    pub async fn insert_new_refreshes(
+        &self,
+        refreshes: &[Refresh],
+        trace: Option<Traceparent>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
         if refreshes.is_empty() {
             return Ok(());
         }
-        refresh::Entity::insert_many(refreshes.iter().map(|refresh| row(refresh, None, now_ms)))
+        refresh::Entity::insert_many(refreshes.iter().map(|refresh| row(refresh, trace, now_ms)))
             .on_conflict_do_nothing_on([refresh::Column::Subject])
             .exec_without_returning(&self.db)
             .await?;

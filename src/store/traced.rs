@@ -7,16 +7,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt;
-use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
     Statement, TransactionOptions, TransactionTrait,
 };
 use tracing::{Instrument, Span, field, info_span};
 
-use super::error::code_of;
+use super::error::{classify, code_of};
 
 /// The most characters of a statement that a span bears: a batch's insert repeats its places for each row, and what it
 /// does is told by then.
@@ -51,20 +51,9 @@ impl<C> Traced<C> {
         &self.inner
     }
 
-    async fn within<T>(
-        &self,
-        statement: &str,
-        done: impl Future<Output = Result<T, DbErr>> + Send,
-    ) -> Result<T, DbErr> {
-        if !Context::map_current(|here| here.span().is_recording()) {
-            return done.await;
-        }
-        let span = self.span(statement);
-        let result = done.instrument(span.clone()).await;
-        if let Err(error) = &result {
-            describe_failure(&span, error);
-        }
-        result
+    /// A span for the statement, where a trace is recorded.
+    fn span_if_recorded(&self, statement: &str) -> Option<Span> {
+        Context::map_current(|here| here.span().is_recording()).then(|| self.span(statement))
     }
 
     fn span(&self, statement: &str) -> Span {
@@ -98,15 +87,16 @@ impl Traced<DatabaseConnection> {
         &self,
         options: TransactionOptions,
     ) -> Result<Traced<DatabaseTransaction>, DbErr> {
-        let inner = self.within("BEGIN", self.inner.begin_with_options(options)).await?;
+        let span = self.span_if_recorded("BEGIN");
+        let inner = within(span, self.inner.begin_with_options(options)).await?;
         Ok(Traced { inner, server: self.server.clone() })
     }
 }
 
 impl Traced<DatabaseTransaction> {
     pub(super) async fn commit(self) -> Result<(), DbErr> {
-        let Self { inner, server } = self;
-        Traced { inner: (), server }.within("COMMIT", inner.commit()).await
+        let span = self.span_if_recorded("COMMIT");
+        within(span, self.inner.commit()).await
     }
 }
 
@@ -117,23 +107,31 @@ impl<C: ConnectionTrait> ConnectionTrait for Traced<C> {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let sql = statement.sql.clone();
-        self.within(&sql, self.inner.execute_raw(statement)).await
+        let span = self.span_if_recorded(&statement.sql);
+        within(span, self.inner.execute_raw(statement)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.within(sql, self.inner.execute_unprepared(sql)).await
+        within(self.span_if_recorded(sql), self.inner.execute_unprepared(sql)).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let sql = statement.sql.clone();
-        self.within(&sql, self.inner.query_one_raw(statement)).await
+        let span = self.span_if_recorded(&statement.sql);
+        within(span, self.inner.query_one_raw(statement)).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let sql = statement.sql.clone();
-        self.within(&sql, self.inner.query_all_raw(statement)).await
+        let span = self.span_if_recorded(&statement.sql);
+        within(span, self.inner.query_all_raw(statement)).await
     }
+}
+
+async fn within<T>(
+    span: Option<Span>,
+    done: impl Future<Output = Result<T, DbErr>> + Send,
+) -> Result<T, DbErr> {
+    let Some(span) = span else { return done.await };
+    done.instrument(span.clone()).await.inspect_err(|error| describe_failure(&span, error))
 }
 
 /// What a statement does, and to which table first.
@@ -168,7 +166,7 @@ fn describe_failure(span: &Span, error: &DbErr) {
     if let Some(code) = &code {
         span.record("db.response.status_code", code.as_str());
     }
-    span.record("error.type", code.as_deref().unwrap_or("unavailable"));
+    span.record("error.type", code.as_deref().unwrap_or_else(|| classify(error).as_str()));
     span.record("otel.status_code", "ERROR");
 }
 

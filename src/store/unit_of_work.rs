@@ -35,9 +35,9 @@ impl Touched {
         for event in events {
             touched.customers.extend(event.customer().cloned());
             touched.subscriptions.extend(event.subscription().cloned());
+            touched.journeys.extend(event.named_journey());
             if let Some(tags) = event.tags() {
                 touched.tenants.extend(tags.tenant.clone());
-                touched.journeys.extend(tags.journey);
             }
             if let Subject::Checkout(_, session) = &event.subject {
                 touched.sessions.insert(session.id.clone());
@@ -98,7 +98,7 @@ impl Transaction {
         let tombstones = self.lock_customers(&touched.customers).await?;
         let tenants = self.lock_tenants(touched, self.tenants_of_sessions(&touched.sessions).await?).await?;
         let subscriptions = self.touched_subscriptions(touched).await?;
-        let checkouts = self.touched_checkouts(touched).await?;
+        let checkouts = self.touched_checkouts(touched, &tenants).await?;
         let mut work = UnitOfWork::begin(
             tombstones,
             tenants.iter().map(rows::tenant).collect::<Result<Vec<_>, _>>()?,
@@ -230,14 +230,21 @@ impl Transaction {
         Ok(held.all(&self.db).await?)
     }
 
-    async fn touched_checkouts(&self, touched: &Touched) -> Result<Vec<checkout::Model>, StoreError> {
+    /// With a session come the checkouts that its tenants' journeys began with: the later one is to stand.
+    async fn touched_checkouts(
+        &self,
+        touched: &Touched,
+        tenants: &[tenant::Model],
+    ) -> Result<Vec<checkout::Model>, StoreError> {
         let Touched { sessions, subscriptions, journeys, .. } = touched;
         if sessions.is_empty() && subscriptions.is_empty() && journeys.is_empty() {
             return Ok(Vec::new());
         }
+        let of_tenants = tenants.iter().filter(|_| !sessions.is_empty());
+        let of_tenants = of_tenants.filter_map(|tenant| tenant.journey_id.clone());
         let sessions = sessions.iter().map(SessionId::as_str);
         let subscriptions = subscriptions.iter().map(SubscriptionId::as_str);
-        let journeys = journeys.iter().map(|journey| journey.journey_id().to_string());
+        let journeys = journeys.iter().map(|journey| journey.journey_id().to_string()).chain(of_tenants);
         let ours = checkout::Entity::find().filter(
             Condition::any()
                 .add(checkout::Column::SessionId.is_in(sessions))

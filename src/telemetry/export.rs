@@ -3,18 +3,19 @@
 //! A collector that is slow, away or hanging costs no request anything: spans wait in a bounded queue for a thread of
 //! their own, and what finds no room there, or is not taken, is dropped, counted, and told once in a while.
 //!
-//! The `OTEL_*` variables mean what OpenTelemetry's specification says, with two differences. No endpoint means no
-//! export, instead of a collector on localhost; and the protocol is gRPC unless `OTEL_EXPORTER_OTLP_PROTOCOL` says
-//! `http/protobuf`.
+//! The `OTEL_*` variables mean what OpenTelemetry's specification says, with these differences. No endpoint means no
+//! export, instead of a collector on localhost; the protocol is gRPC unless `OTEL_EXPORTER_OTLP_PROTOCOL` says
+//! `http/protobuf`; and there is neither compression nor a certificate of the client's.
 
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use opentelemetry::Context;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -24,11 +25,18 @@ use opentelemetry_sdk::trace::{
 use tokio::runtime::Handle;
 use tracing::warn;
 
+use super::tally::SpanTally;
 use super::{Seldom, variable};
 
 /// Spans that wait for the collector, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise: a second's worth at a thousand
 /// webhooks a second, and some ten megabytes.
 const QUEUE: u64 = 8192;
+
+/// The most that may be waited for: the queue's places are made at the start.
+const LONGEST_QUEUE: u64 = 65_536;
+
+/// The longest answer of a collector's that is read: it has nothing to say but which spans it did not take.
+const ANSWER_BYTES: usize = 64 * 1024;
 
 /// How long one request to the collector may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: OpenTelemetry's
 /// own default.
@@ -41,15 +49,34 @@ pub enum ExportError {
     #[error("{0} is not a whole number above 0")]
     NotANumber(&'static str),
     /// A protocol that this build does not speak.
-    #[error("OTEL_EXPORTER_OTLP_PROTOCOL is neither `grpc` nor `http/protobuf`")]
-    UnknownProtocol,
-    /// Anything else that the exporter's own configuration refuses.
-    #[error("OTEL_EXPORTER_OTLP_*: {0}")]
-    Exporter(#[from] ExporterBuildError),
-    /// No TLS, say.
-    #[error("the collector's HTTP client cannot be made: {0}")]
-    HttpClient(#[from] reqwest::Error),
+    #[error("{0} is neither `grpc` nor `http/protobuf`")]
+    UnknownProtocol(&'static str),
+    /// Something that this build cannot do, and that is better refused than left out.
+    #[error("{0} is set, and is not supported")]
+    NotSupported(&'static str),
+    /// The certificate of the collector's authority.
+    #[error("OTEL_EXPORTER_OTLP_CERTIFICATE does not name a readable file of certificates in PEM")]
+    Certificate,
+    /// What the exporter's own configuration refuses; its words repeat the values.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_HEADERS cannot be used")]
+    Unusable,
 }
+
+impl From<ExporterBuildError> for ExportError {
+    fn from(_: ExporterBuildError) -> Self {
+        Self::Unusable
+    }
+}
+
+/// What the specification names and this build does not have.
+const NOT_SUPPORTED: [&str; 6] = [
+    "OTEL_EXPORTER_OTLP_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+];
 
 /// Whether somebody named a collector, and did not switch it off.
 pub(super) fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
@@ -63,7 +90,10 @@ pub(super) fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
 /// What carries spans to the collector that the environment names. Must be called within the Tokio runtime, which
 /// drives the connection.
 pub(super) fn processor(tally: &Arc<SpanTally>) -> Result<CountedProcessor, ExportError> {
-    let most = number("OTEL_BSP_MAX_QUEUE_SIZE")?.unwrap_or(QUEUE);
+    if let Some(name) = NOT_SUPPORTED.into_iter().find(|name| variable(name).is_some()) {
+        return Err(ExportError::NotSupported(name));
+    }
+    let most = number("OTEL_BSP_MAX_QUEUE_SIZE")?.unwrap_or(QUEUE).min(LONGEST_QUEUE);
     let exporter = match protocol(variable)? {
         Protocol::Grpc => over_grpc()?,
         _ => over_http()?,
@@ -72,18 +102,30 @@ pub(super) fn processor(tally: &Arc<SpanTally>) -> Result<CountedProcessor, Expo
 }
 
 fn protocol(variable: impl Fn(&str) -> Option<String>) -> Result<Protocol, ExportError> {
-    let named =
-        variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| variable("OTEL_EXPORTER_OTLP_PROTOCOL"));
-    match named.as_deref() {
-        None | Some("grpc") => Ok(Protocol::Grpc),
-        Some("http/protobuf") => Ok(Protocol::HttpBinary),
-        Some(_) => Err(ExportError::UnknownProtocol),
+    for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+        match variable(name).as_deref() {
+            None => {}
+            Some("grpc") => return Ok(Protocol::Grpc),
+            Some("http/protobuf") => return Ok(Protocol::HttpBinary),
+            Some(_) => return Err(ExportError::UnknownProtocol(name)),
+        }
     }
+    Ok(Protocol::Grpc)
+}
+
+/// The certificates of an authority of the operator's own, in PEM.
+fn authority() -> Result<Option<Vec<u8>>, ExportError> {
+    let path = variable("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE")
+        .or_else(|| variable("OTEL_EXPORTER_OTLP_CERTIFICATE"));
+    path.map(std::fs::read).transpose().map_err(|_| ExportError::Certificate)
 }
 
 fn over_grpc() -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
     // Left to itself the exporter trusts no certificate at all; on an `http://` endpoint this is not used.
-    let tls = ClientTlsConfig::new().with_enabled_roots();
+    let mut tls = ClientTlsConfig::new().with_enabled_roots();
+    if let Some(pem) = authority()? {
+        tls = tls.ca_certificate(Certificate::from_pem(pem));
+    }
     Ok(opentelemetry_otlp::SpanExporter::builder().with_tonic().with_tls_config(tls).build()?)
 }
 
@@ -93,7 +135,13 @@ fn over_http() -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
         None => number("OTEL_EXPORTER_OTLP_TIMEOUT")?,
     };
     let timeout = milliseconds.map_or(TIMEOUT, Duration::from_millis);
-    let client = reqwest::Client::builder().timeout(timeout).build()?;
+    // Redirects are not followed: the headers may hold a key.
+    let mut client = reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none());
+    if let Some(pem) = authority()? {
+        let bundle = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| ExportError::Certificate)?;
+        client = client.tls_certs_merge(bundle);
+    }
+    let client = client.build().map_err(|_| ExportError::Certificate)?;
     let client = OnRuntime { client, runtime: Handle::current() };
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_http_client(client);
     Ok(exporter.with_protocol(Protocol::HttpBinary).build()?)
@@ -111,7 +159,7 @@ struct OnRuntime {
     runtime: Handle,
 }
 
-#[sea_orm::prelude::async_trait::async_trait]
+#[async_trait]
 impl HttpClient for OnRuntime {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
@@ -119,11 +167,19 @@ impl HttpClient for OnRuntime {
     }
 }
 
+/// An error's address may bear a password.
 async fn exchange(client: reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-    let mut answer = client.execute(request.try_into()?).await?;
+    let mut answer = client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
     let headers = std::mem::take(answer.headers_mut());
     let status = answer.status();
-    let mut response = Response::builder().status(status).body(answer.bytes().await?)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
+        if body.len() + chunk.len() > ANSWER_BYTES {
+            return Err("the collector's answer is too long".into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let mut response = Response::builder().status(status).body(body.into())?;
     *response.headers_mut() = headers;
     Ok(response)
 }
@@ -138,54 +194,12 @@ pub(super) async fn flush(provider: SdkTracerProvider, tally: &SpanTally, deadli
     }
 }
 
-/// What became of the spans that ended. The SDK drops spans without a word; here each of them is accounted for.
-#[derive(Debug, Default)]
-pub struct SpanTally {
-    ended: AtomicU64,
-    exported: AtomicU64,
-    no_room: AtomicU64,
-    not_taken: AtomicU64,
-}
-
-impl SpanTally {
-    /// Spans that the collector has taken.
-    pub fn exported(&self) -> u64 {
-        self.exported.load(Ordering::Relaxed)
-    }
-
-    /// Spans that were dropped because too many were waiting.
-    pub fn no_room(&self) -> u64 {
-        self.no_room.load(Ordering::Relaxed)
-    }
-
-    /// Spans that were dropped because the collector did not take them.
-    pub fn not_taken(&self) -> u64 {
-        self.not_taken.load(Ordering::Relaxed)
-    }
-
-    /// Spans that no collector has: dropped, or still waiting.
-    pub fn unsent(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed).saturating_sub(self.exported())
-    }
-
-    /// Counts a span that has ended. Whether there is room for it among those that wait.
-    fn admit(&self, most: u64) -> bool {
-        let settled = self.exported() + self.no_room() + self.not_taken();
-        let waiting = self.ended.fetch_add(1, Ordering::Relaxed).saturating_sub(settled);
-        let has_room = waiting < most;
-        if !has_room {
-            self.no_room.fetch_add(1, Ordering::Relaxed);
-        }
-        has_room
-    }
-}
-
 pub(super) fn batches_to(
     exporter: impl SpanExporter + 'static,
     most: u64,
     tally: &Arc<SpanTally>,
 ) -> CountedProcessor {
-    let exporter = CountedExporter { exporter, tally: tally.clone(), told: Seldom::default() };
+    let exporter = counted(exporter, tally);
     // As long as ours, so that the SDK has nothing to drop.
     let queue = usize::try_from(most).unwrap_or(usize::MAX);
     let config = BatchConfigBuilder::default().with_max_queue_size(queue).build();
@@ -230,29 +244,25 @@ struct CountedExporter<E> {
     exporter: E,
     tally: Arc<SpanTally>,
     told: Seldom,
+    /// How many had been dropped when it was told last.
+    told_of: AtomicU64,
+}
+
+fn counted<E>(exporter: E, tally: &Arc<SpanTally>) -> CountedExporter<E> {
+    CountedExporter { exporter, tally: tally.clone(), told: Seldom::default(), told_of: AtomicU64::default() }
 }
 
 impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len() as u64;
         let result = self.exporter.export(batch).await;
-        let (no_room, tally) = (self.tally.no_room(), &self.tally);
-        match &result {
-            Ok(()) => {
-                tally.exported.fetch_add(spans, Ordering::Relaxed);
-                if no_room > 0 && self.told.is_due(Instant::now()) {
-                    warn!(
-                        no_room,
-                        "spans were dropped since the start: the collector is slower than they end"
-                    );
-                }
-            }
-            Err(error) => {
-                tally.not_taken.fetch_add(spans, Ordering::Relaxed);
-                if self.told.is_due(Instant::now()) {
-                    warn!(spans, not_taken = tally.not_taken(), no_room, %error, "the collector did not take the spans");
-                }
-            }
+        self.tally.settle(spans, result.is_ok());
+        let (no_room, not_taken) = (self.tally.no_room(), self.tally.not_taken());
+        let dropped = no_room + not_taken;
+        if dropped > self.told_of.load(Ordering::Relaxed) && self.told.is_due(Instant::now()) {
+            self.told_of.store(dropped, Ordering::Relaxed);
+            let error = result.as_ref().err().map(ToString::to_string);
+            warn!(no_room, not_taken, error, "the collector did not take all spans; in all since the start");
         }
         result
     }
@@ -279,6 +289,7 @@ mod tests {
 
     use fake_opentelemetry_collector::FakeCollectorServer;
     use opentelemetry_sdk::error::OTelSdkError;
+    use opentelemetry_sdk::trace::InMemorySpanExporter;
     use tracing::info_span;
     use tracing::subscriber::{DefaultGuard, set_default};
 
@@ -387,15 +398,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_that_refuses_is_told_once_in_a_while() {
+    async fn a_collector_that_refuses_is_told_once_in_a_while_and_only_of_further_losses() {
+        let memory = InMemorySpanExporter::default();
+        let provider = tracer_provider().with_simple_exporter(memory.clone()).build();
         let screen = Screen::default();
-        let _guard = set_default(subscriber(&tracer_provider().build(), None, screen.clone()));
-        let exporter = CountedExporter { exporter: Refusing, tally: Arc::default(), told: Seldom::default() };
+        let _guard = set_default(subscriber(&provider, None, screen.clone()));
+        info_span!("refused").in_scope(|| ());
+        let spans = memory.get_finished_spans().expect("a span");
+
+        let tally = Arc::<SpanTally>::default();
+        let exporter = counted(Refusing, &tally);
         for _ in 0..3 {
-            assert!(exporter.export(Vec::new()).await.is_err());
+            assert!(exporter.export(spans.clone()).await.is_err());
         }
-        let text = screen.text();
-        assert_eq!(text.matches("the collector did not take the spans").count(), 1, "{text}");
+        let told = || screen.text().matches("the collector did not take all spans").count();
+        assert_eq!((told(), tally.not_taken()), (1, 3), "{}", screen.text());
+        exporter.told.forget();
+        assert!(exporter.export(Vec::new()).await.is_err());
+        assert_eq!(told(), 2, "of what was lost since");
+        exporter.told.forget();
+        assert!(exporter.export(Vec::new()).await.is_err());
+        assert_eq!(told(), 2, "nothing was");
     }
 
     /// Takes nothing until it is let, and then everything.

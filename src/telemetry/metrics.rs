@@ -14,13 +14,12 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::labels::{
-    Events, Http, OfOutcome, OfReason, OfSecret, OfState, Stripe, Transition, Unlabelled, status_label,
-    type_label,
+    Events, Http, OfOutcome, OfReason, OfSecret, OfState, Stripe, Transition, status_label, type_label,
 };
 use super::SpanTally;
 use super::topics::{Topic, TopicLogs};
@@ -30,6 +29,9 @@ use crate::domain::subscription::Status;
 /// The format's media type.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
+/// Before the name of every metric.
+const PREFIX: &str = "billhook";
+
 /// From what a local database takes to what everything gives up at, in seconds.
 const DURATIONS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -37,7 +39,10 @@ const DURATIONS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25
 const LAGS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 259_200.0];
 
 /// Why webhooks are not taken. Each is told from the start, as 0, so that the first one is seen to rise.
-const REJECTIONS: [&str; 9] = [
+const REJECTIONS: [&str; 12] = [
+    "too_large",
+    "body_timeout",
+    "body_broken",
     "missing",
     "malformed",
     "no_match",
@@ -110,12 +115,6 @@ struct Counted {
     throttled: Counter,
     transitions: Family<Transition, Counter>,
     stripe: Family<Stripe, Histogram, fn() -> Histogram>,
-    waiting: Family<OfOutcome, Gauge>,
-    oldest: Family<OfOutcome, Gauge<f64, AtomicU64>>,
-    refreshes: Family<Unlabelled, Gauge>,
-    backfilled: Family<Unlabelled, Gauge<f64, AtomicU64>>,
-    connections: Family<OfState, Gauge>,
-    most_connections: Gauge,
 }
 
 fn durations() -> Histogram {
@@ -126,7 +125,7 @@ impl Metrics {
     /// Begins to count; what the topic files and the spans count of themselves is told with the rest.
     pub fn new(topics: TopicLogs, spans: Arc<SpanTally>) -> Self {
         let mut counted = Counted {
-            registry: Registry::with_prefix("billhook"),
+            registry: Registry::with_prefix(PREFIX),
             http: Family::new_with_constructor(durations),
             events: Family::default(),
             rejected: Family::default(),
@@ -137,12 +136,6 @@ impl Metrics {
             throttled: Counter::default(),
             transitions: Family::default(),
             stripe: Family::new_with_constructor(durations),
-            waiting: Family::default(),
-            oldest: Family::default(),
-            refreshes: Family::default(),
-            backfilled: Family::default(),
-            connections: Family::default(),
-            most_connections: Gauge::default(),
         };
         for reason in REJECTIONS {
             drop(counted.rejected.get_or_create(&OfReason { reason }));
@@ -152,10 +145,13 @@ impl Metrics {
         Self(Arc::new(counted))
     }
 
-    /// Everything that has been counted, in Prometheus' text format.
-    pub fn text(&self) -> String {
+    /// Everything that has been counted, and how things stand now, in Prometheus' text format. What the database did not
+    /// tell is left out, so that nothing old is taken for new.
+    pub fn text(&self, connections: Connections, backlog: Option<&Backlog>) -> String {
         let mut text = String::new();
-        prometheus_text::encode(&mut text, &self.0.registry).expect("a String takes all that is written");
+        for registry in [&self.0.registry, &standing(connections, backlog)] {
+            prometheus_text::encode(&mut text, registry).expect("a String takes all that is written");
+        }
         text
     }
 
@@ -220,33 +216,37 @@ impl Metrics {
         let labels = Stripe { operation, error: error.unwrap_or("none") };
         self.0.stripe.get_or_create(&labels).observe(took.as_secs_f64());
     }
+}
 
-    /// Takes note of what waits in the database; none if it does not answer, so that nothing old is taken for new.
-    pub fn set_backlog(&self, backlog: Option<&Backlog>) {
-        let Counted { waiting, oldest, refreshes, backfilled, .. } = &*self.0;
-        waiting.clear();
-        oldest.clear();
-        refreshes.clear();
-        backfilled.clear();
-        let Some(backlog) = backlog else { return };
-        for of in &backlog.waiting {
-            let labels = OfOutcome { outcome: of.outcome.as_str() };
-            waiting.get_or_create(&labels).set(count(of.events));
-            oldest.get_or_create(&labels).set(seconds(of.oldest_ms));
-        }
-        refreshes.get_or_create(&Unlabelled {}).set(count(backlog.refreshes));
-        if let Some(ago_ms) = backlog.backfilled_ms {
-            backfilled.get_or_create(&Unlabelled {}).set(seconds(ago_ms));
-        }
+/// How things stand now, which is nobody's but whoever asks.
+fn standing(connections: Connections, backlog: Option<&Backlog>) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let held = Family::<OfState, Gauge>::default();
+    for (state, count) in [("used", connections.used), ("idle", connections.idle)] {
+        held.get_or_create(&OfState { state }).set(count.into());
     }
+    registry.register("database_connections", "The database's connections", held);
+    let help = "How many connections to the database there may be";
+    registry.register("database_connections_limit", help, ConstGauge::new(i64::from(connections.most)));
+    let Some(backlog) = backlog else { return registry };
 
-    /// Takes note of the database's connections.
-    pub fn set_connections(&self, connections: Connections) {
-        for (state, held) in [("used", connections.used), ("idle", connections.idle)] {
-            self.0.connections.get_or_create(&OfState { state }).set(held.into());
-        }
-        self.0.most_connections.set(connections.most.into());
+    let (waiting, oldest) =
+        (Family::<OfOutcome, Gauge>::default(), Family::<OfOutcome, Gauge<f64, AtomicU64>>::default());
+    for Waiting { outcome, events, oldest_ms } in &backlog.waiting {
+        let labels = OfOutcome { outcome: outcome.as_str() };
+        waiting.get_or_create(&labels).set(count(*events));
+        oldest.get_or_create(&labels).set(seconds(*oldest_ms));
     }
+    registry.register("events_waiting", "Events that wait, by why", waiting);
+    let help = "For how long the oldest event has waited";
+    registry.register_with_unit("oldest_waiting_event_age", help, Unit::Seconds, oldest);
+    let help = "Questions to Stripe that are open";
+    registry.register("refreshes_waiting", help, ConstGauge::new(count(backlog.refreshes)));
+    if let Some(ago_ms) = backlog.backfilled_ms {
+        let help = "How long ago the backfill reached the present";
+        registry.register_with_unit("backfill_age", help, Unit::Seconds, ConstGauge::new(seconds(ago_ms)));
+    }
+    registry
 }
 
 impl Counted {
@@ -297,26 +297,6 @@ impl Counted {
             "How long requests to Stripe took, each try by itself",
             Unit::Seconds,
             self.stripe.clone(),
-        );
-        registry.register("events_waiting", "Events that wait, by why", self.waiting.clone());
-        registry.register_with_unit(
-            "oldest_waiting_event_age",
-            "For how long the oldest event has waited",
-            Unit::Seconds,
-            self.oldest.clone(),
-        );
-        registry.register("refreshes_waiting", "Questions to Stripe that are open", self.refreshes.clone());
-        registry.register_with_unit(
-            "backfill_age",
-            "How long ago the backfill reached the present",
-            Unit::Seconds,
-            self.backfilled.clone(),
-        );
-        registry.register("database_connections", "The database's connections", self.connections.clone());
-        registry.register(
-            "database_connections_limit",
-            "How many connections to the database there may be",
-            self.most_connections.clone(),
         );
     }
 }

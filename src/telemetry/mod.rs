@@ -10,6 +10,7 @@ mod sampler;
 #[cfg(test)]
 mod screen;
 pub mod spans;
+mod tally;
 pub mod topics;
 
 use std::io;
@@ -21,15 +22,16 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, TracerProviderBuilder};
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::SetGlobalDefaultError;
-use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-pub use export::{ExportError, SpanTally};
+pub use export::ExportError;
+pub use tally::SpanTally;
 
 use self::line::TracedLine;
 use self::metrics::Metrics;
@@ -120,19 +122,24 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // Where the code stands and how busy a thread was are of no use to an operator, and cost on every span.
+    // Where the code stands and how busy a thread was are of no use to an operator, and cost on every span. What is said on
+    // the way is for stderr, with the trace's id: it may be in a library's words.
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("billhook"))
         .with_location(false)
         .with_target(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
-        .with_filter(Targets::new().with_target("billhook", LevelFilter::INFO));
+        .with_filter(filter_fn(is_span_of_ours).with_max_level_hint(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer()
         .event_format(TracedLine)
         .with_writer(writer)
         .with_filter(EnvFilter::builder().parse_lossy(rust_log.unwrap_or(DEFAULT_FILTER)));
     Registry::default().with(traces).with(lines)
+}
+
+fn is_span_of_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target().starts_with("billhook") && *metadata.level() <= Level::INFO
 }
 
 /// A variable of the environment; an empty one is as good as none, says OpenTelemetry's specification.
@@ -164,6 +171,11 @@ impl Seldom {
             *told = Some(now);
         }
         due
+    }
+
+    #[cfg(test)]
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

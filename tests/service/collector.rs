@@ -16,6 +16,8 @@ pub struct Span {
     pub attributes: BTreeMap<String, String>,
     /// Trace and span of each.
     pub links: Vec<(String, String)>,
+    /// All that came, events and statuses too.
+    pub all: String,
 }
 
 /// A collector within this process, emptied as it fills.
@@ -46,6 +48,7 @@ impl Collector {
 
 impl From<ExportedSpan> for Span {
     fn from(span: ExportedSpan) -> Self {
+        let all = format!("{span:?}");
         let links = span.links.into_iter().map(|link| (link.trace_id, link.span_id)).collect();
         Self {
             trace: span.trace_id,
@@ -54,6 +57,7 @@ impl From<ExportedSpan> for Span {
             name: span.name,
             attributes: span.attributes,
             links,
+            all,
         }
     }
 }

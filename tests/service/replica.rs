@@ -17,7 +17,7 @@ use crate::app::eventually;
 
 pub enum Replica {
     Here(Box<Service>),
-    Process { child: Child, address: SocketAddr, metrics_address: SocketAddr },
+    Process { child: Process, address: SocketAddr, metrics_address: SocketAddr },
 }
 
 #[derive(Parser)]
@@ -48,6 +48,7 @@ impl Replica {
             .stderr(File::create(&stderr).expect("a file"))
             .spawn()
             .expect("the binary runs");
+        let child = Process(child);
         let told = |what: &str| {
             let text = fs::read_to_string(&stderr).expect("what it prints");
             let (_, rest) = text.split_once(&format!("{what} on http://"))?;
@@ -78,12 +79,27 @@ impl Replica {
     pub async fn stop(self) {
         match self {
             Self::Here(service) => service.stop().await.expect("the service stops"),
-            Self::Process { mut child, .. } => {
-                let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-                assert!(told.expect("kill runs").success());
-                let ended = tokio::task::spawn_blocking(move || child.wait()).await.expect("joined");
-                assert!(ended.expect("it ends").success(), "and in good order");
-            }
+            Self::Process { child, .. } => child.terminate().await,
         }
+    }
+}
+
+/// A process that does not outlive a story that fails.
+pub struct Process(Child);
+
+impl Process {
+    async fn terminate(mut self) {
+        let told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        assert!(told.expect("kill runs").success());
+        let ended = tokio::task::spawn_blocking(move || self.0.wait()).await.expect("joined");
+        assert!(ended.expect("it ends").success(), "and in good order");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -24,7 +24,7 @@ impl Rotel {
     pub async fn start() -> Self {
         let program = peers().join("rotel/rotel-agent");
         let dir = TempDir::new().expect("a directory");
-        let [grpc_port, http_port] = [free_port(), free_port()];
+        let [grpc_port, http_port] = free_ports();
         let file = |name: &str| dir.path().join(name).display().to_string();
         let child = Command::new(program)
             .arg("start")
@@ -57,9 +57,10 @@ impl Drop for Rotel {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+/// Two at once, so that they are not the same.
+fn free_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
 
 /// What rotel wrote down, which is for people: one thing a line, a span after the other.
@@ -92,5 +93,6 @@ fn read_span(text: &str) -> Span {
         name: field("Name"),
         attributes: pairs(own).into_iter().collect(),
         links: ids("Trace ID").into_iter().zip(ids("ID")).collect(),
+        all: text.to_owned(),
     }
 }

@@ -45,6 +45,16 @@ impl Stripe {
         self.pay_with(session, "ok").await;
     }
 
+    /// A customer buys the team's plan, and not by a checkout of ours.
+    pub async fn buy_elsewhere(&self, customer: &str) {
+        let form = format!(
+            "mode=subscription&customer={customer}&success_url=http://a.example&line_items[0][quantity]=1\
+             &line_items[0][price]=price_team_monthly"
+        );
+        let session = self.api("POST", "/v1/checkout/sessions", &form).await;
+        self.pay(session["id"].as_str().expect("a session")).await;
+    }
+
     pub async fn pay_with(&self, session: &str, card: &str) {
         self.tell("POST", &format!("/_sandbox/checkout/{session}/pay"), &json!({ "card": card })).await;
     }

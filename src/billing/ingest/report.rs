@@ -91,10 +91,8 @@ pub(crate) fn report_retried(
     let now_ms = billing.clock.now_ms();
     billing.topics.append(&[event_line(event, effect, trace, now_ms)]);
     BillingAttributes { event_id: None, ..attributes(event, effect) }.record(&Span::current());
-    if let Some(journey) = effect.journey {
-        spans::link(&Span::current(), journey.origin);
-    }
-    settle(billing, event, effect, trace, now_ms);
+    billing.metrics.event(Source::Inbox, &event.type_name, effect.outcome);
+    follow_journey(billing, &Span::current(), event, effect, now_ms);
 }
 
 /// Tells of changes that no delivery brought: a link, or an answer of Stripe's.
@@ -178,12 +176,20 @@ fn mark_spans(billing: &Billing, delivery: &Delivery, effect: &Effect, now_ms: i
     attributes.record(&delivery.request_span);
     // Which event it is stands there from the start.
     BillingAttributes { event_id: None, event_type: None, ..attributes }.record(&delivery.span);
-    let Some(journey) = effect.journey else { return };
-    spans::link(&delivery.span, journey.origin);
-    leave_milestone(billing, event, effect, delivery.trace(), now_ms);
+    follow_journey(billing, &delivery.span, event, effect, now_ms);
 }
 
-/// An event that was in the inbox already has come to an end, or not yet: it is counted, and marked in its journey.
+/// Links the span in which an event was processed to its journey's origin, and marks the event there; unless the journey
+/// began in that very span.
+fn follow_journey(billing: &Billing, span: &Span, event: &Event, effect: &Effect, now_ms: i64) {
+    let here = spans::traceparent_of(span);
+    if let Some(journey) = effect.journey.filter(|journey| Some(journey.origin) != here) {
+        spans::link(span, journey.origin);
+        leave_milestone(billing, event, effect, here, now_ms);
+    }
+}
+
+/// An event whose wait is over is counted once more, and marked in its journey.
 fn settle(billing: &Billing, event: &Event, effect: &Effect, here: Option<Traceparent>, now_ms: i64) {
     billing.metrics.event(Source::Inbox, &event.type_name, effect.outcome);
     leave_milestone(billing, event, effect, here, now_ms);

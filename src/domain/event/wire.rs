@@ -369,6 +369,9 @@ struct InvoiceObject {
     /// Until 2025-03-31.basil.
     #[serde(default)]
     subscription: Lenient<Reference>,
+    /// Until 2025-03-31.basil too.
+    #[serde(default)]
+    subscription_details: Lenient<InvoiceSubscription>,
     /// Since then.
     #[serde(default)]
     parent: Lenient<InvoiceParent>,
@@ -384,16 +387,20 @@ struct InvoiceParent {
 struct InvoiceSubscription {
     #[serde(default)]
     subscription: Lenient<Reference>,
+    #[serde(default)]
+    metadata: Lenient<Metadata>,
 }
 
 /// Reads an invoice; `None` if it names no customer.
 pub(super) fn invoice(json: &str) -> Option<Invoice> {
     let object: InvoiceObject = object(json)?;
-    let details = object.parent.as_ref().and_then(|parent| parent.subscription_details.as_ref());
+    let in_parent = object.parent.as_ref().and_then(|parent| parent.subscription_details.as_ref());
+    let details = in_parent.or(object.subscription_details.as_ref());
     Some(Invoice {
         customer: reference(&object.customer)?,
         subscription: reference(&object.subscription)
             .or_else(|| details.and_then(|details| reference(&details.subscription))),
+        journey: details.and_then(|details| tags(&details.metadata).journey),
     })
 }
 

@@ -3,6 +3,7 @@
 use super::{Cause, Entry, Policy, UnitOfWork, cause};
 use crate::domain::event::{CheckoutChange, Event, Session};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
+use crate::domain::journey::Journey;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::StaleReason;
 use crate::domain::tenant::{Checkout, CheckoutStatus};
@@ -61,12 +62,14 @@ impl UnitOfWork {
         Effect::new(Outcome::Applied).of(tenant)
     }
 
-    /// A completed session's journey becomes its tenant's, unless a later one has already.
+    /// A completed session's journey becomes its tenant's, unless a later one's has already. One that no checkout began
+    /// gives way.
     fn begin_journey(&mut self, tenant: &TenantId, session: &Session) {
         let Some(checkout) = self.checkouts.get(&session.id) else { return };
         let journey = checkout.journey;
         let held = self.tenants.get(tenant).and_then(|tenant| tenant.journey);
-        if held.is_none_or(|held| held.began_at_ms < journey.began_at_ms) {
+        let is_of_a_checkout = |held: Journey| self.checkouts.values().any(|one| one.journey == held);
+        if held.is_none_or(|held| held.began_at_ms < journey.began_at_ms || !is_of_a_checkout(held)) {
             self.tenant_mut(tenant).journey = Some(journey);
         }
     }

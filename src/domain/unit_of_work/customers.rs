@@ -41,7 +41,6 @@ impl UnitOfWork {
         }
         self.tenant_mut(tenant_id).customer = Some(customer.clone());
         self.decided.push(customer.clone());
-        self.begin_journey_unless_known(cause, tenant_id);
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
         // A customer that our own checkout has just made has nothing that could be asked about.
         if cause.name != cause::CHECKOUT {

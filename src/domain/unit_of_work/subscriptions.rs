@@ -144,7 +144,6 @@ impl UnitOfWork {
 
     /// Takes a snapshot over, and journals it if it changed anything.
     fn put(&mut self, tenant: &TenantId, snapshot: &Snapshot, cause: Cause<'_>) {
-        self.begin_journey_unless_known(cause, tenant);
         let from = self.subscriptions.get(&snapshot.id).map(|held| held.subscription.state.clone());
         let awaiting_payment = from.is_none() && self.awaits_payment(&snapshot.id);
         let doubles = self.doubles(tenant, snapshot);

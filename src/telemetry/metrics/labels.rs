@@ -54,10 +54,6 @@ pub(super) struct Stripe {
     pub(super) error: &'static str,
 }
 
-/// For what may be unknown: a metric without labels cannot be taken back.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Unlabelled {}
-
 /// An event's type, if it is one that we handle.
 pub(super) fn type_label(type_name: &str) -> &'static str {
     HANDLED.into_iter().find(|handled| *handled == type_name).unwrap_or(OTHER)

@@ -12,6 +12,18 @@ const INVOICES: [(&str, &str); 2] = [
 
 const ITS_SESSION: &str = "cs_test_b1kQ7ZpXw3RtLm0VfYs8HdNcGa5EuJ2oTi6BqDx9CjWvPnKrSy4AhMzF1e";
 
+/// By the metadata of its subscription.
+const ITS_JOURNEY: &str = "00-7c4e1b90d2f84a6e9b03c5d7f1a2e6b8-3d9f0a6c81b4e752-01";
+
+#[test]
+fn an_invoice_names_the_journey_of_its_subscription_also_where_that_stood_before() {
+    let event = read_with_object(INVOICES[0].1, |invoice| {
+        invoice["subscription_details"] = json!({ "metadata": { "traceparent": ITS_JOURNEY } });
+    });
+    assert_eq!(event.named_journey().map(|origin| origin.to_string()).as_deref(), Some(ITS_JOURNEY));
+    assert_eq!(event.tags(), None, "and no tenant: an invoice links nobody");
+}
+
 fn its_subscription() -> SubscriptionId {
     SubscriptionId::parse(ITS_SUBSCRIPTION).expect("a subscription id")
 }
@@ -20,7 +32,11 @@ fn its_subscription() -> SubscriptionId {
 fn an_invoice_names_its_subscription_in_its_old_place_and_in_its_new_one() {
     for (version, fixture) in INVOICES {
         let event = read(fixture);
-        let expected = Invoice { customer: customer_id(ACME), subscription: Some(its_subscription()) };
+        let journey = (version != "2022-11-15").then_some(ITS_JOURNEY);
+        let journey = journey.map(|text| Traceparent::parse(text).expect("a traceparent"));
+        assert_eq!(event.named_journey(), journey, "{version}");
+        let expected =
+            Invoice { customer: customer_id(ACME), subscription: Some(its_subscription()), journey };
         assert_eq!(event.subject, Subject::Invoice(InvoiceChange::Paid, expected), "{version}");
         assert_eq!(event.customer(), Some(&customer_id(ACME)));
         assert_eq!(event.subscription(), Some(&its_subscription()));

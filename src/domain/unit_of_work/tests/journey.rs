@@ -1,5 +1,5 @@
-//! Which journey an event belongs to: that of its session, else of its subscription, else the one that its tags name
-//! if it is this tenant's, else its tenant's; and a subscription that none of these leads to begins one.
+//! Which journey an event belongs to: that of its session, else of its subscription, else the one that its object names
+//! if it is this tenant's, else its tenant's; and what none of these leads to begins one.
 
 use super::stage::{checkout, journey};
 use super::*;
@@ -150,22 +150,41 @@ fn an_event_that_links_its_customer_begins_the_journey_with_the_link() {
 }
 
 #[test]
-fn a_checkout_of_ours_is_never_passed_over_for_a_new_journey() {
-    let mut stage = Stage::with_acme_at_checkout();
-    assert_eq!(stage.plays_in(5, Draft::invoice_paid()).journey, None, "whose it is will turn out");
-    assert_eq!(stage.plays_in(6, Draft::portal_opened()).journey, None);
-    let created = stage.plays_in(7, Draft::created("active").tagged_with_journey(1));
-    assert_eq!(created.journey, Some(journey(1)));
-    assert_eq!(stage.tenant("acme").journey, None);
-    stage.plays_in(8, Draft::session_completed());
-    assert_eq!(stage.tenant("acme").journey, Some(journey(1)));
+fn whatever_comes_first_of_a_tenant_without_a_journey_begins_one() {
+    let mut stage = Stage::with_acme();
+    assert_eq!(stage.plays_in(5, Draft::portal_opened()).journey, Some(journey(5)));
+    let mut stage = Stage::with_acme();
+    let foreign = Draft::session_completed().of_session("cs_9").for_subscription("sub_9");
+    assert_eq!(stage.plays_in(5, foreign).journey, Some(journey(5)));
+    assert_eq!(stage.last_entry().journey, Some(journey(5)));
+    let mut stage = Stage::with_acme();
+    assert_eq!(stage.plays_in(5, Draft::invoice_paid()).journey, None, "one that changes nothing does not");
 }
 
 #[test]
-fn a_checkout_takes_a_journey_over_that_began_by_itself() {
-    let checkouts = vec![checkout("cs_2", "acme", "cus_acme", 2)];
-    let mut stage = Stage::set(&[("acme", Some("cus_acme"))], checkouts);
-    stage.plays_in(1, Draft::created("active").for_subscription("sub_9"));
-    stage.plays_in(5, Draft::session_completed().of_session("cs_2").for_subscription("sub_2").at(200));
-    assert_eq!(stage.tenant("acme").journey, Some(journey(2)));
+fn an_invoice_that_comes_before_its_session_is_placed_by_its_subscriptions_tags() {
+    let mut stage = Stage::with_acme_at_checkout();
+    stage.plays_in(5, Draft::created("active").tagged_with_journey(1));
+    let paid = stage.plays_in(6, Draft::invoice_paid().tagged_with_journey(1));
+    assert_eq!(paid.journey, Some(journey(1)));
+    assert_eq!(stage.tenant("acme").journey, None);
+
+    let mut stage = after_one_checkout();
+    let renewed = Draft::created("active").for_subscription("sub_2").tagged_with_journey(2);
+    stage.applies([renewed]);
+    let paid = stage.plays(Draft::invoice_paid().for_subscription("sub_2").tagged_with_journey(2));
+    assert_eq!(paid.journey, Some(journey(2)), "not the tenant's old one");
+}
+
+#[test]
+fn a_completed_checkout_takes_a_journey_over_that_began_by_itself_whichever_is_older() {
+    for began in [1, 9] {
+        let checkouts = vec![checkout("cs_2", "acme", "cus_acme", 2)];
+        let mut stage = Stage::set(&[("acme", Some("cus_acme"))], checkouts);
+        stage.plays_in(began, Draft::created("active").for_subscription("sub_9"));
+        assert_eq!(stage.tenant("acme").journey, Some(journey(began)));
+        let completed = Draft::session_completed().of_session("cs_2").for_subscription("sub_2").at(200);
+        stage.plays_in(5, completed);
+        assert_eq!(stage.tenant("acme").journey, Some(journey(2)));
+    }
 }

@@ -204,7 +204,7 @@ fn an_invoice_for_nothing_that_we_hold_is_ignored() {
     let mut one_off = Draft::invoice_paid().into_event();
     one_off.subject = Subject::Invoice(
         InvoiceChange::Paid,
-        Invoice { customer: customer_id("cus_acme"), subscription: None },
+        Invoice { customer: customer_id("cus_acme"), subscription: None, journey: None },
     );
     let effect = stage.work.apply(&one_off, None, &stage.policy);
     assert_eq!((effect.outcome, effect.reason), (Outcome::Ignored, Some("not_for_a_subscription")));

@@ -270,7 +270,7 @@ impl Draft {
 
     fn invoice(type_name: &str, change: InvoiceChange) -> Self {
         let (customer, subscription) = (customer_id("cus_acme"), Some(subscription_id("sub_1")));
-        Self::about(type_name, Subject::Invoice(change, Invoice { customer, subscription }))
+        Self::about(type_name, Subject::Invoice(change, Invoice { customer, subscription, journey: None }))
     }
 
     pub(super) fn invoice_paid() -> Self {
@@ -364,7 +364,11 @@ impl Draft {
 
     /// Its metadata names the origin of a journey.
     pub(super) fn tagged_with_journey(mut self, number: u8) -> Self {
-        self.tags().journey = Some(journey(number).origin);
+        let origin = Some(journey(number).origin);
+        match &mut self.0.subject {
+            Subject::Invoice(_, invoice) => invoice.journey = origin,
+            _ => self.tags().journey = origin,
+        }
         self
     }
 
