@@ -3,9 +3,11 @@
 //! What the command line takes is text, and is read here rather than by the parser, so that a bad value is told in one
 //! sentence that names its variable and never shows what may be a secret.
 
+mod logs;
+
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::Args;
@@ -18,6 +20,8 @@ use crate::domain::plan::Catalog;
 use crate::domain::signature::WebhookSecret;
 use crate::store::DatabaseUrl;
 use crate::stripe::{ApiBase, SecretKey};
+
+pub use logs::{LogArgs, LogDirArgs};
 
 /// A value that cannot be used: which, and why. Never repeats the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +47,6 @@ mod default {
     pub(super) const JOURNEY_WINDOW_HOURS: &str = "72";
     pub(super) const THROTTLE_PER_MINUTE: &str = "20";
     pub(super) const LISTEN: &str = "127.0.0.1:8080";
-    pub(super) const LOG_DIR: &str = "logs";
 }
 
 /// Where the database is.
@@ -266,12 +269,12 @@ impl BillingArgs {
             journey_window_hours: number(
                 "BILLHOOK_JOURNEY_WINDOW_HOURS",
                 or(&self.journey_window_hours, default::JOURNEY_WINDOW_HOURS),
-                MOST_JOURNEY_HOURS,
+                1..=MOST_JOURNEY_HOURS,
             )?,
             throttle_per_minute: number(
                 "BILLHOOK_THROTTLE_PER_MINUTE",
                 or(&self.throttle_per_minute, default::THROTTLE_PER_MINUTE),
-                MOST_PER_MINUTE,
+                1..=MOST_PER_MINUTE,
             )?,
         })
     }
@@ -318,21 +321,6 @@ impl ListenArgs {
     }
 }
 
-/// Where the topic log files go.
-#[derive(Clone, Args)]
-pub struct LogArgs {
-    /// The directory of the topic log files
-    #[arg(long, env = "BILLHOOK_LOG_DIR", default_value = default::LOG_DIR, value_name = "DIRECTORY")]
-    log_dir: String,
-}
-
-impl LogArgs {
-    /// Reads `BILLHOOK_LOG_DIR`.
-    pub fn read(&self) -> PathBuf {
-        PathBuf::from(or(&self.log_dir, default::LOG_DIR))
-    }
-}
-
 /// A variable that is set to nothing is not set: that is how compose files and shells pass what they do not have.
 fn set(text: Option<&String>) -> Option<&str> {
     text.map(String::as_str).filter(|text| !text.is_empty())
@@ -347,9 +335,10 @@ fn read<T: FromStr>(variable: &'static str, text: &str, expected: &str) -> Resul
     text.parse().map_err(|_| ConfigError::new(variable, format_args!("is not {expected}")))
 }
 
-fn number(variable: &'static str, text: &str, most: u32) -> Result<u32, ConfigError> {
-    let wrong = || ConfigError::new(variable, format_args!("is not a whole number from 1 to {most}"));
-    text.parse().ok().filter(|number| (1..=most).contains(number)).ok_or_else(wrong)
+fn number(variable: &'static str, text: &str, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
+    let (least, most) = (range.start(), range.end());
+    let wrong = || ConfigError::new(variable, format_args!("is not a whole number from {least} to {most}"));
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(wrong)
 }
 
 /// Something that a command cannot do without: one sentence that begins with its name.

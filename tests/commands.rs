@@ -1,10 +1,12 @@
 //! The command line: the real binary, as an operator or a script runs it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -63,7 +65,11 @@ fn help_names_every_variable_and_shows_no_secret() {
         "BILLHOOK_PAST_DUE_GRANTS",
         "BILLHOOK_TRUST_CLIENT_REFERENCE",
         "BILLHOOK_JOURNEY_WINDOW_HOURS",
+        "BILLHOOK_LOG_SINK",
         "BILLHOOK_LOG_DIR",
+        "BILLHOOK_LOG_MAX_MB",
+        "BILLHOOK_LOG_MAX_AGE_HOURS",
+        "BILLHOOK_LOG_KEEP",
         "RUST_LOG",
         "OTEL_",
     ] {
@@ -96,6 +102,11 @@ fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing
         ("BILLHOOK_PAST_DUE_GRANTS", "canary"),
         ("BILLHOOK_TRUST_CLIENT_REFERENCE", "canary"),
         ("BILLHOOK_JOURNEY_WINDOW_HOURS", "canary"),
+        ("BILLHOOK_LOG_SINK", "canary"),
+        ("BILLHOOK_LOG_MAX_MB", "canary"),
+        ("BILLHOOK_LOG_MAX_MB", "4097"),
+        ("BILLHOOK_LOG_MAX_AGE_HOURS", "-1"),
+        ("BILLHOOK_LOG_KEEP", "0"),
     ] {
         let output = Shell::new().run(&["serve"], &[(variable, value)]);
         let message = text(&output.stderr);
@@ -150,7 +161,8 @@ fn a_database_that_is_not_there_is_told_without_its_password() {
 #[test]
 fn a_tenant_is_linked_and_shown() {
     let shell = Shell::new();
-    let plans = [("BILLHOOK_PLANS", "pro=price_a")];
+    // Whatever the service does with its topic lines, an answer stands alone on stdout.
+    let plans = [("BILLHOOK_PLANS", "pro=price_a"), ("BILLHOOK_LOG_SINK", "stdout")];
     let nowhere = shell.run(&["tenant", "show", "acme"], &plans);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(!shell.path().join("billhook.db").exists(), "looking makes no database");
@@ -246,7 +258,11 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
         ("BILLHOOK_PAST_DUE_GRANTS", ""),
         ("BILLHOOK_TRUST_CLIENT_REFERENCE", ""),
         ("BILLHOOK_JOURNEY_WINDOW_HOURS", ""),
+        ("BILLHOOK_LOG_SINK", ""),
         ("BILLHOOK_LOG_DIR", ""),
+        ("BILLHOOK_LOG_MAX_MB", ""),
+        ("BILLHOOK_LOG_MAX_AGE_HOURS", ""),
+        ("BILLHOOK_LOG_KEEP", ""),
     ];
     let shell = Shell::new();
     let running = Running::start(&shell, &nothing);
@@ -267,11 +283,60 @@ fn hang_up_opens_the_log_files_anew_and_terminate_ends_in_good_order() {
     std::fs::rename(&log, log.with_extension("log.1")).expect("the file is moved");
     running.signal("HUP");
     let begun = std::time::Instant::now();
-    while lines(&log) == 0 {
-        assert!(begun.elapsed().as_secs() < 60, "a new file is written to");
-        running.get_with("POST", "/api/billing/webhook/");
+    while !log.exists() {
+        assert!(begun.elapsed().as_secs() < 60, "there is a new file");
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
+    running.get_with("POST", "/api/billing/webhook/");
+    assert_eq!(lines(&log), 1);
     assert!(running.stop().success());
+}
+
+#[test]
+fn topic_lines_go_to_stdout_too_or_to_stdout_alone_and_then_no_file_is_made() {
+    for (sink, in_file) in [("both", 1), ("stdout", 0)] {
+        let shell = Shell::new();
+        let environment = [("STRIPE_WEBHOOK_SECRET", "whsec_1"), ("BILLHOOK_LOG_SINK", sink)];
+        let mut running = Running::start_with(&shell, &environment, Stdio::piped());
+        let stdout = running.process.stdout.take().expect("a pipe");
+        running.get_with("POST", "/api/billing/webhook/");
+        running.signal("HUP");
+        assert!(running.stop().success());
+
+        let told = std::io::read_to_string(stdout).expect("text");
+        let line: Value = serde_json::from_str(&told).expect("one line, and nothing else");
+        assert_eq!((&line["topic"], &line["reason"]), (&"webhook_signatures".into(), &"missing".into()));
+        assert_eq!(lines(&shell.path().join("logs/webhook_signatures.log")), in_file);
+        assert_eq!(shell.path().join("logs").exists(), sink == "both");
+    }
+}
+
+#[test]
+fn a_reader_of_stdout_that_has_stalled_or_gone_stops_nothing_and_is_told_of() {
+    for gone in [false, true] {
+        let shell = Shell::new();
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        while is_writable(&writer) {
+            writer.write_all(&[b'\n'; 4096]).expect("the pipe takes it");
+        }
+        let reader = (!gone).then_some(reader);
+        let environment = [("STRIPE_WEBHOOK_SECRET", "whsec_1"), ("BILLHOOK_LOG_SINK", "both")];
+        let running = Running::start_with(&shell, &environment, writer.into());
+        for _ in 0..10 {
+            assert!(running.get_with("POST", "/api/billing/webhook/").contains("invalid_signature"));
+        }
+        assert_eq!(lines(&shell.path().join("logs/webhook_signatures.log")), 10, "the file misses none");
+        let stderr = running.stop_and_listen();
+        let told: Vec<_> = stderr.iter().filter(|line| line.starts_with("billhook: stdout cannot")).collect();
+        assert_eq!(told.len(), 1, "seldom: {stderr:?}");
+        assert!(told[0].contains(if gone { "Broken pipe" } else { "its reader has stalled" }), "{}", told[0]);
+        drop(reader);
+    }
+}
+
+fn is_writable(pipe: &PipeWriter) -> bool {
+    let mut wanted = [PollFd::new(pipe, PollFlags::OUT)];
+    poll(&mut wanted, Some(&Timespec::default())).expect("asked") > 0
 }
 
 fn lines(file: &Path) -> usize {
@@ -282,10 +347,15 @@ fn lines(file: &Path) -> usize {
 struct Running {
     process: Child,
     address: String,
+    stderr: JoinHandle<Vec<String>>,
 }
 
 impl Running {
     fn start(shell: &Shell, environment: &[(&str, &str)]) -> Self {
+        Self::start_with(shell, environment, Stdio::null())
+    }
+
+    fn start_with(shell: &Shell, environment: &[(&str, &str)], stdout: Stdio) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_billhook"))
             .arg("serve")
             .env_clear()
@@ -293,6 +363,7 @@ impl Running {
             .env("BILLHOOK_LISTEN", "127.0.0.1:0")
             .envs(environment.iter().copied())
             .current_dir(shell.path())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
@@ -301,8 +372,8 @@ impl Running {
         let address =
             told.expect("it says where it listens").split_whitespace().next().expect("an address").to_owned();
         // What else it says must not fill the pipe.
-        std::thread::spawn(move || stderr.for_each(drop));
-        Self { process, address }
+        let stderr = std::thread::spawn(move || stderr.map_while(Result::ok).collect());
+        Self { process, address, stderr }
     }
 
     fn get(&self, path: &str) -> String {
@@ -327,6 +398,13 @@ impl Running {
     fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
         self.process.wait().expect("it ends")
+    }
+
+    /// Ends it in good order. Returns what it said on stderr since it listens.
+    fn stop_and_listen(mut self) -> Vec<String> {
+        self.signal("TERM");
+        assert!(self.process.wait().expect("it ends").success());
+        self.stderr.join().expect("it has ended")
     }
 }
 

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::billing::Billing;
 use crate::clock::SystemClock;
-use crate::config::{ConfigError, DatabaseArgs, LogArgs, StripeConfig};
+use crate::config::{ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
 use crate::domain::mode::Mode;
 use crate::domain::unit_of_work::{LinkRefusal, Policy};
 use crate::store::{ModeConflict, Store, StoreError};
@@ -41,7 +41,7 @@ pub struct Cli {
 enum Command {
     /// Run the service; brings the database up to date first
     #[command(after_help = serve::MORE_VARIABLES)]
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Bring the database up to date and exit
     Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
@@ -148,9 +148,9 @@ fn at_the_command_line(
     store: Store,
     stripe_config: Option<&StripeConfig>,
     policy: Policy,
-    logs: &LogArgs,
+    logs: &LogDirArgs,
 ) -> Result<Billing, CommandError> {
-    let topics = TopicLogs::open(logs.read());
+    let topics = TopicLogs::open(&logs.read());
     let metrics = Metrics::new(topics.clone(), Arc::default());
     let client = stripe_config.map(|config| stripe(config, &metrics)).transpose()?;
     Ok(Billing {

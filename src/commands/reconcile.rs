@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CommandError, at_the_command_line, guarded_mode, migrated, say};
 use crate::billing::{self, Billing, BillingError, Comparison, Drift};
-use crate::config::{self, DatabaseArgs, LogArgs, StripeArgs};
+use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::plan::Catalog;
 use crate::domain::subscription::Difference;
@@ -42,7 +42,7 @@ pub(super) struct ReconcileArgs {
     stripe: StripeArgs,
 
     #[command(flatten)]
-    logs: LogArgs,
+    logs: LogDirArgs,
 }
 
 /// How many tenants were compared, of how many Stripe said something else, before and after, and how many could not be

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +20,9 @@ use crate::config::{
 use crate::domain::unit_of_work::Policy;
 use crate::http::{self, App, NodelayAcceptor, Throttle};
 use crate::store::{DatabaseUrl, Store};
+use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::topics::TopicLogs;
-use crate::telemetry::{self, TelemetryConfig};
+use crate::telemetry::topics::{LogConfig, TopicLogs};
 
 /// How long requests that are being answered may take to end once we are told to stop.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -65,7 +64,7 @@ pub struct ServeConfig {
     stripe: StripeConfig,
     billing: BillingConfig,
     tokens: TokenConfig,
-    log_dir: PathBuf,
+    logs: LogConfig,
 }
 
 impl ServeArgs {
@@ -77,12 +76,17 @@ impl ServeArgs {
             stripe: self.stripe.read()?,
             billing: self.billing.read()?,
             tokens: self.tokens.read()?,
-            log_dir: self.logs.read(),
+            logs: self.logs.read()?,
         })
     }
 }
 
 impl ServeConfig {
+    /// Where the topic lines go.
+    pub fn logs(&self) -> &LogConfig {
+        &self.logs
+    }
+
     /// What is not set, and makes a part of the service refuse to work.
     fn not_configured(&self) -> Vec<&'static str> {
         let missing = [
@@ -232,7 +236,7 @@ async fn serve_metrics(
 
 pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
-    let telemetry = telemetry::init(&TelemetryConfig { log_dir: config.log_dir.clone() })?;
+    let telemetry = telemetry::init(&config.logs)?;
     let result = serve_until_told(config, telemetry.topics(), telemetry.metrics()).await;
     telemetry.shutdown(FLUSH).await;
     result

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{CommandError, at_the_command_line, migrated, say};
 use crate::billing::{self, LinkError};
-use crate::config::{self, BillingArgs, DatabaseArgs, LogArgs, PlanArgs};
+use crate::config::{self, BillingArgs, DatabaseArgs, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::subscription::{PaymentProblem, Subscription as Held};
 use crate::domain::tenant::Tenant;
@@ -40,7 +40,7 @@ pub(super) struct LinkArgs {
     billing: BillingArgs,
 
     #[command(flatten)]
-    logs: LogArgs,
+    logs: LogDirArgs,
 }
 
 #[derive(Args)]

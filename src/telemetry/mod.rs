@@ -14,7 +14,6 @@ mod tally;
 pub mod topics;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,20 +35,13 @@ pub use tally::SpanTally;
 use self::line::TracedLine;
 use self::metrics::Metrics;
 use self::sampler::JourneySampler;
-use self::topics::TopicLogs;
+use self::topics::{LogConfig, TopicLogs};
 
 /// What stderr shows when `RUST_LOG` does not say: us, and of the database only what is wrong.
 const DEFAULT_FILTER: &str = "info,sqlx=warn,sea_orm=warn";
 
 /// How often the same trouble is worth a line: often enough to be seen, too seldom to fill a disk.
 const TELL_EVERY: Duration = Duration::from_mins(1);
-
-/// Where the service writes about itself.
-#[derive(Debug, Clone)]
-pub struct TelemetryConfig {
-    /// The directory of the topic files.
-    pub log_dir: PathBuf,
-}
 
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +66,7 @@ pub struct Telemetry {
 
 /// Installs the process's subscriber, opens the topic files and, where an endpoint is configured, begins to export.
 /// With an endpoint it must be called within the Tokio runtime, which drives the connection.
-pub fn init(config: &TelemetryConfig) -> Result<Telemetry, InitError> {
+pub fn init(logs: &LogConfig) -> Result<Telemetry, InitError> {
     let tally = Arc::<SpanTally>::default();
     let provider = if export::is_wanted(variable) {
         tracer_provider().with_span_processor(export::processor(&tally)?)
@@ -84,7 +76,7 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, InitError> {
     let provider = provider.build();
     let rust_log = variable("RUST_LOG");
     tracing::subscriber::set_global_default(subscriber(&provider, rust_log.as_deref(), io::stderr))?;
-    let topics = TopicLogs::open(&config.log_dir);
+    let topics = TopicLogs::open(logs);
     let metrics = Metrics::new(topics.clone(), tally.clone());
     Ok(Telemetry { topics, metrics, provider, tally })
 }
@@ -190,6 +182,7 @@ pub(crate) fn recording()
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::process::{Command, Output};
 
     use fake_opentelemetry_collector::FakeCollectorServer;
@@ -215,7 +208,7 @@ mod tests {
     #[test]
     fn rust_log_off_mutes_neither_spans_nor_topics() {
         let dir = tempdir().expect("a directory");
-        let topics = TopicLogs::open(dir.path());
+        let topics = TopicLogs::open(&LogConfig::in_dir(dir.path()));
         let exporter = InMemorySpanExporter::default();
         let provider = tracer_provider().with_simple_exporter(exporter.clone()).build();
         let screen = Screen::default();
@@ -282,7 +275,7 @@ mod tests {
     async fn in_a_process_of_its_own() {
         let spare = tempdir().expect("a directory");
         let log_dir = std::env::var_os("TEST_LOG_DIR").map_or_else(|| spare.path().to_owned(), PathBuf::from);
-        let config = TelemetryConfig { log_dir };
+        let config = LogConfig::in_dir(&log_dir);
         let telemetry = init(&config).expect("the first");
         assert!(matches!(init(&config), Err(InitError::AlreadyInstalled(_))));
 

@@ -98,7 +98,7 @@ impl TestApp {
 
     /// Another replica on the same database. Returns its address.
     pub async fn start_replica(&mut self) -> String {
-        let replica = Replica::here(&self.line, &self.log_dir(), self.clock.clone()).await;
+        let replica = Replica::here(&self.line, self.clock.clone()).await;
         let url = format!("http://{}", replica.address());
         self.replicas.push(replica);
         url
@@ -130,7 +130,7 @@ impl TestApp {
 
     /// Starts it again, at another address, of which Stripe is told.
     pub async fn come_back(&mut self) {
-        let replica = Replica::here(&self.line, &self.log_dir(), self.clock.clone()).await;
+        let replica = Replica::here(&self.line, self.clock.clone()).await;
         self.go_up(replica).await;
     }
 
@@ -308,9 +308,11 @@ impl TestApp {
 
     // --- what was written
 
-    /// The lines of a topic file so far.
+    /// The lines of a topic so far, also of the files that were rotated because the story's clock went on.
     pub fn lines(&self, topic: &str) -> Vec<Value> {
-        lines_of(&self.log_dir().join(format!("{topic}.log")))
+        let file = |suffix| self.log_dir().join(format!("{topic}.log{suffix}"));
+        let rotated = (1..=14).rev().map(|number| file(format!(".{number}")));
+        rotated.chain([file(String::new())]).flat_map(|file| lines_of(&file)).collect()
     }
 
     /// The lines of all topics so far.

@@ -27,10 +27,10 @@ struct CommandLine {
 }
 
 impl Replica {
-    pub async fn here(line: &[String], log_dir: &Path, clock: Arc<ManualClock>) -> Self {
+    pub async fn here(line: &[String], clock: Arc<ManualClock>) -> Self {
         let words = std::iter::once("billhook").chain(line.iter().map(String::as_str));
         let config = CommandLine::parse_from(words).serve.read().expect("the configuration is good");
-        let topics = TopicLogs::open(log_dir);
+        let topics = TopicLogs::open(config.logs());
         let metrics = Metrics::new(topics.clone(), Arc::default());
         let service = Service::start(config, topics, metrics, clock).await.expect("the service starts");
         Self::Here(Box::new(service))

@@ -1,0 +1,131 @@
+//! The topic log files: where they go, and how much disk they may take.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{ConfigError, number, or, read};
+use crate::telemetry::topics::{LogConfig, LogSink, Rotation};
+
+/// What holds where nothing is set: two weeks of days, and 3 GB of disk at the most.
+mod default {
+    pub(super) const SINK: &str = "file";
+    pub(super) const DIR: &str = "logs";
+    pub(super) const MAX_MB: &str = "64";
+    pub(super) const MAX_AGE_HOURS: &str = "24";
+    pub(super) const KEEP: &str = "14";
+}
+
+/// 4 GB in one file: above that even a search takes a while.
+const MOST_MB: u32 = 4096;
+
+/// A year.
+const MOST_AGE_HOURS: u32 = 8760;
+
+/// A year of days. Every rotation renames all of them.
+const MOST_KEPT: u32 = 365;
+
+const BYTES_OF_A_MB: u64 = 1_000_000;
+
+/// Where a command's topic lines go: to files always, for stdout is for its answer.
+#[derive(Clone, Args)]
+pub struct LogDirArgs {
+    /// The directory of the topic log files
+    #[arg(long, env = "BILLHOOK_LOG_DIR", default_value = default::DIR, value_name = "DIRECTORY")]
+    log_dir: String,
+}
+
+/// Where the service's topic lines go.
+#[derive(Clone, Args)]
+#[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
+pub struct LogArgs {
+    /// Where the topic lines go: to the topic log files, to stdout, or to both. With `stdout` no file is made
+    #[arg(long, env = "BILLHOOK_LOG_SINK", default_value = default::SINK, value_name = "file|stdout|both")]
+    log_sink: String,
+
+    #[command(flatten)]
+    log_dir: LogDirArgs,
+
+    /// The size, in MB, beyond which a topic log file does not grow but is rotated. 0: whatever its size, for whoever
+    /// rotates with logrotate
+    #[arg(long, env = "BILLHOOK_LOG_MAX_MB", default_value = default::MAX_MB, value_name = "MB")]
+    log_max_mb: String,
+
+    /// The age of its first line, in hours, at which a topic log file is rotated. 0: whatever its age
+    #[arg(long, env = "BILLHOOK_LOG_MAX_AGE_HOURS", default_value = default::MAX_AGE_HOURS, value_name = "HOURS")]
+    log_max_age_hours: String,
+
+    /// How many rotated files of each topic are kept, beside the one that is written to
+    #[arg(long, env = "BILLHOOK_LOG_KEEP", default_value = default::KEEP, value_name = "FILES")]
+    log_keep: String,
+}
+
+impl LogDirArgs {
+    /// Reads `BILLHOOK_LOG_DIR`. A command rotates nothing: it may not know how many files the service is told to keep.
+    pub fn read(&self) -> LogConfig {
+        let dir = PathBuf::from(or(&self.log_dir, default::DIR));
+        LogConfig { sink: LogSink::File, dir, rotation: Rotation::NEVER }
+    }
+}
+
+impl LogArgs {
+    /// Reads the variables that begin with `BILLHOOK_LOG_`.
+    pub fn read(&self) -> Result<LogConfig, ConfigError> {
+        let sink = or(&self.log_sink, default::SINK);
+        let max_mb = or(&self.log_max_mb, default::MAX_MB);
+        let max_age_hours = or(&self.log_max_age_hours, default::MAX_AGE_HOURS);
+        let sink = read("BILLHOOK_LOG_SINK", sink, "`file`, `stdout` or `both`")?;
+        let max_mb = number("BILLHOOK_LOG_MAX_MB", max_mb, 0..=MOST_MB)?;
+        let max_age_hours = number("BILLHOOK_LOG_MAX_AGE_HOURS", max_age_hours, 0..=MOST_AGE_HOURS)?;
+        let rotation = Rotation {
+            max_bytes: (max_mb > 0).then(|| u64::from(max_mb) * BYTES_OF_A_MB),
+            max_age: (max_age_hours > 0).then(|| Duration::from_hours(max_age_hours.into())),
+            keep: number("BILLHOOK_LOG_KEEP", or(&self.log_keep, default::KEEP), 1..=MOST_KEPT)?,
+        };
+        Ok(LogConfig { sink, rotation, ..self.log_dir.read() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        logs: LogArgs,
+    }
+
+    fn given(words: &[&str]) -> Result<LogConfig, ConfigError> {
+        CommandLine::parse_from(std::iter::once(&"billhook").chain(words)).logs.read()
+    }
+
+    #[test]
+    fn what_is_not_set_is_files_of_64_mb_and_a_day_of_which_14_stay() {
+        let logs = given(&[]).expect("the defaults are good");
+        assert_eq!((logs.sink, logs.dir), (LogSink::File, PathBuf::from("logs")));
+        assert_eq!(logs.rotation, LogConfig::in_dir("logs".as_ref()).rotation);
+    }
+
+    #[test]
+    fn nought_turns_rotation_by_size_or_age_off() {
+        let logs = given(&["--log-max-mb=0", "--log-max-age-hours=0", "--log-keep=1"]).expect("good");
+        assert_eq!(logs.rotation, Rotation { max_bytes: None, max_age: None, keep: 1 });
+    }
+
+    #[test]
+    fn a_value_beyond_its_bounds_is_told_with_them() {
+        for (word, told) in [
+            ("--log-sink=files", "BILLHOOK_LOG_SINK is not `file`, `stdout` or `both`"),
+            ("--log-max-mb=4097", "BILLHOOK_LOG_MAX_MB is not a whole number from 0 to 4096"),
+            ("--log-max-age-hours=8761", "BILLHOOK_LOG_MAX_AGE_HOURS is not a whole number from 0 to 8760"),
+            ("--log-keep=0", "BILLHOOK_LOG_KEEP is not a whole number from 1 to 365"),
+            ("--log-keep=366", "BILLHOOK_LOG_KEEP is not a whole number from 1 to 365"),
+        ] {
+            assert_eq!(given(&[word]).map(|_| ()).map_err(|error| error.to_string()), Err(told.to_owned()));
+        }
+    }
+}

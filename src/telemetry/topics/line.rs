@@ -1,0 +1,384 @@
+//! A line of a topic file. What can stand in it is what [`Line`] has a word for, so that a secret, an e-mail address or
+//! a URL has no way in.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+use super::Topic;
+use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId, UserId};
+use crate::domain::journey::{JourneyId, Traceparent};
+use crate::telemetry::spans::current_trace;
+
+/// The most characters of a text that we did not write ourselves: longer than any event type, request id or status
+/// of Stripe's, short enough that a line stays a line.
+const TEXT_LENGTH: usize = 200;
+
+const TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// How much a line should worry its reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Refused or odd, but handled.
+    Warn,
+    /// Somebody has to look.
+    Error,
+}
+
+/// One line of a topic file. Its setters are the whole vocabulary; what is unknown is absent.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use billhook::domain::ids::{CustomerId, TenantId};
+/// # use billhook::telemetry::topics::{Level, Line, Topic};
+/// # let (tenant, customer) = (TenantId::parse("acme").unwrap(), CustomerId::parse("cus_1").unwrap());
+/// # let (now, elapsed) = (0, Duration::ZERO);
+/// Line::new(Topic::Billing, Level::Info, "portal.create.success", now)
+///     .tenant(&tenant)
+///     .customer(&customer)
+///     .stripe_request("req_1")
+///     .duration(elapsed)
+///     .traced();
+/// ```
+#[derive(Debug, Clone, Serialize)]
+#[must_use]
+pub struct Line {
+    #[serde(skip)]
+    pub(super) at_milliseconds: i64,
+    time: String,
+    level: Level,
+    pub(super) topic: Topic,
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stripe_event_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stripe_event_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stripe_request_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journey_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skew_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed: Option<u64>,
+}
+
+impl Line {
+    /// A line that says what happened and when, in milliseconds of the Unix epoch.
+    pub fn new(topic: Topic, level: Level, event: &'static str, at_milliseconds: i64) -> Self {
+        Self {
+            at_milliseconds,
+            time: rfc3339(at_milliseconds),
+            level,
+            topic,
+            event,
+            outcome: None,
+            tenant_id: None,
+            user_id: None,
+            customer_id: None,
+            subscription_id: None,
+            stripe_event_id: None,
+            stripe_event_type: None,
+            stripe_request_id: None,
+            journey_id: None,
+            trace_id: None,
+            span_id: None,
+            duration_ms: None,
+            from: None,
+            to: None,
+            reason: None,
+            skew_seconds: None,
+            secret_index: None,
+            suppressed: None,
+        }
+    }
+
+    /// What became of it.
+    pub fn outcome(self, outcome: &'static str) -> Self {
+        Self { outcome: Some(outcome), ..self }
+    }
+
+    /// Whose it is.
+    pub fn tenant<'a>(self, tenant: impl Into<Option<&'a TenantId>>) -> Self {
+        Self { tenant_id: tenant.into().map(ToString::to_string), ..self }
+    }
+
+    /// Who asked. A name with an `@` is hashed, for it is somebody's address.
+    pub fn user<'a>(self, user: impl Into<Option<&'a UserId>>) -> Self {
+        Self { user_id: user.into().map(user_name), ..self }
+    }
+
+    /// Stripe's customer.
+    pub fn customer<'a>(self, customer: impl Into<Option<&'a CustomerId>>) -> Self {
+        Self { customer_id: customer.into().map(ToString::to_string), ..self }
+    }
+
+    /// Stripe's subscription.
+    pub fn subscription<'a>(self, subscription: impl Into<Option<&'a SubscriptionId>>) -> Self {
+        Self { subscription_id: subscription.into().map(ToString::to_string), ..self }
+    }
+
+    /// The event that Stripe sent.
+    pub fn stripe_event<'a>(self, event: impl Into<Option<&'a EventId>>) -> Self {
+        Self { stripe_event_id: event.into().map(ToString::to_string), ..self }
+    }
+
+    /// The type of that event, as Stripe wrote it.
+    pub fn stripe_event_type<'a>(self, event_type: impl Into<Option<&'a str>>) -> Self {
+        Self { stripe_event_type: event_type.into().map(token), ..self }
+    }
+
+    /// Stripe's own id of our request: the one to quote to its support.
+    pub fn stripe_request<'a>(self, request_id: impl Into<Option<&'a str>>) -> Self {
+        Self { stripe_request_id: request_id.into().map(token), ..self }
+    }
+
+    /// The journey that it is a part of.
+    pub fn journey(self, journey: impl Into<Option<JourneyId>>) -> Self {
+        Self { journey_id: journey.into().map(|id| id.to_string()), ..self }
+    }
+
+    /// The trace that the caller is in, if it is in one.
+    pub fn traced(self) -> Self {
+        self.in_trace(current_trace())
+    }
+
+    /// The trace in which it happened, when that is not the caller's.
+    pub fn in_trace(self, trace: impl Into<Option<Traceparent>>) -> Self {
+        let trace = trace.into();
+        let trace_id = trace.map(|trace| trace.journey_id().to_string());
+        Self { trace_id, span_id: trace.map(Traceparent::span_id_hex), ..self }
+    }
+
+    /// How long it took.
+    pub fn duration(self, duration: Duration) -> Self {
+        Self { duration_ms: Some(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)), ..self }
+    }
+
+    /// The subscription's status before and after.
+    pub fn transition<'a>(self, from: impl Into<Option<&'a str>>, to: impl Into<Option<&'a str>>) -> Self {
+        Self { from: from.into().map(token), to: to.into().map(token), ..self }
+    }
+
+    /// Why, in words of our own: never what somebody sent us.
+    pub fn reason<'a>(self, reason: impl Into<Option<&'a str>>) -> Self {
+        Self { reason: reason.into().map(cut), ..self }
+    }
+
+    /// How far the signature's time is from ours.
+    pub fn skew_seconds(self, skew: impl Into<Option<i64>>) -> Self {
+        Self { skew_seconds: skew.into(), ..self }
+    }
+
+    /// Which of the configured secrets verified, counted from 0. Never the secret.
+    pub fn secret_index(self, position: impl Into<Option<usize>>) -> Self {
+        Self { secret_index: position.into(), ..self }
+    }
+
+    /// How many lines like this one were not written since the last that was.
+    pub fn suppressed(self, lines: u64) -> Self {
+        Self { suppressed: (lines > 0).then_some(lines), ..self }
+    }
+}
+
+pub(super) fn json_lines<'a>(lines: impl Iterator<Item = &'a Line>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut text, line).expect("texts and numbers always have a JSON form");
+        text.push(b'\n');
+    }
+    text
+}
+
+/// A time of ours as lines have it: RFC 3339 in UTC, with milliseconds.
+pub fn rfc3339(at_milliseconds: i64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_milliseconds) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        .format(TIME)
+        .expect("a date has all that the format asks for")
+}
+
+/// The time that a line bears, in milliseconds of the Unix epoch.
+pub(super) fn time_of(line: &[u8]) -> Option<i64> {
+    let text = line.strip_prefix(br#"{"time":""#)?.split(|byte| *byte == b'"').next()?;
+    let time = PrimitiveDateTime::parse(str::from_utf8(text).ok()?, TIME).ok()?.assume_utc();
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+/// A user as logs and traces may name one: an e-mail address only by the beginning of its hash, which still tells one
+/// from another.
+pub(in crate::telemetry) fn user_name(user: &UserId) -> String {
+    if user.as_str().contains('@') {
+        format!("sha256:{}", hex::encode(&Sha256::digest(user.as_str())[..8]))
+    } else {
+        user.to_string()
+    }
+}
+
+/// A word from outside, of which only the characters of event types, request ids and statuses are kept.
+pub(in crate::telemetry) fn token(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    text.chars().take(TEXT_LENGTH).map(|c| if is_plain(c) { c } else { '?' }).collect()
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_LENGTH).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::PIPE_BUF;
+
+    use super::*;
+
+    const NOON: i64 = 1_767_268_800_123;
+
+    fn info(topic: Topic, event: &'static str) -> Line {
+        Line::new(topic, Level::Info, event, NOON)
+    }
+
+    fn json(line: &Line) -> String {
+        serde_json::to_string(line).expect("JSON")
+    }
+
+    fn a_trace() -> Traceparent {
+        Traceparent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("well-formed")
+    }
+
+    #[test]
+    fn a_full_line_has_every_name_in_the_order_of_the_design() {
+        let line = Line::new(Topic::SubscriptionState, Level::Warn, "subscription.transition", NOON)
+            .outcome("applied")
+            .tenant(&TenantId::parse("acme").expect("tenant"))
+            .user(&UserId::parse("user-1").expect("user"))
+            .customer(&CustomerId::parse("cus_1").expect("customer"))
+            .subscription(&SubscriptionId::parse("sub_1").expect("subscription"))
+            .stripe_event(&EventId::parse("evt_1").expect("event"))
+            .stripe_event_type("customer.subscription.updated")
+            .stripe_request("req_1")
+            .journey(a_trace().journey_id())
+            .in_trace(a_trace())
+            .duration(Duration::from_millis(42))
+            .transition("trialing", "active")
+            .reason("paid")
+            .skew_seconds(-3)
+            .secret_index(1)
+            .suppressed(7);
+        assert_eq!(
+            json(&line),
+            concat!(
+                r#"{"time":"2026-01-01T12:00:00.123Z","level":"warn","topic":"subscription_state","#,
+                r#""event":"subscription.transition","outcome":"applied","tenant_id":"acme","user_id":"user-1","#,
+                r#""customer_id":"cus_1","subscription_id":"sub_1","stripe_event_id":"evt_1","#,
+                r#""stripe_event_type":"customer.subscription.updated","stripe_request_id":"req_1","#,
+                r#""journey_id":"0af7651916cd43dd8448eb211c80319c","trace_id":"0af7651916cd43dd8448eb211c80319c","#,
+                r#""span_id":"b7ad6b7169203331","duration_ms":42,"from":"trialing","to":"active","reason":"paid","#,
+                r#""skew_seconds":-3,"secret_index":1,"suppressed":7}"#
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_is_absent() {
+        let line = info(Topic::Billing, "throttled")
+            .tenant(None)
+            .transition(None, None)
+            .in_trace(None)
+            .suppressed(0);
+        assert_eq!(
+            json(&line),
+            r#"{"time":"2026-01-01T12:00:00.123Z","level":"info","topic":"billing","event":"throttled"}"#
+        );
+    }
+
+    #[test]
+    fn a_text_from_outside_is_bounded_at_a_character() {
+        let line = info(Topic::Billing, "throttled").reason("ä".repeat(1000).as_str());
+        assert_eq!(line.reason, Some("ä".repeat(200)));
+        assert_eq!(token(&"a".repeat(1000)).len(), 200);
+    }
+
+    #[test]
+    fn an_email_address_is_hashed_and_another_user_is_not() {
+        let user = |name| info(Topic::Billing, "throttled").user(&UserId::parse(name).expect("user")).user_id;
+        let hashed = user("jane@example.com").expect("a user");
+        assert_eq!(hashed, "sha256:8c87b489ce35cf2e");
+        assert_ne!(user("john@example.com"), Some(hashed));
+        assert_eq!(user("auth0|5f7c8ec7"), Some("auth0|5f7c8ec7".into()));
+    }
+
+    #[test]
+    fn a_time_out_of_range_is_no_panic() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(i64::MAX), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(i64::MIN), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn the_longest_line_is_written_to_a_pipe_as_one() {
+        let id = |prefix: &str| format!("{prefix}{}", "x".repeat(255 - prefix.len()));
+        let text = "\u{1}".repeat(1000);
+        let line = Line::new(Topic::WebhookSignatures, Level::Error, "subscription.transition", NOON)
+            .outcome("quarantined")
+            .tenant(&TenantId::parse(&"t".repeat(63)).expect("tenant"))
+            .user(&UserId::parse(&"\"".repeat(255)).expect("user"))
+            .customer(&CustomerId::parse(&id("cus_")).expect("customer"))
+            .subscription(&SubscriptionId::parse(&id("sub_")).expect("subscription"))
+            .stripe_event(&EventId::parse(&id("evt_")).expect("event"))
+            .stripe_event_type(text.as_str())
+            .stripe_request(text.as_str())
+            .journey(a_trace().journey_id())
+            .in_trace(a_trace())
+            .duration(Duration::MAX)
+            .transition(text.as_str(), text.as_str())
+            .reason(text.as_str())
+            .skew_seconds(i64::MIN)
+            .secret_index(usize::MAX)
+            .suppressed(u64::MAX);
+        let length = json(&line).len() + 1;
+        assert!(length <= PIPE_BUF, "{length} bytes");
+    }
+
+    #[test]
+    fn the_time_of_a_line_is_read_back_and_nothing_else_is_taken_for_one() {
+        let line = json(&info(Topic::Billing, "throttled"));
+        assert_eq!(time_of(line.as_bytes()), Some(NOON));
+        for other in
+            ["", "{", r#"{"time":""#, r#"{"time":"2026-01-01T12:0"#, r#"{"time":"yesterday"}"#, "plain text"]
+        {
+            assert_eq!(time_of(other.as_bytes()), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! When a topic file makes room for a new one, and how: `billing.log` becomes `billing.log.1`, that becomes
+//! `billing.log.2`, and so on; what would be more than are kept is removed.
+//!
+//! Several processes may write to one directory. Only one of them at a time moves files, and none ever waits for it.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::FILE_MODE;
+use super::line::time_of;
+use super::settings::Rotation;
+
+/// Not `*.log`, and hidden, so that no pattern for the topic files finds it.
+const LOCK_NAME: &str = ".rotation.lock";
+
+/// In how many bytes a line with a time is looked for: two of the longest, since the first may be torn.
+const HEAD_BYTES: usize = 8192;
+
+/// Whether a file that is so old, and would become so long, has had its time.
+pub(super) fn is_due(rotation: &Rotation, bytes: u64, age: Duration) -> bool {
+    rotation.max_bytes.is_some_and(|max| bytes > max) || rotation.max_age.is_some_and(|max| age >= max)
+}
+
+/// The time of the first line that bears one, in milliseconds of the Unix epoch: when the file began. Read from the
+/// line, it is the same for every process and after every restart.
+pub(super) fn began_at_milliseconds(file: &File) -> Option<i64> {
+    let mut head = [0; HEAD_BYTES];
+    let length = file.read_at(&mut head, 0).ok()?;
+    head[..length].split(|byte| *byte == b'\n').find_map(time_of)
+}
+
+/// The right to move files of the directory, until it is dropped. None while another process has it.
+pub(super) fn try_lock(dir: &Path) -> io::Result<Option<File>> {
+    let path = dir.join(LOCK_NAME);
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Moves the file out of the way, and removes what is more than is kept. A kill on the way leaves a gap in the numbers,
+/// which costs no line.
+pub(super) fn shift(path: &Path, keep: u32) -> io::Result<()> {
+    for number in rotated(path)? {
+        let file = numbered(path, number);
+        if number >= keep {
+            fs::remove_file(file)?;
+        } else {
+            fs::rename(file, numbered(path, number + 1))?;
+        }
+    }
+    fs::rename(path, numbered(path, 1))
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// The numbers of the rotated files, the oldest's first.
+fn rotated(path: &Path) -> io::Result<Vec<u32>> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(Vec::new());
+    };
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let other = entry?.file_name();
+        numbers.extend(other.to_str().and_then(|other| number_of(other, name)));
+    }
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(numbers)
+}
+
+/// The number in `billing.log.7`, if it is one of ours: from 1, and without the nought of `.07`.
+fn number_of(other: &str, name: &str) -> Option<u32> {
+    let suffix = other.strip_prefix(name)?.strip_prefix('.')?;
+    suffix.parse().ok().filter(|number: &u32| *number > 0 && number.to_string() == suffix)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+
+    #[test]
+    fn a_file_has_had_its_time_when_it_would_be_too_long_or_is_too_old() {
+        let rotation = Rotation { max_bytes: Some(100), max_age: Some(Duration::from_secs(10)), keep: 1 };
+        assert!(!is_due(&rotation, 100, Duration::from_secs(9)));
+        assert!(is_due(&rotation, 101, Duration::ZERO));
+        assert!(is_due(&rotation, 1, Duration::from_secs(10)));
+        let never = Rotation { max_bytes: None, max_age: None, keep: 1 };
+        assert!(!is_due(&never, u64::MAX, Duration::MAX));
+    }
+
+    #[test]
+    fn each_file_takes_the_next_number_and_what_is_more_than_is_kept_goes() {
+        let dir = tempdir().expect("a directory");
+        let path = dir.path().join("billing.log");
+        let others = [
+            "billing.log.07",
+            "billing.log.1.gz",
+            "billing.log.old",
+            "billing.log.0",
+            "webhook_signatures.log.1",
+        ];
+        for name in [
+            "billing.log",
+            "billing.log.1",
+            "billing.log.2",
+            "billing.log.4",
+            "billing.log.9",
+            "billing.log.10",
+        ]
+        .iter()
+        .chain(&others)
+        {
+            fs::write(dir.path().join(name), name).expect("written");
+        }
+        shift(&path, 4).expect("moved");
+
+        let now_holds = |number| fs::read_to_string(numbered(&path, number)).expect("a rotated file");
+        assert_eq!(
+            [now_holds(1), now_holds(2), now_holds(3)],
+            ["billing.log", "billing.log.1", "billing.log.2"]
+        );
+        assert_eq!(rotated(&path).expect("listed"), [3, 2, 1], "the fourth, ninth and tenth are gone");
+        assert!(!path.exists());
+        for name in others {
+            assert_eq!(fs::read_to_string(dir.path().join(name)).expect("not ours"), name);
+        }
+    }
+
+    #[test]
+    fn a_gap_in_the_numbers_loses_no_file() {
+        let dir = tempdir().expect("a directory");
+        let path = dir.path().join("billing.log");
+        fs::write(&path, "new").expect("written");
+        fs::write(numbered(&path, 2), "old").expect("written");
+        shift(&path, 4).expect("moved");
+        assert_eq!(fs::read_to_string(numbered(&path, 1)).expect("kept"), "new");
+        assert_eq!(fs::read_to_string(numbered(&path, 3)).expect("kept"), "old");
+    }
+
+    #[test]
+    fn a_file_began_with_the_first_line_that_bears_a_time() {
+        let began = |text: &str| {
+            let mut file = tempfile::tempfile().expect("a file");
+            io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+            began_at_milliseconds(&file)
+        };
+        let whole = r#"{"time":"2026-01-01T12:00:00.123Z","level":"info"}"#;
+        assert_eq!(began(&format!("{whole}\n")), Some(1_767_268_800_123));
+        assert_eq!(
+            began(&format!("{{\"time\":\"20\n\n{whole}\n")),
+            Some(1_767_268_800_123),
+            "a kill tore the first"
+        );
+        assert_eq!(began(""), None);
+        assert_eq!(began("somebody else's\nlines\n"), None);
+    }
+
+    #[test]
+    fn one_at_a_time_may_move_files() {
+        let dir = tempdir().expect("a directory");
+        let lock = try_lock(dir.path()).expect("asked").expect("taken");
+        assert!(try_lock(dir.path()).expect("asked").is_none());
+        drop(lock);
+        assert!(try_lock(dir.path()).expect("asked").is_some());
+    }
+}
