@@ -56,22 +56,21 @@ async fn compare(
     for load in [&mut without, &mut with] {
         load.run(connections, turn).await;
     }
-    let (mut rates_off, mut rates_on, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rates_without, mut rates_with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        let rate_off = without.run(connections, turn).await;
-        let rate_on = with.run(connections, turn).await;
-        rates_off.push(rate_off);
-        rates_on.push(rate_on);
-        ratios.push(rate_on / rate_off);
+        let pair = [without.run(connections, turn).await, with.run(connections, turn).await];
+        rates_without.push(pair[0]);
+        rates_with.push(pair[1]);
+        ratios.push(pair[1] / pair[0]);
     }
     // The last batches are on their way.
     on.until_spans_have_left().await;
     let [exported, no_room, not_taken] = on.spans().await;
     println!(
         "{name}, {connections} connections: {:.0}/s without, {:.0}/s with, ratio {:.2} (of pairs {:.2} to {:.2}); \
-         spans: {exported:.0} exported, {no_room:.0} dropped for want of room, {not_taken:.0} not taken",
-        median(&mut rates_off),
-        median(&mut rates_on),
+         spans: {exported} exported, {no_room} dropped for want of room, {not_taken} not taken",
+        median(&mut rates_without),
+        median(&mut rates_with),
         median(&mut ratios),
         ratios.first().copied().unwrap_or_default(),
         ratios.last().copied().unwrap_or_default(),

@@ -55,7 +55,7 @@ impl Service {
     }
 
     /// Spans exported, dropped for want of room, and not taken.
-    pub async fn spans(&self) -> [f64; 3] {
+    pub async fn spans(&self) -> [u64; 3] {
         let text = reqwest::get(format!("http://{}/metrics", self.metrics)).await.expect("an answer");
         let text = text.text().await.expect("text");
         ["exported", "no_room", "not_taken"].map(|outcome| {

@@ -146,7 +146,7 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
     if failure.is_missing() {
         match stripe_does_not_know(billing, stripe, claimed).await {
             Err(BillingError::Stripe(error)) => {
-                tracing::warn!(%error, "nor can Stripe be asked for the customer")
+                tracing::warn!(%error, "nor can Stripe be asked for the customer");
             }
             settled => return settled.map(|()| Step::More),
         }

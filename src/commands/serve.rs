@@ -18,7 +18,7 @@ use crate::config::{
     StripeConfig, TokenArgs, TokenConfig,
 };
 use crate::domain::unit_of_work::Policy;
-use crate::http::{self, App, NodelayAcceptor, Throttle};
+use crate::http::{self, App, NodelayAcceptor, Upkeep};
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -110,6 +110,7 @@ pub struct Service {
     ingest: IngestTask,
     background: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    upkeep: Upkeep,
 }
 
 impl Service {
@@ -148,7 +149,7 @@ impl Service {
         let (ingest, ingest_task) = Ingest::start(billing.clone());
         let background =
             billing::start_background(billing.clone(), ingest.clone(), told_to_stop(stopped.clone()));
-        let (routes, throttle) = http::routes(App {
+        let (routes, upkeep) = http::routes(App {
             billing: billing.clone(),
             ingest,
             webhook_secrets: config.stripe.webhook_secrets,
@@ -172,7 +173,8 @@ impl Service {
             metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stopped.clone())),
             ingest: ingest_task,
             background,
-            sweeper: tokio::spawn(sweep(throttle, stopped)),
+            sweeper: tokio::spawn(sweep(upkeep.clone(), stopped)),
+            upkeep,
         })
     }
 
@@ -193,7 +195,7 @@ impl Service {
             ended = &mut self.metrics_server => format!("the metrics' server ended: {ended:?}"),
             ended = &mut self.ingest => format!("the ingest task ended: {ended:?}"),
             ended = &mut self.background => format!("the background work ended: {ended:?}"),
-            ended = &mut self.sweeper => format!("the throttle's sweeper ended: {ended:?}"),
+            ended = &mut self.sweeper => format!("the sweeper ended: {ended:?}"),
         };
         CommandError::Failed(what)
     }
@@ -206,7 +208,10 @@ impl Service {
             tokio::try_join!(self.server, self.metrics_server, self.ingest, self.background, self.sweeper)
         };
         let late = |_| CommandError::Failed("stopped, with requests or events still in work".into());
-        let ended = tokio::time::timeout(DRAIN + DRAIN, ended).await.map_err(late)?;
+        let ended = tokio::time::timeout(DRAIN + DRAIN, ended).await;
+        // Once more, for what the last requests left.
+        self.upkeep.sweep();
+        let ended = ended.map_err(late)?;
         let (served, _, (), (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
         served.map_err(|error| CommandError::Failed(format!("the server failed: {error}")))
     }
@@ -223,15 +228,11 @@ async fn serve_metrics(
     billing: Arc<Billing>,
     stopped: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    match acceptor {
-        Some(acceptor) => {
-            http::serve(acceptor, http::metrics_routes(billing), told_to_stop(stopped), DRAIN).await
-        }
-        None => {
-            told_to_stop(stopped).await;
-            Ok(())
-        }
+    if let Some(acceptor) = acceptor {
+        return http::serve(acceptor, http::metrics_routes(billing), told_to_stop(stopped), DRAIN).await;
     }
+    told_to_stop(stopped).await;
+    Ok(())
 }
 
 pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
@@ -299,12 +300,12 @@ async fn told_to_stop(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-async fn sweep(throttle: Arc<Throttle>, stopped: watch::Receiver<bool>) {
+async fn sweep(upkeep: Upkeep, stopped: watch::Receiver<bool>) {
     let mut stopped = std::pin::pin!(told_to_stop(stopped));
     loop {
         tokio::select! {
             () = &mut stopped => return,
-            () = tokio::time::sleep(http::SWEEP) => throttle.sweep(),
+            () = tokio::time::sleep(Upkeep::EVERY) => upkeep.sweep(),
         }
     }
 }

@@ -7,8 +7,10 @@ mod body;
 mod contract;
 mod measure;
 mod problem;
+mod rejections;
 mod throttle;
 pub mod trace;
+mod upkeep;
 mod webhook;
 
 use std::num::NonZeroU32;
@@ -24,13 +26,15 @@ use crate::domain::signature::WebhookSecret;
 use api::ApiState;
 use api::health::Readiness;
 use auth::TokenVerifier;
+use rejections::Rejections;
+use throttle::Throttle;
 use webhook::WebhookState;
 
 pub use acceptor::{NodelayAcceptor, serve};
 pub(crate) use api::subscription::Subscription;
 pub use contract::contract;
 pub use measure::metrics_routes;
-pub use throttle::{SWEEP, Throttle};
+pub use upkeep::Upkeep;
 
 /// What the routes are made of.
 pub struct App {
@@ -52,13 +56,16 @@ pub struct App {
 /// own, but a database server that stands still keeps to none.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The routes, and the throttle that somebody has to sweep.
-pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
+/// The routes, and what somebody has to see to while they are served.
+pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
     let (clock, metrics) = (app.billing.clock.clone(), app.billing.metrics.clone());
     let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
     let state = ApiState { billing: app.billing.clone(), throttle: throttle.clone() };
     let readiness = Readiness { billing: app.billing.clone(), not_configured: app.not_configured };
-    let webhook = WebhookState { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets };
+    let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock.clone()));
+    let upkeep = Upkeep { throttle, rejections: rejections.clone() };
+    let webhook =
+        WebhookState { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets, rejections };
 
     let routes = Route::new()
         .at("/openapi.json", contract::document())
@@ -74,7 +81,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Arc<Throttle>) {
         .around(move |next, request| measure::measured(metrics.clone(), next, request))
         .around(trace::server_span)
         .with(NormalizePath::new(TrailingSlash::Trim));
-    (routes.into_endpoint(), throttle)
+    (routes.into_endpoint(), upkeep)
 }
 
 /// Answers that the service is not available when an answer takes too long.

@@ -19,23 +19,20 @@ use crate::domain::ids::TenantId;
 /// forgotten when their quota is whole again.
 const TENANTS: usize = 100_000;
 
-/// How often tenants whose quota is whole again are forgotten.
-pub const SWEEP: Duration = Duration::from_mins(1);
-
 /// How long to stay away when even a sweep leaves no room.
 const CROWDED_SECONDS: u64 = 60;
 
 type Limiter = RateLimiter<TenantId, DashMapStateStore<TenantId>, SteadyClock, NoOpMiddleware<Nanos>>;
 
 /// Counts each tenant's requests.
-pub struct Throttle {
+pub(super) struct Throttle {
     limiter: Limiter,
     clock: SteadyClock,
 }
 
 /// Our clock, as governor reads it.
 #[derive(Clone)]
-struct SteadyClock(Arc<dyn Clock>);
+pub(super) struct SteadyClock(pub(super) Arc<dyn Clock>);
 
 impl GovernorClock for SteadyClock {
     type Instant = Nanos;
@@ -53,7 +50,7 @@ impl fmt::Debug for Throttle {
 
 impl Throttle {
     /// A throttle that lets so many requests of a tenant through in a minute.
-    pub fn per_minute(requests: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn per_minute(requests: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
         let clock = SteadyClock(clock);
         let limiter =
             RateLimiter::new(Quota::per_minute(requests), DashMapStateStore::default(), clock.clone());
@@ -61,7 +58,7 @@ impl Throttle {
     }
 
     /// Lets a request of the tenant's through, or says when to come back.
-    pub fn check(&self, tenant: &TenantId) -> Result<(), Problem> {
+    pub(super) fn check(&self, tenant: &TenantId) -> Result<(), Problem> {
         if self.limiter.len() >= TENANTS {
             self.sweep();
             if self.limiter.len() >= TENANTS {
@@ -75,7 +72,7 @@ impl Throttle {
     }
 
     /// Forgets the tenants whose quota is whole again.
-    pub fn sweep(&self) {
+    pub(super) fn sweep(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
     }

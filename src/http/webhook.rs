@@ -11,9 +11,10 @@ use tracing::Instrument;
 use super::api::Tag;
 use super::body::WebhookBody;
 use super::problem::{Code, Documented, Failure, Problem};
+use super::rejections::Rejections;
 use crate::billing::{Billing, Delivery, Ingest};
 use crate::domain::event::{Event, Subject, UnreadableEvent};
-use crate::domain::signature::{self, Refusal, Verified, WebhookSecret};
+use crate::domain::signature::{self, Verified, WebhookSecret};
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// How long Stripe is asked to stay away when we cannot take an event; it has a schedule of its own, but proxies and
@@ -29,6 +30,7 @@ pub(super) struct WebhookState {
     pub(super) billing: Arc<Billing>,
     pub(super) ingest: Ingest,
     pub(super) secrets: Vec<WebhookSecret>,
+    pub(super) rejections: Arc<Rejections>,
 }
 
 /// The event is stored and will not be lost.
@@ -87,20 +89,10 @@ impl WebhookState {
         let header = signature_header(request);
         let now_seconds = self.billing.clock.now_seconds();
         signature::verify(payload, header.as_deref(), &self.secrets, now_seconds).map_err(|refusal| {
-            self.log_rejected(refusal);
+            self.billing.metrics.webhook_rejected(refusal.reason.as_str());
+            self.rejections.note(refusal);
             Problem::new(Code::InvalidSignature, "Sign the raw body with this endpoint's secret, now.")
         })
-    }
-
-    fn log_rejected(&self, refusal: Refusal) {
-        self.billing.metrics.webhook_rejected(refusal.reason.as_str());
-        let now_ms = self.billing.clock.now_ms();
-        let line = Line::new(Topic::WebhookSignatures, Level::Warn, "signature.rejected", now_ms)
-            .outcome("rejected")
-            .reason(refusal.reason.as_str())
-            .skew_seconds(refusal.skew_seconds)
-            .traced();
-        self.billing.topics.append(&[line]);
     }
 
     fn unreadable(&self, error: UnreadableEvent, verified: Verified) -> Problem {

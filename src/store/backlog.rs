@@ -1,9 +1,7 @@
 //! What waits in the database, and how many hold it: for whoever watches.
 
 use entity::{backfill, event, refresh};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
-};
+use sea_orm::{ColumnTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 
 use super::{CONNECTIONS, Store, StoreError};
 use crate::domain::outcome::Outcome;
@@ -51,15 +49,13 @@ impl Store {
 
     /// The connections of the pool.
     pub fn connections(&self) -> Connections {
-        let (held, idle) = match self.db.get_database_backend() {
-            DbBackend::Sqlite => {
-                let pool = self.db.untraced().get_sqlite_connection_pool();
-                (pool.size(), pool.num_idle())
-            }
-            _ => {
-                let pool = self.db.untraced().get_postgres_connection_pool();
-                (pool.size(), pool.num_idle())
-            }
+        let db = self.db.untraced();
+        let (held, idle) = if db.get_database_backend() == DbBackend::Sqlite {
+            let pool = db.get_sqlite_connection_pool();
+            (pool.size(), pool.num_idle())
+        } else {
+            let pool = db.get_postgres_connection_pool();
+            (pool.size(), pool.num_idle())
         };
         let idle = u32::try_from(idle).unwrap_or(held).min(held);
         Connections { used: held - idle, idle, most: CONNECTIONS }

@@ -150,7 +150,8 @@ impl Metrics {
     pub fn text(&self, connections: Connections, backlog: Option<&Backlog>) -> String {
         let mut text = String::new();
         for registry in [&self.0.registry, &standing(connections, backlog)] {
-            prometheus_text::encode(&mut text, registry).expect("a String takes all that is written");
+            // A String takes all that is written.
+            let _ = prometheus_text::encode(&mut text, registry);
         }
         text
     }
@@ -221,11 +222,11 @@ impl Metrics {
 /// How things stand now, which is nobody's but whoever asks.
 fn standing(connections: Connections, backlog: Option<&Backlog>) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
-    let held = Family::<OfState, Gauge>::default();
+    let pool = Family::<OfState, Gauge>::default();
     for (state, count) in [("used", connections.used), ("idle", connections.idle)] {
-        held.get_or_create(&OfState { state }).set(count.into());
+        pool.get_or_create(&OfState { state }).set(count.into());
     }
-    registry.register("database_connections", "The database's connections", held);
+    registry.register("database_connections", "The database's connections", pool);
     let help = "How many connections to the database there may be";
     registry.register("database_connections_limit", help, ConstGauge::new(i64::from(connections.most)));
     let Some(backlog) = backlog else { return registry };

@@ -10,6 +10,7 @@ mod circle;
 mod collector;
 mod collectors;
 mod database;
+mod flood;
 mod health;
 mod lives;
 mod metrics;

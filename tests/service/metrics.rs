@@ -26,7 +26,7 @@ async fn the_circle_is_counted(database: Database) {
     for told in [
         r#"billhook_checkout_sessions_total{outcome="success"} 1"#,
         r#"billhook_portal_sessions_total{outcome="success"} 1"#,
-        r#"billhook_throttled_requests_total 1"#,
+        "billhook_throttled_requests_total 1",
         r#"billhook_subscription_transitions_total{from="none",to="active"} 1"#,
         r#"billhook_events_total{source="webhook",type="customer.subscription.created",outcome="applied"} 1"#,
         r#"billhook_events_total{source="webhook",type="other",outcome="ignored"} "#,
@@ -38,7 +38,7 @@ async fn the_circle_is_counted(database: Database) {
         r#"billhook_http_request_duration_seconds_count{method="GET",route="unmatched",status="404"} 1"#,
         r#"billhook_http_request_duration_seconds_count{method="POST",route="/api/billing/create-portal-session",status="429"} 1"#,
         r#"billhook_log_write_errors_total{topic="billing"} 0"#,
-        r#"billhook_database_connections_limit 16"#,
+        "billhook_database_connections_limit 16",
     ] {
         until_told(&app, told).await;
     }

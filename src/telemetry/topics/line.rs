@@ -223,7 +223,7 @@ pub(super) fn json_lines<'a>(lines: impl Iterator<Item = &'a Line>) -> Vec<u8> {
 }
 
 /// A time of ours as lines have it: RFC 3339 in UTC, with milliseconds.
-pub fn rfc3339(at_milliseconds: i64) -> String {
+pub(crate) fn rfc3339(at_milliseconds: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_milliseconds) * 1_000_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
         .format(TIME)

@@ -24,7 +24,8 @@ use self::file::TopicFile;
 use self::stdout::{LineReader, is_writable};
 use super::Seldom;
 
-pub use self::line::{Level, Line, rfc3339};
+pub(crate) use self::line::rfc3339;
+pub use self::line::{Level, Line};
 pub(super) use self::line::{token, user_name};
 pub use self::settings::{LogConfig, LogSink, Rotation};
 

@@ -1,0 +1,187 @@
+//! The webhooks whose signature was refused. Anybody can send those, as many as they like: the lines about them have a
+//! budget, so that nobody can fill the disk or wash the other lines away. What is over it is counted, and the count is
+//! told.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use super::throttle::SteadyClock;
+use crate::clock::Clock;
+use crate::domain::journey::Traceparent;
+use crate::domain::signature::Refusal;
+use crate::telemetry::spans::current_trace;
+use crate::telemetry::topics::{Level, Line, Topic, TopicLogs};
+
+/// Lines about refused signatures in a second: some 25 MB a day at the worst.
+const LINES_A_SECOND: NonZeroU32 = NonZeroU32::MIN;
+
+/// Lines that may come at once: each delivery of a busy minute after the secret was rolled wrongly.
+const BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
+
+type Budget = RateLimiter<NotKeyed, InMemoryState, SteadyClock, NoOpMiddleware<Nanos>>;
+
+/// Tells of the refused signatures. Each line stands for itself and for the `suppressed` ones before it.
+pub(super) struct Rejections {
+    topics: TopicLogs,
+    clock: Arc<dyn Clock>,
+    budget: Budget,
+    untold: Mutex<Option<Untold>>,
+}
+
+/// What happened, and when and where.
+#[derive(Debug, Clone, Copy)]
+struct Rejection {
+    refusal: Refusal,
+    at_milliseconds: i64,
+    trace: Option<Traceparent>,
+}
+
+/// The latest that was not told, and how many were not before it.
+#[derive(Debug, Clone, Copy)]
+struct Untold {
+    latest: Rejection,
+    earlier: u64,
+}
+
+impl fmt::Debug for Rejections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rejections({:?})", self.untold())
+    }
+}
+
+impl Rejections {
+    pub(super) fn new(topics: TopicLogs, clock: Arc<dyn Clock>) -> Self {
+        let quota = Quota::per_second(LINES_A_SECOND).allow_burst(BURST);
+        let budget = RateLimiter::direct_with_clock(quota, SteadyClock(clock.clone()));
+        Self { topics, clock, budget, untold: Mutex::default() }
+    }
+
+    /// Takes notice of one. All of them pass here.
+    pub(super) fn note(&self, refusal: Refusal) {
+        let rejection = Rejection { refusal, at_milliseconds: self.clock.now_ms(), trace: current_trace() };
+        let suppressed = {
+            let mut untold = self.untold();
+            if self.budget.check().is_err() {
+                let earlier = untold.map_or(0, Untold::count);
+                *untold = Some(Untold { latest: rejection, earlier });
+                return;
+            }
+            untold.take().map_or(0, Untold::count)
+        };
+        self.topics.append(&[rejection.line(suppressed)]);
+    }
+
+    /// Tells what has not been told, in one line: the latest's, with the number of the others.
+    pub(super) fn tell_untold(&self) {
+        let untold = self.untold().take();
+        if let Some(Untold { latest, earlier }) = untold {
+            self.topics.append(&[latest.line(earlier)]);
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Option<Untold>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Untold {
+    fn count(self) -> u64 {
+        self.earlier + 1
+    }
+}
+
+impl Rejection {
+    fn line(self, suppressed: u64) -> Line {
+        Line::new(Topic::WebhookSignatures, Level::Warn, "signature.rejected", self.at_milliseconds)
+            .outcome("rejected")
+            .reason(self.refusal.reason.as_str())
+            .skew_seconds(self.refusal.skew_seconds)
+            .suppressed(suppressed)
+            .in_trace(self.trace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::domain::signature::RefusalReason;
+    use crate::telemetry::topics::LogConfig;
+
+    struct Flood {
+        dir: TempDir,
+        clock: Arc<ManualClock>,
+        rejections: Rejections,
+    }
+
+    impl Flood {
+        fn begin() -> Self {
+            let dir = tempdir().expect("a directory");
+            let clock = Arc::new(ManualClock::at_ms(1_700_000_000_000));
+            let topics = TopicLogs::open(&LogConfig::in_dir(dir.path()));
+            Self { dir, clock: clock.clone(), rejections: Rejections::new(topics, clock) }
+        }
+
+        fn refuse(&self, times: usize) {
+            for _ in 0..times {
+                self.rejections.note(Refusal { reason: RefusalReason::NoMatch, skew_seconds: Some(1) });
+            }
+        }
+
+        /// How many each line says were suppressed.
+        fn suppressed(&self) -> Vec<u64> {
+            let text = std::fs::read_to_string(self.dir.path().join("webhook_signatures.log"));
+            let lines =
+                text.expect("the log").lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+            lines.expect("JSON").iter().map(|line| line["suppressed"].as_u64().unwrap_or(0)).collect()
+        }
+    }
+
+    #[test]
+    fn a_few_are_all_told() {
+        let flood = Flood::begin();
+        flood.refuse(60);
+        flood.rejections.tell_untold();
+        assert_eq!(flood.suppressed(), [0; 60]);
+    }
+
+    #[test]
+    fn of_a_flood_one_a_second_is_told_and_says_how_many_were_not() {
+        let flood = Flood::begin();
+        flood.refuse(1000);
+        assert_eq!(flood.suppressed(), [0; 60]);
+        for _ in 0..2 {
+            flood.clock.advance_seconds(1);
+            flood.refuse(100);
+        }
+        assert_eq!(flood.suppressed()[60..], [940, 99]);
+    }
+
+    #[test]
+    fn the_end_of_a_flood_is_told_once_in_one_line() {
+        let flood = Flood::begin();
+        flood.refuse(1000);
+        flood.rejections.tell_untold();
+        flood.rejections.tell_untold();
+        assert_eq!(flood.suppressed()[60..], [939], "and the line itself is the 940th");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_mutes_nobody() {
+        let flood = Flood::begin();
+        flood.refuse(60);
+        flood.clock.advance_seconds(-3600);
+        flood.clock.advance_seconds(60);
+        flood.refuse(60);
+        assert_eq!(flood.suppressed(), [0; 120]);
+    }
+}

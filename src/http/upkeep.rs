@@ -1,0 +1,25 @@
+//! What somebody has to see to while the routes are served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rejections::Rejections;
+use super::throttle::Throttle;
+
+/// What the routes leave lying about. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) rejections: Arc<Rejections>,
+}
+
+impl Upkeep {
+    /// How often it is due.
+    pub const EVERY: Duration = Duration::from_mins(1);
+
+    /// Forgets the tenants whose quota is whole again, and tells of the refused webhooks that no line has told of.
+    pub fn sweep(&self) {
+        self.throttle.sweep();
+        self.rejections.tell_untold();
+    }
+}

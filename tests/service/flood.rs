@@ -1,0 +1,68 @@
+//! Anybody can post to the webhook's address. It costs them more than us.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::app::{TestApp, stripe_event};
+use crate::database::Database;
+
+/// Together they are many times what the lines have room for.
+const WAVES: u64 = 30;
+const IN_A_WAVE: u64 = 100;
+
+#[tokio::test]
+async fn a_flood_of_bad_signatures_leaves_few_lines_that_account_for_all_and_hide_no_good_one() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    let good = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
+    for wave in 0..WAVES {
+        throw_a_wave(&app).await;
+        if wave == WAVES / 2 {
+            app.deliver(&good).await.ok();
+        }
+        if wave % 10 == 9 {
+            app.clock.advance_seconds(1);
+        }
+    }
+    app.go_down().await;
+
+    let mut lines = app.lines("webhook_signatures");
+    lines.retain(|line| line["event"] == "signature.rejected");
+    // Sixty at once, one for each second that went by, and one for the rest.
+    assert_eq!(lines.len(), 60 + 2 + 1);
+    let stands_for = |line: &Value| 1 + line["suppressed"].as_u64().unwrap_or(0);
+    assert_eq!(lines.iter().map(stands_for).sum::<u64>(), WAVES * IN_A_WAVE);
+    for line in &lines {
+        assert_eq!(
+            (&line["reason"], line["trace_id"].as_str().map(str::len)),
+            (&"no_match".into(), Some(32))
+        );
+    }
+    let accepted = app.line("webhook_signatures", |line| line["event"] == "signature.accepted").await;
+    assert_eq!(accepted["stripe_event_id"], good["id"]);
+    app.stop().await;
+}
+
+/// What is verified is told in full, however much it is.
+#[tokio::test]
+async fn good_webhooks_are_each_told_in_a_flood_too() {
+    let app = TestApp::start(Database::Sqlite).await;
+    throw_a_wave(&app).await;
+    let events: Vec<_> =
+        (0..200).map(|_| stripe_event("invoice.upcoming", app.clock_seconds(), |_| {})).collect();
+    app.deliver_all(&events).await;
+    let mut told = BTreeMap::<String, usize>::new();
+    for line in app.lines("webhook_signatures").iter().filter(|line| line["event"] == "signature.accepted") {
+        *told.entry(line["stripe_event_id"].to_string()).or_default() += 1;
+    }
+    assert!(events.iter().all(|event| told.get(&event["id"].to_string()) == Some(&1)), "{told:?}");
+    app.stop().await;
+}
+
+async fn throw_a_wave(app: &TestApp) {
+    let forged = format!("t={},v1={}", app.clock_seconds(), "0".repeat(64));
+    let posts = (0..IN_A_WAVE).map(|_| app.post_webhook(b"{}".to_vec(), Some(&forged)));
+    for answer in futures_util::future::join_all(posts).await {
+        answer.assert_is(400, "invalid_signature");
+    }
+}
