@@ -225,7 +225,7 @@ function printHowToFollow(programs, place, tenant, journey) {
   const exported = place.env.OTEL_EXPORTER_OTLP_ENDPOINT ? "" : "  (start this with OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317)";
   console.log(`
 What followed from ${tenant}'s checkout:
-  grep -h ${journey} ${place.logs}/*.log | sort
+  grep -h ${journey} ${place.logs}/*.log* | sort
   ${database} ${relative(root, join(programs, "billhook"))} tenant show ${tenant} --timeline
 and in Jaeger${exported}:
   http://127.0.0.1:16686/trace/${journey}`);

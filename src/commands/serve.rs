@@ -34,8 +34,10 @@ const FLUSH: Duration = Duration::from_secs(5);
 pub(super) const MORE_VARIABLES: &str = "\
 Also read from the environment:
   RUST_LOG       what goes to stderr, such as `info` or `billhook=debug`; it does not touch the topic log files
-  OTEL_*         OpenTelemetry's own: traces are exported once OTEL_EXPORTER_OTLP_ENDPOINT is set (OTLP over gRPC);
-                 OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_SDK_DISABLED
+  OTEL_*         OpenTelemetry's own: traces are exported once OTEL_EXPORTER_OTLP_ENDPOINT is set, over gRPC or, with
+                 OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, over HTTP; OTEL_EXPORTER_OTLP_CERTIFICATE,
+                 OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_BSP_MAX_QUEUE_SIZE,
+                 OTEL_SDK_DISABLED
 
 A variable that is set to nothing counts as not set.";
 
