@@ -76,6 +76,8 @@ pub struct Changes {
     pub new_tenants: BTreeSet<TenantId>,
     /// Subscriptions that changed.
     pub subscriptions: BTreeSet<SubscriptionId>,
+    /// The tenants that have them: what they are entitled to may have changed.
+    pub entitlements: BTreeSet<TenantId>,
     /// Checkouts that changed.
     pub checkouts: BTreeSet<SessionId>,
     /// What to append to the journal.
@@ -266,6 +268,14 @@ impl UnitOfWork {
             && self.journey_of(event, Some(tenant)).is_none()
         {
             self.tenant_mut(tenant).journey = Some(here);
+        }
+    }
+
+    /// Has a held subscription written back.
+    fn changed(&mut self, id: &SubscriptionId) {
+        if let Some(held) = self.subscriptions.get(id) {
+            self.changes.subscriptions.insert(id.clone());
+            self.changes.entitlements.insert(held.tenant.clone());
         }
     }
 

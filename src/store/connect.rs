@@ -14,7 +14,7 @@ use super::{Store, StoreError};
 
 /// How long a request may wait for a connection: long enough for a burst to pass, short enough that Stripe, which
 /// gives up after 10 s or more, still gets an honest 503.
-const ACQUIRE: Duration = Duration::from_secs(5);
+pub(super) const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// What no statement of ours may exceed on PostgreSQL, so that a replica that froze with a lock in its hand holds up
 /// the others for seconds and not for good.

@@ -1,6 +1,7 @@
 //! What can go wrong with a database, as far as a caller would act on it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sea_orm::{DbErr, RuntimeErr, SqlErr};
 use sqlx::error::DatabaseError;
@@ -40,18 +41,23 @@ enum Cause {
     #[error(transparent)]
     Database(DbErr),
     #[error("{0}")]
-    Unreadable(String),
+    Ours(String),
 }
 
 impl StoreError {
     /// A row that the domain cannot read: somebody else wrote it.
     pub(super) fn unreadable(what: impl fmt::Display) -> Self {
-        Self { failure: StoreFailure::Refused, cause: Cause::Unreadable(what.to_string()) }
+        Self { failure: StoreFailure::Refused, cause: Cause::Ours(what.to_string()) }
     }
 
     /// The transaction lost a race that it can only win by starting again.
     pub(super) fn lost_race(what: &str) -> Self {
-        Self { failure: StoreFailure::Conflict, cause: Cause::Unreadable(what.to_owned()) }
+        Self { failure: StoreFailure::Conflict, cause: Cause::Ours(what.to_owned()) }
+    }
+
+    /// A connection that is of no more use.
+    pub(super) fn broken(what: &str) -> Self {
+        Self { failure: StoreFailure::Unavailable, cause: Cause::Ours(what.to_owned()) }
     }
 
     /// What a caller would act on.
@@ -81,6 +87,13 @@ impl fmt::Display for StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         Self { failure: classify(&error), cause: Cause::Database(error) }
+    }
+}
+
+/// Of a connection that is not SeaORM's.
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        DbErr::Query(RuntimeErr::SqlxError(Arc::new(error))).into()
     }
 }
 

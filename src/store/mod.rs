@@ -1,5 +1,6 @@
 //! The database. Takes and returns domain types; nothing outside this module knows a table.
 
+mod announce;
 mod backfill;
 mod backlog;
 mod checkouts;
@@ -24,6 +25,7 @@ use sea_orm::{
     TransactionOptions,
 };
 
+pub use announce::{Announcements, TenantKey};
 pub use backfill::Watermark;
 pub use connect::{DatabaseUrl, InvalidDatabaseUrl};
 pub use due::Due;

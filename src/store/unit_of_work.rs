@@ -120,7 +120,7 @@ impl Transaction {
         Ok(work)
     }
 
-    /// Writes back what changed. `trace_of` tells in which trace an event was processed, or, without one, in which
+    /// Writes back what changed, and announces it to the other replicas. `trace_of` tells in which trace an event was processed, or, without one, in which
     /// trace we are.
     pub async fn write(
         &self,
@@ -133,6 +133,7 @@ impl Transaction {
             tenants,
             new_tenants,
             subscriptions,
+            entitlements,
             checkouts,
             journal,
             unparked,
@@ -155,7 +156,8 @@ impl Transaction {
             .await?;
         self.append_journal(journal, &trace_of, now_ms).await?;
         self.insert_refreshes(refreshes, trace_of, now_ms).await?;
-        self.settle_unparked(unparked).await
+        self.settle_unparked(unparked).await?;
+        self.announce(entitlements).await
     }
 
     /// Locks the customers, the new ones too, so that two replicas cannot both be first. Returns the deleted ones.

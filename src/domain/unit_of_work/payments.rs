@@ -50,7 +50,7 @@ impl UnitOfWork {
             return;
         };
         payment.tell(&mut held.subscription, at);
-        self.changes.subscriptions.insert(subscription.clone());
+        self.changed(subscription);
     }
 
     pub(super) fn invoice(&mut self, event: &Event, change: InvoiceChange, invoice: &Invoice) -> Effect {
@@ -70,7 +70,7 @@ impl UnitOfWork {
         };
         let customer = held.subscription.customer.clone();
         let is_later = held.subscription.note_payment(problem(change), event.created);
-        self.changes.subscriptions.insert(id.clone());
+        self.changed(id);
         if !is_later {
             return Effect::stale(StaleReason::Older).of(tenant);
         }

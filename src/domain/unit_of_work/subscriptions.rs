@@ -157,7 +157,7 @@ impl UnitOfWork {
         for (payment, at) in self.payments.remove(&snapshot.id).unwrap_or_default() {
             payment.tell(&mut held.subscription, at);
         }
-        self.changes.subscriptions.insert(snapshot.id.clone());
+        self.changed(&snapshot.id);
         self.changes.refreshes.retain(|subject, refresh| {
             refresh.reason != RefreshReason::NotHeld || subject.subscription() != Some(&snapshot.id)
         });
@@ -192,7 +192,7 @@ impl UnitOfWork {
         {
             held.subscription.as_of = created;
             held.subscription.revision += 1;
-            self.changes.subscriptions.insert(id.clone());
+            self.changed(id);
         }
     }
 

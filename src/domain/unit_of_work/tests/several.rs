@@ -105,3 +105,13 @@ fn a_link_by_one_of_them_plays_what_waits_of_all_of_them() {
     assert_eq!((stage.status("sub_1"), stage.status("sub_2")), ("canceled", "active"));
     assert_eq!(plan(&stage).as_deref(), Some("team"));
 }
+
+#[test]
+fn whose_entitlement_may_have_changed_is_known() {
+    let mut stage = Stage::set(&[("acme", Some("cus_acme")), ("birch", Some("cus_birch"))], vec![]);
+    assert!(stage.work.changes().entitlements.is_empty());
+    stage.applies([Draft::created("active").at(1)]);
+    stage.hears(Draft::updated("active").at(0));
+    stage.hears(Draft::portal_opened());
+    assert_eq!(stage.work.changes().entitlements, [tenant_id("acme")].into());
+}

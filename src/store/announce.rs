@@ -1,0 +1,102 @@
+//! Announcements: which tenants' subscriptions have changed, told from one process on a PostgreSQL database to all others
+//! (<https://www.postgresql.org/docs/current/sql-notify.html>). SQLite cannot tell: beside its one replica there is at most
+//! somebody at the command line.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sha2::{Digest, Sha256};
+use sqlx::Executor;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+
+use super::connect::ACQUIRE;
+use super::{Store, StoreError, Transaction};
+use crate::domain::ids::TenantId;
+
+/// Where changes are announced.
+const CHANNEL: &str = "billhook_entitlement";
+
+/// After how much silence the connection is tried: one that died without a word would be silent for good.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What an announcement calls a tenant: half of its id's SHA-256. PostgreSQL lets every role of the database listen, and
+/// writes what is announced into its log when it logs statements, so the tenants' names stay out of it. Its length is
+/// the same for all, far below the 8000 bytes that an announcement can have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TenantKey(String);
+
+impl TenantKey {
+    /// The tenant's key.
+    pub fn of(tenant: &TenantId) -> Self {
+        Self(hex::encode(&Sha256::digest(tenant.as_str())[..16]))
+    }
+}
+
+impl Transaction {
+    /// Announces, when this is committed and not before, that what the tenants are entitled to may have changed.
+    pub(super) async fn announce(&self, tenants: &BTreeSet<TenantId>) -> Result<(), StoreError> {
+        if tenants.is_empty() || self.db.get_database_backend() != DbBackend::Postgres {
+            return Ok(());
+        }
+        let keys = tenants.iter().map(|tenant| TenantKey::of(tenant).0).collect::<Vec<_>>().join(",");
+        let announcement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT pg_notify($1, key) FROM unnest(string_to_array($2, ',')) AS key",
+            [CHANNEL.into(), keys.into()],
+        );
+        self.db.execute_raw(announcement).await?;
+        Ok(())
+    }
+}
+
+/// What other processes announce, on a connection of its own.
+#[derive(Debug)]
+pub struct Announcements {
+    listener: PgListener,
+}
+
+impl Store {
+    /// Whether other processes can tell us of changes.
+    pub fn can_announce(&self) -> bool {
+        self.db.get_database_backend() == DbBackend::Postgres
+    }
+
+    /// Listens to the other processes from now on. Only where they can tell.
+    pub async fn listen(&self) -> Result<Announcements, StoreError> {
+        let options = self.db.untraced().get_postgres_connection_pool().connect_options();
+        // Not one of the pool's: it would be gone for as long as we listen.
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with((*options).clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        // What was announced while a connection was broken is lost, so that whoever listens has to know of it.
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        Ok(Announcements { listener })
+    }
+}
+
+impl Announcements {
+    /// Waits for the next announcement; none if it was quiet for a while and the connection is well.
+    ///
+    /// Fails when the connection is broken. What was announced since is lost.
+    pub async fn next(&mut self) -> Result<Option<TenantKey>, StoreError> {
+        match tokio::time::timeout(SILENCE, self.listener.try_recv()).await {
+            Ok(Ok(Some(announced))) => Ok(Some(TenantKey(announced.payload().to_owned()))),
+            Ok(Ok(None)) => Err(StoreError::broken("nobody is there to listen to any more")),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => self.try_connection().await.map(|()| None),
+        }
+    }
+
+    async fn try_connection(&mut self) -> Result<(), StoreError> {
+        match tokio::time::timeout(ACQUIRE, self.listener.execute("SELECT 1")).await {
+            Ok(answered) => Ok(answered.map(|_| ())?),
+            Err(_) => Err(StoreError::broken("the connection that listens is dead")),
+        }
+    }
+}
