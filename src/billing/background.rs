@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::backfill::Backfill;
-use super::{Billing, BillingError, Ingest, refresh, retry};
+use super::{Billing, BillingError, Ingest, follow, refresh, retry};
 
 /// How often work is looked for when nothing tells of any: another replica may have left it, or its time has come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -43,12 +43,20 @@ pub fn start(
     tokio::spawn(async move {
         let backfill = Backfill::new(&billing, ingest);
         let work = async {
-            tokio::join!(refresh::run(&billing), retry::run(&billing), backfill.run());
+            tokio::join!(
+                refresh::run(&billing),
+                retry::run(&billing),
+                backfill.run(),
+                follow::read(&billing),
+                follow::listen(&billing)
+            );
         };
         tokio::select! {
             () = work => {}
             () = told_to_stop => {}
         }
+        // The server waits for what it is answering, and streams would let it wait for an hour.
+        billing.streams.end();
         backfill.give_way().await;
     })
 }

@@ -5,6 +5,7 @@ mod backfill;
 mod background;
 mod checkout;
 mod commit;
+mod follow;
 mod ingest;
 mod link;
 mod portal;
@@ -15,6 +16,7 @@ mod refresh_log;
 mod request_log;
 mod retry;
 mod stale_customer;
+mod streams;
 mod subscription;
 mod take_over;
 
@@ -29,6 +31,7 @@ pub use link::{LinkError, link_tenant};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
 pub use reconcile::{Comparison, Drift, reconcile};
 pub use request_log::{Operation, log_invalid};
+pub use streams::{NotOpened, Stream, Streams};
 pub use subscription::entitlement;
 
 use tokio::sync::Notify;
@@ -61,6 +64,8 @@ pub struct Billing {
     pub metrics: Metrics,
     /// Told when there is something to ask Stripe.
     pub refresh_wanted: Arc<Notify>,
+    /// Who is told when an entitlement changes.
+    pub streams: Streams,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -72,6 +77,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// The user.
     pub user: UserId,
+    /// From when on the token is not taken any more, in Unix seconds.
+    pub token_ends_at: i64,
 }
 
 /// How long one call of ours may wait for Stripe in all, however many requests it takes.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::billing::Billing;
+use crate::billing::{Billing, Streams};
 use crate::clock::SystemClock;
 use crate::config::{ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
 use crate::domain::mode::Mode;
@@ -162,6 +162,7 @@ fn at_the_command_line(
         topics,
         metrics,
         refresh_wanted: Arc::default(),
+        streams: Streams::default(),
         clock: Arc::new(SystemClock),
     })
 }

@@ -115,6 +115,7 @@ struct Counted {
     throttled: Counter,
     transitions: Family<Transition, Counter>,
     stripe: Family<Stripe, Histogram, fn() -> Histogram>,
+    streams: Gauge,
 }
 
 fn durations() -> Histogram {
@@ -136,6 +137,7 @@ impl Metrics {
             throttled: Counter::default(),
             transitions: Family::default(),
             stripe: Family::new_with_constructor(durations),
+            streams: Gauge::default(),
         };
         for reason in REJECTIONS {
             drop(counted.rejected.get_or_create(&OfReason { reason }));
@@ -216,6 +218,11 @@ impl Metrics {
     pub fn stripe_request(&self, operation: &'static str, error: Option<&'static str>, took: Duration) {
         let labels = Stripe { operation, error: error.unwrap_or("none") };
         self.0.stripe.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Takes note of how many streams are open.
+    pub fn set_streams(&self, open: usize) {
+        self.0.streams.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 }
 
@@ -298,6 +305,11 @@ impl Counted {
             "How long requests to Stripe took, each try by itself",
             Unit::Seconds,
             self.stripe.clone(),
+        );
+        registry.register(
+            "subscription_streams",
+            "Streams that are open, on which tenants' pages follow their subscriptions",
+            self.streams.clone(),
         );
     }
 }

@@ -12,6 +12,7 @@ use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::Status;
 use crate::domain::unit_of_work::{Changes, Effect, Entry, JournalEntry, Unparked, cause};
+use crate::store::TenantKey;
 use crate::telemetry::metrics::Source;
 use crate::telemetry::spans::{self, BillingAttributes};
 use crate::telemetry::topics::{Level, Line, Topic};
@@ -229,8 +230,12 @@ fn attributes<'a>(event: &'a Event, effect: &'a Effect) -> BillingAttributes<'a>
     }
 }
 
-/// Tells whoever asks Stripe that there is something to ask.
+/// Tells whoever asks Stripe that there is something to ask, and the streams what may have changed. All that changes a
+/// subscription comes by here, and only once it is committed.
 fn wake(billing: &Billing, changes: &Changes) {
+    for tenant in &changes.entitlements {
+        billing.streams.want(&TenantKey::of(tenant));
+    }
     if !changes.refreshes.is_empty() {
         billing.refresh_wanted.notify_one();
     }
