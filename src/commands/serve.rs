@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{CommandError, guarded_mode, stripe};
-use crate::billing::{self, Billing, Ingest, IngestTask};
+use crate::billing::{self, Billing, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs, StripeArgs,
@@ -145,14 +145,22 @@ impl Service {
             topics,
             metrics,
             refresh_wanted: Arc::default(),
+            streams: Streams::default(),
             clock,
         });
         let (stop, stopped) = watch::channel(false);
         let (ingest, ingest_task) = Ingest::start(billing.clone());
         let background =
             billing::start_background(billing.clone(), ingest.clone(), told_to_stop(stopped.clone()));
+        let ListenConfig { public, metrics } = config.listen;
+        let acceptor = open("BILLHOOK_LISTEN", public).await?;
+        let metrics_acceptor = match metrics {
+            Some(address) => Some(open("BILLHOOK_METRICS_LISTEN", address).await?),
+            None => None,
+        };
         let (routes, upkeep) = http::routes(App {
             billing: billing.clone(),
+            connections: acceptor.connections(),
             ingest,
             webhook_secrets: config.stripe.webhook_secrets,
             tokens: config.tokens,
@@ -161,12 +169,6 @@ impl Service {
             not_configured,
         });
 
-        let ListenConfig { public, metrics } = config.listen;
-        let acceptor = open("BILLHOOK_LISTEN", public).await?;
-        let metrics_acceptor = match metrics {
-            Some(address) => Some(open("BILLHOOK_METRICS_LISTEN", address).await?),
-            None => None,
-        };
         Ok(Self {
             address: acceptor.address(),
             metrics_address: metrics_acceptor.as_ref().map(NodelayAcceptor::address),

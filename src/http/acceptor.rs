@@ -7,7 +7,9 @@ use std::time::Duration;
 use poem::Endpoint;
 use poem::listener::Acceptor;
 use poem::web::{LocalAddr, RemoteAddr};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+
+use super::connections::{Connection, Connections};
 
 /// How long to wait before taking the next connection after one could not be taken: out of file descriptors, say.
 /// Without it a server that is out of them spins.
@@ -33,6 +35,7 @@ pub async fn serve(
 pub struct NodelayAcceptor {
     listener: TcpListener,
     address: SocketAddr,
+    connections: Connections,
 }
 
 impl NodelayAcceptor {
@@ -40,30 +43,36 @@ impl NodelayAcceptor {
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, connections: Connections::default() })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// The connections that it has taken.
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
 }
 
 impl Acceptor for NodelayAcceptor {
-    type Io = TcpStream;
+    type Io = Connection;
 
     fn local_addr(&self) -> Vec<LocalAddr> {
         vec![LocalAddr(self.address.into())]
     }
 
-    async fn accept(&mut self) -> io::Result<(TcpStream, LocalAddr, RemoteAddr, poem::http::uri::Scheme)> {
+    async fn accept(&mut self) -> io::Result<(Connection, LocalAddr, RemoteAddr, poem::http::uri::Scheme)> {
         loop {
             match self.listener.accept().await {
                 Ok((stream, remote)) => {
                     // A peer that is gone already shows at the first read.
                     let _ = stream.set_nodelay(true);
                     let local = LocalAddr(self.address.into());
-                    return Ok((stream, local, RemoteAddr(remote.into()), poem::http::uri::Scheme::HTTP));
+                    let connection = self.connections.open(stream, remote);
+                    return Ok((connection, local, RemoteAddr(remote.into()), poem::http::uri::Scheme::HTTP));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");

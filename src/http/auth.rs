@@ -103,7 +103,7 @@ impl TokenVerifier {
         };
         let claims = self.claims(token, key);
         let claims = claims.ok_or_else(|| not_authenticated("The token is not valid: get a new one."))?;
-        self.check_time(&claims)?;
+        let token_ends_at = self.check_time(&claims)?;
         self.check_origin(&claims)?;
         let user = claims.get("sub").and_then(Value::as_str).and_then(|sub| UserId::parse(sub).ok());
         let user = user.ok_or_else(|| not_authenticated("The token names no user in `sub`."))?;
@@ -116,7 +116,7 @@ impl TokenVerifier {
         if self.config.scope.as_deref().is_some_and(|scope| !has_scope(&claims, scope)) {
             return Err(not_allowed("The token lacks the scope that billing needs."));
         }
-        Ok(Identity::User(Caller { tenant, user }))
+        Ok(Identity::User(Caller { tenant, user, token_ends_at }))
     }
 
     fn claims(&self, token: &str, key: &DecodingKey) -> Option<Map<String, Value>> {
@@ -127,18 +127,20 @@ impl TokenVerifier {
         Some(token.claims)
     }
 
-    /// `exp` is required; `nbf` is held to where it is given (RFC 7519, sections 4.1.4 and 4.1.5).
-    fn check_time(&self, claims: &Map<String, Value>) -> Result<(), Problem> {
+    /// `exp` is required; `nbf` is held to where it is given (RFC 7519, sections 4.1.4 and 4.1.5). Returns from when on the
+    /// token is not taken any more.
+    fn check_time(&self, claims: &Map<String, Value>) -> Result<i64, Problem> {
         let now = self.clock.now_seconds();
         let expires = claims.get("exp").and_then(whole_seconds);
         let expires =
             expires.ok_or_else(|| not_authenticated("The token has no time of expiry in `exp`."))?;
-        if now >= expires.saturating_add(LEEWAY_SECONDS) {
+        let ends_at = expires.saturating_add(LEEWAY_SECONDS);
+        if now >= ends_at {
             return Err(not_authenticated("The token has expired: get a new one."));
         }
         match claims.get("nbf").map(whole_seconds) {
-            None => Ok(()),
-            Some(Some(begins)) if begins <= now.saturating_add(LEEWAY_SECONDS) => Ok(()),
+            None => Ok(ends_at),
+            Some(Some(begins)) if begins <= now.saturating_add(LEEWAY_SECONDS) => Ok(ends_at),
             Some(_) => Err(not_authenticated("The token is not valid yet.")),
         }
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::api::checkout::CheckoutApi;
 use super::api::health::HealthApi;
 use super::api::portal::PortalApi;
+use super::api::stream::StreamApi;
 use super::api::subscription::SubscriptionApi;
 use super::webhook::WebhookApi;
 
@@ -69,7 +70,7 @@ fn typed(content_type: &'static str, body: &'static str) -> Response {
 }
 
 pub(super) fn service() -> OpenApiService<impl OpenApi, ()> {
-    let apis = (PortalApi, CheckoutApi, SubscriptionApi, WebhookApi, HealthApi);
+    let apis = (PortalApi, CheckoutApi, SubscriptionApi, StreamApi, WebhookApi, HealthApi);
     OpenApiService::new(apis, "Billhook", env!("CARGO_PKG_VERSION")).description(
         "Stripe billing for multi-tenant SaaS: checkout, the hosted Customer Portal, verified webhooks, and the one \
          answer that the rest of a product asks for: what is this tenant entitled to right now? Errors are RFC 9457 \

@@ -16,7 +16,8 @@ use crate::telemetry::metrics::{self, Metrics};
 /// How long the database may take to say what waits in it: less than a scraper waits, so that it gets the rest.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Counts the request and how long it took.
+/// Counts the request and how long it took until it was answered: until the answer's head, that is, for a stream's body
+/// takes an hour and would be the slowest answer of all.
 pub(super) async fn measured<E: Endpoint>(
     metrics: Metrics,
     next: Arc<E>,
@@ -41,7 +42,8 @@ pub fn metrics_routes(billing: Arc<Billing>) -> impl Endpoint + 'static {
 
 #[handler]
 async fn scrape(billing: Data<&Arc<Billing>>) -> Response {
-    let Billing { store, metrics, clock, .. } = &***billing;
+    let Billing { store, metrics, clock, streams, .. } = &***billing;
+    metrics.set_streams(streams.count());
     let backlog = tokio::time::timeout(PATIENCE, store.backlog(clock.now_ms())).await;
     Response::builder()
         .status(StatusCode::OK)

@@ -4,7 +4,9 @@ mod acceptor;
 mod api;
 pub mod auth;
 mod body;
+mod connections;
 mod contract;
+mod event_stream;
 mod measure;
 mod problem;
 mod rejections;
@@ -32,6 +34,7 @@ use webhook::WebhookState;
 
 pub use acceptor::{NodelayAcceptor, serve};
 pub(crate) use api::subscription::Subscription;
+pub use connections::Connections;
 pub use contract::contract;
 pub use measure::metrics_routes;
 pub use upkeep::Upkeep;
@@ -40,6 +43,8 @@ pub use upkeep::Upkeep;
 pub struct App {
     /// What the use cases work with.
     pub billing: Arc<Billing>,
+    /// Those who ask.
+    pub connections: Connections,
     /// Where verified events are handed in.
     pub ingest: Ingest,
     /// The secrets that sign webhooks.
@@ -60,7 +65,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
     let (clock, metrics) = (app.billing.clock.clone(), app.billing.metrics.clone());
     let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
-    let state = ApiState { billing: app.billing.clone(), throttle: throttle.clone() };
+    let state =
+        ApiState { billing: app.billing.clone(), throttle: throttle.clone(), connections: app.connections };
     let readiness = Readiness { billing: app.billing.clone(), not_configured: app.not_configured };
     let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock.clone()));
     let upkeep = Upkeep { throttle, rejections: rejections.clone() };

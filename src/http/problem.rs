@@ -12,7 +12,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registr
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, Enum, Object};
 
-use crate::billing::{BillingError, CheckoutFailed};
+use crate::billing::{BillingError, CheckoutFailed, NotOpened};
 use crate::domain::journey::{JourneyId, Traceparent};
 use crate::store::{StoreError, StoreFailure};
 use crate::stripe::StripeError;
@@ -260,6 +260,23 @@ impl From<StoreError> for Problem {
         Self::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS)
     }
 }
+
+impl From<NotOpened> for Problem {
+    fn from(error: NotOpened) -> Self {
+        match error {
+            NotOpened::Crowded | NotOpened::TenantCrowded => {
+                Self::new(Code::Unavailable, "Too many follow it already: ask for it now and then instead.")
+                    .retry_after(CROWDED_SECONDS)
+            }
+            NotOpened::NotRead | NotOpened::Stopping => {
+                Self::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS)
+            }
+        }
+    }
+}
+
+/// When to come back to where there was no room: pages are open for longer, and each can ask without a stream.
+const CROWDED_SECONDS: u64 = 60;
 
 /// What to do about a defect of ours.
 const DEFECT: &str = "Try again; if it persists, quote the trace id to whoever runs this service.";

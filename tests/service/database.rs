@@ -2,7 +2,10 @@
 
 use std::env;
 
-use sea_orm::{ConnectionTrait, Database as Connection, DatabaseConnection, EntityTrait, PrimaryKeyTrait};
+use sea_orm::{
+    ConnectionTrait, Database as Connection, DatabaseConnection, DbBackend, EntityTrait, PrimaryKeyTrait,
+    Statement,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -105,6 +108,23 @@ impl Fresh {
 
     pub async fn connect(&self) -> DatabaseConnection {
         Connection::connect(&self.url).await.expect("the database answers")
+    }
+
+    /// How many replicas listen to each other.
+    pub async fn listening_replicas(&self) -> i64 {
+        let listening = "SELECT count(*) AS listening FROM pg_stat_activity \
+                         WHERE datname = current_database() AND query LIKE 'LISTEN %'";
+        let connection = self.connect().await;
+        let row = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, listening)).await;
+        connection.close().await.expect("the connection closes");
+        row.expect("the server tells").expect("a row").try_get("", "listening").expect("a number")
+    }
+
+    /// Breaks the connections on which replicas listen.
+    pub async fn cut_listeners_off(&self) {
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND query LIKE 'LISTEN %'";
+        self.execute(cut).await;
     }
 
     /// Makes the database unusable: PostgreSQL's is dropped under the service's feet, SQLite's loses its tables.

@@ -3,12 +3,14 @@
 pub(super) mod checkout;
 pub(super) mod health;
 pub(super) mod portal;
+pub(super) mod stream;
 pub(super) mod subscription;
 
 use std::sync::Arc;
 
 use poem_openapi::Tags;
 
+use super::connections::Connections;
 use super::problem::Problem;
 use super::throttle::Throttle;
 use crate::billing::{self, Billing, Caller, Operation};
@@ -29,11 +31,12 @@ pub(super) enum Tag {
     Operations,
 }
 
-/// What the operations that ask Stripe for something share.
+/// What the operations share.
 #[derive(Clone)]
 pub(super) struct ApiState {
     pub(super) billing: Arc<Billing>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) connections: Connections,
 }
 
 impl ApiState {

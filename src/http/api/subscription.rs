@@ -192,7 +192,7 @@ fn rfc3339(unix_seconds: i64) -> Option<String> {
 }
 
 /// A strong validator (RFC 9110, section 8.8.3): half of the answer's SHA-256.
-fn etag(subscription: &Subscription) -> String {
+pub(super) fn etag(subscription: &Subscription) -> String {
     let digest = Sha256::digest(subscription.to_json_string());
     format!("\"{}\"", hex::encode(&digest[..16]))
 }

@@ -1,0 +1,308 @@
+//! Following a tenant's subscription.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::app::{TestApp, ended_spans, eventually, stripe_event};
+use crate::database::{Database, on_both_databases};
+use crate::event_stream::{EventStream, Heard, STREAM};
+
+on_both_databases!(
+    a_stream_that_is_open_before_the_webhook_comes_hears_the_purchase,
+    a_stream_hears_of_its_own_tenant_and_of_no_other,
+    a_link_at_the_command_line_is_heard,
+);
+
+async fn a_stream_that_is_open_before_the_webhook_comes_hears_the_purchase(database: Database) {
+    let app = TestApp::start(database).await;
+    let token = app.token("acme");
+    app.stripe.fault(&json!({ "deliveries": "hold" })).await;
+    let bought = app.check_out(&token, &json!({})).await.ok();
+    app.stripe.pay(bought["session_id"].as_str().expect("a session")).await;
+
+    let mut stream = EventStream::open(following(&app, &token)).await;
+    assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+    assert_eq!(stream.header("cache-control"), Some("no-store"));
+    assert_eq!(stream.header("x-accel-buffering"), Some("no"));
+    hears_what_is_answered(&app, &mut stream, &token, |answer| answer["plan"] == "free").await;
+
+    app.stripe.all_is_well().await;
+    hears_what_is_answered(&app, &mut stream, &token, |answer| answer["plan"] == "pro").await;
+    app.stop().await;
+}
+
+/// What the stream tells is the answer of `getSubscription`, with its ETag.
+async fn hears_what_is_answered(
+    app: &TestApp,
+    stream: &mut EventStream,
+    token: &str,
+    is: impl Fn(&Value) -> bool,
+) {
+    loop {
+        let Heard::Subscription { etag, data } = stream.next().await else { panic!("not a subscription") };
+        let answer = app.subscription(token).await;
+        // Several events make a purchase, and the stream may still be at an earlier one.
+        if is(&data) && Some(etag.as_str()) == answer.header("etag") {
+            assert_eq!(data, answer.ok());
+            return;
+        }
+    }
+}
+
+async fn a_stream_hears_of_its_own_tenant_and_of_no_other(database: Database) {
+    let app = TestApp::start(database).await;
+    let mut birch = EventStream::open(following(&app, &app.token("birch"))).await;
+    assert_eq!(birch.next_subscription().await["tenant"], "birch");
+    app.make_pro("acme").await;
+    app.make_pro("birch").await;
+    let next = birch.next_subscription().await;
+    assert_eq!((&next["tenant"], &next["plan"]), (&json!("birch"), &json!("pro")));
+    app.stop().await;
+}
+
+async fn a_link_at_the_command_line_is_heard(database: Database) {
+    let app = TestApp::start(database).await;
+    let stranger = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
+    app.deliver(&stranger).await.ok();
+    let mut stream = EventStream::open(following(&app, &app.token("acme"))).await;
+    assert_eq!(stream.next_subscription().await["plan"], "free");
+
+    let linked = app.run_command(&["tenant", "link", "acme", "cus_webhook"]);
+    assert!(linked.status.success(), "{linked:?}");
+    assert_eq!(stream.next_subscription().await["plan"], "pro");
+    app.stop().await;
+}
+
+/// What is announced is heard at once. Without that a replica finds each change by looking, seconds later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_replica_takes_another_tells_at_once_and_again_after_its_listener_was_cut_off() {
+    let mut app = TestApp::start(Database::Postgres).await;
+    let subscription = app.make_pro("acme").await;
+    let other = app.start_replica().await;
+    until_both_listen(&app).await;
+    let mut stream = EventStream::open(following_at(&other, &app.token("acme"))).await;
+    stream.next_subscription().await;
+
+    hears_changes_at_once(&app, &mut stream, &subscription, 10).await;
+    app.database.cut_listeners_off().await;
+    until_both_listen(&app).await;
+    hears_changes_at_once(&app, &mut stream, &subscription, 20).await;
+    app.stop().await;
+}
+
+async fn until_both_listen(app: &TestApp) {
+    eventually("both listen", || async { (app.database.listening_replicas().await == 2).then_some(()) })
+        .await;
+}
+
+async fn hears_changes_at_once(app: &TestApp, stream: &mut EventStream, subscription: &str, first: i64) {
+    let began = Instant::now();
+    for quantity in first..first + 8 {
+        app.deliver(&quantity_of(app, subscription, quantity).await).await.ok();
+        stream.until(|answer| answer["quantity"] == quantity).await;
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "eight looks would take longer: {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token_with(&json!({ "tenant": "acme", "exp": app.clock_seconds() + 60 }));
+    let mut stream = EventStream::open(following(&app, &token)).await;
+    stream.next_subscription().await;
+    app.clock.advance_seconds(89);
+    assert_eq!(stream.next().await, Heard::Heartbeat, "the clocks may be 30 s apart");
+    app.clock.advance_seconds(1);
+    assert_eq!(stream.next().await, Heard::End("token_expired".to_owned()));
+    assert_eq!(stream.next().await, Heard::Closed);
+    let refused = EventStream::try_open(following(&app, &token)).await.expect_err("nor is it taken any more");
+    refused.assert_is(401, "not_authenticated");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_stream_has_heartbeats_and_after_an_hour_an_end() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token_with(&json!({ "tenant": "acme", "exp": app.clock_seconds() + 7200 }));
+    let mut stream = EventStream::open(following(&app, &token)).await;
+    stream.next_subscription().await;
+    for _ in 0..3 {
+        app.clock.advance_seconds(15);
+        assert_eq!(stream.next().await, Heard::Heartbeat);
+    }
+    app.clock.advance_seconds(3600);
+    assert_eq!(stream.next().await, Heard::End("too_long".to_owned()));
+    assert_eq!(stream.next().await, Heard::Closed);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_comes_back_with_the_present_state_is_told_nothing_until_it_changes() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    let Heard::Subscription { etag, .. } = EventStream::open(following(&app, &token)).await.next().await
+    else {
+        panic!("not a subscription");
+    };
+    let back = following(&app, &token).header("Last-Event-ID", &etag);
+    let mut stream = EventStream::open(back).await;
+    assert_eq!(stream.next().await, Heard::Heartbeat);
+    app.make_pro("acme").await;
+    assert_eq!(stream.next_subscription().await["plan"], "pro");
+
+    let back = following(&app, &token).header("Last-Event-ID", &etag);
+    let mut stream = EventStream::open(back).await;
+    assert_eq!(stream.next_subscription().await["plan"], "pro", "what it had is no more");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_needs_a_users_token() {
+    let app = TestApp::start(Database::Sqlite).await;
+    for (token, status, code) in
+        [("nonsense".to_owned(), 401, "not_authenticated"), (app.service_token(), 403, "not_allowed")]
+    {
+        let refused = EventStream::try_open(following(&app, &token)).await.expect_err("no stream");
+        refused.assert_is(status, code);
+    }
+    let in_the_url = format!("{STREAM}?access_token={}", app.token("acme"));
+    app.get(&in_the_url).await.assert_is(401, "not_authenticated");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_may_have_sixteen_streams_and_is_told_when_to_come_back() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        open.push(EventStream::open(following(&app, &token)).await);
+    }
+    let refused = EventStream::try_open(following(&app, &token)).await.expect_err("no seventeenth");
+    refused.assert_is(503, "unavailable");
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    EventStream::open(following(&app, &app.token("birch"))).await;
+
+    open.pop();
+    eventually("there is room again", || async { EventStream::try_open(following(&app, &token)).await.ok() })
+        .await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_database_no_stream_opens_and_those_that_are_open_wait() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token("acme");
+    let mut open = EventStream::open(following(&app, &token)).await;
+    open.next_subscription().await;
+    app.lose_database().await;
+    let refused = EventStream::try_open(following(&app, &token)).await.expect_err("nothing to tell");
+    refused.assert_is(503, "unavailable");
+    app.clock.advance_seconds(15);
+    assert_eq!(open.next().await, Heard::Heartbeat);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_nobody_reads_holds_nobody_up() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    let token = app.token("acme");
+    let address = app.url.strip_prefix("http://").expect("an address");
+    let mut deaf = TcpStream::connect(address).await.expect("the service listens");
+    let request =
+        format!("GET {STREAM} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    deaf.write_all(request.as_bytes()).await.expect("sent");
+    until_streams(&app, 1).await;
+
+    let mut stream = EventStream::open(following(&app, &token)).await;
+    for quantity in 2..=40 {
+        app.deliver(&quantity_of(&app, &subscription, quantity).await).await.ok();
+    }
+    stream.until(|answer| answer["quantity"] == 40).await;
+    drop(stream);
+    ends_soon(&mut app).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_service_stops_its_streams_are_told_and_nobody_waits_for_them() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    let mut streams = Vec::new();
+    for tenant in ["acme", "birch", "birch"] {
+        let mut stream = EventStream::open(following(&app, &app.token(tenant))).await;
+        stream.next_subscription().await;
+        streams.push(stream);
+    }
+    ends_soon(&mut app).await;
+    for mut stream in streams {
+        assert_eq!(stream.next().await, Heard::End("stopping".to_owned()));
+        assert_eq!(stream.next().await, Heard::Closed);
+    }
+}
+
+/// The server would wait a quarter of a minute for what it is answering.
+async fn ends_soon(app: &mut TestApp) {
+    let began = Instant::now();
+    app.go_down().await;
+    assert!(began.elapsed() < Duration::from_secs(8), "it took {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn open_streams_are_counted_and_leave_no_span_open() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let token = app.token_with(&json!({ "tenant": "acme", "sub": "follower" }));
+    let mut stream = EventStream::open(following(&app, &token)).await;
+    stream.next_subscription().await;
+    until_streams(&app, 1).await;
+
+    let of_stream = || {
+        let spans = ended_spans();
+        let is_ours = |span: &opentelemetry_sdk::trace::SpanData| {
+            span.attributes
+                .iter()
+                .any(|one| one.key.as_str() == "user.id" && one.value.as_str() == "follower")
+        };
+        spans.into_iter().filter(is_ours).collect::<Vec<_>>()
+    };
+    let span = eventually("its span has ended", || async { of_stream().pop() }).await;
+    assert_eq!(span.name, "GET /api/billing/subscription/events");
+    app.clock.advance_seconds(15);
+    assert_eq!(stream.next().await, Heard::Heartbeat);
+    assert_eq!(of_stream().len(), 1, "and a heartbeat is none");
+
+    drop(stream);
+    until_streams(&app, 0).await;
+    app.stop().await;
+}
+
+async fn until_streams(app: &TestApp, open: usize) {
+    let line = format!("billhook_subscription_streams {open}\n");
+    eventually("the streams are counted", || async { app.metrics().await.contains(&line).then_some(()) })
+        .await;
+}
+
+/// A change of the tenant's subscription, later than all before it.
+async fn quantity_of(app: &TestApp, subscription: &str, quantity: i64) -> Value {
+    let created = app.clock_seconds() + quantity;
+    let event = stripe_event("customer.subscription.updated", created, |object| {
+        object["id"] = json!(subscription);
+        object["items"]["data"][0]["quantity"] = json!(quantity);
+    });
+    app.for_customer_of("acme", event).await
+}
+
+fn following(app: &TestApp, token: &str) -> RequestBuilder {
+    app.request(Method::GET, STREAM).bearer_auth(token)
+}
+
+fn following_at(url: &str, token: &str) -> RequestBuilder {
+    Client::new().get(format!("{url}{STREAM}")).bearer_auth(token)
+}
