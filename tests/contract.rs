@@ -26,7 +26,9 @@ fn every_operation_has_a_name_and_every_path_of_the_api_its_slash() {
             "getReadiness",
             "getSubscription",
             "getTenantSubscription",
-            "receiveWebhook"
+            "receiveWebhook",
+            "refreshCheckoutSession",
+            "streamSubscription"
         ]
     );
 }

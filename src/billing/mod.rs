@@ -12,6 +12,7 @@ mod portal;
 mod race;
 mod reconcile;
 mod refresh;
+mod refresh_checkout;
 mod refresh_log;
 mod request_log;
 mod retry;
@@ -30,6 +31,7 @@ pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
 pub use link::{LinkError, link_tenant};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
 pub use reconcile::{Comparison, Drift, reconcile};
+pub use refresh_checkout::refresh_checkout_session;
 pub use request_log::{Operation, log_invalid};
 pub use streams::{NotOpened, Stream, Streams};
 pub use subscription::entitlement;
@@ -102,6 +104,9 @@ pub enum BillingError {
     /// The tenant has a subscription already.
     #[error("the tenant has a subscription already")]
     AlreadySubscribed,
+    /// The tenant has no such checkout.
+    #[error("the tenant has no such checkout")]
+    UnknownCheckout,
     /// Other requests of the tenant's were faster each time.
     #[error("other requests of the tenant were faster each time")]
     Outpaced,
@@ -122,6 +127,7 @@ impl BillingError {
             Self::NoCustomer => "no_customer",
             Self::NoSubscription => "no_subscription",
             Self::AlreadySubscribed => "already_subscribed",
+            Self::UnknownCheckout => "not_found",
             Self::Stripe(StripeError::Rejected(_)) => "stripe_rejected",
             Self::Stripe(StripeError::Unavailable { .. }) => "stripe_unavailable",
             Self::Store(error) if error.failure() == StoreFailure::Refused => "internal",

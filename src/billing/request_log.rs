@@ -17,6 +17,8 @@ use crate::telemetry::topics::{Level, Line, Topic};
 pub enum Operation {
     /// For a checkout session.
     Checkout,
+    /// For a look at a checkout session.
+    CheckoutRefresh,
     /// For a portal session.
     Portal,
 }
@@ -25,6 +27,7 @@ impl Operation {
     fn start(self) -> &'static str {
         match self {
             Self::Checkout => "checkout.create.start",
+            Self::CheckoutRefresh => "checkout.refresh.start",
             Self::Portal => "portal.create.start",
         }
     }
@@ -32,6 +35,7 @@ impl Operation {
     fn success(self) -> &'static str {
         match self {
             Self::Checkout => "checkout.create.success",
+            Self::CheckoutRefresh => "checkout.refresh.success",
             Self::Portal => "portal.create.success",
         }
     }
@@ -39,6 +43,7 @@ impl Operation {
     fn failure(self) -> &'static str {
         match self {
             Self::Checkout => "checkout.create.failure",
+            Self::CheckoutRefresh => "checkout.refresh.failure",
             Self::Portal => "portal.create.failure",
         }
     }
@@ -129,6 +134,7 @@ impl<'a> RequestLog<'a> {
     fn count(&self, outcome: &'static str) {
         match self.operation {
             Operation::Checkout => self.billing.metrics.checkout_session(outcome),
+            Operation::CheckoutRefresh => self.billing.metrics.checkout_refresh(outcome),
             Operation::Portal => self.billing.metrics.portal_session(outcome),
         }
     }
@@ -189,6 +195,7 @@ fn level_of(error: &BillingError) -> Level {
         BillingError::InvalidRequest(_)
         | BillingError::NoCustomer
         | BillingError::NoSubscription
+        | BillingError::UnknownCheckout
         | BillingError::Outpaced
         | BillingError::AlreadySubscribed => Level::Warn,
     }

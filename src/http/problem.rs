@@ -231,6 +231,9 @@ impl From<BillingError> for Problem {
                 Code::AlreadySubscribed,
                 "Open the customer portal instead: the subscription can be changed or paid there.",
             ),
+            BillingError::UnknownCheckout => {
+                Self::new(Code::NotFound, "The tenant has no checkout session of this id.")
+            }
             BillingError::Stripe(StripeError::Rejected(_)) => Self::new(
                 Code::StripeRejected,
                 "Trying again will not help; quote the trace id to whoever runs this service.",

@@ -1,4 +1,4 @@
-//! One throttle for checkout and portal together, for each tenant.
+//! One throttle for all that asks Stripe for somebody who waits, checkout and portal above all, for each tenant.
 
 use std::fmt;
 use std::num::NonZeroU32;

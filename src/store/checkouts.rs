@@ -26,6 +26,19 @@ impl Store {
         Ok(pending)
     }
 
+    /// A checkout, if it is one of the tenant's.
+    pub async fn checkout(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+    ) -> Result<Option<Checkout>, StoreError> {
+        let found = checkout::Entity::find_by_id(session.as_str())
+            .filter(checkout::Column::TenantId.eq(tenant.as_str()))
+            .one(&self.db)
+            .await?;
+        Ok(found.as_ref().map(rows::checkout).transpose()?)
+    }
+
     /// Remembers a session that Stripe has just made for us, unless the tenant has another one open: then `false`. The
     /// tenant's row is locked meanwhile, so that of two requests at once one is first.
     pub async fn insert_checkout(&self, checkout: &Checkout, now_ms: i64) -> Result<bool, StoreError> {

@@ -111,6 +111,7 @@ struct Counted {
     verified: Family<OfSecret, Counter>,
     lag: Histogram,
     checkouts: Family<OfOutcome, Counter>,
+    checkout_refreshes: Family<OfOutcome, Counter>,
     portals: Family<OfOutcome, Counter>,
     throttled: Counter,
     transitions: Family<Transition, Counter>,
@@ -133,6 +134,7 @@ impl Metrics {
             verified: Family::default(),
             lag: Histogram::new(LAGS),
             checkouts: Family::default(),
+            checkout_refreshes: Family::default(),
             portals: Family::default(),
             throttled: Counter::default(),
             transitions: Family::default(),
@@ -196,6 +198,11 @@ impl Metrics {
     /// A request for a checkout session ended.
     pub fn checkout_session(&self, outcome: &'static str) {
         self.0.checkouts.get_or_create(&OfOutcome { outcome }).inc();
+    }
+
+    /// A request for a look at a checkout session ended.
+    pub fn checkout_refresh(&self, outcome: &'static str) {
+        self.0.checkout_refreshes.get_or_create(&OfOutcome { outcome }).inc();
     }
 
     /// A request for a portal session ended.
@@ -284,6 +291,11 @@ impl Counted {
             "checkout_sessions",
             "Requests for a checkout session by outcome",
             self.checkouts.clone(),
+        );
+        registry.register(
+            "checkout_refreshes",
+            "Requests for a look at a checkout session by outcome",
+            self.checkout_refreshes.clone(),
         );
         registry.register(
             "portal_sessions",

@@ -6,6 +6,7 @@ mod answer;
 mod app;
 mod backfill;
 mod checkout;
+mod checkout_refresh;
 mod circle;
 mod collector;
 mod collectors;

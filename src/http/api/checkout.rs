@@ -1,12 +1,15 @@
-//! `POST /api/billing/create-checkout-session/`
+//! `POST /api/billing/create-checkout-session/`, and `POST /api/billing/checkout-sessions/{session_id}/refresh/` for whoever
+//! is back from there.
 
 use poem::web::Data;
+use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 
+use super::subscription::Subscription;
 use super::{ApiState, Tag, problems_of_an_action, return_path};
 use crate::billing::{self, CheckoutWish, Operation};
-use crate::domain::ids::PlanName;
+use crate::domain::ids::{PlanName, SessionId};
 use crate::http::auth::UserToken;
 use crate::http::body::OptionalJson;
 use crate::http::problem::{Code, Documented, Failure, Problem};
@@ -49,6 +52,20 @@ impl Documented for CheckoutProblems {
         &problems_of_an_action("`already_subscribed` or `no_customer`");
 }
 
+struct RefreshProblems;
+
+impl Documented for RefreshProblems {
+    const PROBLEMS: &'static [(u16, &'static str)] = &[
+        (401, "`not_authenticated`"),
+        (403, "`not_allowed`"),
+        (404, "`not_found`: the tenant has no such session"),
+        (429, "`throttled`; `Retry-After` says for how long"),
+        (500, "`internal`"),
+        (502, "`stripe_rejected` or `stripe_unavailable`"),
+        (503, "`billing_not_configured` or `unavailable`"),
+    ];
+}
+
 #[OpenApi(tag = "Tag::Billing")]
 impl CheckoutApi {
     /// Start a checkout
@@ -71,6 +88,30 @@ impl CheckoutApi {
         let wish = state.understand(&caller, Operation::Checkout, wish)?;
         let purchase = billing::create_checkout_session(&state.billing, &caller, wish).await?;
         Ok(Json(CheckoutSession { url: purchase.url, session_id: purchase.session.to_string() }))
+    }
+
+    /// Ask Stripe about a checkout
+    ///
+    /// For a buyer who is back before the webhook: takes over what the session made, and answers as `getSubscription`
+    /// does. A session that is still open changes nothing, and asking twice is asking once.
+    #[oai(
+        path = "/api/billing/checkout-sessions/:session_id/refresh/",
+        method = "post",
+        operation_id = "refreshCheckoutSession"
+    )]
+    async fn refresh(
+        &self,
+        state: Data<&ApiState>,
+        token: UserToken,
+        /// Stripe's id of the session.
+        session_id: Path<String>,
+    ) -> Result<Json<Subscription>, Failure<RefreshProblems>> {
+        let UserToken(caller) = token;
+        state.admit(&caller)?;
+        let session = SessionId::parse(&session_id.0).ok();
+        let entitlement =
+            billing::refresh_checkout_session(&state.billing, &caller, session.as_ref()).await?;
+        Ok(Json(Subscription::new(&caller.tenant, &entitlement)))
     }
 }
 
