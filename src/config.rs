@@ -4,6 +4,7 @@
 //! sentence that names its variable and never shows what may be a secret.
 
 mod logs;
+mod web;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::store::DatabaseUrl;
 use crate::stripe::{ApiBase, SecretKey};
 
 pub use logs::{LogArgs, LogDirArgs};
+pub use web::{WebArgs, WebConfig};
 
 /// A value that cannot be used: which, and why. Never repeats the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

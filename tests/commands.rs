@@ -67,6 +67,8 @@ fn help_names_every_variable_and_shows_no_secret() {
         "BILLHOOK_TRUST_CLIENT_REFERENCE",
         "BILLHOOK_JOURNEY_WINDOW_HOURS",
         "BILLHOOK_LOG_SINK",
+        "BILLHOOK_STATIC_DIR",
+        "BILLHOOK_CORS_ORIGINS",
         "BILLHOOK_LOG_DIR",
         "BILLHOOK_LOG_MAX_MB",
         "BILLHOOK_LOG_MAX_AGE_HOURS",
@@ -109,6 +111,12 @@ fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing
         ("BILLHOOK_LOG_MAX_MB", "4097"),
         ("BILLHOOK_LOG_MAX_AGE_HOURS", "-1"),
         ("BILLHOOK_LOG_KEEP", "0"),
+        ("BILLHOOK_STATIC_DIR", "canary"),
+        ("BILLHOOK_STATIC_DIR", "."),
+        ("BILLHOOK_CORS_ORIGINS", "*"),
+        ("BILLHOOK_CORS_ORIGINS", "https://canary.example/path"),
+        ("BILLHOOK_CORS_ORIGINS", "http://canary.example"),
+        ("BILLHOOK_CORS_ORIGINS", "https://a.example,"),
     ] {
         let output = Shell::new().run(&["serve"], &[(variable, value)]);
         let message = text(&output.stderr);

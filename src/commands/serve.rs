@@ -15,7 +15,7 @@ use crate::billing::{self, Billing, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs, StripeArgs,
-    StripeConfig, TokenArgs, TokenConfig,
+    StripeConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
 use crate::domain::unit_of_work::Policy;
 use crate::http::{self, App, NodelayAcceptor, Upkeep};
@@ -55,6 +55,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     tokens: TokenArgs,
     #[command(flatten)]
+    web: WebArgs,
+    #[command(flatten)]
     logs: LogArgs,
 }
 
@@ -67,6 +69,7 @@ pub struct ServeConfig {
     billing: BillingConfig,
     tokens: TokenConfig,
     logs: LogConfig,
+    web: WebConfig,
 }
 
 impl ServeArgs {
@@ -79,6 +82,7 @@ impl ServeArgs {
             billing: self.billing.read()?,
             tokens: self.tokens.read()?,
             logs: self.logs.read()?,
+            web: self.web.read()?,
         })
     }
 }
@@ -166,6 +170,8 @@ impl Service {
             tokens: config.tokens,
             throttle_per_minute: NonZeroU32::new(config.billing.throttle_per_minute)
                 .unwrap_or(NonZeroU32::MIN),
+            static_files: config.web.static_files,
+            cors_origins: config.web.cors_origins,
             not_configured,
         });
 

@@ -13,6 +13,7 @@ use super::api::portal::PortalApi;
 use super::api::stream::StreamApi;
 use super::api::subscription::SubscriptionApi;
 use super::webhook::WebhookApi;
+use super::{security, static_files};
 
 /// The document, as JSON that ends in a newline.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
@@ -62,7 +63,11 @@ pub(super) fn document() -> impl Endpoint + 'static {
 
 /// `GET /docs`
 pub(super) fn page() -> impl Endpoint + 'static {
-    make_sync(|_| typed("text/html; charset=utf-8", &PAGE))
+    make_sync(|_| {
+        let mut page = typed("text/html; charset=utf-8", &PAGE);
+        security::protect(&mut page, security::DOCS);
+        page
+    })
 }
 
 fn typed(content_type: &'static str, body: &'static str) -> Response {

@@ -8,7 +8,7 @@ use poem::web::Data;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route, get, handler};
 
 use super::contract::template;
-use super::problem;
+use super::{problem, static_files};
 use super::trace::method_name;
 use crate::billing::Billing;
 use crate::telemetry::metrics::{self, Metrics};
@@ -27,6 +27,10 @@ pub(super) async fn measured<E: Endpoint>(
     let route = template(request.uri().path());
     let result = next.call(request).await.map(IntoResponse::into_response);
     let status = result.as_ref().map_or_else(poem::Error::status, Response::status);
+    let is_of_a_page = result.as_ref().is_ok_and(|response| {
+        response.data::<PathPattern>().is_some_and(|PathPattern(pattern)| **pattern == *static_files::ROUTE)
+    });
+    let route = route.or(is_of_a_page.then_some(static_files::ROUTE));
     metrics.http_request(method, route, status.as_u16(), began.elapsed());
     result
 }

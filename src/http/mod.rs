@@ -6,10 +6,14 @@ pub mod auth;
 mod body;
 mod connections;
 mod contract;
+mod cors;
+mod etag;
 mod event_stream;
 mod measure;
 mod problem;
 mod rejections;
+mod security;
+mod static_files;
 mod throttle;
 pub mod trace;
 mod upkeep;
@@ -24,6 +28,7 @@ use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response,
 
 use crate::billing::{Billing, Ingest};
 use crate::config::TokenConfig;
+use crate::domain::address::Origin;
 use crate::domain::signature::WebhookSecret;
 use api::ApiState;
 use api::health::Readiness;
@@ -38,6 +43,7 @@ pub use connections::Connections;
 pub use contract::contract;
 pub use measure::metrics_routes;
 pub use upkeep::Upkeep;
+pub use static_files::{InvalidStaticFiles, StaticFiles};
 
 /// What the routes are made of.
 pub struct App {
@@ -53,6 +59,10 @@ pub struct App {
     pub tokens: TokenConfig,
     /// Checkout and portal requests of a tenant in a minute.
     pub throttle_per_minute: NonZeroU32,
+    /// The page that is served beside the API.
+    pub static_files: Option<StaticFiles>,
+    /// The origins of other pages that may ask.
+    pub cors_origins: Vec<Origin>,
     /// Variables that are not set, without which a part of the service refuses to work.
     pub not_configured: Vec<&'static str>,
 }
@@ -73,10 +83,13 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
     let webhook =
         WebhookState { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets, rejections };
 
+    let static_files = app.static_files;
+    let cors_origins: Arc<[Origin]> = app.cors_origins.into();
     let routes = Route::new()
         .at("/openapi.json", contract::document())
         .at("/docs", contract::page())
         .nest("/", contract::service())
+        .around(move |next, request| static_files::or_static_file(static_files.clone(), next, request))
         .catch_all_error(problem::from_framework)
         .with(CatchPanic::new().with_handler(|_| problem::from_panic()))
         .data(state)
@@ -84,6 +97,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         .data(webhook)
         .data(Arc::new(TokenVerifier::new(app.tokens, clock)))
         .around(in_time)
+        .around(move |next, request| cors::cors(cors_origins.clone(), next, request))
         .around(move |next, request| measure::measured(metrics.clone(), next, request))
         .around(trace::server_span)
         .with(NormalizePath::new(TrailingSlash::Trim));

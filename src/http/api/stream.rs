@@ -11,7 +11,7 @@ use poem_openapi::types::ToJSON;
 use poem_openapi::{ApiResponse, OpenApi};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::subscription::{Subscription, etag};
+use super::subscription::{Subscription, etag_of};
 use super::{ApiState, Tag};
 use crate::billing::{Caller, Stream};
 use crate::clock::Clock;
@@ -176,7 +176,7 @@ impl Following {
     /// A message, if the client does not have it.
     fn news(&mut self, entitlement: &Entitlement) -> Option<Message> {
         let subscription = Subscription::new(&self.caller.tenant, entitlement);
-        let etag = etag(&subscription);
+        let etag = etag_of(&subscription);
         if self.etag.as_ref() == Some(&etag) {
             return None;
         }

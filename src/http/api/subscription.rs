@@ -6,7 +6,6 @@ use poem_openapi::param::{Header, Path};
 use poem_openapi::payload::Json;
 use poem_openapi::types::ToJSON;
 use poem_openapi::{ApiResponse, Object, OpenApi};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::Span;
@@ -16,6 +15,7 @@ use crate::billing::{self, Billing};
 use crate::domain::ids::{PlanName, TenantId};
 use crate::domain::plan::Entitlement;
 use crate::http::auth::{ServiceToken, UserToken};
+use crate::http::etag;
 use crate::http::problem::{Code, Documented, Failure, Problem};
 use crate::telemetry::spans::BillingAttributes;
 
@@ -156,9 +156,9 @@ async fn answer(
         Problem::from(error)
     })?;
     let subscription = Subscription::new(tenant, &entitlement);
-    let etag = etag(&subscription);
+    let etag = etag_of(&subscription);
     let cache_control = CACHE_CONTROL.to_owned();
-    Ok(if if_none_match.is_some_and(|known| names(known, &etag)) {
+    Ok(if if_none_match.is_some_and(|known| etag::is_named(known, &etag)) {
         Answer::NotModified(etag, cache_control)
     } else {
         Answer::Fresh(Json(subscription), etag, cache_control)
@@ -191,13 +191,7 @@ fn rfc3339(unix_seconds: i64) -> Option<String> {
     OffsetDateTime::from_unix_timestamp(unix_seconds).ok()?.format(&Rfc3339).ok()
 }
 
-/// A strong validator (RFC 9110, section 8.8.3): half of the answer's SHA-256.
-pub(super) fn etag(subscription: &Subscription) -> String {
-    let digest = Sha256::digest(subscription.to_json_string());
-    format!("\"{}\"", hex::encode(&digest[..16]))
-}
-
-/// Whether an `If-None-Match` names the tag; the comparison is the weak one (RFC 9110, section 13.1.2).
-fn names(if_none_match: &str, etag: &str) -> bool {
-    if_none_match.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == etag)
+/// The ETag of the answer.
+pub(super) fn etag_of(subscription: &Subscription) -> String {
+    etag::of(subscription.to_json_string().as_bytes())
 }

@@ -1,0 +1,81 @@
+//! Which pages of other origins may ask (<https://fetch.spec.whatwg.org/#http-cors-protocol>). None may, unless they are
+//! listed; and of what is here only what is for a tenant's users. A token is what gives access, so no cookie or other
+//! credential of the browser's is ever wanted. poem's own turns away what comes from the service's own page, for browsers
+//! send `Origin` there too.
+
+use std::sync::Arc;
+
+use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use poem::{Endpoint, IntoResponse, Request, Response};
+
+use super::problem::{Code, Problem};
+use crate::domain::address::Origin;
+
+/// What is for pages: the API, but for what Stripe posts to.
+const API: &str = "/api/billing/";
+const WEBHOOK: &str = "/api/billing/webhook";
+
+const METHODS: &str = "GET, POST";
+
+/// What the API reads of a request beyond what a browser always lets through.
+const REQUEST_HEADERS: &str = "authorization, content-type, if-none-match, last-event-id, traceparent";
+
+/// What a page may read of an answer beyond what a browser always lets it.
+const ANSWER_HEADERS: &str = "etag, retry-after";
+
+/// For how long a browser need not ask again; Chromium believes two hours and no longer.
+const MAX_AGE_SECONDS: &str = "7200";
+
+/// Tells browsers which pages may read the answer.
+pub(super) async fn cors<E: Endpoint>(
+    allowed: Arc<[Origin]>,
+    next: Arc<E>,
+    request: Request,
+) -> poem::Result<Response> {
+    if allowed.is_empty() || !is_for_pages(&request) {
+        return next.call(request).await.map(IntoResponse::into_response);
+    }
+    let origin = request.header(header::ORIGIN);
+    let origin = origin.and_then(|origin| allowed.iter().find(|allowed| allowed.as_str() == origin)).cloned();
+    let mut answer = if is_preflight(&request) {
+        preflight(origin.as_ref())
+    } else {
+        next.call(request).await?.into_response()
+    };
+    let headers = answer.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(origin.as_str()).ok()) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        insert(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
+    }
+    Ok(answer)
+}
+
+fn is_for_pages(request: &Request) -> bool {
+    let path = request.uri().path();
+    path.starts_with(API) && path != WEBHOOK
+}
+
+fn is_preflight(request: &Request) -> bool {
+    *request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Says what is allowed; that it is not what was asked for is the browser's to see.
+fn preflight(origin: Option<&Origin>) -> Response {
+    if origin.is_none() {
+        let how = "Pages of this origin may not ask here, unless BILLHOOK_CORS_ORIGINS lists it.";
+        return Problem::new(Code::NotAllowed, how).into_response();
+    }
+    let mut answer = StatusCode::NO_CONTENT.into_response();
+    let headers = answer.headers_mut();
+    insert(headers, header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    insert(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+    insert(headers, header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECONDS);
+    answer
+}
+
+fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &'static str) {
+    headers.insert(name, HeaderValue::from_static(value));
+}
