@@ -236,7 +236,7 @@ pub struct BillingArgs {
     #[arg(long, env = "BILLHOOK_JOURNEY_WINDOW_HOURS", default_value = default::JOURNEY_WINDOW_HOURS, value_name = "HOURS")]
     journey_window_hours: String,
 
-    /// Checkout and portal requests that a tenant may make in a minute
+    /// Checkout, refresh and portal requests that a tenant may make in a minute
     #[arg(long, env = "BILLHOOK_THROTTLE_PER_MINUTE", default_value = default::THROTTLE_PER_MINUTE, value_name = "REQUESTS")]
     throttle_per_minute: String,
 }

@@ -36,7 +36,7 @@ impl Store {
             .filter(checkout::Column::TenantId.eq(tenant.as_str()))
             .one(&self.db)
             .await?;
-        Ok(found.as_ref().map(rows::checkout).transpose()?)
+        found.as_ref().map(rows::checkout).transpose()
     }
 
     /// Remembers a session that Stripe has just made for us, unless the tenant has another one open: then `false`. The
