@@ -12,8 +12,8 @@ use super::api::health::HealthApi;
 use super::api::portal::PortalApi;
 use super::api::stream::StreamApi;
 use super::api::subscription::SubscriptionApi;
+use super::security;
 use super::webhook::WebhookApi;
-use super::{security, static_files};
 
 /// The document, as JSON that ends in a newline.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use poem::http::{StatusCode, header};
 use poem::web::Data;
-use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route, get, handler};
+use poem::{
+    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, PathPattern, Request, Response, Route, get, handler,
+};
 
 use super::contract::template;
-use super::{problem, static_files};
 use super::trace::method_name;
+use super::{problem, static_files};
 use crate::billing::Billing;
 use crate::telemetry::metrics::{self, Metrics};
 

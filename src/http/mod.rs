@@ -42,8 +42,8 @@ pub(crate) use api::subscription::Subscription;
 pub use connections::Connections;
 pub use contract::contract;
 pub use measure::metrics_routes;
-pub use upkeep::Upkeep;
 pub use static_files::{InvalidStaticFiles, StaticFiles};
+pub use upkeep::Upkeep;
 
 /// What the routes are made of.
 pub struct App {
