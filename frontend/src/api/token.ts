@@ -1,0 +1,43 @@
+import { Trouble } from "./trouble";
+
+/** What a token is asked for with. */
+export interface TokenRequest {
+  /** The service has just refused the token that it was given: a kept one will not do. */
+  renew: boolean;
+}
+
+/** Gives the user's token. It is asked for each request, so it should keep the token while it is good. */
+export type GetToken = (request: TokenRequest) => string | Promise<string>;
+
+/**
+ * A `fetch` that signs each request with the user's token. A token that is refused is asked for anew once; requests
+ * that are refused at the same time ask once together.
+ */
+export function authorizedFetch(getToken: GetToken): typeof fetch {
+  let renewal: Promise<string> | undefined;
+
+  const renew = () => (renewal ??= tokenOf(getToken, true).finally(() => (renewal = undefined)));
+
+  return async (input, init) => {
+    const request = new Request(input, init);
+    const answer = await fetch(signed(request, await tokenOf(getToken, false)));
+    if (answer.status !== 401) return answer;
+    await answer.body?.cancel();
+    return fetch(signed(request, await renew()));
+  };
+}
+
+async function tokenOf(getToken: GetToken, renew: boolean): Promise<string> {
+  try {
+    return await getToken({ renew });
+  } catch {
+    // Why the application has none is its own business; to the page it means that nobody is signed in.
+    throw Trouble.notAuthenticated();
+  }
+}
+
+function signed(request: Request, token: string): Request {
+  const copy = request.clone();
+  copy.headers.set("Authorization", `Bearer ${token}`);
+  return copy;
+}

@@ -1,0 +1,51 @@
+import type { CheckoutReturn } from "../billing/useCheckoutReturn";
+import { Notice } from "./Notice";
+
+interface ReturnNoticeProps {
+  state: CheckoutReturn;
+  /** The plan that was bought, once it is there. */
+  planName: string | undefined;
+}
+
+/** What became of the checkout that the browser is back from. */
+export function ReturnNotice({ state, planName }: ReturnNoticeProps) {
+  switch (state) {
+    case "none":
+      return null;
+    case "canceled":
+      return (
+        <Notice tone="neutral" title="You left the checkout">
+          <p>Nothing was charged. You can upgrade at any time.</p>
+        </Notice>
+      );
+    case "activating":
+      return (
+        <Notice tone="neutral" title="Activating your plan…" isBusy>
+          <p>Thank you. This takes a few seconds, and the page changes by itself.</p>
+        </Notice>
+      );
+    case "slow":
+      return (
+        <Notice tone="warning" title="This takes longer than usual">
+          <p>
+            Your payment is not lost. Your plan is activated by itself as soon as the payment is confirmed, also when
+            you leave this page.
+          </p>
+        </Notice>
+      );
+    case "unknown_checkout":
+      return (
+        <Notice tone="bad" title="We do not know this checkout">
+          <p>
+            It may belong to another account: check which one you are signed in to. If you have paid, contact support.
+          </p>
+        </Notice>
+      );
+    case "activated":
+      return planName === undefined ? null : (
+        <Notice tone="good" title={`Welcome to ${planName}`}>
+          <p>Thank you. Your plan is active.</p>
+        </Notice>
+      );
+  }
+}

@@ -1,0 +1,97 @@
+import { useState } from "react";
+
+import { BillingPage, type TokenRequest } from "..";
+import { type DemoUser, fetchDemoUsers } from "./tokens";
+
+/** Where the browser tab remembers whom it shows, on the way to Stripe's pages and back. */
+const CHOSEN = "billhook-demo-tenant";
+
+/** A little application around the page, for the demo only: it is not in the package. */
+export function Demo({ users }: { users: DemoUser[] }) {
+  const [chosen, setChosen] = useState(() => sessionStorage.getItem(CHOSEN));
+  const user = users.find(({ tenant }) => tenant === chosen) ?? users[0];
+  const choose = (tenant: string) => {
+    sessionStorage.setItem(CHOSEN, tenant);
+    setChosen(tenant);
+  };
+
+  return (
+    <>
+      <header className="demo-header">
+        <p className="demo-name">
+          Billhook <span>demo</span>
+        </p>
+        <p>Nothing here is real: no card is charged, and no token here opens anything else.</p>
+        {user && <UserPicker users={users} user={user} onChoose={choose} />}
+      </header>
+      <main className="demo-main">
+        {user ? <BillingPage key={user.tenant} getToken={(request) => tokenOf(user, request)} /> : <NoUsers />}
+        {user && <Guide />}
+      </main>
+    </>
+  );
+}
+
+async function tokenOf({ tenant, token }: DemoUser, { renew }: TokenRequest): Promise<string> {
+  if (!renew) return token;
+  const again = (await fetchDemoUsers()).find((user) => user.tenant === tenant);
+  if (!again) throw new Error(`no token for ${tenant}`);
+  return again.token;
+}
+
+interface UserPickerProps {
+  users: DemoUser[];
+  user: DemoUser;
+  onChoose: (tenant: string) => void;
+}
+
+function UserPicker({ users, user, onChoose }: UserPickerProps) {
+  return (
+    <label className="demo-picker">
+      Signed in for
+      <select value={user.tenant} onChange={(event) => onChoose(event.target.value)}>
+        {users.map(({ tenant, about }) => (
+          <option key={tenant} value={tenant}>
+            {tenant} ({about})
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+function Guide() {
+  return (
+    <aside className="demo-guide" aria-labelledby="guide">
+      <h2 id="guide">What to try</h2>
+      <ol>
+        <li>
+          <strong>Upgrade</strong>, and press <em>Pay</em> on the page that stands in for Stripe’s. Back here the plan
+          turns to Pro by itself, as soon as Billhook has Stripe’s webhook.
+        </li>
+        <li>
+          <strong>Manage subscription</strong>, and cancel there. This page then says when the plan ends. Resume it the
+          same way.
+        </li>
+        <li>Open this page in a second window beside it: what happens in one is seen in both.</li>
+      </ol>
+      <p>
+        Every step is in the log files, under one trace id from the checkout on: <code>logs/billing.log</code>,{" "}
+        <code>logs/webhook_signatures.log</code>, <code>logs/subscription_state.log</code>. The API is described{" "}
+        <a href="/docs">here</a>.
+      </p>
+    </aside>
+  );
+}
+
+function NoUsers() {
+  return (
+    <section className="demo-guide">
+      <h1>There is nobody to sign in as</h1>
+      <p>
+        This application around the billing page is for the demo. <code>make run</code> starts the demo, and gives it
+        the users to look at the page as.
+      </p>
+    </section>
+  );
+}

@@ -1,0 +1,2 @@
+export type { GetToken, TokenRequest } from "./api/token";
+export { BillingPage, type BillingPageProps } from "./pages/Billing";

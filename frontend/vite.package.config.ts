@@ -1,0 +1,16 @@
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vite";
+
+// The package: the page alone, for other applications to bundle. What they bring themselves is left out.
+export default defineConfig({
+  plugins: [react()],
+  publicDir: false,
+  build: {
+    outDir: "dist/package",
+    lib: { entry: "src/index.ts", formats: ["es"], fileName: "index", cssFileName: "style" },
+    rolldownOptions: { external: [/^react($|\/)/, /^react-dom($|\/)/, "@tanstack/react-query"] },
+    cssTarget: ["chrome123", "firefox120", "safari17.5"],
+    minify: false,
+    sourcemap: true,
+  },
+});
