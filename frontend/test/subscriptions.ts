@@ -1,0 +1,46 @@
+import type { Subscription } from "../src/api/generated";
+
+const RENEWAL = "2026-12-23T09:00:00Z";
+
+/** A tenant that never bought anything. */
+export function free(): Subscription {
+  return {
+    tenant: "acme",
+    plan: "free",
+    access: false,
+    status: null,
+    price: null,
+    quantity: null,
+    current_period_end: null,
+    trial_end: null,
+    scheduled_cancel: false,
+    cancel_at: null,
+    can_manage: false,
+    as_of: null,
+  };
+}
+
+/** A tenant that has paid, or whatever else is said. */
+export function pro(changes: Partial<Subscription> = {}): Subscription {
+  return {
+    ...free(),
+    plan: "pro",
+    access: true,
+    status: "active",
+    price: "price_pro_monthly",
+    quantity: 1,
+    current_period_end: RENEWAL,
+    can_manage: true,
+    as_of: "2026-11-23T09:00:00Z",
+    ...changes,
+  };
+}
+
+/** A subscription that has lost its plan; the service then names none. */
+export function withoutAccess(status: string, changes: Partial<Subscription> = {}): Subscription {
+  return pro({ plan: "free", access: false, status, ...changes });
+}
+
+export const ending = () => pro({ scheduled_cancel: true, cancel_at: RENEWAL });
+export const trialing = () => pro({ status: "trialing", trial_end: RENEWAL });
+export const ended = () => withoutAccess("canceled", { can_manage: false });

@@ -1,0 +1,65 @@
+import { screen } from "@testing-library/react";
+import { expect, it, vi } from "vitest";
+
+import { useStage } from "./stage";
+
+const stage = useStage();
+
+it("asks once for a new token when the old one is refused, and nobody notices", async () => {
+  stage.getToken.mockImplementation(({ renew }) => (renew ? "good-token" : "old-token"));
+  stage.service.answerAlways("streamSubscription", { status: 404, body: "" });
+  stage.open();
+
+  expect(await screen.findByRole("region", { name: "Free" })).toBeVisible();
+  expect(
+    stage.service
+      .of("getSubscription")
+      .map(({ token }) => token)
+      .slice(0, 2),
+  ).toEqual(["old-token", "good-token"]);
+  expect(screen.getByRole("alert")).toBeEmptyDOMElement();
+});
+
+it("asks the application once for what is refused at the same time", async () => {
+  let renewals = 0;
+  stage.getToken.mockImplementation(async ({ renew }) => {
+    if (!renew) return "old-token";
+    renewals += 1;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    return "good-token";
+  });
+  stage.open();
+
+  await screen.findByRole("region", { name: "Free" });
+  await vi.waitFor(() => expect(stage.service.openStreams).toBe(1));
+  expect(renewals).toBe(1);
+});
+
+it("says that the user is signed out when the new token is refused too, and then leaves the service alone", async () => {
+  stage.getToken.mockReturnValue("old-token");
+  stage.open();
+
+  await screen.findByText("You are signed out");
+  const received = stage.service.received.length;
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  expect(stage.service.received).toHaveLength(received);
+});
+
+it("says that the user is signed out when the application has no token", async () => {
+  stage.getToken.mockRejectedValue(new Error("no session"));
+  stage.open();
+
+  await screen.findByText("You are signed out");
+  expect(stage.service.received).toHaveLength(0);
+});
+
+it("never puts the token into an address", async () => {
+  stage.open("?checkout=success&session_id=cs_test_1");
+  await screen.findByText("Activating your plan…");
+  await vi.waitFor(() => expect(stage.service.openStreams).toBe(1));
+
+  for (const { path, token } of stage.service.received) {
+    expect(path).not.toContain("token");
+    expect(token).toBe("good-token");
+  }
+});
