@@ -1,16 +1,19 @@
-// A whole billing system on this machine: the service, a Stripe double, and two tenants to try it with.
+// A whole billing system on this machine: the service with its page, a Stripe double, and two tenants to try it with.
 //
-//     node scripts/demo.mjs              what `make run` does: starts everything, prints what to try, runs until Ctrl-C
-//     node scripts/demo.mjs --walk       walks the whole circle by itself and exits 0 or 1: a smoke test
-//     node scripts/demo.mjs --no-build   (with either) runs the programs that are built already
+//     node scripts/demo.mjs                what `make run` does: starts everything, prints what to try, runs until Ctrl-C
+//     node scripts/demo.mjs --walk         walks the whole circle by itself and exits 0 or 1: a smoke test
+//     node scripts/demo.mjs --aside NAME   runs beside another one: on free ports, which .demo/NAME/system.json tells
+//     node scripts/demo.mjs --app URL      sends people back to an app that runs elsewhere, such as `npm run dev`
+//     node scripts/demo.mjs --no-build     (with any) runs the programs that are built already
 //
 // Node and its standard library only, so that it runs where nothing has been installed.
 
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, connect } from "node:net";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 
 const START_SECONDS = 30;
 const SETTLE_SECONDS = 15;
@@ -18,13 +21,17 @@ const STOP_SECONDS = 10;
 const HTTP_SECONDS = 15;
 const POLL_MILLISECONDS = 100;
 
+/** What `make page` makes. */
+const BUILT_PAGE = "frontend/dist/demo";
+
+const USAGE = "usage: node scripts/demo.mjs [--walk] [--aside NAME] [--app URL] [--no-build]";
+
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const flags = new Set(process.argv.slice(2));
-const walking = flags.delete("--walk");
-const building = !flags.delete("--no-build");
 
 /** Something that the reader can mend; told in one line, without a stack. */
 class Trouble extends Error {}
+
+let walking = false;
 
 const children = [];
 let stopping = false;
@@ -32,13 +39,15 @@ let stopping = false;
 // ---------------------------------------------------------------------------------------------------------------------
 
 async function main() {
-  if (flags.size > 0) throw new Trouble("usage: node scripts/demo.mjs [--walk] [--no-build]");
-  if (Number.parseInt(process.versions.node, 10) < 18) throw new Trouble(`Node 18 or newer is needed, this is ${process.version}`);
+  if (Number.parseInt(process.versions.node, 10) < 20) throw new Trouble(`Node 20 or newer is needed, this is ${process.version}`);
+  const wish = readWish();
+  walking = wish.walk;
   process.chdir(root);
 
-  const place = await choosePlace();
-  const programs = build();
+  const place = await choosePlace(wish);
+  const programs = build(wish);
   prepare(place);
+  const users = mintUsers(programs, place);
   const sandbox = start("sandbox", programs, place, [
     "--listen", place.sandbox.address,
     "--webhook-url", `${place.service.url}/api/billing/webhook/`,
@@ -53,22 +62,41 @@ async function main() {
     await stop();
     return;
   }
-  await makeTenants(programs, place);
-  printWhatToTry(place);
+  await checkOut(place, users.birch);
+  if (wish.aside) tellSystem(place);
+  await printWhatToTry(place);
   printHowToFollow(programs, place, "birch", await journeyOf(programs, place, "birch"));
   await Promise.race(children.map((child) => child.ended));
   if (!stopping) throw new Trouble(`${children.find((child) => child.over).name} has ended by itself`);
 }
 
+function readWish() {
+  const options = {
+    walk: { type: "boolean", default: false },
+    aside: { type: "string" },
+    app: { type: "string" },
+    "no-build": { type: "boolean", default: false },
+  };
+  let wish;
+  try {
+    wish = parseArgs({ options }).values;
+  } catch {
+    throw new Trouble(USAGE);
+  }
+  if (wish.aside !== undefined && !/^[a-z0-9-]+$/.test(wish.aside)) throw new Trouble(`a NAME is of a-z, 0-9 and -; ${USAGE}`);
+  // The walk runs aside, too, so that it can run beside a demo, or beside another checkout.
+  return { ...wish, aside: wish.walk ? "walk" : wish.aside };
+}
+
 /** Where this run listens and keeps its files. */
-async function choosePlace() {
-  // The walk takes free ports and a folder of its own, so that it can run beside a demo, or beside another checkout.
-  const [sandboxPort, servicePort] = walking ? await freePorts(2) : [12111, 8080];
-  const dir = walking ? ".demo/walk" : ".demo";
-  const logs = walking ? `${dir}/logs` : "logs";
+async function choosePlace({ aside, app }) {
+  const [sandboxPort, servicePort] = aside ? await freePorts(2) : [12111, 8080];
+  const dir = aside ? `.demo/${aside}` : ".demo";
+  const logs = aside ? `${dir}/logs` : "logs";
+  const page = `${dir}/page`;
   const sandbox = listener(sandboxPort);
   const service = listener(servicePort);
-  if (!walking) {
+  if (!aside) {
     await mustBeFree(sandbox, "the Stripe double");
     await mustBeFree(service, "the service");
   }
@@ -82,17 +110,18 @@ async function choosePlace() {
     STRIPE_API_BASE: sandbox.url,
     DATABASE_URL: `sqlite://${dir}/billhook.db?mode=rwc`,
     BILLHOOK_LISTEN: service.address,
-    BILLHOOK_APP_URL: service.url,
+    BILLHOOK_APP_URL: app ?? service.url,
     BILLHOOK_PLANS: "pro=pro_monthly,price_pro_yearly;team=team_monthly",
     BILLHOOK_JWT_SECRET: "for-the-demo-only-7c1e94d05ab86f23e1",
     BILLHOOK_LOG_DIR: logs,
+    ...(existsSync(BUILT_PAGE) && { BILLHOOK_STATIC_DIR: page }),
   };
-  return { sandbox, service, dir, logs, env };
+  return { sandbox, service, dir, logs, page, env };
 }
 
 /** Builds both programs and tells where they are. */
-function build() {
-  if (building) {
+function build({ "no-build": isBuilt }) {
+  if (!isBuilt) {
     console.log("Building (cargo build); the first time takes some minutes.");
     const built = spawnSync("cargo", ["build", "--workspace", "--bins"], { stdio: "inherit" });
     if (built.error) throw new Trouble(`cargo could not be run: ${built.error.message}`);
@@ -109,13 +138,31 @@ function build() {
 function prepare(place) {
   mkdirSync(place.dir, { recursive: true });
   for (const suffix of ["", "-wal", "-shm"]) rmSync(join(place.dir, `billhook.db${suffix}`), { force: true });
-  if (walking) rmSync(place.logs, { recursive: true, force: true });
+  if (place.logs !== "logs") rmSync(place.logs, { recursive: true, force: true });
+  // A copy, since the tokens that are put beside it have no business in what is built.
+  rmSync(place.page, { recursive: true, force: true });
+  if (existsSync(BUILT_PAGE)) cpSync(BUILT_PAGE, place.page, { recursive: true });
 }
 
-async function makeTenants(programs, place) {
-  mint(programs, place, "acme", "ada-1");
+/** A user of each tenant, in a file each, and in one beside the page for its demo to sign in with. */
+function mintUsers(programs, place) {
+  const acme = mint(programs, place, "acme", "ada-1");
   const birch = mint(programs, place, "birch", "bo-1");
-  await checkOut(place, birch);
+  if (existsSync(place.page)) {
+    // Whoever reaches this machine's loopback can read them. They open nothing but this demo.
+    const users = [
+      { tenant: "acme", about: "a new tenant", token: acme },
+      { tenant: "birch", about: "has bought Pro", token: birch },
+    ];
+    writeFileSync(join(place.page, "demo-tokens.json"), JSON.stringify(users), { mode: 0o600 });
+  }
+  return { acme, birch };
+}
+
+/** Tells whoever started this where to find it. */
+function tellSystem(place) {
+  const system = { service: place.service.url, sandbox: place.sandbox.url, jwtSecret: place.env.BILLHOOK_JWT_SECRET };
+  writeFileSync(join(place.dir, "system.json"), JSON.stringify(system), { mode: 0o600 });
 }
 
 /** Token, checkout, payment, webhook, plan, portal, cancellation: everything that the service is for, once around. */
@@ -195,13 +242,20 @@ function attribute(tag, name) {
   return found?.[1] ?? found?.[2] ?? found?.[3];
 }
 
-function printWhatToTry(place) {
+async function printWhatToTry(place) {
   const api = `${place.service.url}/api/billing`;
+  const page = `${place.service.url}/billing`;
+  const hasPage = (await request(page)).ok;
   console.log(`
 Billhook is up. acme is a new tenant; birch has paid for Pro already.
-In another terminal, in this directory (or with .demo/birch.token):
+${hasPage ? `
+The billing page, to buy, manage and cancel in a browser:
 
-  TOKEN=$(cat .demo/acme.token); API=${api}; JSON='Content-Type: application/json'
+  ${page}
+` : ""}
+In another terminal, in this directory (or with ${place.dir}/birch.token):
+
+  TOKEN=$(cat ${place.dir}/acme.token); API=${api}; JSON='Content-Type: application/json'
 
 What is acme entitled to?
   curl -s $API/subscription/ -H "Authorization: Bearer $TOKEN"
@@ -216,7 +270,7 @@ The API, to read and try     ${place.service.url}/docs
 What happened                ${place.logs}/billing.log, webhook_signatures.log, subscription_state.log
 What both programs print     ${place.dir}/billhook.log, ${place.dir}/sandbox.log
 
-The pages send you back to ${place.service.url}, where your own app would be. Ctrl-C stops everything.`);
+Stripe's pages send you back to ${place.env.BILLHOOK_APP_URL}${hasPage ? "" : ", where your own app would be"}. Ctrl-C stops everything.`);
 }
 
 /** One id leads from the click on Upgrade to all that followed. */
