@@ -1,0 +1,183 @@
+import type { Page } from "@playwright/test";
+
+import { free } from "../test/subscriptions";
+import { expect, test } from "./stage";
+
+const plan = (page: Page, name: string) => page.getByRole("region", { name, exact: true });
+const button = (page: Page, name: string) => page.getByRole("button", { name, exact: true });
+const alert = (page: Page) => page.getByRole("alert");
+
+test("a free tenant upgrades, pays, turns to Pro without a reload, cancels in the portal, and resumes", async ({
+  system,
+  tenant,
+}) => {
+  const page = await tenant.open();
+  await expect(plan(page, "Free")).toBeVisible();
+  await expect(button(page, "Manage subscription")).toHaveCount(0);
+
+  await button(page, "Upgrade").click();
+  await expect(page.getByText("not Stripe")).toBeVisible();
+  await system.double("faults", { deliveries: "hold" });
+  await button(page, "Pay").click();
+
+  await expect(page.getByText("Activating your plan…")).toBeVisible();
+  await expect(button(page, "Upgrade")).toHaveCount(0);
+  await page.evaluate(() => Object.assign(window, { isSamePage: true }));
+  await system.heal();
+  await expect(page.getByText("Welcome to Pro")).toBeVisible();
+  await expect(plan(page, "Pro")).toContainText("Renews on");
+  expect(await page.evaluate(() => "isSamePage" in window)).toBe(true);
+  expect(page.url()).not.toContain("checkout");
+
+  await button(page, "Manage subscription").click();
+  await button(page, "Cancel").click();
+  await page.getByRole("link", { name: /return/i }).click();
+  await expect(plan(page, "Pro")).toContainText("Ends soon");
+  const end = page.locator("time");
+  await expect(end).toHaveText(/^[A-Z][a-z]+ \d{1,2}, 20\d\d$/);
+
+  await button(page, "Manage subscription").click();
+  await button(page, "Resume").click();
+  await page.getByRole("link", { name: /return/i }).click();
+  await expect(plan(page, "Pro")).toContainText("Active");
+});
+
+test("a declined card changes nothing, and the way back says that nothing was charged", async ({ tenant }) => {
+  const page = await tenant.open();
+  await button(page, "Upgrade").click();
+  await button(page, "Decline").click();
+  await expect(alert(page)).toContainText("declined");
+  await button(page, "Cancel").click();
+
+  await expect(page.getByText("You left the checkout")).toBeVisible();
+  await expect(plan(page, "Free")).toBeVisible();
+  await expect(button(page, "Upgrade")).toBeVisible();
+});
+
+test("a throttled click is told how long to wait, and works after that", async ({ system, tenant }) => {
+  const page = await tenant.open();
+  await expect(button(page, "Upgrade")).toBeVisible();
+  let status = 0;
+  while (status !== 429) ({ status } = await system.call(tenant.name, "create-portal-session"));
+
+  await button(page, "Upgrade").click();
+  await expect(alert(page)).toContainText(/You can try again in \d+ seconds?/);
+  await expect(button(page, "Upgrade")).toHaveAttribute("aria-disabled", "true");
+  await expect(alert(page)).toContainText("You can try again now.", { timeout: 10_000 });
+  await button(page, "Upgrade").click();
+  await expect(button(page, "Pay")).toBeVisible();
+});
+
+test("while Stripe is down a click says so with an id to quote, and works when it is up again", async ({
+  system,
+  tenant,
+}) => {
+  const page = await tenant.open();
+  await expect(button(page, "Upgrade")).toBeVisible();
+  await system.double("faults", { match: "*", kind: "status", status: 500, times: 99, should_retry: false });
+  await button(page, "Upgrade").click();
+  await expect(alert(page)).toContainText("Our payment provider does not answer");
+  await expect(alert(page).locator("code")).toHaveText(/^[0-9a-f]{32}$/);
+
+  await system.heal();
+  await button(page, "Upgrade").click();
+  await expect(button(page, "Pay")).toBeVisible();
+});
+
+test("an expired token is replaced without a word", async ({ system, tenant }) => {
+  tenant.hasTokens(system.token(tenant.name, -60), system.token(tenant.name));
+  const page = await tenant.open();
+
+  await expect(plan(page, "Free")).toBeVisible();
+  await expect(alert(page)).toBeEmpty();
+});
+
+test("a user whose tokens are all over is told to sign in, and goes on from there", async ({ system, tenant }) => {
+  tenant.hasTokens(system.token(tenant.name, -60));
+  const page = await tenant.open();
+  await expect(alert(page)).toContainText("You are signed out");
+
+  tenant.hasTokens(system.token(tenant.name));
+  await button(page, "Try again").click();
+  await expect(plan(page, "Free")).toBeVisible();
+});
+
+test("what is bought in one tab is seen in the other", async ({ tenant }) => {
+  const [first, second] = [await tenant.open(), await tenant.open()];
+  await expect(plan(second, "Free")).toBeVisible();
+  await button(first, "Upgrade").click();
+  await button(first, "Pay").click();
+  await expect(plan(first, "Pro")).toBeVisible();
+
+  await expect(plan(second, "Pro")).toBeVisible({ timeout: 10_000 });
+  await expect(button(second, "Manage subscription")).toBeVisible();
+});
+
+test("a tab that does not know yet what another one has bought is set right by the click", async ({
+  system,
+  tenant,
+}) => {
+  const page = await tenant.open();
+  await expect(plan(page, "Free")).toBeVisible();
+  let isBehind = true;
+  await page.route("**/subscription/**", (route, request) => {
+    if (!isBehind) return route.fallback();
+    return request.url().includes("events") ? route.fulfill({ status: 503 }) : route.fulfill({ json: free() });
+  });
+  await page.reload();
+  await expect(plan(page, "Free")).toBeVisible();
+  await system.buy(tenant.name);
+  await expect.poll(async () => (await system.call(tenant.name, "create-checkout-session")).status).toBe(409);
+  const answered = page.waitForResponse(/create-checkout-session/);
+  await button(page, "Upgrade").click();
+  isBehind = false;
+
+  expect((await answered).status()).toBe(409);
+  await expect(alert(page)).toContainText("You have a subscription already");
+  await expect(plan(page, "Pro")).toBeVisible();
+});
+
+test("everything can be done with the keyboard", async ({ tenant }) => {
+  const page = await tenant.open();
+  const upgrade = button(page, "Upgrade");
+  await expect(upgrade).toBeVisible();
+  for (let presses = 0; presses < 5 && !(await upgrade.evaluate((it) => it === document.activeElement)); presses += 1) {
+    await page.keyboard.press("Tab");
+  }
+  await expect(upgrade).toBeFocused();
+  await expect(upgrade).toHaveCSS("outline-style", "solid");
+  await page.keyboard.press("Enter");
+  await expect(button(page, "Pay")).toBeVisible();
+});
+
+test("the way back through the browser's history leaves no button stuck", async ({ tenant }) => {
+  const page = await tenant.open();
+  await button(page, "Upgrade").click();
+  await expect(button(page, "Pay")).toBeVisible();
+  await page.goBack();
+
+  await expect(button(page, "Upgrade")).toHaveAttribute("aria-disabled", "false");
+});
+
+test("a webhook that never comes is not needed: the page has Stripe asked", async ({ system, tenant }) => {
+  test.skip(!(await system.offers("refreshCheckoutSession")), "the service cannot be asked yet");
+  const page = await tenant.open();
+  await system.double("faults", { deliveries: "drop" });
+  await button(page, "Upgrade").click();
+  await button(page, "Pay").click();
+
+  await expect(page.getByText("Activating your plan…")).toBeVisible();
+  await expect(page.getByText("Welcome to Pro")).toBeVisible({ timeout: 12_000 });
+});
+
+test("the page turns within a second of the webhook, over the stream alone", async ({ system, tenant }) => {
+  test.skip(!(await system.offers("streamSubscription")), "the service does not stream yet");
+  const page = await tenant.open();
+  await expect(plan(page, "Free")).toBeVisible();
+  const asked: string[] = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await system.buy(tenant.name);
+
+  await expect(plan(page, "Pro")).toBeVisible({ timeout: 1000 });
+  expect(asked).toEqual([]);
+});

@@ -1,0 +1,79 @@
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+import { type BrowserContext, expect, type Page, test as base } from "@playwright/test";
+import type { AxeResults } from "axe-core";
+
+import { System } from "./system";
+
+export { expect };
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** A tenant of its own for each test, and the page as its user sees it. */
+export interface Tenant {
+  name: string;
+  /** Opens the page, in a tab of the test's browser. */
+  open: (query?: string) => Promise<Page>;
+  /** What the application has to give when it is asked for a token. */
+  hasTokens: (...tokens: string[]) => void;
+}
+
+let tenants = 0;
+
+export const test = base.extend<{ tenant: Tenant }, { system: System }>({
+  system: [
+    // eslint-disable-next-line no-empty-pattern -- Playwright reads from it which fixtures are needed
+    async ({}, use, { parallelIndex }) => {
+      const system = await System.start(`e2e-${parallelIndex}`);
+      await use(system);
+      await system.stop();
+    },
+    { scope: "worker", timeout: 60_000 },
+  ],
+
+  tenant: async ({ system, context }, use, { parallelIndex }) => {
+    const name = `tenant-${parallelIndex}-${(tenants += 1)}`;
+    let tokens = [system.token(name)];
+    await context.route("**/demo-tokens.json", (route) => {
+      const token = tokens.length > 1 ? tokens.shift() : tokens[0];
+      return route.fulfill({ json: [{ tenant: name, about: "a test", token }] });
+    });
+    const mishaps = watch(context);
+
+    await use({
+      name,
+      hasTokens: (...given) => (tokens = given),
+      open: async (query = "") => {
+        const page = await context.newPage();
+        await page.goto(`${system.origin}/billing${query}`);
+        return page;
+      },
+    });
+
+    await system.heal();
+    expect(mishaps).toEqual([]);
+  },
+});
+
+/** What no page of ours may do, whatever the test is about. */
+function watch(context: BrowserContext): string[] {
+  const mishaps: string[] = [];
+  context.on("weberror", (error) => mishaps.push(String(error.error())));
+  context.on("console", (message) => {
+    if (/Content Security Policy|Warning:|unique "key"/.test(message.text())) mishaps.push(message.text());
+  });
+  context.on("request", (request) => {
+    if (request.url().includes("eyJ")) mishaps.push(`a token in a URL: ${request.url()}`);
+  });
+  return mishaps;
+}
+
+/** What axe finds wrong, each in a line. */
+export async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(AXE);
+  const { violations: found } = await page.evaluate(() =>
+    (globalThis as unknown as { axe: { run: () => Promise<AxeResults> } }).axe.run(),
+  );
+  return found.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
+}

@@ -1,0 +1,138 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { readFile, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { fileURLToPath } from "node:url";
+
+import { preview, type PreviewServer } from "vite";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const FRONTEND = fileURLToPath(new URL("../", import.meta.url));
+
+const START_SECONDS = 30;
+
+/** As strict as it gets: the page must do with it. */
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/** What `scripts/demo.mjs` tells of the system that it has started. */
+interface Told {
+  service: string;
+  sandbox: string;
+  jwtSecret: string;
+}
+
+/** What `make run` starts, for tests: the service, the Stripe double, and the page. */
+export class System {
+  readonly #demo: ChildProcess;
+  readonly #told: Told;
+  readonly #pages: PreviewServer | undefined;
+  /** Where the page is. */
+  readonly origin: string;
+
+  private constructor(demo: ChildProcess, told: Told, origin: string, pages: PreviewServer | undefined) {
+    this.#demo = demo;
+    this.#told = told;
+    this.#pages = pages;
+    this.origin = origin;
+  }
+
+  static async start(name: string): Promise<System> {
+    const port = await freePort();
+    const origin = `http://127.0.0.1:${port}`;
+    const file = `${ROOT}.demo/${name}/system.json`;
+    await rm(file, { force: true });
+    const script = ["scripts/demo.mjs", "--no-build", "--aside", name, "--app", origin];
+    const demo = spawn(process.execPath, script, { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
+    const told = await toldBy(demo, file);
+    const pages = await preview({
+      root: FRONTEND,
+      preview: {
+        host: "127.0.0.1",
+        port,
+        strictPort: true,
+        proxy: { "/api": told.service },
+        headers: { "Content-Security-Policy": POLICY },
+      },
+    });
+    return new System(demo, told, origin, pages);
+  }
+
+  async stop(): Promise<void> {
+    await this.#pages?.close();
+    const ended = new Promise((resolve) => this.#demo.once("exit", resolve));
+    this.#demo.kill("SIGTERM");
+    await ended;
+  }
+
+  /** A token of one of the tenant's users, as the product's own sign-in would sign it. */
+  token(tenant: string, goodForSeconds = 3600): string {
+    const expires = Math.floor(Date.now() / 1000) + goodForSeconds;
+    const parts = [
+      { alg: "HS256", typ: "JWT" },
+      { sub: `${tenant}-user`, tenant, exp: expires },
+    ];
+    const signed = parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
+    return `${signed}.${createHmac("sha256", this.#told.jwtSecret).update(signed).digest("base64url")}`;
+  }
+
+  /** Whether the service has this operation. */
+  async offers(operation: string): Promise<boolean> {
+    return (await (await fetch(`${this.#told.service}/openapi.json`)).text()).includes(`"${operation}"`);
+  }
+
+  /** Calls the service as the tenant, beside the page. */
+  async call(tenant: string, operation: string, body: unknown = {}): Promise<{ status: number; body: unknown }> {
+    const answer = await fetch(`${this.#told.service}/api/billing/${operation}/`, {
+      method: "POST",
+      headers: { Authorization: `Bearer ${this.token(tenant)}`, "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    return { status: answer.status, body: await answer.json() };
+  }
+
+  /** Buys Pro for the tenant, without a browser. */
+  async buy(tenant: string): Promise<void> {
+    const { body } = await this.call(tenant, "create-checkout-session");
+    await this.double(`checkout/${(body as { session_id: string }).session_id}/pay`, { card: "ok" });
+  }
+
+  /** Tells the Stripe double something. */
+  async double(control: string, told: unknown): Promise<void> {
+    await this.#double("POST", control, told);
+  }
+
+  /** Everything at the double is well again, and what it held back goes out. */
+  async heal(): Promise<void> {
+    await this.#double("DELETE", "faults");
+  }
+
+  async #double(method: string, control: string, told?: unknown): Promise<void> {
+    const answer = await fetch(`${this.#told.sandbox}/_sandbox/${control}`, {
+      method,
+      ...(told !== undefined && { body: JSON.stringify(told) }),
+    });
+    if (!answer.ok) throw new Error(`the double refused ${control}: ${await answer.text()}`);
+  }
+}
+
+async function toldBy(demo: ChildProcess, file: string): Promise<Told> {
+  const deadline = Date.now() + START_SECONDS * 1000;
+  while (Date.now() < deadline) {
+    if (demo.exitCode !== null) throw new Error("scripts/demo.mjs has ended, see above");
+    try {
+      return JSON.parse(await readFile(file, "utf8")) as Told;
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+  throw new Error(`no ${file} after ${START_SECONDS} s`);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
