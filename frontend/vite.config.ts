@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 
 /** The service that the page's own server passes calls on to. */
 const service = process.env.BILLHOOK_URL ?? "http://127.0.0.1:8080";
-const proxy = { "/api": service };
+const proxy = { "/api": service, "/demo-tokens.json": service };
 
 // The demo: the page with a little application around it, as `make run` shows it.
 export default defineConfig({
@@ -14,7 +14,7 @@ export default defineConfig({
     // switched by the application around the page.
     cssTarget: ["chrome123", "firefox120", "safari17.5"],
   },
-  server: { proxy },
+  server: { host: "127.0.0.1", proxy },
   preview: { proxy },
   test: {
     environment: "jsdom",

@@ -7,7 +7,7 @@ export default defineConfig({
   publicDir: false,
   build: {
     outDir: "dist/package",
-    lib: { entry: "src/index.ts", formats: ["es"], fileName: "index", cssFileName: "style" },
+    lib: { entry: { index: "src/package.ts" }, formats: ["es"], cssFileName: "style" },
     rolldownOptions: { external: [/^react($|\/)/, /^react-dom($|\/)/, "@tanstack/react-query"] },
     cssTarget: ["chrome123", "firefox120", "safari17.5"],
     minify: false,

@@ -53,6 +53,15 @@ it("says that the user is signed out when the application has no token", async (
   expect(stage.service.received).toHaveLength(0);
 });
 
+it("goes on by itself when the application could not get a token for want of a network", async () => {
+  stage.getToken.mockRejectedValueOnce(new TypeError("Failed to fetch"));
+  stage.getToken.mockRejectedValueOnce(new TypeError("Failed to fetch"));
+  stage.open();
+
+  await screen.findByText("Billing cannot be reached");
+  expect(await screen.findByRole("region", { name: "Free" }, { timeout: 4000 })).toBeVisible();
+});
+
 it("never puts the token into an address", async () => {
   stage.open("?checkout=success&session_id=cs_test_1");
   await screen.findByText("Activating your plan…");

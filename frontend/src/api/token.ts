@@ -30,9 +30,10 @@ export function authorizedFetch(getToken: GetToken): typeof fetch {
 async function tokenOf(getToken: GetToken, renew: boolean): Promise<string> {
   try {
     return await getToken({ renew });
-  } catch {
-    // Why the application has none is its own business; to the page it means that nobody is signed in.
-    throw Trouble.notAuthenticated();
+  } catch (error) {
+    // A TypeError is what fetch throws when there is no network. Why else the application has no token is its own
+    // business; to the page it means that nobody is signed in.
+    throw error instanceof TypeError ? Trouble.unreachable() : Trouble.notAuthenticated();
   }
 }
 

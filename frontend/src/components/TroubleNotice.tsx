@@ -15,7 +15,7 @@ interface TroubleNoticeProps {
 export function TroubleNotice({ trouble, waitSeconds, children }: TroubleNoticeProps) {
   const { title, text } = troubleWords(trouble);
   return (
-    <Notice tone="bad" title={title}>
+    <Notice tone={trouble.code === "throttled" ? "warning" : "bad"} title={title}>
       <p>{text}</p>
       {trouble.retryAt !== undefined && <Wait seconds={waitSeconds} />}
       {trouble.traceId && (

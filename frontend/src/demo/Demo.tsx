@@ -63,7 +63,13 @@ function UserPicker({ users, user, onChoose }: UserPickerProps) {
 function Guide() {
   return (
     <aside className="demo-guide" aria-labelledby="guide">
-      <h2 id="guide">What to try</h2>
+      <h2 id="guide">What this is</h2>
+      <p>
+        The page above is a part of some product. Billhook, the service behind it, opens Stripe’s checkout and portal
+        for the product’s customers, takes Stripe’s webhooks, and knows at every moment what each of them is entitled
+        to.
+      </p>
+      <h2>What to try</h2>
       <ol>
         <li>
           <strong>Upgrade</strong>, and press <em>Pay</em> on the page that stands in for Stripe’s. Back here the plan
@@ -77,8 +83,8 @@ function Guide() {
       </ol>
       <p>
         Every step is in the log files, under one trace id from the checkout on: <code>logs/billing.log</code>,{" "}
-        <code>logs/webhook_signatures.log</code>, <code>logs/subscription_state.log</code>. The API is described{" "}
-        <a href="/docs">here</a>.
+        <code>logs/webhook_signatures.log</code>, <code>logs/subscription_state.log</code>. What else the service can do
+        is in the <a href="/docs">description of its API</a>.
       </p>
     </aside>
   );

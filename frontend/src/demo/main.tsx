@@ -1,6 +1,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
+import "../pages/Billing.css";
 import { Demo } from "./Demo";
 import { fetchDemoUsers } from "./tokens";
 import "./demo.css";

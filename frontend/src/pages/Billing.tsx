@@ -15,7 +15,6 @@ import { PlanCard } from "../components/PlanCard";
 import { ReturnNotice } from "../components/ReturnNotice";
 import { TroubleNotice } from "../components/TroubleNotice";
 import { activatingWords, planWords } from "../words/plan";
-import "./Billing.css";
 
 /** What the page needs to know of the application that it is a part of. */
 export interface BillingPageProps {
