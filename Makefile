@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench check openapi
+.PHONY: help run test soak bench check openapi client page page-test page-check
 
-# Stripe's SDK from npm, which a test drives the double with. npm writes the hidden lockfile when it is done, so it is
-# newer than the lockfile exactly when the modules are up to date.
+# npm writes the hidden lockfile when it is done, so it is newer than the lockfile exactly when the modules are up to date.
+# Of Stripe's SDK, which a test drives the double with:
 sdk_lock := $(wildcard sandbox/honesty/package-lock.json)
 sdk_done := $(if $(sdk_lock),sandbox/honesty/node_modules/.package-lock.json)
 
@@ -10,20 +10,28 @@ sdk_done := $(if $(sdk_lock),sandbox/honesty/node_modules/.package-lock.json)
 peers := target/peers
 export BILLHOOK_TEST_PEERS := $(CURDIR)/$(peers)
 
+# And of what the billing page is made with:
+page_modules := frontend/node_modules/.package-lock.json
+page_sources := $(shell find frontend/src frontend/public -type f) $(wildcard frontend/*.json frontend/*.html frontend/vite*.ts)
+page_built := frontend/dist/demo/index.html
+
+programs := $(or $(CARGO_TARGET_DIR),target)/debug
+
 # Compiling nextest only to run the tests once is too dear; cargo's own runner asks the same of the same tests.
 nextest := $(shell command -v cargo-nextest)
 run_tests := $(if $(nextest),cargo nextest run,cargo test) --workspace
 run_soak := $(if $(nextest),cargo nextest run --profile soak --success-output final,cargo test) --package billhook
 
 help: ## Lists what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: ## A whole billing system on this machine: service, Stripe double, demo tenants
+run: $(page_built) ## A whole billing system on this machine: service, billing page, Stripe double, demo tenants
 	@node scripts/demo.mjs
 
 test: $(sdk_done) $(peers)/.done ## Everything that must hold, on SQLite and on a throwaway PostgreSQL
 	node --test $(wildcard scripts/*.test.mjs)
 	scripts/with-postgres $(run_tests)
+	$(MAKE) page-test
 
 $(peers)/.done: tests/requirements.txt
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
@@ -37,7 +45,7 @@ soak: ## Kills and outages under load, and random lives, at their full length: a
 bench: $(peers)/.done ## What telemetry costs, measured: ten minutes, on SQLite and PostgreSQL
 	scripts/with-postgres cargo bench --bench telemetry
 
-check: ## Format and lints; warnings are errors
+check: page-check ## Format and lints; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
@@ -46,6 +54,23 @@ openapi: ## Writes the contract to openapi/billhook.json
 	cargo run --quiet --bin billhook -- openapi > openapi/billhook.json.new || { rm -f openapi/billhook.json.new; exit 1; }
 	mv openapi/billhook.json.new openapi/billhook.json
 
-sandbox/honesty/node_modules/.package-lock.json: sandbox/honesty/package-lock.json
-	cd sandbox/honesty && npm ci --no-audit --no-fund
+client: $(page_modules) ## Generates the page's client from openapi/billhook.json
+	cd frontend && npm run generate
+
+page: $(page_built) ## Builds the billing page, for the demo and as a package
+
+page-test: $(page_built) ## The page's tests, and the page in a browser against the service and the double
+	cd frontend && npm test
+	test -x $(programs)/billhook -a -x $(programs)/sandbox || cargo build --workspace --bins
+	cd frontend && ../scripts/with-chromium npm run e2e
+
+page-check: $(page_modules) ## The page's types and lints, and whether its client is what the contract generates
+	cd frontend && npm run check
+	scripts/client-drift
+
+$(page_built): $(page_modules) $(page_sources)
+	cd frontend && npm run build
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
 	@touch $@
