@@ -54,6 +54,21 @@ test("a declined card changes nothing, and the way back says that nothing was ch
   await expect(button(page, "Upgrade")).toBeVisible();
 });
 
+test("a payment that fails is told at once, and the way to mend it is one click", async ({ system, tenant }) => {
+  await system.buy(tenant.name);
+  const page = await tenant.open();
+  await expect(plan(page, "Pro")).toContainText("Active");
+  await system.changeSubscription(tenant.name, { status: "past_due" });
+  await expect(page.getByText("Your last payment did not go through")).toBeVisible();
+
+  await button(page, "Update payment method").click();
+  await button(page, "Update card").click();
+  await system.changeSubscription(tenant.name, { status: "active" });
+  await page.goto(`${system.origin}/billing`);
+  await expect(plan(page, "Pro")).toContainText("Active");
+  await expect(page.getByText("did not go through")).toHaveCount(0);
+});
+
 test("a throttled click is told how long to wait, and works after that", async ({ system, tenant }) => {
   const page = await tenant.open();
   await expect(button(page, "Upgrade")).toBeVisible();

@@ -45,6 +45,7 @@ export class System {
     const script = ["scripts/demo.mjs", "--no-build", "--aside", name, "--app", origin];
     const demo = spawn(process.execPath, script, { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
     const told = await toldBy(demo, file);
+    // Until the service serves the page itself.
     const pages = await preview({
       root: FRONTEND,
       preview: {
@@ -95,6 +96,16 @@ export class System {
   async buy(tenant: string): Promise<void> {
     const { body } = await this.call(tenant, "create-checkout-session");
     await this.double(`checkout/${(body as { session_id: string }).session_id}/pay`, { card: "ok" });
+  }
+
+  /** Something happens to the tenant's subscription at Stripe. */
+  async changeSubscription(tenant: string, change: unknown): Promise<void> {
+    const headers = { Authorization: "Bearer sk_test_sandbox" };
+    const answer = await fetch(`${this.#told.sandbox}/v1/subscriptions?limit=100`, { headers });
+    const { data } = (await answer.json()) as { data: { id: string; metadata: { tenant_id?: string } }[] };
+    const theirs = data.find(({ metadata }) => metadata.tenant_id === tenant);
+    if (!theirs) throw new Error(`${tenant} has no subscription at Stripe`);
+    await this.double(`subscriptions/${theirs.id}`, change);
   }
 
   /** Tells the Stripe double something. */

@@ -14,7 +14,7 @@ import { PlanActions } from "../components/PlanActions";
 import { PlanCard } from "../components/PlanCard";
 import { ReturnNotice } from "../components/ReturnNotice";
 import { TroubleNotice } from "../components/TroubleNotice";
-import { activatingWords, planWords } from "../words/plan";
+import { activatingWords, grantedPlan, planWords } from "../words/plan";
 
 /** What the page needs to know of the application that it is a part of. */
 export interface BillingPageProps {
@@ -75,7 +75,7 @@ function Billing({ service }: { service: BillingService }) {
     <section className="billhook" lang="en" aria-labelledby={headingId}>
       <h1 id={headingId}>Billing</h1>
       <div aria-live="polite">
-        <ReturnNotice state={checkoutReturn} planName={subscription?.access ? words?.name : undefined} />
+        <ReturnNotice state={checkoutReturn} planName={subscription && grantedPlan(subscription)} />
         {words?.notice && (
           <Notice tone={words.badge.tone} title={words.notice.title}>
             <p>{words.notice.text}</p>

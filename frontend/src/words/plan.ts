@@ -115,10 +115,14 @@ const WORDS: Record<Standing, (subscription: Subscription, name: string) => Stan
   }),
 };
 
-function nameOf({ plan, access }: Subscription, standing: Standing): string {
+function nameOf(subscription: Subscription, standing: Standing): string {
   if (standing === "free" || standing === "ended") return "Free";
-  // Without access the service names no plan, and one whose price is not configured has no name either.
-  return access && plan !== "free" ? capitalized(plan) : "Your subscription";
+  return grantedPlan(subscription) ?? "Your subscription";
+}
+
+/** The plan that the subscription grants. Without access it grants none, and a price that is configured nowhere means none. */
+export function grantedPlan({ plan, access }: Subscription): string | undefined {
+  return access && plan !== "free" ? capitalized(plan) : undefined;
 }
 
 function factsOf(subscription: Subscription, standing: Standing): Fact[] {
