@@ -1,19 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 
-import { preview, type PreviewServer } from "vite";
-
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-const FRONTEND = fileURLToPath(new URL("../", import.meta.url));
 
 const START_SECONDS = 30;
-
-/** As strict as it gets: the page must do with it. */
-const POLICY =
-  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /** What `scripts/demo.mjs` tells of the system that it has started. */
 interface Told {
@@ -26,41 +18,26 @@ interface Told {
 export class System {
   readonly #demo: ChildProcess;
   readonly #told: Told;
-  readonly #pages: PreviewServer | undefined;
-  /** Where the page is. */
-  readonly origin: string;
 
-  private constructor(demo: ChildProcess, told: Told, origin: string, pages: PreviewServer | undefined) {
+  private constructor(demo: ChildProcess, told: Told) {
     this.#demo = demo;
     this.#told = told;
-    this.#pages = pages;
-    this.origin = origin;
+  }
+
+  /** Where the page is: the service serves it. */
+  get origin(): string {
+    return this.#told.service;
   }
 
   static async start(name: string): Promise<System> {
-    const port = await freePort();
-    const origin = `http://127.0.0.1:${port}`;
     const file = `${ROOT}.demo/${name}/system.json`;
     await rm(file, { force: true });
-    const script = ["scripts/demo.mjs", "--no-build", "--aside", name, "--app", origin];
+    const script = ["scripts/demo.mjs", "--no-build", "--aside", name];
     const demo = spawn(process.execPath, script, { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
-    const told = await toldBy(demo, file);
-    // Until the service serves the page itself.
-    const pages = await preview({
-      root: FRONTEND,
-      preview: {
-        host: "127.0.0.1",
-        port,
-        strictPort: true,
-        proxy: { "/api": told.service },
-        headers: { "Content-Security-Policy": POLICY },
-      },
-    });
-    return new System(demo, told, origin, pages);
+    return new System(demo, await toldBy(demo, file));
   }
 
   async stop(): Promise<void> {
-    await this.#pages?.close();
     const ended = new Promise((resolve) => this.#demo.once("exit", resolve));
     this.#demo.kill("SIGTERM");
     await ended;
@@ -75,11 +52,6 @@ export class System {
     ];
     const signed = parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
     return `${signed}.${createHmac("sha256", this.#told.jwtSecret).update(signed).digest("base64url")}`;
-  }
-
-  /** Whether the service has this operation. */
-  async offers(operation: string): Promise<boolean> {
-    return (await (await fetch(`${this.#told.service}/openapi.json`)).text()).includes(`"${operation}"`);
   }
 
   /** Calls the service as the tenant, beside the page. */
@@ -138,12 +110,4 @@ async function toldBy(demo: ChildProcess, file: string): Promise<Told> {
     }
   }
   throw new Error(`no ${file} after ${START_SECONDS} s`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

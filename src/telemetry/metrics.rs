@@ -144,6 +144,9 @@ impl Metrics {
         for reason in REJECTIONS {
             drop(counted.rejected.get_or_create(&OfReason { reason }));
         }
+        for requests in [&counted.checkouts, &counted.portals, &counted.checkout_refreshes] {
+            drop(requests.get_or_create(&OfOutcome { outcome: "success" }));
+        }
         counted.register();
         counted.registry.register_collector(Box::new(Elsewhere { topics, spans }));
         Self(Arc::new(counted))

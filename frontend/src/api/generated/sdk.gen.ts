@@ -21,7 +21,8 @@ export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends 
 /**
  * Ask Stripe about a checkout
  *
- * For a buyer who is back before the webhook.
+ * For a buyer who is back before the webhook: takes over what the session made, and answers as `getSubscription`
+ * does. A session that is still open changes nothing, and asking twice is asking once.
  */
 export const refreshCheckoutSession = <ThrowOnError extends boolean = false>(options: Options<RefreshCheckoutSessionData, ThrowOnError>) => (options.client ?? client).post<RefreshCheckoutSessionResponses, RefreshCheckoutSessionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -67,11 +68,13 @@ export const getSubscription = <ThrowOnError extends boolean = false>(options?: 
 });
 
 /**
- * Follow the subscription
+ * Follow the tenant's subscription
  *
- * Each message is `event: subscription` with the ETag as its `id` and the subscription as its `data`; the first comes at
- * once. `event: end` comes before the service closes the stream and names its `reason`: `token_expired`, `stopping` or
- * `too_long`. Comments every 15 s keep the connection alive.
+ * Server-Sent Events. Each message is `event: subscription`, with the ETag of `getSubscription` as its `id` and the
+ * same object as its `data`. The first comes at once with the present state, the others when it has changed; of
+ * changes in quick succession the last is enough. A comment comes when nothing else has for 15 s. Before the service
+ * ends the stream it sends `event: end` with `{"reason": "token_expired"}`, `"stopping"` or `"too_long"` (an hour).
+ * Open it with `fetch`, which can send the token in its header.
  */
 export const streamSubscription = <ThrowOnError extends boolean = false>(options?: Options<StreamSubscriptionData, ThrowOnError, StreamSubscriptionResponse>) => (options?.client ?? client).sse.get<StreamSubscriptionResponses, StreamSubscriptionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

@@ -185,10 +185,6 @@ export type RefreshCheckoutSessionData = {
 
 export type RefreshCheckoutSessionErrors = {
     /**
-     * `invalid_request`
-     */
-    400: Problem;
-    /**
      * `not_authenticated`
      */
     401: Problem;
@@ -197,7 +193,7 @@ export type RefreshCheckoutSessionErrors = {
      */
     403: Problem;
     /**
-     * `not_found`
+     * `not_found`: the tenant has no such session
      */
     404: Problem;
     /**
@@ -221,9 +217,6 @@ export type RefreshCheckoutSessionErrors = {
 export type RefreshCheckoutSessionError = RefreshCheckoutSessionErrors[keyof RefreshCheckoutSessionErrors];
 
 export type RefreshCheckoutSessionResponses = {
-    /**
-     * What the tenant is entitled to, after Stripe was asked.
-     */
     200: Subscription;
 };
 
@@ -394,12 +387,23 @@ export type GetSubscriptionResponse = GetSubscriptionResponses[keyof GetSubscrip
 
 export type StreamSubscriptionData = {
     body?: never;
+    headers?: {
+        /**
+         * The `id` of the last message that was received. While it is the ETag of the present state, the first message
+         * is a comment.
+         */
+        'Last-Event-ID'?: string;
+    };
     path?: never;
     query?: never;
     url: '/api/billing/subscription/events/';
 };
 
 export type StreamSubscriptionErrors = {
+    /**
+     * `invalid_request`
+     */
+    400: Problem;
     /**
      * `not_authenticated`
      */
@@ -413,7 +417,7 @@ export type StreamSubscriptionErrors = {
      */
     500: Problem;
     /**
-     * `unavailable`
+     * `unavailable`; when too many streams are open, too: ask for the subscription now and then
      */
     503: Problem;
 };
@@ -424,7 +428,7 @@ export type StreamSubscriptionResponses = {
     /**
      * The present state, then every change.
      */
-    200: string;
+    200: Subscription;
 };
 
 export type StreamSubscriptionResponse = StreamSubscriptionResponses[keyof StreamSubscriptionResponses];
