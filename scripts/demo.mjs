@@ -245,7 +245,7 @@ function attribute(tag, name) {
 async function printWhatToTry(place) {
   const api = `${place.service.url}/api/billing`;
   const page = `${place.service.url}/billing`;
-  const hasPage = (await request(page)).ok;
+  const hasPage = (await request(page, { headers: { Accept: "text/html" } })).ok;
   console.log(`
 Billhook is up. acme is a new tenant; birch has paid for Pro already.
 ${hasPage ? `
