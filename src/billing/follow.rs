@@ -7,6 +7,8 @@ use tokio::sync::Mutex;
 
 use super::Billing;
 use super::background::{Step, forever};
+use crate::domain::ids::TenantId;
+use crate::domain::subscription::Subscription;
 use crate::store::{Announcements, StoreError};
 
 /// For how long what is told of is gathered before it is read. Webhooks of one happening come within a few hundredths of
@@ -47,9 +49,8 @@ async fn read_wanted(billing: &Billing) {
         let read = tokio::time::timeout(PATIENCE, billing.store.subscriptions_of_tenants(tenants)).await;
         let failure = match read {
             Ok(Ok(of_tenants)) => {
-                for (tenant, subscriptions) in of_tenants {
-                    let entitlement = billing.policy.catalog.entitlement(&subscriptions);
-                    billing.streams.tell(&tenant, Some(entitlement));
+                for (tenant, held) in of_tenants {
+                    tell(billing, &tenant, held);
                 }
                 continue;
             }
@@ -61,6 +62,14 @@ async fn read_wanted(billing: &Billing) {
         let unread = tenants.iter().chain(chunks.flatten());
         return unread.for_each(|tenant| billing.streams.tell(tenant, None));
     }
+}
+
+fn tell(billing: &Billing, tenant: &TenantId, held: Result<Vec<Subscription>, StoreError>) {
+    let entitlement = held.map(|held| billing.policy.catalog.entitlement(&held));
+    let entitlement = entitlement.inspect_err(|error| {
+        tracing::error!(%error, %tenant, "a subscription could not be read");
+    });
+    billing.streams.tell(tenant, entitlement.ok());
 }
 
 /// Listens to what other processes announce, for good; where nobody can there is nothing to hear.

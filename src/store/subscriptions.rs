@@ -19,22 +19,20 @@ impl Store {
         held.iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
     }
 
-    /// The same of several tenants, in one statement. A tenant that has none is there with none.
+    /// The same of several tenants, in one statement. What cannot be read of one of them is no failure of the others.
     pub async fn subscriptions_of_tenants(
         &self,
         tenants: &[TenantId],
-    ) -> Result<BTreeMap<TenantId, Vec<Subscription>>, StoreError> {
+    ) -> Result<BTreeMap<TenantId, Result<Vec<Subscription>, StoreError>>, StoreError> {
         let held = subscription::Entity::find()
             .filter(subscription::Column::TenantId.is_in(tenants.iter().map(TenantId::as_str)))
             .all(&self.db)
             .await?;
-        let mut of_tenants: BTreeMap<_, Vec<_>> =
-            tenants.iter().map(|tenant| (tenant.clone(), Vec::new())).collect();
-        for row in &held {
-            let held = rows::subscription(row)?;
-            of_tenants.entry(held.tenant).or_default().push(held.subscription);
-        }
-        Ok(of_tenants)
+        let of_tenant = |tenant: &TenantId| {
+            let rows = held.iter().filter(|row| row.tenant_id == tenant.as_str());
+            rows.map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
+        };
+        Ok(tenants.iter().map(|tenant| (tenant.clone(), of_tenant(tenant))).collect())
     }
 
     /// All subscriptions of a customer that we hold.

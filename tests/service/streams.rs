@@ -211,6 +211,21 @@ async fn without_a_database_no_stream_opens_and_those_that_are_open_wait() {
     app.stop().await;
 }
 
+#[tokio::test]
+async fn what_cannot_be_read_of_one_tenant_takes_no_stream_from_another() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let subscription = app.make_pro("acme").await;
+    app.database.execute(&format!("UPDATE subscription SET items = '?' WHERE id = '{subscription}'")).await;
+    let mut birch = EventStream::open(following(&app, &app.token("birch"))).await;
+    birch.next_subscription().await;
+    let acme = EventStream::try_open(following(&app, &app.token("acme")));
+    let birch = EventStream::try_open(following(&app, &app.token("birch")));
+    let (acme, birch) = tokio::join!(acme, birch);
+    acme.expect_err("nothing to tell").assert_is(503, "unavailable");
+    assert_eq!(birch.expect("the stream is open").next_subscription().await["plan"], "free");
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_nobody_reads_holds_nobody_up() {
     let mut app = TestApp::start(Database::Sqlite).await;
