@@ -48,8 +48,6 @@ pub struct Delivery {
     pub event: Event,
     /// The bytes that came.
     pub payload: Vec<u8>,
-    /// How it came.
-    pub source: Source,
     /// Which secret verified it, and how old it was; none if we fetched it ourselves.
     pub verified: Option<Verified>,
     /// When it came, in Unix milliseconds.
@@ -87,11 +85,16 @@ impl Delivery {
         );
         let (event_id, event_type) = (Some(&event.id), Some(event.type_name.as_str()));
         BillingAttributes { event_id, event_type, ..BillingAttributes::default() }.record(&span);
-        Self { event, payload, source, verified: None, received_at_ms, span, request_span: Span::none() }
+        Self { event, payload, verified: None, received_at_ms, span, request_span: Span::none() }
     }
 
     fn trace(&self) -> Option<Traceparent> {
         spans::traceparent_of(&self.span)
+    }
+
+    /// How it came: what nobody signed for us we have fetched ourselves.
+    fn source(&self) -> Source {
+        if self.verified.is_some() { Source::Webhook } else { Source::Backfill }
     }
 
     /// The journey that would begin where the event is processed.

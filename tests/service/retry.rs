@@ -14,7 +14,8 @@ on_both_databases!(
 /// The longest pause between two tries.
 const SIX_HOURS: i64 = 6 * 60 * 60;
 
-async fn poisoned(app: &TestApp) -> Value {
+/// An event of a tenant's that the database refuses, and that is kept as failed.
+pub async fn poisoned(app: &TestApp) -> Value {
     app.make_pro("acme").await;
     app.database.poison().await;
     let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::app::{TestApp, ended_spans, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
+use crate::retry::poisoned;
 
 on_both_databases!(
     a_checkouts_trace_holds_what_followed_and_everything_links_to_it,
@@ -157,15 +158,8 @@ async fn two_tenants_whose_journeys_begin_with_one_backfill_have_two(database: D
 
 async fn an_event_that_is_tried_again_links_to_its_first_try(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    let event = poisoned(&app).await;
     let journey = journey_of(&app).await;
-    app.database.poison().await;
-    let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
-        object["id"] = json!("sub_bad");
-        object["status"] = json!("poisoned");
-    });
-    let event = app.for_customer_of("acme", event).await;
-    app.deliver(&event).await.ok();
     app.until_tried(&event, 1).await;
     app.database.heal().await;
     app.clock.advance_seconds(60);

@@ -65,7 +65,7 @@ pub(super) fn report(billing: &Billing, deliveries: &[Delivery], effects: &[Effe
     billing.topics.append(&lines);
     count_transitions(billing, changes);
     for (delivery, effect) in deliveries.iter().zip(effects) {
-        billing.metrics.event(delivery.source, &delivery.event.type_name, effect.outcome);
+        billing.metrics.event(delivery.source(), &delivery.event.type_name, effect.outcome);
         mark_spans(billing, delivery, effect, now_ms);
     }
     for Unparked { event, effect, .. } in &changes.unparked {
