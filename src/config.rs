@@ -4,11 +4,14 @@
 //! sentence that names its variable and never shows what may be a secret.
 
 mod logs;
+mod secret;
+mod stripe;
 mod web;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
@@ -16,13 +19,13 @@ use secrecy::SecretString;
 
 use crate::domain::address::AppUrl;
 use crate::domain::ids::InvalidId;
-use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
-use crate::domain::signature::WebhookSecret;
 use crate::store::DatabaseUrl;
-use crate::stripe::{ApiBase, SecretKey};
+
+use secret::SecretVariable;
 
 pub use logs::{LogArgs, LogDirArgs};
+pub use stripe::{StripeArgs, StripeConfig};
 pub use web::{WebArgs, WebConfig};
 
 /// A value that cannot be used: which, and why. Never repeats the value.
@@ -42,7 +45,6 @@ impl ConfigError {
 /// What holds where nothing is set.
 mod default {
     pub(super) const DATABASE_URL: &str = "sqlite://billhook.db";
-    pub(super) const STRIPE_API_BASE: &str = "https://api.stripe.com";
     pub(super) const JWT_TENANT_CLAIM: &str = "tenant";
     pub(super) const PAST_DUE_GRANTS: &str = "true";
     pub(super) const TRUST_CLIENT_REFERENCE: &str = "false";
@@ -54,77 +56,29 @@ mod default {
 /// Where the database is.
 #[derive(Clone, Args)]
 pub struct DatabaseArgs {
-    /// `sqlite://path/to/file.db` for one replica, `postgres://user:password@host/database` for several
-    #[arg(long, env = "DATABASE_URL", default_value = default::DATABASE_URL, hide_env_values = true)]
-    database_url: String,
+    /// `sqlite://path/to/file.db` for one replica, `postgres://user:password@host/database` for several [default:
+    /// sqlite://billhook.db]
+    #[arg(long, env = DATABASE_URL.variable, hide_env_values = true)]
+    database_url: Option<SecretString>,
+
+    /// A file that holds it
+    #[arg(long, env = DATABASE_URL.file_variable, value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
 }
+
+const DATABASE_URL: SecretVariable =
+    SecretVariable { variable: "DATABASE_URL", file_variable: "DATABASE_URL_FILE" };
 
 impl DatabaseArgs {
-    /// Reads `DATABASE_URL`.
+    /// Reads `DATABASE_URL` or `DATABASE_URL_FILE`.
     pub fn read(&self) -> Result<DatabaseUrl, ConfigError> {
-        DatabaseUrl::parse(or(&self.database_url, default::DATABASE_URL))
-            .map_err(|error| ConfigError::new("DATABASE_URL", error))
-    }
-}
-
-/// How Stripe is reached, and how its webhooks are known.
-#[derive(Clone, Args)]
-#[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
-pub struct StripeArgs {
-    /// Stripe's secret key (`sk_...`) or a restricted one (`rk_...`); test or live mode is read from it. Without it
-    /// checkout and portal answer 503
-    #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
-    stripe_secret_key: Option<String>,
-
-    /// The webhook endpoint's secret (`whsec_...`); several, separated by commas, while one is being rolled. Without
-    /// it webhooks are answered 503, so that Stripe keeps trying
-    #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true)]
-    stripe_webhook_secret: Option<String>,
-
-    /// Where Stripe's API is; plain http only to loopback
-    #[arg(long, env = "STRIPE_API_BASE", default_value = default::STRIPE_API_BASE)]
-    stripe_api_base: String,
-}
-
-/// How Stripe is reached, and how its webhooks are known.
-#[derive(Debug, Clone)]
-pub struct StripeConfig {
-    /// `STRIPE_SECRET_KEY`
-    pub secret_key: Option<SecretKey>,
-    /// `STRIPE_WEBHOOK_SECRET`
-    pub webhook_secrets: Vec<WebhookSecret>,
-    /// `STRIPE_API_BASE`
-    pub api_base: ApiBase,
-}
-
-impl StripeArgs {
-    /// Reads the variables that begin with `STRIPE_`.
-    pub fn read(&self) -> Result<StripeConfig, ConfigError> {
-        let key = set(self.stripe_secret_key.as_ref()).map(SecretKey::parse).transpose();
-        let base = ApiBase::parse(or(&self.stripe_api_base, default::STRIPE_API_BASE));
-        Ok(StripeConfig {
-            secret_key: key.map_err(|error| ConfigError::new("STRIPE_SECRET_KEY", error))?,
-            webhook_secrets: set(self.stripe_webhook_secret.as_ref())
-                .map_or(Ok(Vec::new()), webhook_secrets)
-                .map_err(|problem| ConfigError::new("STRIPE_WEBHOOK_SECRET", problem))?,
-            api_base: base.map_err(|error| ConfigError::new("STRIPE_API_BASE", error))?,
+        let given = DATABASE_URL.read(self.database_url.as_ref(), self.database_url_file.as_deref())?;
+        let url = given.as_ref().map_or(default::DATABASE_URL, |given| given.text());
+        let url = DatabaseUrl::parse(url);
+        url.map_err(|error| {
+            ConfigError::new(given.map_or(DATABASE_URL.variable, |given| given.variable), error)
         })
     }
-}
-
-impl StripeConfig {
-    /// The key's mode.
-    pub fn mode(&self) -> Option<Mode> {
-        self.secret_key.as_ref().map(SecretKey::mode)
-    }
-}
-
-fn webhook_secrets(text: &str) -> Result<Vec<WebhookSecret>, &'static str> {
-    let secrets = text.split(',').map(str::trim).map(|item| match item {
-        "" => Err("has an empty item between its commas"),
-        item => WebhookSecret::parse(item).map_err(|_| "has an item that is not of the form `whsec_...`"),
-    });
-    secrets.collect()
 }
 
 /// Whose tokens are taken.

@@ -50,9 +50,12 @@ fn help_names_every_variable_and_shows_no_secret() {
     let help = text(&output.stdout);
     for variable in [
         "STRIPE_SECRET_KEY",
+        "STRIPE_SECRET_KEY_FILE",
         "STRIPE_WEBHOOK_SECRET",
+        "STRIPE_WEBHOOK_SECRET_FILE",
         "STRIPE_API_BASE",
         "DATABASE_URL",
+        "DATABASE_URL_FILE",
         "BILLHOOK_LISTEN",
         "BILLHOOK_METRICS_LISTEN",
         "BILLHOOK_APP_URL",
@@ -89,6 +92,11 @@ fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing
         ("STRIPE_WEBHOOK_SECRET", "canary"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_canary,"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_canary,,whsec_b"),
+        ("STRIPE_WEBHOOK_SECRET", "canary canary=whsec_b"),
+        ("STRIPE_WEBHOOK_SECRET", "a=whsec_canary,a=whsec_b"),
+        ("STRIPE_SECRET_KEY_FILE", "nowhere"),
+        ("STRIPE_WEBHOOK_SECRET_FILE", "nowhere"),
+        ("DATABASE_URL_FILE", "nowhere"),
         ("STRIPE_API_BASE", "http://canary.example"),
         ("STRIPE_API_BASE", "canary"),
         ("DATABASE_URL", "mysql://canary"),
@@ -124,6 +132,34 @@ fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing
         assert!(message.starts_with(&format!("billhook: {variable} ")), "{variable}={value}: {message}");
         assert_eq!(message.lines().count(), 1, "{message}");
         assert!(!message.contains("canary"), "{message}");
+    }
+}
+
+#[test]
+fn a_secret_may_come_from_a_file_and_is_told_by_the_variable_that_names_the_file() {
+    let shell = Shell::new();
+    let file = |name: &str, contents: &str| {
+        let path = shell.path().join(name);
+        std::fs::write(&path, contents).expect("written");
+        path.to_str().expect("a path").to_owned()
+    };
+    let database = file("database_url", "sqlite://of-the-file.db\n");
+    let database = ("DATABASE_URL_FILE", database.as_str());
+    assert!(shell.run(&["migrate"], &[database]).status.success());
+    assert!(shell.path().join("of-the-file.db").exists());
+
+    let wrong = file("wrong", "canary\n");
+    for variable in ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "DATABASE_URL"] {
+        let file_variable = format!("{variable}_FILE");
+        let bad = shell.run(&["serve"], &[(&file_variable, &wrong)]);
+        let message = text(&bad.stderr);
+        assert_eq!(bad.status.code(), Some(2), "{message}");
+        assert!(message.starts_with(&format!("billhook: {file_variable} ")), "{message}");
+        assert!(!message.contains("canary"), "{message}");
+
+        let both = shell.run(&["serve"], &[(&file_variable, &wrong), (variable, "canary")]);
+        let told = format!("billhook: {file_variable} is set beside {variable}: keep one of them\n");
+        assert_eq!(text(&both.stderr), told);
     }
 }
 

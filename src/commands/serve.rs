@@ -18,6 +18,7 @@ use crate::config::{
     StripeConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
 use crate::domain::unit_of_work::Policy;
+use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::{self, App, NodelayAcceptor, Upkeep};
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry;
@@ -111,6 +112,7 @@ pub struct Service {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
+    webhook_secrets: watch::Sender<WebhookSecrets>,
     server: JoinHandle<std::io::Result<()>>,
     metrics_server: JoinHandle<std::io::Result<()>>,
     ingest: IngestTask,
@@ -153,6 +155,7 @@ impl Service {
             clock,
         });
         let (stop, stopped) = watch::channel(false);
+        let (webhook_secrets, secrets_of_webhooks) = watch::channel(config.stripe.webhook_secrets);
         let (ingest, ingest_task) = Ingest::start(billing.clone());
         let background =
             billing::start_background(billing.clone(), ingest.clone(), told_to_stop(stopped.clone()));
@@ -166,7 +169,7 @@ impl Service {
             billing: billing.clone(),
             connections: acceptor.connections(),
             ingest,
-            webhook_secrets: config.stripe.webhook_secrets,
+            webhook_secrets: secrets_of_webhooks,
             tokens: config.tokens,
             throttle_per_minute: NonZeroU32::new(config.billing.throttle_per_minute)
                 .unwrap_or(NonZeroU32::MIN),
@@ -179,6 +182,7 @@ impl Service {
             address: acceptor.address(),
             metrics_address: metrics_acceptor.as_ref().map(NodelayAcceptor::address),
             stop,
+            webhook_secrets,
             server: tokio::spawn(http::serve(acceptor, routes, told_to_stop(stopped.clone()), DRAIN)),
             metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stopped.clone())),
             ingest: ingest_task,
@@ -196,6 +200,11 @@ impl Service {
     /// Where it tells its metrics, if anywhere.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// Takes webhooks that these secrets sign from now on, and no others.
+    pub fn replace_webhook_secrets(&self, secrets: WebhookSecrets) {
+        self.webhook_secrets.send_replace(secrets);
     }
 
     /// Waits until a part of the service ends by itself, which none of them should.
@@ -248,12 +257,13 @@ async fn serve_metrics(
 pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
     let telemetry = telemetry::init(&config.logs)?;
-    let result = serve_until_told(config, telemetry.topics(), telemetry.metrics()).await;
+    let result = serve_until_told(args, config, telemetry.topics(), telemetry.metrics()).await;
     telemetry.shutdown(FLUSH).await;
     result
 }
 
 async fn serve_until_told(
+    args: &ServeArgs,
     config: ServeConfig,
     topics: TopicLogs,
     metrics: Metrics,
@@ -265,14 +275,19 @@ async fn serve_until_told(
     if let Some(address) = service.metrics_address() {
         tracing::info!("metrics on http://{address}/metrics");
     }
-    tokio::select! {
-        () = signals.told_to_stop(&topics) => {}
-        failed = service.failed() => return Err(failed),
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Told::ToStop => break,
+                Told::ToReadAnew => read_anew(args, &service, &topics),
+            },
+            failed = service.failed() => return Err(failed),
+        }
     }
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         stopped = service.stop() => stopped,
-        () = signals.told_to_stop(&topics) => Err(CommandError::Failed("stopped at once".into())),
+        () = signals.told_to_stop() => Err(CommandError::Failed("stopped at once".into())),
     }
 }
 
@@ -293,15 +308,37 @@ impl Signals {
         })
     }
 
-    /// Waits to be told to stop. SIGHUP opens the topic files anew, for whoever rotates them.
-    async fn told_to_stop(&mut self, topics: &TopicLogs) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => topics.reopen(),
-            }
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::ToStop,
+            _ = self.interrupt.recv() => Told::ToStop,
+            _ = self.hang_up.recv() => Told::ToReadAnew,
         }
+    }
+
+    async fn told_to_stop(&mut self) {
+        while matches!(self.next().await, Told::ToReadAnew) {}
+    }
+}
+
+/// What a signal asks for.
+enum Told {
+    /// SIGTERM or SIGINT.
+    ToStop,
+    /// SIGHUP.
+    ToReadAnew,
+}
+
+/// Opens the topic files anew, for whoever rotates them, and takes the webhook secrets as they are now. What cannot be
+/// read changes nothing.
+fn read_anew(args: &ServeArgs, service: &Service, topics: &TopicLogs) {
+    topics.reopen();
+    match args.stripe.webhook_secrets() {
+        Ok(secrets) => {
+            tracing::info!(?secrets, "took the webhook secrets anew");
+            service.replace_webhook_secrets(secrets);
+        }
+        Err(error) => tracing::error!(%error, "the webhook secrets stay as they were"),
     }
 }
 

@@ -11,6 +11,9 @@ const STRIPE_ID_LENGTH: usize = 255;
 /// The most characters in a tenant id: what a DNS label or a PostgreSQL schema name can carry.
 const TENANT_ID_LENGTH: usize = 63;
 
+/// The most characters in a secret's name: a date and a word.
+const SECRET_NAME_LENGTH: usize = 32;
+
 /// Why a text is not the identifier it was taken for. Never repeats the text, which may be anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not {0}")]
@@ -69,6 +72,21 @@ macro_rules! identifier {
             }
         }
     };
+}
+
+identifier!(
+    /// What logs and metrics call a webhook secret. 1 to 32 of lower-case letters, digits, `_` and `-`.
+    SecretName, "a secret's name (1 to 32 of lower-case letters, digits, `_`, `-`)", |text| {
+        (1..=SECRET_NAME_LENGTH).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+    }
+);
+
+impl SecretName {
+    /// The name of a secret that was given none: its place in the list, from 1.
+    pub fn of_place(place: usize) -> Self {
+        Self(place.to_string().into())
+    }
 }
 
 identifier!(

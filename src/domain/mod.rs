@@ -14,3 +14,4 @@ pub mod signature;
 pub mod subscription;
 pub mod tenant;
 pub mod unit_of_work;
+pub mod webhook_secret;

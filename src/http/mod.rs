@@ -25,11 +25,12 @@ use std::time::Duration;
 
 use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
 use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Route};
+use tokio::sync::watch;
 
 use crate::billing::{Billing, Ingest};
 use crate::config::TokenConfig;
 use crate::domain::address::Origin;
-use crate::domain::signature::WebhookSecret;
+use crate::domain::webhook_secret::WebhookSecrets;
 use api::ApiState;
 use api::health::Readiness;
 use auth::TokenVerifier;
@@ -53,8 +54,8 @@ pub struct App {
     pub connections: Connections,
     /// Where verified events are handed in.
     pub ingest: Ingest,
-    /// The secrets that sign webhooks.
-    pub webhook_secrets: Vec<WebhookSecret>,
+    /// The secrets that sign webhooks, as they are at the moment.
+    pub webhook_secrets: watch::Receiver<WebhookSecrets>,
     /// Whose tokens are taken.
     pub tokens: TokenConfig,
     /// Checkout and portal requests of a tenant in a minute.

@@ -6,6 +6,7 @@ use poem::Request;
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::api::Tag;
@@ -14,7 +15,8 @@ use super::problem::{Code, Documented, Failure, Problem};
 use super::rejections::Rejections;
 use crate::billing::{Billing, Delivery, Ingest};
 use crate::domain::event::{Event, Subject, UnreadableEvent};
-use crate::domain::signature::{self, Verified, WebhookSecret};
+use crate::domain::signature::{self, Verified};
+use crate::domain::webhook_secret::WebhookSecrets;
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// How long Stripe is asked to stay away when we cannot take an event; it has a schedule of its own, but proxies and
@@ -29,7 +31,7 @@ pub(super) struct WebhookApi;
 pub(super) struct WebhookState {
     pub(super) billing: Arc<Billing>,
     pub(super) ingest: Ingest,
-    pub(super) secrets: Vec<WebhookSecret>,
+    pub(super) secrets: watch::Receiver<WebhookSecrets>,
     pub(super) rejections: Arc<Rejections>,
 }
 
@@ -66,8 +68,8 @@ impl WebhookApi {
     ) -> Result<Json<Received>, Failure<WebhookProblems>> {
         let WebhookBody(payload) = body;
         let verified = state.verify(request, &payload)?;
-        state.billing.metrics.webhook_verified(verified.secret);
-        let event = Event::read(&payload).map_err(|error| state.unreadable(error, verified))?;
+        state.billing.metrics.webhook_verified(&verified.secret);
+        let event = Event::read(&payload).map_err(|error| state.unreadable(error, &verified))?;
         if matches!(event.subject, Subject::Thin) {
             tracing::warn!(event = %event.id, "a thin event came: set the endpoint to snapshot payloads");
         }
@@ -78,7 +80,8 @@ impl WebhookApi {
 
 impl WebhookState {
     fn verify(&self, request: &Request, payload: &[u8]) -> Result<Verified, Problem> {
-        if self.secrets.is_empty() {
+        let secrets = self.secrets.borrow().clone();
+        if secrets.is_empty() {
             tracing::error!(
                 "a webhook came, but STRIPE_WEBHOOK_SECRET is not set; Stripe will send it again"
             );
@@ -88,14 +91,14 @@ impl WebhookState {
         }
         let header = signature_header(request);
         let now_seconds = self.billing.clock.now_seconds();
-        signature::verify(payload, header.as_deref(), &self.secrets, now_seconds).map_err(|refusal| {
+        signature::verify(payload, header.as_deref(), &secrets, now_seconds).map_err(|refusal| {
             self.billing.metrics.webhook_rejected(refusal.reason.as_str());
             self.rejections.note(refusal);
             Problem::new(Code::InvalidSignature, "Sign the raw body with this endpoint's secret, now.")
         })
     }
 
-    fn unreadable(&self, error: UnreadableEvent, verified: Verified) -> Problem {
+    fn unreadable(&self, error: UnreadableEvent, verified: &Verified) -> Problem {
         tracing::error!(%error, "a signed webhook is not an event: what does the endpoint send?");
         self.billing.metrics.webhook_rejected("unreadable_event");
         let line = Line::new(
@@ -107,7 +110,7 @@ impl WebhookState {
         .outcome("accepted")
         .reason("unreadable_event")
         .skew_seconds(verified.skew_seconds)
-        .secret_index(verified.secret)
+        .secret_name(&verified.secret)
         .traced();
         self.billing.topics.append(&[line]);
         Problem::new(Code::UnreadableEvent, format!("Send snapshot events as Stripe makes them: {error}."))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend};
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
@@ -30,7 +31,7 @@ const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"billhook");
 /// Where the database is. Its password is never printed.
 #[derive(Clone)]
 pub struct DatabaseUrl {
-    url: String,
+    url: SecretString,
     backend: DbBackend,
 }
 
@@ -49,7 +50,7 @@ impl DatabaseUrl {
             }
             _ => return Err(InvalidDatabaseUrl),
         };
-        Ok(Self { url: text.to_owned(), backend })
+        Ok(Self { url: text.into(), backend })
     }
 
     /// How spans name the database. Of a SQLite file nothing is told: its path is the machine's own affair.
@@ -57,7 +58,7 @@ impl DatabaseUrl {
         if self.backend == DbBackend::Sqlite {
             return Server { system: "sqlite", namespace: None, address: None, port: None };
         }
-        let options = self.url.parse::<PgConnectOptions>().ok();
+        let options = self.url.expose_secret().parse::<PgConnectOptions>().ok();
         let options = options.as_ref();
         Server {
             system: "postgresql",
@@ -86,7 +87,7 @@ impl Store {
     }
 
     async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
-        let mut options = ConnectOptions::new(url.url.clone());
+        let mut options = ConnectOptions::new(url.url.expose_secret());
         options.max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).sqlx_logging(false);
         options.map_sqlx_postgres_opts(|postgres| postgres.options(TIME_LIMITS));
         options.map_sqlx_sqlite_opts(move |sqlite| {

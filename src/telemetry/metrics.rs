@@ -23,6 +23,7 @@ use self::labels::{
 };
 use super::SpanTally;
 use super::topics::{Topic, TopicLogs};
+use crate::domain::ids::SecretName;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::Status;
 
@@ -182,9 +183,9 @@ impl Metrics {
         self.0.events.get_or_create(&labels).inc();
     }
 
-    /// A webhook was verified, by which of the secrets, counted from 0.
-    pub fn webhook_verified(&self, secret: usize) {
-        self.0.verified.get_or_create(&OfSecret { secret }).inc();
+    /// A webhook was verified, by which of the secrets.
+    pub fn webhook_verified(&self, secret: &SecretName) {
+        self.0.verified.get_or_create(&OfSecret { secret_name: secret.clone() }).inc();
     }
 
     /// A verified event came, so long after Stripe had made it.
@@ -281,7 +282,7 @@ impl Counted {
         registry.register("webhook_rejections", "Webhooks that were not taken", self.rejected.clone());
         registry.register(
             "webhook_verified",
-            "Webhooks by the secret that verified them, counted from 0",
+            "Webhooks by the name of the secret that verified them",
             self.verified.clone(),
         );
         registry.register_with_unit(

@@ -61,7 +61,16 @@ impl TestApp {
 
     /// The same, as a process of its own with this environment: all that runs in production, and by the machine's clock.
     pub async fn start_process(database: Database, environment: &[(&str, &str)]) -> Self {
-        let mut app = Self::without_service(database, &[]).await;
+        Self::start_process_with(database, &[], environment).await
+    }
+
+    /// The same, with some variables set otherwise.
+    pub async fn start_process_with(
+        database: Database,
+        otherwise: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut app = Self::without_service(database, otherwise).await;
         let process = Replica::process(&app.line, app.dir.path(), environment).await;
         app.go_up(process).await;
         app
@@ -119,6 +128,11 @@ impl TestApp {
     pub async fn metrics_at(&self, path: &str) -> Answer {
         let address = self.replicas.last().expect("a replica").metrics_address();
         Answer::to(self.http.get(format!("http://{address}{path}"))).await
+    }
+
+    /// Sends the latest replica, which is a process, a SIGHUP.
+    pub fn hang_up(&self) {
+        self.replicas.last().expect("a replica").hang_up();
     }
 
     /// Ends the service, and leaves all else as it is.

@@ -84,6 +84,6 @@ async fn the_log_files_tell_it(app: &TestApp) {
         }
     }
     for line in app.lines("webhook_signatures") {
-        assert_eq!((&line["event"], &line["secret_index"]), (&json!("signature.accepted"), &json!(0)));
+        assert_eq!((&line["event"], &line["secret_name"]), (&json!("signature.accepted"), &json!("1")));
     }
 }

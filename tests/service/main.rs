@@ -24,6 +24,7 @@ mod refresh;
 mod replica;
 mod retry;
 mod rotel;
+mod secret_roll;
 mod secrets;
 mod static_files;
 mod streams;

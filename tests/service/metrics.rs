@@ -46,7 +46,7 @@ async fn the_circle_is_counted(database: Database) {
         let text = app.metrics().await;
         let is_accepted = |line: &&Value| line["outcome"] == "accepted";
         let accepted = Some(app.lines("webhook_signatures").iter().filter(is_accepted).count().to_string());
-        let verified = number(&text, r#"billhook_webhook_verified_total{secret="0"}"#);
+        let verified = number(&text, r#"billhook_webhook_verified_total{secret_name="1"}"#);
         (verified == accepted && number(&text, "billhook_webhook_lag_seconds_count") == accepted)
             .then_some(())
     })

@@ -75,6 +75,11 @@ impl Replica {
         }
     }
 
+    pub fn hang_up(&self) {
+        let Self::Process { child, .. } = self else { panic!("only a process gets signals") };
+        child.signal("-HUP");
+    }
+
     /// Ends it in an orderly way, as SIGTERM does.
     pub async fn stop(self) {
         match self {
@@ -88,9 +93,13 @@ impl Replica {
 pub struct Process(Child);
 
 impl Process {
-    async fn terminate(mut self) {
-        let told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+    fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
         assert!(told.expect("kill runs").success());
+    }
+
+    async fn terminate(mut self) {
+        self.signal("-TERM");
         let ended = tokio::task::spawn_blocking(move || self.0.wait()).await.expect("joined");
         assert!(ended.expect("it ends").success(), "and in good order");
     }

@@ -404,14 +404,19 @@ async fn refusals_are_classified_in_the_log() {
 
 #[tokio::test]
 async fn while_a_secret_is_rolled_both_are_taken_and_told_apart() {
-    let both = ("--stripe-webhook-secret", "whsec_old,whsec_new");
+    let both = ("--stripe-webhook-secret", "new=whsec_new,whsec_old");
     let app = TestApp::start_with(Database::Sqlite, &[both]).await;
-    for (position, secret) in ["whsec_old", "whsec_new"].into_iter().enumerate() {
+    for (name, secret) in [("2", "whsec_old"), ("new", "whsec_new")] {
         let body = stripe_event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
         let header = sandbox::sign(secret, app.clock_seconds(), &body);
         app.post_webhook(body, Some(&header)).await.ok();
         let line = app.lines("webhook_signatures").pop().expect("a line");
-        assert_eq!(line["secret_index"], position);
+        assert_eq!(line["secret_name"], name);
+        assert!(
+            app.metrics()
+                .await
+                .contains(&format!("billhook_webhook_verified_total{{secret_name=\"{name}\"}} 1"))
+        );
     }
     app.stop().await;
 }

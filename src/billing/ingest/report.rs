@@ -112,7 +112,7 @@ pub(crate) fn report_changes(billing: &Billing, changes: &Changes, trace: Option
 
 /// The line of a signature, for what came with one.
 fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> Option<Line> {
-    let verified = delivery.verified?;
+    let verified = delivery.verified.as_ref()?;
     let future = verified.skew_seconds < 0;
     let level = if future { Level::Warn } else { Level::Info };
     let line = Line::new(Topic::WebhookSignatures, level, "signature.accepted", now_ms)
@@ -126,7 +126,7 @@ fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> 
         .in_trace(delivery.trace())
         .reason(future.then_some("future_timestamp"))
         .skew_seconds(verified.skew_seconds)
-        .secret_index(verified.secret);
+        .secret_name(&verified.secret);
     Some(line)
 }
 

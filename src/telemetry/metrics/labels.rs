@@ -1,8 +1,11 @@
-//! The labels, all of them words that the program knows.
+//! The labels, all of them words that the program or its operator knows.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::fmt;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 use crate::domain::event::HANDLED;
+use crate::domain::ids::SecretName;
 use crate::domain::subscription::Status;
 
 /// What Stripe adds to its types and statuses is not a series of its own.
@@ -34,7 +37,7 @@ pub(super) struct OfOutcome {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfSecret {
-    pub(super) secret: usize,
+    pub(super) secret_name: SecretName,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +55,12 @@ pub(super) struct Transition {
 pub(super) struct Stripe {
     pub(super) operation: &'static str,
     pub(super) error: &'static str,
+}
+
+impl EncodeLabelValue for SecretName {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.as_str().encode(encoder)
+    }
 }
 
 /// An event's type, if it is one that we handle.

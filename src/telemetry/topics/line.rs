@@ -10,7 +10,7 @@ use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::Topic;
-use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId, UserId};
+use crate::domain::ids::{CustomerId, EventId, SecretName, SubscriptionId, TenantId, UserId};
 use crate::domain::journey::{JourneyId, Traceparent};
 use crate::telemetry::spans::current_trace;
 
@@ -90,7 +90,7 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     skew_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret_index: Option<usize>,
+    secret_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     suppressed: Option<u64>,
 }
@@ -120,7 +120,7 @@ impl Line {
             to: None,
             reason: None,
             skew_seconds: None,
-            secret_index: None,
+            secret_name: None,
             suppressed: None,
         }
     }
@@ -202,9 +202,9 @@ impl Line {
         Self { skew_seconds: skew.into(), ..self }
     }
 
-    /// Which of the configured secrets verified, counted from 0. Never the secret.
-    pub fn secret_index(self, position: impl Into<Option<usize>>) -> Self {
-        Self { secret_index: position.into(), ..self }
+    /// Which of the configured secrets verified. Never the secret.
+    pub fn secret_name<'a>(self, name: impl Into<Option<&'a SecretName>>) -> Self {
+        Self { secret_name: name.into().map(ToString::to_string), ..self }
     }
 
     /// How many lines like this one were not written since the last that was.
@@ -294,7 +294,7 @@ mod tests {
             .transition("trialing", "active")
             .reason("paid")
             .skew_seconds(-3)
-            .secret_index(1)
+            .secret_name(&SecretName::parse("new").expect("name"))
             .suppressed(7);
         assert_eq!(
             json(&line),
@@ -305,7 +305,7 @@ mod tests {
                 r#""stripe_event_type":"customer.subscription.updated","stripe_request_id":"req_1","#,
                 r#""journey_id":"0af7651916cd43dd8448eb211c80319c","trace_id":"0af7651916cd43dd8448eb211c80319c","#,
                 r#""span_id":"b7ad6b7169203331","duration_ms":42,"from":"trialing","to":"active","reason":"paid","#,
-                r#""skew_seconds":-3,"secret_index":1,"suppressed":7}"#
+                r#""skew_seconds":-3,"secret_name":"new","suppressed":7}"#
             )
         );
     }
@@ -365,7 +365,7 @@ mod tests {
             .transition(text.as_str(), text.as_str())
             .reason(text.as_str())
             .skew_seconds(i64::MIN)
-            .secret_index(usize::MAX)
+            .secret_name(&SecretName::parse(&"n".repeat(32)).expect("name"))
             .suppressed(u64::MAX);
         let length = json(&line).len() + 1;
         assert!(length <= PIPE_BUF, "{length} bytes");
