@@ -20,6 +20,7 @@ use secrecy::SecretString;
 use crate::domain::address::AppUrl;
 use crate::domain::ids::InvalidId;
 use crate::domain::plan::Catalog;
+use crate::domain::webhook_url::WebhookUrl;
 use crate::store::DatabaseUrl;
 
 use secret::SecretVariable;
@@ -301,6 +302,11 @@ fn number(variable: &'static str, text: &str, range: RangeInclusive<u32>) -> Res
 pub fn missing(sentence: &'static str) -> ConfigError {
     let (variable, problem) = sentence.split_once(' ').unwrap_or((sentence, "is missing"));
     ConfigError::new(variable, problem)
+}
+
+/// Reads `BILLHOOK_WEBHOOK_URL`, which only commands need.
+pub fn webhook_url(text: &str) -> Result<WebhookUrl, ConfigError> {
+    WebhookUrl::parse(text).map_err(|error| ConfigError::new("BILLHOOK_WEBHOOK_URL", error))
 }
 
 /// An argument that is not the identifier it was taken for.

@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod doctor;
 mod event;
 mod migrate;
 mod openapi;
@@ -7,6 +8,7 @@ mod reconcile;
 pub mod serve;
 mod tenant;
 mod token;
+mod webhook;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -16,11 +18,11 @@ use clap::{Parser, Subcommand};
 
 use crate::billing::{Billing, Streams};
 use crate::clock::SystemClock;
-use crate::config::{ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
+use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
 use crate::domain::mode::Mode;
 use crate::domain::unit_of_work::{LinkRefusal, Policy};
 use crate::store::{ModeConflict, Store, StoreError};
-use crate::stripe::Stripe;
+use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::InitError;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
@@ -46,6 +48,12 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Check the whole setup, here and at Stripe, and say what mends it
+    #[command(after_help = doctor::HEALTH)]
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Tell Stripe where to post events, and roll the secret that signs them
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Compare every linked customer's subscriptions with Stripe's, and print what differs
     Reconcile(reconcile::ReconcileArgs),
     /// Look at events that could not be applied, and have them tried again
@@ -76,6 +84,9 @@ pub enum CommandError {
     /// The link would take something away from somebody.
     #[error("not linked: {0}")]
     Link(#[from] LinkRefusal),
+    /// Stripe refused or was not there.
+    #[error(transparent)]
+    Stripe(#[from] StripeError),
     /// The service could not start or run.
     #[error("{0}")]
     Failed(String),
@@ -88,7 +99,9 @@ impl CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Mode(_) | Self::Telemetry(_) => ExitCode::from(2),
-            Self::Store(_) | Self::Link(_) | Self::Failed(_) | Self::Output(_) => ExitCode::from(1),
+            Self::Store(_) | Self::Link(_) | Self::Stripe(_) | Self::Failed(_) | Self::Output(_) => {
+                ExitCode::from(1)
+            }
         }
     }
 }
@@ -99,6 +112,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(&args).await,
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Openapi => openapi::run(),
+        Command::Doctor(args) => doctor::run(&args).await,
+        Command::Webhook(command) => webhook::run(&command).await,
         Command::Reconcile(args) => reconcile::run(&args).await,
         Command::Event(command) => event::run(&command).await,
         Command::Tenant(command) => tenant::run(&command).await,
@@ -141,6 +156,16 @@ fn stripe(config: &StripeConfig, metrics: &Metrics) -> Result<Option<Stripe>, Co
         .map(connect)
         .transpose()
         .map_err(|error| CommandError::Failed(format!("the HTTP client cannot be made: {error}")))
+}
+
+/// The connection to Stripe's API of a command that asks and writes no line.
+fn asking_stripe(config: &StripeConfig) -> Result<Stripe, CommandError> {
+    let metrics = Metrics::new(TopicLogs::none(), Arc::default());
+    stripe(config, &metrics)?.ok_or_else(without_a_key)
+}
+
+fn without_a_key() -> CommandError {
+    config::missing("STRIPE_SECRET_KEY is not set: Stripe cannot be asked without it").into()
 }
 
 /// What a command works with: nobody waits for a page, no journey begins, and nobody comes for what is counted.

@@ -6,7 +6,7 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CommandError, at_the_command_line, guarded_mode, migrated, say};
+use super::{CommandError, at_the_command_line, guarded_mode, migrated, say, without_a_key};
 use crate::billing::{self, Billing, BillingError, Comparison, Drift};
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
@@ -61,7 +61,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
         args.tenant.as_deref().map(|text| config::argument("--tenant", text)).transpose()?;
     let config = args.stripe.read()?;
     if config.secret_key.is_none() {
-        return Err(config::missing("STRIPE_SECRET_KEY is not set: Stripe cannot be asked without it").into());
+        return Err(without_a_key());
     }
     let store = migrated(&args.database).await?;
     // No event is applied here, and an answer of Stripe's asks no policy.

@@ -46,19 +46,19 @@ A variable that is set to nothing counts as not set.";
 #[derive(Clone, Args)]
 pub struct ServeArgs {
     #[command(flatten)]
-    listen: ListenArgs,
+    pub(super) listen: ListenArgs,
     #[command(flatten)]
-    database: DatabaseArgs,
+    pub(super) database: DatabaseArgs,
     #[command(flatten)]
-    stripe: StripeArgs,
+    pub(super) stripe: StripeArgs,
     #[command(flatten)]
-    billing: BillingArgs,
+    pub(super) billing: BillingArgs,
     #[command(flatten)]
-    tokens: TokenArgs,
+    pub(super) tokens: TokenArgs,
     #[command(flatten)]
-    web: WebArgs,
+    pub(super) web: WebArgs,
     #[command(flatten)]
-    logs: LogArgs,
+    pub(super) logs: LogArgs,
 }
 
 /// The configuration of the service, read.

@@ -110,13 +110,13 @@ impl Origin {
 }
 
 /// A host, and a port perhaps. No credentials.
-struct Authority<'a> {
+pub(super) struct Authority<'a> {
     host: &'a str,
     port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
             // The last colon of an IPv6 address without a port.
             Some((host, _)) if host.starts_with('[') && !host.ends_with(']') => (text, None),
@@ -132,7 +132,7 @@ impl<'a> Authority<'a> {
         is_host.then_some(Self { host, port })
     }
 
-    fn is_loopback(&self) -> bool {
+    pub(super) fn is_loopback(&self) -> bool {
         let host = self.host.trim_matches(['[', ']']);
         host == "localhost"
             || host.ends_with(".localhost")

@@ -15,3 +15,4 @@ pub mod subscription;
 pub mod tenant;
 pub mod unit_of_work;
 pub mod webhook_secret;
+pub mod webhook_url;

@@ -89,6 +89,11 @@ impl Catalog {
         Self { plans: Vec::new(), past_due_grants }
     }
 
+    /// The plans, worst first.
+    pub fn plans(&self) -> &[Plan] {
+        &self.plans
+    }
+
     /// The plan of that name.
     pub fn plan(&self, name: &str) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.name.as_str() == name)

@@ -23,7 +23,7 @@ use crate::telemetry::spans::{BillingAttributes, Whose};
 
 /// The API version that async-stripe's requests are made for. Pinned, so that an account's own default cannot change
 /// what we are answered.
-const API_VERSION: &str = "2026-09-30.endive";
+pub(super) const API_VERSION: &str = "2026-09-30.endive";
 
 /// Tries in all: Stripe's own SDKs make two retries.
 const TRIES: u32 = 3;

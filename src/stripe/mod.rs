@@ -6,15 +6,19 @@
 
 mod access;
 mod client;
+mod endpoints;
 mod error;
 mod lists;
 mod requests;
+mod setup;
 
 pub use access::{ApiBase, InvalidApiBase, InvalidKey, SecretKey};
 pub use client::{Deadline, Stripe};
+pub use endpoints::{NewEndpoint, WebhookEndpoint};
 pub use error::{Rejection, StripeError};
 pub use lists::{EventPage, Subscriptions, Window};
 pub use requests::{
     Answer, CheckoutOrder, CustomerStanding, InvalidLocale, Locale, NewSession, PortalFlow, PortalOrder,
     SessionView,
 };
+pub use setup::{PortalSettings, Price};

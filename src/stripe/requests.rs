@@ -313,7 +313,7 @@ fn flow_data(flow: &PortalFlow) -> CreateBillingPortalSessionFlowData {
 }
 
 impl Reply {
-    fn read<B: DeserializeOwned, T>(
+    pub(super) fn read<B: DeserializeOwned, T>(
         self,
         pick: impl FnOnce(B) -> Option<T>,
     ) -> Result<Answer<T>, StripeError> {

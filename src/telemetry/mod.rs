@@ -3,6 +3,7 @@
 //! The four are independent. `RUST_LOG` filters stderr and nothing else; without a collector spans still get their
 //! ids, since journeys and log lines need them; the topic files are written whatever the others do.
 
+mod collector;
 mod export;
 mod line;
 pub mod metrics;
@@ -29,6 +30,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
+pub use collector::{Collector, collector};
 pub use export::ExportError;
 pub use tally::SpanTally;
 

@@ -157,6 +157,11 @@ impl TestApp {
 
     /// Runs the command line on the service's own database.
     pub fn run_command(&self, words: &[&str]) -> Output {
+        self.run_command_with(words, &[])
+    }
+
+    /// The same, with some variables set otherwise.
+    pub fn run_command_with(&self, words: &[&str], otherwise: &[(&str, &str)]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_billhook"))
             .args(words)
             .env("DATABASE_URL", &self.database.url)
@@ -164,7 +169,12 @@ impl TestApp {
             .env("BILLHOOK_LOG_DIR", self.log_dir())
             .env("STRIPE_SECRET_KEY", STRIPE_KEY)
             .env("STRIPE_API_BASE", &self.stripe.url)
+            .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
+            .env("BILLHOOK_JWT_SECRET", JWT_SECRET)
+            .env("BILLHOOK_APP_URL", APP_URL)
+            .env("BILLHOOK_WEBHOOK_URL", &self.url)
             .env("RUST_LOG", "off")
+            .envs(otherwise.iter().copied())
             .output()
             .expect("the binary runs")
     }

@@ -42,6 +42,7 @@ fn route(world: &mut World, method: &Method, path: &str, form: Form) -> Reply {
 
         ("GET", ["prices"]) => prices::list(world, form),
         ("GET", ["prices", id]) => prices::retrieve(world, id, form),
+        ("POST", ["prices", id]) => prices::update(world, id, form),
 
         ("POST", ["checkout", "sessions"]) => checkout::create(world, form),
         ("GET", ["checkout", "sessions"]) => checkout::list(world, form),

@@ -11,6 +11,16 @@ pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
     world.prices.get(id).cloned().ok_or_else(|| StripeError::no_such("price", id))
 }
 
+pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
+    let active = form.flag("active")?;
+    form.finish()?;
+    let price = world.prices.get_mut(id).ok_or_else(|| StripeError::no_such("price", id))?;
+    if let Some(active) = active {
+        price["active"] = active.into();
+    }
+    Ok(price.clone())
+}
+
 pub(super) fn list(world: &World, mut form: Form) -> Reply {
     let page = Page::read(&mut form)?;
     let lookup_keys = form.texts("lookup_keys")?;

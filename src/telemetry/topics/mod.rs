@@ -97,6 +97,11 @@ impl TopicLogs {
         logs
     }
 
+    /// Nowhere, for a command that writes no line.
+    pub fn none() -> Self {
+        Self(Arc::new(Shared { files: None, stdout: None, write_errors: Default::default() }))
+    }
+
     /// Adds the lines, those of one topic in a single write to its file. When this returns they are the kernel's: a
     /// kill loses none of them. A failure is counted and told on stderr, and is never the caller's.
     pub fn append(&self, lines: &[Line]) {

@@ -1,0 +1,164 @@
+//! What can be looked at without asking Stripe.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::DoctorArgs;
+use super::report::Report;
+use crate::config::{self, BillingConfig, ConfigError, StripeConfig};
+use crate::domain::mode::Mode;
+use crate::domain::webhook_url::WebhookUrl;
+use crate::store::{DatabaseUrl, Store, StoreError};
+use crate::telemetry;
+use crate::telemetry::topics::{LogConfig, LogSink};
+
+/// How long the collector may take to accept a connection.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What of the configuration can be read.
+pub(super) struct Setup {
+    pub(super) database: Option<DatabaseUrl>,
+    pub(super) stripe: Option<StripeConfig>,
+    pub(super) billing: Option<BillingConfig>,
+    pub(super) webhook_url: Option<WebhookUrl>,
+    logs: Option<LogConfig>,
+}
+
+/// Reads each part for itself, so that one mistake does not hide the next.
+pub(super) fn configuration(args: &DoctorArgs, report: &mut Report) -> Setup {
+    let serve = &args.serve;
+    let mut wrong: Vec<ConfigError> = Vec::new();
+    let webhook_url = args.webhook_url.as_deref().filter(|url| !url.is_empty()).map(config::webhook_url);
+    let tokens = good(serve.tokens.read(), &mut wrong);
+    good(serve.listen.read(), &mut wrong);
+    good(serve.web.read(), &mut wrong);
+    let setup = Setup {
+        database: good(serve.database.read(), &mut wrong),
+        stripe: good(serve.stripe.read(), &mut wrong),
+        billing: good(serve.billing.read(), &mut wrong),
+        webhook_url: good(webhook_url.transpose(), &mut wrong).flatten(),
+        logs: good(serve.logs.read(), &mut wrong),
+    };
+    for error in &wrong {
+        report.red("configuration", error, "`billhook serve --help` says what it takes");
+    }
+    let missing = [
+        ("STRIPE_SECRET_KEY", setup.stripe.as_ref().is_some_and(|stripe| stripe.secret_key.is_none())),
+        (
+            "STRIPE_WEBHOOK_SECRET",
+            setup.stripe.as_ref().is_some_and(|stripe| stripe.webhook_secrets.is_empty()),
+        ),
+        ("BILLHOOK_JWT_SECRET", tokens.is_some_and(|tokens| tokens.secret.is_none())),
+        ("BILLHOOK_APP_URL", setup.billing.as_ref().is_some_and(|billing| billing.app_url.is_none())),
+        (
+            "BILLHOOK_PLANS",
+            setup.billing.as_ref().is_some_and(|billing| billing.catalog.default_plan().is_none()),
+        ),
+    ];
+    let missing: Vec<&str> =
+        missing.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
+    for name in &missing {
+        report.red(
+            "configuration",
+            format_args!("{name} is not set"),
+            "set it: what needs it refuses to work",
+        );
+    }
+    if wrong.is_empty() && missing.is_empty() {
+        report.green("configuration", "every variable can be read, and none is missing");
+    }
+    setup
+}
+
+fn good<T>(read: Result<T, ConfigError>, wrong: &mut Vec<ConfigError>) -> Option<T> {
+    read.map_err(|error| wrong.push(error)).ok()
+}
+
+/// Whether the database is there and up to date, and of the key's mode.
+pub(super) async fn database(setup: &Setup, report: &mut Report) {
+    let Some(url) = &setup.database else { return };
+    let store = match Store::connect_existing(url).await {
+        Ok(store) => store,
+        Err(error) => {
+            let mend = "start the database, set DATABASE_URL, or make a new one with `billhook migrate`";
+            return report.red("database", format_args!("cannot be opened, {error}"), mend);
+        }
+    };
+    report.green("database", "answers");
+    match store.is_migrated().await {
+        Ok(true) => report.green("migrations", "every migration has run"),
+        Ok(false) => {
+            return report.red(
+                "migrations",
+                "not all of them have run",
+                "run `billhook migrate`, or start the service",
+            );
+        }
+        Err(error) => return report.red("migrations", error, "look at the database's own log"),
+    }
+    let key = setup.stripe.as_ref().and_then(StripeConfig::mode);
+    mode(store.mode().await, key, report);
+}
+
+fn mode(remembered: Result<Option<Mode>, StoreError>, key: Option<Mode>, report: &mut Report) {
+    match (remembered, key) {
+        (Err(error), _) => report.red("mode", error, "look at the database's own log"),
+        (Ok(Some(remembered)), Some(key)) if remembered != key => report.red(
+            "mode",
+            format_args!("the key is of {key} mode, the database holds {remembered} data"),
+            "use the key of the other mode, or a database of its own",
+        ),
+        (Ok(Some(remembered)), _) => {
+            report.green("mode", format_args!("the database holds {remembered} data"));
+        }
+        (Ok(None), Some(key)) => {
+            report.green("mode", format_args!("{key}, from the service's first start on"));
+        }
+        (Ok(None), None) => {}
+    }
+}
+
+/// Whether topic lines can be written.
+pub(super) fn log_directory(setup: &Setup, report: &mut Report) {
+    match &setup.logs {
+        None => {}
+        Some(logs) if logs.sink == LogSink::Stdout => {
+            report.green("logs", "topic lines go to stdout, and to no file");
+        }
+        Some(logs) => match is_writable(&logs.dir) {
+            Ok(()) => report.green("logs", format_args!("{} can be written", logs.dir.display())),
+            Err(error) => report.red(
+                "logs",
+                format_args!("{} cannot be written, {error}", logs.dir.display()),
+                "make it, give it to the service's user, or set BILLHOOK_LOG_DIR",
+            ),
+        },
+    }
+}
+
+/// Writes where the files are, or where the service would make their directory, and leaves nothing behind.
+fn is_writable(dir: &Path) -> io::Result<()> {
+    let dir = Path::new(".").join(dir);
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(&dir);
+    let probe = there.join(".billhook-doctor");
+    OpenOptions::new().write(true).create(true).truncate(true).open(&probe)?;
+    fs::remove_file(probe)
+}
+
+/// Whether somebody listens where spans are sent.
+pub(super) async fn collector(report: &mut Report) {
+    let Some(collector) = telemetry::collector() else {
+        return report.green("collector", "no traces are exported: OTEL_EXPORTER_OTLP_ENDPOINT is not set");
+    };
+    match collector.connect(PATIENCE).await {
+        Ok(()) => report.green("collector", "is reached"),
+        // Requests are served all the same.
+        Err(error) => report.yellow(
+            "collector",
+            format_args!("cannot be reached, {error}"),
+            "start it, or set OTEL_EXPORTER_OTLP_ENDPOINT; until then spans are dropped",
+        ),
+    }
+}

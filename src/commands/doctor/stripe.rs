@@ -1,0 +1,170 @@
+//! What only Stripe can tell.
+
+use std::time::Duration;
+
+use super::here::Setup;
+use super::report::Report;
+use crate::clock::{Clock, SystemClock};
+use crate::commands::asking_stripe;
+use crate::domain::mode::Mode;
+use crate::domain::plan::{Catalog, Plan};
+use crate::domain::webhook_url::WebhookUrl;
+use crate::stripe::{Deadline, Rejection, Stripe, StripeError, WebhookEndpoint};
+
+/// How long Stripe may take for one answer, retries and all.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the way to Stripe and back, and a date in whole seconds, may make of a clock that is right.
+const GOOD_SKEW_SECONDS: u64 = 5;
+
+/// A fifth of what a signature's age may be: beyond it good webhooks and tokens are in danger.
+const USABLE_SKEW_SECONDS: u64 = 60;
+
+const PERMISSION: &str = "give the restricted key read access to it, or look in the Dashboard";
+
+/// Looks at everything at Stripe that the service depends on.
+pub(super) async fn account(setup: &Setup, report: &mut Report) {
+    let Some(config) = setup.stripe.as_ref().filter(|config| config.secret_key.is_some()) else { return };
+    let stripe = match asking_stripe(config) {
+        Ok(stripe) => stripe,
+        Err(error) => return report.red("key", error, "this is a defect: report it"),
+    };
+    let settings = stripe.portal_settings(Deadline::after(PATIENCE)).await;
+    match &settings {
+        Err(StripeError::Rejected(Rejection { status: 401, .. })) => {
+            return report.red("key", "Stripe does not know it", "copy it anew from Stripe's Dashboard");
+        }
+        Err(error @ StripeError::Unavailable { .. }) => {
+            return report.red("key", error, "let this host reach Stripe's API over HTTPS, and try again");
+        }
+        Ok(_) | Err(StripeError::Rejected(_)) => {
+            report.green("key", format_args!("Stripe takes it, in {} mode", stripe.mode()));
+        }
+    }
+    if let Some(answered_at) = settings.as_ref().ok().and_then(|settings| settings.answered_at) {
+        clock(answered_at, report);
+    }
+    if let Some(billing) = &setup.billing {
+        prices(&stripe, &billing.catalog, report).await;
+    }
+    portal(settings.map(|settings| settings.are_saved), stripe.mode(), report);
+    let endpoints = stripe.list_webhook_endpoints(Deadline::after(PATIENCE)).await;
+    webhook(endpoints, setup.webhook_url.as_ref(), report);
+}
+
+fn clock(answered_at: i64, report: &mut Report) {
+    let skew = SystemClock.now_seconds().saturating_sub(answered_at);
+    let says = format!("{skew} s from Stripe's");
+    let mend = "have it set by NTP: signatures and tokens are held against it";
+    if skew.unsigned_abs() <= GOOD_SKEW_SECONDS {
+        report.green("clock", says);
+    } else if skew.unsigned_abs() <= USABLE_SKEW_SECONDS {
+        report.yellow("clock", says, mend);
+    } else {
+        report.red("clock", says, mend);
+    }
+}
+
+async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) {
+    let (mut looked_at, mut well) = (0, 0);
+    for plan in catalog.plans() {
+        for price in &plan.prices {
+            looked_at += 1;
+            let found = stripe.price(price, Deadline::after(PATIENCE)).await;
+            let is_sold = plan.prices.first() == Some(price);
+            let says = |what: &str| format!("{price} of {} {what}", plan.name);
+            match found {
+                Err(error) => report.yellow("prices", format_args!("{price}: {error}"), PERMISSION),
+                Ok(None) => report.red(
+                    "prices",
+                    says("is not at Stripe"),
+                    "correct BILLHOOK_PLANS, or make the price",
+                ),
+                Ok(Some(found)) if !found.is_recurring() => {
+                    report.red("prices", says("is paid once"), "name a recurring price in BILLHOOK_PLANS");
+                }
+                Ok(Some(found)) if !found.active && is_sold => {
+                    report.red(
+                        "prices",
+                        says("is archived"),
+                        "activate it, or put one that can be bought first",
+                    );
+                }
+                Ok(Some(_)) => well += 1,
+            }
+        }
+    }
+    if looked_at > 0 && well == looked_at {
+        let plans: Vec<&str> = catalog.plans().iter().map(|Plan { name, .. }| name.as_str()).collect();
+        report.green("prices", format_args!("all {well} of {} exist and recur", plans.join(", ")));
+    }
+}
+
+fn portal(are_saved: Result<bool, StripeError>, mode: Mode, report: &mut Report) {
+    let test = if mode == Mode::Test { "test/" } else { "" };
+    match are_saved {
+        Ok(true) => report.green("portal", "its settings are saved"),
+        Ok(false) => report.red(
+            "portal",
+            "its settings were never saved, so that no portal opens",
+            format_args!("save them at https://dashboard.stripe.com/{test}settings/billing/portal"),
+        ),
+        Err(error) => report.yellow("portal", error, PERMISSION),
+    }
+}
+
+fn webhook(
+    endpoints: Result<Vec<WebhookEndpoint>, StripeError>,
+    url: Option<&WebhookUrl>,
+    report: &mut Report,
+) {
+    let endpoints = match endpoints {
+        Ok(endpoints) => endpoints,
+        Err(error) => return report.yellow("webhook", error, PERMISSION),
+    };
+    let is_ours = |endpoint: &&WebhookEndpoint| match url {
+        Some(url) => url.is(&endpoint.url),
+        None => WebhookUrl::is_like_ours(&endpoint.url),
+    };
+    match endpoints.iter().filter(is_ours).collect::<Vec<_>>().as_slice() {
+        [] => {
+            let url = url.map_or("https://...", WebhookUrl::as_str);
+            let mend = format!("run `billhook webhook register --url {url}`");
+            report.red("webhook", "no endpoint at Stripe posts to this service", mend);
+        }
+        [one] => endpoint(one, report),
+        several => {
+            for one in several {
+                endpoint(one, report);
+            }
+            report.yellow(
+                "webhook",
+                format_args!("{} endpoints bring every event", several.len()),
+                "finish the roll with `billhook webhook rotate --finish`, or remove all but one",
+            );
+        }
+    }
+}
+
+fn endpoint(endpoint: &WebhookEndpoint, report: &mut Report) {
+    let says = |what: &str| format!("{} at {} {what}", endpoint.id, endpoint.url);
+    let register = format!("run `billhook webhook register --url {}`", endpoint.url);
+    let missing = endpoint.missing_events();
+    let version = endpoint.api_version.as_deref();
+    if !endpoint.is_enabled() {
+        report.red("webhook", says("is disabled"), register);
+    } else if !missing.is_empty() {
+        report.red("webhook", says(&format!("is not told {}", missing.join(", "))), register);
+    } else if !endpoint.has_usable_version() {
+        let what = format!("has the API version {}, before 2020", version.unwrap_or_default());
+        report.red("webhook", says(&what), "make another with `billhook webhook rotate`");
+    } else if endpoint.is_told_too_much() {
+        report.yellow("webhook", says("is told more than is handled, for nothing"), register);
+    } else {
+        let version = version.unwrap_or("of the account");
+        report.green(
+            "webhook",
+            says(&format!("is enabled and told all that is handled, in version {version}")),
+        );
+    }
+}

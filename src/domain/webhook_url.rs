@@ -1,0 +1,112 @@
+//! Where Stripe is told to post events.
+
+use std::fmt;
+
+use super::address::Authority;
+
+/// The route of webhooks below an address.
+const ROUTE: &str = "/api/billing/webhook/";
+
+/// The URL of a webhook endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookUrl(String);
+
+/// Not a URL that Stripe should post to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidWebhookUrl {
+    /// Not a URL, or one with credentials, a query or a fragment.
+    #[error("is not a URL of the form `https://host[:port][/path]`")]
+    NotAUrl,
+    /// Anybody on the way could read and hold back events.
+    #[error("is plain http to a host that is not loopback: Stripe posts to https")]
+    PlainHttp,
+}
+
+impl WebhookUrl {
+    /// Reads the endpoint's URL, or the address of the service, to which the route of webhooks is added.
+    pub fn parse(text: &str) -> Result<Self, InvalidWebhookUrl> {
+        let (scheme, rest) = text.split_once("://").ok_or(InvalidWebhookUrl::NotAUrl)?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let authority = Authority::parse(authority).ok_or(InvalidWebhookUrl::NotAUrl)?;
+        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'\\' | b'?' | b'#' | b'@');
+        if !path.bytes().all(plain) {
+            return Err(InvalidWebhookUrl::NotAUrl);
+        }
+        match scheme {
+            "https" => {}
+            "http" if authority.is_loopback() => {}
+            "http" => return Err(InvalidWebhookUrl::PlainHttp),
+            _ => return Err(InvalidWebhookUrl::NotAUrl),
+        }
+        Ok(Self(if path.is_empty() {
+            format!("{}{ROUTE}", text.trim_end_matches('/'))
+        } else {
+            text.to_owned()
+        }))
+    }
+
+    /// Whether an endpoint's URL is this one; the service takes both with and without the slash at the end.
+    pub fn is(&self, url: &str) -> bool {
+        self.0.trim_end_matches('/') == url.trim_end_matches('/')
+    }
+
+    /// Whether an endpoint's URL ends in the route of our webhooks.
+    pub fn is_like_ours(url: &str) -> bool {
+        url.trim_end_matches('/').ends_with(ROUTE.trim_end_matches('/'))
+    }
+
+    /// The URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_the_route_and_an_endpoint_keeps_its_own() {
+        for (text, url) in [
+            ("https://billing.example.com", "https://billing.example.com/api/billing/webhook/"),
+            ("https://billing.example.com/", "https://billing.example.com/api/billing/webhook/"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/api/billing/webhook/"),
+            (
+                "https://example.com/billhook/api/billing/webhook",
+                "https://example.com/billhook/api/billing/webhook",
+            ),
+        ] {
+            assert_eq!(WebhookUrl::parse(text).map(|url| url.to_string()), Ok(url.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_stripe_should_not_post_to_is_refused() {
+        for text in [
+            "",
+            "billing.example.com",
+            "ftp://a.example",
+            "https://u:p@a.example",
+            "https://a.example/?a",
+            "https:///a",
+        ] {
+            assert_eq!(WebhookUrl::parse(text), Err(InvalidWebhookUrl::NotAUrl), "{text}");
+        }
+        assert_eq!(WebhookUrl::parse("http://a.example"), Err(InvalidWebhookUrl::PlainHttp));
+    }
+
+    #[test]
+    fn a_slash_at_the_end_makes_no_other_endpoint() {
+        let url = WebhookUrl::parse("https://a.example").expect("a URL");
+        assert!(url.is("https://a.example/api/billing/webhook"));
+        assert!(!url.is("https://b.example/api/billing/webhook/"));
+        assert!(WebhookUrl::is_like_ours("https://b.example/api/billing/webhook"));
+        assert!(!WebhookUrl::is_like_ours("https://b.example/webhook"));
+    }
+}

@@ -1,0 +1,72 @@
+//! What has to be set up at Stripe before anything can be sold or managed.
+
+use serde::Deserialize;
+use stripe::StripeRequest;
+use stripe_billing::billing_portal_configuration::ListBillingPortalConfiguration;
+use stripe_product::price::{ListPrice, RetrievePrice};
+
+use super::client::{Deadline, Stripe};
+use super::error::StripeError;
+use super::requests::fresh_key;
+use crate::domain::ids::PriceId;
+
+/// The settings of the Customer Portal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortalSettings {
+    /// Whether the default ones, which we open the portal with, were ever saved.
+    pub are_saved: bool,
+    /// Stripe's clock when it answered, in whole Unix seconds, if it told.
+    pub answered_at: Option<i64>,
+}
+
+/// A price, as Stripe has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Price {
+    /// Whether it can be bought.
+    pub active: bool,
+    /// `recurring` or `one_time`.
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl Price {
+    /// Whether it is paid again and again, as subscriptions are.
+    pub fn is_recurring(&self) -> bool {
+        self.kind == "recurring"
+    }
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    data: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Anything {}
+
+impl Stripe {
+    /// Asks for the settings of the Customer Portal.
+    pub async fn portal_settings(&self, deadline: Deadline) -> Result<PortalSettings, StripeError> {
+        let request = ListBillingPortalConfiguration::new().is_default(true).active(true).limit(1).build();
+        let reply =
+            self.send("GET /v1/billing_portal/configurations", request, &fresh_key(), deadline).await?;
+        let answered_at = reply.answered_at;
+        let are_saved = reply.read(|list: List<Anything>| Some(!list.data.is_empty()))?.value;
+        Ok(PortalSettings { are_saved, answered_at })
+    }
+
+    /// Finds a price by its id or lookup key. A lookup key comes first, as in a checkout.
+    pub async fn price(&self, price: &PriceId, deadline: Deadline) -> Result<Option<Price>, StripeError> {
+        let by_key = ListPrice::new().lookup_keys(vec![price.to_string()]).limit(1).build();
+        let reply = self.send("GET /v1/prices", by_key, &fresh_key(), deadline).await?;
+        if let Some(found) = reply.read(|list: List<Price>| Some(list.data.into_iter().next()))?.value {
+            return Ok(Some(found));
+        }
+        let by_id = RetrievePrice::new(price.as_str()).build();
+        match self.send("GET /v1/prices/{id}", by_id, &fresh_key(), deadline).await {
+            Ok(reply) => Ok(Some(reply.read(Some::<Price>)?.value)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
