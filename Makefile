@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench check openapi client page page-test page-check
+.PHONY: help run test soak bench check audit openapi client page page-test page-check
 
 # npm writes the hidden lockfile when it is done, so it is newer than the lockfile exactly when the modules are up to date.
 # Of Stripe's SDK, which a test drives the double with:
@@ -48,6 +48,9 @@ bench: $(peers)/.done ## What telemetry costs, measured: ten minutes, on SQLite 
 check: page-check ## Format and lints; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+audit: ## What comes into the program from others, with cargo-deny and cargo-machete where they are installed
+	scripts/audit
 
 openapi: ## Writes the contract to openapi/billhook.json
 	@mkdir -p openapi
