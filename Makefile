@@ -31,6 +31,7 @@ run: $(page_built) ## A whole billing system on this machine: service, billing p
 test: $(sdk_done) $(peers)/.done ## Everything that must hold, on SQLite and on a throwaway PostgreSQL
 	node --test $(wildcard scripts/*.test.mjs)
 	scripts/with-postgres $(run_tests)
+	node scripts/walk-docs.mjs docs/getting-started.md
 	$(MAKE) page-test
 
 $(peers)/.done: tests/requirements.txt
