@@ -1,9 +1,14 @@
-//! The README's promises are held by tests that exist.
+//! What the documents promise and list is what there is.
 
 use std::fs;
 use std::path::Path;
 
+use billhook::domain::outcome::Outcome;
+use serde_json::Value;
+
 const README: &str = include_str!("../README.md");
+const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
+const CONTRACT: &str = include_str!("../openapi/billhook.json");
 
 #[test]
 fn every_promise_names_tests_that_exist() {
@@ -19,6 +24,27 @@ fn every_promise_names_tests_that_exist() {
             let name = test.trim_matches('`');
             assert!(sources.contains(&format!("fn {name}(")), "there is no test `{name}`: {promise}");
         }
+    }
+}
+
+#[test]
+fn every_code_and_every_outcome_can_be_looked_up() {
+    let contract: Value = serde_json::from_str(CONTRACT).expect("the contract is JSON");
+    let codes = contract["components"]["schemas"]["Code"]["enum"].as_array().expect("the codes");
+    for code in codes {
+        assert!(TROUBLESHOOTING.contains(&format!("\n| `{}` |", code.as_str().expect("a word"))), "{code}");
+    }
+    for outcome in [
+        Outcome::Applied,
+        Outcome::Stale,
+        Outcome::Ignored,
+        Outcome::Parked,
+        Outcome::Quarantined,
+        Outcome::Failed,
+        Outcome::Dead,
+        Outcome::Duplicate,
+    ] {
+        assert!(TROUBLESHOOTING.contains(&format!("\n| `{outcome}` |")), "{outcome}");
     }
 }
 
