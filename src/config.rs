@@ -4,6 +4,7 @@
 //! sentence that names its variable and never shows what may be a secret.
 
 mod logs;
+mod retention;
 mod secret;
 mod stripe;
 mod web;
@@ -26,6 +27,7 @@ use crate::store::DatabaseUrl;
 use secret::SecretVariable;
 
 pub use logs::{LogArgs, LogDirArgs};
+pub use retention::RetentionArgs;
 pub use stripe::{StripeArgs, StripeConfig};
 pub use web::{WebArgs, WebConfig};
 

@@ -76,6 +76,7 @@ fn help_names_every_variable_and_shows_no_secret() {
         "BILLHOOK_LOG_MAX_MB",
         "BILLHOOK_LOG_MAX_AGE_HOURS",
         "BILLHOOK_LOG_KEEP",
+        "BILLHOOK_KEEP_PAYLOADS_DAYS",
         "RUST_LOG",
         "OTEL_",
     ] {
@@ -119,6 +120,7 @@ fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing
         ("BILLHOOK_LOG_MAX_MB", "4097"),
         ("BILLHOOK_LOG_MAX_AGE_HOURS", "-1"),
         ("BILLHOOK_LOG_KEEP", "0"),
+        ("BILLHOOK_KEEP_PAYLOADS_DAYS", "30"),
         ("BILLHOOK_STATIC_DIR", "canary"),
         ("BILLHOOK_STATIC_DIR", "."),
         ("BILLHOOK_CORS_ORIGINS", "*"),

@@ -74,6 +74,7 @@ async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
     add(described::<entity::installation::Entity>());
     add(described::<entity::lease::Entity>());
     add(described::<entity::refresh::Entity>());
+    add(described::<entity::retention::Entity>());
     add(described::<entity::subscription::Entity>());
     add(described::<entity::tenant::Entity>());
     add(described::<entity::transition::Entity>());

@@ -10,6 +10,7 @@ pub mod event;
 pub mod installation;
 pub mod lease;
 pub mod refresh;
+pub mod retention;
 pub mod subscription;
 pub mod tenant;
 pub mod transition;

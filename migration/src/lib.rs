@@ -9,6 +9,7 @@ pub use sea_orm_migration::{MigratorTrait, SchemaManager};
 mod m20261123_000001_first;
 mod m20261123_000002_background;
 mod m20261125_000003_event_span;
+mod m20261125_000004_retention;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_first::Migration),
             Box::new(m20261123_000002_background::Migration),
             Box::new(m20261125_000003_event_span::Migration),
+            Box::new(m20261125_000004_retention::Migration),
         ]
     }
 }

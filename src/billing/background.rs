@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::backfill::Backfill;
-use super::{Billing, BillingError, Ingest, follow, refresh, retry};
+use super::{Billing, BillingError, Ingest, follow, refresh, retention, retry};
 
 /// How often work is looked for when nothing tells of any: another replica may have left it, or its time has come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,6 +46,7 @@ pub fn start(
             tokio::join!(
                 refresh::run(&billing),
                 retry::run(&billing),
+                retention::run(&billing),
                 backfill.run(),
                 follow::read(&billing),
                 follow::listen(&billing)

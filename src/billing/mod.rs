@@ -15,6 +15,7 @@ mod refresh;
 mod refresh_checkout;
 mod refresh_log;
 mod request_log;
+mod retention;
 mod retry;
 mod stale_customer;
 mod streams;
@@ -41,6 +42,7 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::domain::address::AppUrl;
 use crate::domain::ids::{TenantId, UserId};
+use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::store::{Store, StoreError, StoreFailure};
 use crate::stripe::{Stripe, StripeError};
@@ -60,6 +62,8 @@ pub struct Billing {
     pub policy: Policy,
     /// For how long a checkout's trace shows what followed from it.
     pub journey_window_hours: u32,
+    /// How long payloads are kept, unless for good.
+    pub retention: Option<Retention>,
     /// The topic log files.
     pub topics: TopicLogs,
     /// What is counted.

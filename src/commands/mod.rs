@@ -4,6 +4,7 @@ mod doctor;
 mod event;
 mod migrate;
 mod openapi;
+mod prune;
 mod reconcile;
 pub mod serve;
 mod tenant;
@@ -56,6 +57,8 @@ enum Command {
     Webhook(webhook::WebhookCommand),
     /// Compare every linked customer's subscriptions with Stripe's, and print what differs
     Reconcile(reconcile::ReconcileArgs),
+    /// Drop the payloads of old events, as the service does by itself
+    Prune(prune::PruneArgs),
     /// Look at events that could not be applied, and have them tried again
     #[command(subcommand)]
     Event(event::EventCommand),
@@ -115,6 +118,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Webhook(command) => webhook::run(&command).await,
         Command::Reconcile(args) => reconcile::run(&args).await,
+        Command::Prune(args) => prune::run(&args).await,
         Command::Event(command) => event::run(&command).await,
         Command::Tenant(command) => tenant::run(&command).await,
         Command::Token(args) => token::run(&args),
@@ -184,6 +188,7 @@ fn at_the_command_line(
         app_url: None,
         policy,
         journey_window_hours: 0,
+        retention: None,
         topics,
         metrics,
         refresh_wanted: Arc::default(),

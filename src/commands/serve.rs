@@ -14,9 +14,10 @@ use super::{CommandError, guarded_mode, stripe};
 use crate::billing::{self, Billing, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs, StripeArgs,
-    StripeConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
+    BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs, RetentionArgs,
+    StripeArgs, StripeConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
+use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::{self, App, NodelayAcceptor, Upkeep};
@@ -58,6 +59,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub(super) web: WebArgs,
     #[command(flatten)]
+    pub(super) retention: RetentionArgs,
+    #[command(flatten)]
     pub(super) logs: LogArgs,
 }
 
@@ -71,6 +74,7 @@ pub struct ServeConfig {
     tokens: TokenConfig,
     logs: LogConfig,
     web: WebConfig,
+    retention: Option<Retention>,
 }
 
 impl ServeArgs {
@@ -84,6 +88,7 @@ impl ServeArgs {
             tokens: self.tokens.read()?,
             logs: self.logs.read()?,
             web: self.web.read()?,
+            retention: self.retention.read()?,
         })
     }
 }
@@ -148,6 +153,7 @@ impl Service {
                 catalog: config.billing.catalog,
             },
             journey_window_hours: config.billing.journey_window_hours,
+            retention: config.retention,
             topics,
             metrics,
             refresh_wanted: Arc::default(),

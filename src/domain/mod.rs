@@ -10,6 +10,7 @@ pub mod ordering;
 pub mod outcome;
 pub mod plan;
 pub mod refresh;
+pub mod retention;
 pub mod signature;
 pub mod subscription;
 pub mod tenant;

@@ -12,6 +12,7 @@ mod journal;
 mod lease;
 mod mode;
 mod refreshes;
+mod retention;
 mod retries;
 mod rows;
 mod subscriptions;

@@ -24,6 +24,7 @@ mod reconcile;
 mod refresh;
 mod register;
 mod replica;
+mod retention;
 mod retry;
 mod rotel;
 mod secret_roll;

@@ -34,6 +34,7 @@ pub(super) fn configuration(args: &DoctorArgs, report: &mut Report) -> Setup {
     let tokens = good(serve.tokens.read(), &mut wrong);
     good(serve.listen.read(), &mut wrong);
     good(serve.web.read(), &mut wrong);
+    good(serve.retention.read(), &mut wrong);
     let setup = Setup {
         database: good(serve.database.read(), &mut wrong),
         stripe: good(serve.stripe.read(), &mut wrong),
