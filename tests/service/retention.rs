@@ -69,7 +69,7 @@ async fn the_command_drops_what_is_old_and_says_how_much(database: Database) {
 /// Another change of its subscription.
 fn updated(app: &TestApp) -> Value {
     stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
-        object["status"] = json!("active")
+        object["status"] = json!("active");
     })
 }
 
