@@ -30,7 +30,22 @@ const rows: Row[] = [
     buttons: [MANAGE],
     says: /Trial ends on/,
   },
-  { state: "ending", subscription: ending(), name: "Pro", badge: "Ends soon", buttons: [MANAGE], says: /Ends on/ },
+  {
+    state: "ending",
+    subscription: ending(),
+    name: "Pro",
+    badge: "Canceled",
+    buttons: [MANAGE],
+    says: /does not renew.*Ends on/,
+  },
+  {
+    state: "ending later than the period that is paid",
+    subscription: ending({ cancel_at: "2027-03-23T09:00:00Z" }),
+    name: "Pro",
+    badge: "Canceled",
+    buttons: [MANAGE],
+    says: /Pro stays yours until it ends\. .*Renews on.*Ends on/,
+  },
   {
     state: "past_due",
     subscription: pro({ status: "past_due" }),
@@ -42,7 +57,7 @@ const rows: Row[] = [
   {
     state: "past_due without access",
     subscription: withoutAccess("past_due"),
-    name: "Your subscription",
+    name: "No active plan",
     badge: "Payment failed",
     buttons: [UPDATE, MANAGE],
     says: /is back as soon as/,
@@ -50,7 +65,7 @@ const rows: Row[] = [
   {
     state: "unpaid",
     subscription: withoutAccess("unpaid"),
-    name: "Your subscription",
+    name: "No active plan",
     badge: "On hold",
     buttons: [UPDATE, MANAGE],
     says: /pay the open invoice/,
@@ -58,7 +73,7 @@ const rows: Row[] = [
   {
     state: "incomplete",
     subscription: withoutAccess("incomplete"),
-    name: "Your subscription",
+    name: "No active plan",
     badge: "Not paid yet",
     buttons: [MANAGE],
     says: /first payment is not finished/,
@@ -66,7 +81,7 @@ const rows: Row[] = [
   {
     state: "paused",
     subscription: withoutAccess("paused"),
-    name: "Your subscription",
+    name: "No active plan",
     badge: "Paused",
     buttons: [MANAGE],
     says: /Add a payment method/,
@@ -74,7 +89,7 @@ const rows: Row[] = [
   {
     state: "awaiting a bank debit",
     subscription: withoutAccess("active"),
-    name: "Your subscription",
+    name: "No active plan",
     badge: "Waiting for payment",
     buttons: [MANAGE],
     says: /some days/,
@@ -90,14 +105,14 @@ const rows: Row[] = [
   {
     state: "of a price that is configured nowhere",
     subscription: pro({ plan: "free" }),
-    name: "Your subscription",
+    name: "Subscription",
     badge: "Active",
     buttons: [MANAGE],
   },
   {
     state: "of a status that the page does not know",
     subscription: withoutAccess("on_holiday"),
-    name: "Your subscription",
+    name: "No active plan",
     badge: "On holiday",
     buttons: [MANAGE],
   },
@@ -124,13 +139,23 @@ it("says that it loads until the answer is there", async () => {
   expect(await screen.findByRole("region", { name: "Free" })).toBeVisible();
 });
 
-it("writes dates for the reader, and keeps the exact time at hand", async () => {
+it("writes dates in the browser's language, and keeps the exact time at hand", async () => {
   stage.service.subscription = pro({ current_period_end: "2026-12-23T12:00:00Z" });
-  stage.open();
+  const { container } = stage.open();
+  await screen.findByText("Renews on");
 
-  const date = await screen.findByText("December 23, 2026");
+  const date = container.querySelector("time");
   expect(date).toHaveAttribute("datetime", "2026-12-23T12:00:00Z");
-  expect(date.title).toMatch(/Wednesday, December 23, 2026 at/);
+  expect(date).toHaveAttribute("lang", new Intl.DateTimeFormat().resolvedOptions().locale);
+  expect(date).toHaveTextContent("2026");
+  expect(date?.title).toContain(date?.textContent);
+});
+
+it("stays English, and reads from left to right, in an application that does not", async () => {
+  stage.open();
+  const page = await screen.findByRole("region", { name: "Billing" });
+  expect(page).toHaveAttribute("lang", "en");
+  expect(page).toHaveAttribute("dir", "ltr");
 });
 
 it("tells how many only when they are several", async () => {

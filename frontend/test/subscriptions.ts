@@ -41,6 +41,7 @@ export function withoutAccess(status: string, changes: Partial<Subscription> = {
   return pro({ plan: "free", access: false, status, ...changes });
 }
 
-export const ending = () => pro({ scheduled_cancel: true, cancel_at: RENEWAL });
+export const ending = (changes: Partial<Subscription> = {}) =>
+  pro({ scheduled_cancel: true, cancel_at: RENEWAL, ...changes });
 export const trialing = () => pro({ status: "trialing", trial_end: RENEWAL });
 export const ended = () => withoutAccess("canceled", { can_manage: false });

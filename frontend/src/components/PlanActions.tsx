@@ -37,7 +37,7 @@ export function PlanActions({ subscription, needsPaymentMethod, hosted }: PlanAc
       )}
       <p className="billhook-small">
         {subscription.can_manage
-          ? "Change or cancel your plan, your payment method and your invoices, on Stripe’s secure page."
+          ? "Change your plan or payment method, see invoices, or cancel, on Stripe’s secure page."
           : "You pay on Stripe’s secure page, and come back here."}
       </p>
     </div>

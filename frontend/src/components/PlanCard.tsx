@@ -47,9 +47,9 @@ function FactLine({ fact }: { fact: Fact }) {
 }
 
 function Day({ time }: { time: string }) {
-  const { day, exact } = dateWords(time);
+  const { day, exact, language } = dateWords(time);
   return (
-    <time dateTime={time} title={exact}>
+    <time dateTime={time} title={exact} lang={language} dir="auto">
       {day}
     </time>
   );

@@ -1,14 +1,18 @@
-/**
- * A time as the service tells it, in the reader's own time zone: the day, and the whole of it for who wants to know. The
- * page speaks English, and so do its dates: in the reader's own kind of it, where the browser names one.
- */
-export function dateWords(time: string): { day: string; exact: string } {
+/** A day as the reader writes it. */
+export interface DateWords {
+  day: string;
+  /** The whole of the time, for who wants to know. */
+  exact: string;
+  /** The language of both, which need not be the page's. */
+  language: string | undefined;
+}
+
+/** A time as the service tells it, in the browser's own language and time zone. */
+export function dateWords(time: string): DateWords {
   const date = new Date(time);
   // A time that the service should not have sent is shown as it is.
-  if (Number.isNaN(date.getTime())) return { day: time, exact: time };
-  const locale = navigator.languages.find((language) => /^en\b/.test(language)) ?? "en";
-  return {
-    day: new Intl.DateTimeFormat(locale, { dateStyle: "long" }).format(date),
-    exact: new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long" }).format(date),
-  };
+  if (Number.isNaN(date.getTime())) return { day: time, exact: time, language: undefined };
+  const day = new Intl.DateTimeFormat(undefined, { dateStyle: "long" });
+  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  return { day: day.format(date), exact: exact.format(date), language: day.resolvedOptions().locale };
 }

@@ -37,7 +37,7 @@ export function activatingWords(subscription: Subscription): PlanWords {
   return {
     name: nameOf(subscription, standingOf(subscription)),
     badge: { text: "Activating", tone: "neutral" },
-    sentence: "Your new plan will be here in a moment.",
+    sentence: "Your new plan appears here by itself.",
     facts: [],
     needsPaymentMethod: false,
   };
@@ -58,14 +58,14 @@ const WORDS: Record<Standing, (subscription: Subscription, name: string) => Stan
     badge: { text: "Active", tone: "good" },
     sentence: "Everything is in order. Your plan renews by itself.",
   }),
-  ending: (_, name) => ({
-    badge: { text: "Ends soon", tone: "warning" },
-    sentence: `You have canceled. ${name} stays yours until it ends, and nothing more is charged. Changed your mind? Resume it under Manage subscription.`,
+  ending: (subscription, name) => ({
+    badge: { text: "Canceled", tone: "warning" },
+    sentence: `${name} stays yours until it ends${renewsBeforeItEnds(subscription) ? "" : ", and does not renew"}. Changed your mind? Resume it under Manage subscription.`,
   }),
   past_due: ({ access }, name) => ({
     badge: { text: "Payment failed", tone: "bad" },
     sentence: access
-      ? `${name} stays yours while we try again.`
+      ? `${name} stays yours while we try the payment again.`
       : "Your plan is on hold until the payment goes through.",
     notice: {
       title: "Your last payment did not go through",
@@ -117,7 +117,7 @@ const WORDS: Record<Standing, (subscription: Subscription, name: string) => Stan
 
 function nameOf(subscription: Subscription, standing: Standing): string {
   if (standing === "free" || standing === "ended") return "Free";
-  return grantedPlan(subscription) ?? "Your subscription";
+  return grantedPlan(subscription) ?? (subscription.access ? "Subscription" : "No active plan");
 }
 
 /** The plan that the subscription grants. Without access it grants none, and a price that is configured nowhere means none. */
@@ -132,11 +132,17 @@ function factsOf(subscription: Subscription, standing: Standing): Fact[] {
     if (date !== null) facts.push({ term, date });
   };
   if (standing === "trialing") addDate("Trial ends on", trial_end ?? current_period_end);
-  if (standing === "active") addDate("Renews on", current_period_end);
+  if (standing === "active" || (standing === "ending" && renewsBeforeItEnds(subscription)))
+    addDate("Renews on", current_period_end);
   if (subscription.scheduled_cancel && standing !== "ended") addDate("Ends on", cancel_at ?? current_period_end);
   if (quantity !== null && quantity > 1 && standing !== "ended")
     facts.push({ term: "Quantity", text: String(quantity) });
   return facts;
+}
+
+/** Whether its end was set for later than the end of the period that is paid. */
+function renewsBeforeItEnds({ cancel_at, current_period_end }: Subscription): boolean {
+  return cancel_at !== null && current_period_end !== null && Date.parse(cancel_at) > Date.parse(current_period_end);
 }
 
 /** `team_yearly` as a person would write it: `Team yearly`. */
