@@ -49,6 +49,18 @@ it("leads back to wherever the application has the page", async () => {
     });
 });
 
+it("leads back to a path that has a query of its own", async () => {
+  stage.open("", { path: "/settings?tab=billing" });
+  await stage.user.click(await button("Upgrade"));
+
+  await expect
+    .poll(() => stage.service.of("createCheckoutSession")[0]?.body)
+    .toEqual({
+      success_path: "/settings?tab=billing&checkout=success&session_id={CHECKOUT_SESSION_ID}",
+      cancel_path: "/settings?tab=billing&checkout=canceled",
+    });
+});
+
 it("takes a double click for one", async () => {
   const release = stage.service.hold("createCheckoutSession");
   stage.open();

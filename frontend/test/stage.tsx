@@ -1,4 +1,4 @@
-import { cleanup, render, type RenderResult } from "@testing-library/react";
+import { cleanup, render, type RenderOptions, type RenderResult } from "@testing-library/react";
 import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { afterEach, beforeEach, type Mock, vi } from "vitest";
 
@@ -13,7 +13,7 @@ export interface Stage {
   assign: Mock<(url: string) => void>;
   getToken: Mock<GetToken>;
   /** Opens the page at this address. */
-  open: (query?: string, props?: Partial<BillingPageProps>) => RenderResult;
+  open: (query?: string, props?: Partial<BillingPageProps>, options?: RenderOptions) => RenderResult;
 }
 
 /** A service for each test, and a page that asks it. */
@@ -27,9 +27,9 @@ export function useStage(): Stage {
     const get = (_: object, name: string) => (name === "assign" ? assign : (Reflect.get(location, name) as unknown));
     vi.stubGlobal("location", new Proxy({}, { get }));
     const getToken = vi.fn<GetToken>(() => "good-token");
-    const open: Stage["open"] = (query = "", props = {}) => {
+    const open: Stage["open"] = (query = "", props = {}, options = {}) => {
       window.history.replaceState(null, "", `/billing${query}`);
-      return render(<BillingPage apiBase={service.url} getToken={getToken} {...props} />);
+      return render(<BillingPage apiBase={service.url} getToken={getToken} {...props} />, options);
     };
     Object.assign(stage, { service, assign, getToken, open, user: userEvent.setup() });
   });

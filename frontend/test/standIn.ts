@@ -26,8 +26,12 @@ export const TRACE_ID = "cf5f3932217a6780037336f2da8e06da";
 /** A request as it came. */
 export interface Received {
   operation: Operation;
+  /** When, in milliseconds. */
+  at: number;
   path: string;
   token: string | undefined;
+  /** The id of the trace that it is a part of. */
+  traceId: string | undefined;
   body: unknown;
 }
 
@@ -37,6 +41,9 @@ export interface Answer {
   body: unknown;
   headers?: Record<string, string>;
 }
+
+/** Nothing is answered: the connection breaks once the request is there. */
+export const BROKEN_OFF = "broken off";
 
 /** One of the service's own problems. */
 export function problem(status: number, code: Code, retryAfterSeconds?: number): Answer {
@@ -61,8 +68,8 @@ export class StandIn {
 
   readonly #server: Server;
   readonly #streams = new Set<ServerResponse>();
-  readonly #next = new Map<Operation, Answer[]>();
-  readonly #always = new Map<Operation, Answer>();
+  readonly #next = new Map<Operation, (Answer | typeof BROKEN_OFF)[]>();
+  readonly #always = new Map<Operation, Answer | typeof BROKEN_OFF>();
   readonly #held = new Map<Operation, Promise<void>>();
 
   /** Where it is. */
@@ -89,12 +96,12 @@ export class StandIn {
   }
 
   /** Answers the next request for the operation so; those after it as usual. */
-  answerOnce(operation: Operation, answer: Answer): void {
+  answerOnce(operation: Operation, answer: Answer | typeof BROKEN_OFF): void {
     this.#next.set(operation, [...(this.#next.get(operation) ?? []), answer]);
   }
 
   /** Answers every request for the operation so. */
-  answerAlways(operation: Operation, answer: Answer): void {
+  answerAlways(operation: Operation, answer: Answer | typeof BROKEN_OFF): void {
     this.#always.set(operation, answer);
   }
 
@@ -143,13 +150,15 @@ export class StandIn {
       return;
     }
     const token = request.headers.authorization?.replace(/^Bearer /, "");
-    this.received.push({ operation, path, token, body: await bodyOf(request) });
+    const traceId = /^00-([0-9a-f]{32})-[0-9a-f]{16}-01$/.exec(String(request.headers.traceparent))?.[1];
+    this.received.push({ operation, at: Date.now(), path, token, traceId, body: await bodyOf(request) });
     await this.#held.get(operation);
 
     if (token !== this.token) send(response, problem(401, "not_authenticated"));
     else {
       const told = this.#next.get(operation)?.shift() ?? this.#always.get(operation);
-      if (told) send(response, told);
+      if (told === BROKEN_OFF) response.destroy();
+      else if (told) send(response, told);
       else if (operation === "streamSubscription") this.#open(response);
       else send(response, { status: 200, body: this.#usual(operation) });
     }

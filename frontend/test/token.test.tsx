@@ -17,7 +17,7 @@ it("asks once for a new token when the old one is refused, and nobody notices", 
       .map(({ token }) => token)
       .slice(0, 2),
   ).toEqual(["old-token", "good-token"]);
-  expect(screen.getByRole("alert")).toBeEmptyDOMElement();
+  expect(screen.queryByRole("alert")).not.toBeInTheDocument();
 });
 
 it("asks the application once for what is refused at the same time", async () => {
@@ -31,7 +31,7 @@ it("asks the application once for what is refused at the same time", async () =>
   stage.open();
 
   await screen.findByRole("region", { name: "Free" });
-  await vi.waitFor(() => expect(stage.service.openStreams).toBe(1));
+  await expect.poll(() => stage.service.openStreams).toBe(1);
   expect(renewals).toBe(1);
 });
 
@@ -59,16 +59,27 @@ it("goes on by itself when the application could not get a token for want of a n
   stage.open();
 
   await screen.findByText("Billing cannot be reached");
-  expect(await screen.findByRole("region", { name: "Free" }, { timeout: 4000 })).toBeVisible();
+  expect(await screen.findByRole("region", { name: "Free" })).toBeVisible();
 });
 
 it("never puts the token into an address", async () => {
   stage.open("?checkout=success&session_id=cs_test_1");
   await screen.findByText("Activating your plan…");
-  await vi.waitFor(() => expect(stage.service.openStreams).toBe(1));
+  await expect.poll(() => stage.service.openStreams).toBe(1);
 
   for (const { path, token } of stage.service.received) {
     expect(path).not.toContain("token");
     expect(token).toBe("good-token");
   }
+});
+
+it("does not wait for ever for an application that never comes back with a token", async () => {
+  const hurried = new AbortController();
+  vi.spyOn(AbortSignal, "timeout").mockReturnValue(hurried.signal);
+  stage.getToken.mockReturnValue(new Promise(() => undefined));
+  stage.open();
+  await screen.findByText("Loading your plan…");
+  hurried.abort();
+
+  expect(await screen.findByText("Billing cannot be reached")).toBeVisible();
 });

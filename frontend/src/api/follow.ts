@@ -15,8 +15,8 @@ const STEADY_SECONDS = 30;
 export interface Follower {
   /** The subscription as it is now. */
   onSubscription: (subscription: Subscription) => void;
-  /** Asks for it the ordinary way, since there is no stream. */
-  poll: () => Promise<void>;
+  /** Asks for it the ordinary way, since there is no stream. Tells before when there is no use in asking again, if so. */
+  poll: () => Promise<number | undefined>;
 }
 
 /**
@@ -30,16 +30,18 @@ export async function follow(service: BillingService, follower: Follower, signal
 
   while (!isOver()) {
     const began = Date.now();
+    let quietUntil: number | undefined;
     if (began < streamsFrom) {
-      await follower.poll();
+      quietUntil = await follower.poll();
     } else {
       const end = await service.stream(follower.onSubscription, signal);
       if (isOver()) return;
       if (end.kind === "refused") streamsFrom = end.trouble.retryAt ?? 0;
-      if (end.kind !== "closed") await follower.poll();
+      if (end.kind !== "closed") quietUntil = await follower.poll();
       if (Date.now() - began >= STEADY_SECONDS * 1000) pauses = 0;
     }
-    await pause(pauseSeconds(pauses), signal);
+    const quietSeconds = ((quietUntil ?? 0) - Date.now()) / 1000;
+    await pause(Math.max(pauseSeconds(pauses), quietSeconds), signal);
     pauses += 1;
   }
 }

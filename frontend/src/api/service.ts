@@ -10,6 +10,7 @@ import { createClient } from "./generated/client";
 import { readStream, type StreamEnd } from "./stream";
 import { isSubscription } from "./subscription";
 import { authorizedFetch, type GetToken } from "./token";
+import { newTrace } from "./trace";
 import { Trouble } from "./trouble";
 
 /** Longer than the service itself takes at worst: it gives up on Stripe after ten seconds. */
@@ -41,54 +42,69 @@ export function billingService({ apiBase, path, getToken }: ServiceOptions): Bil
   const client = createClient({ baseUrl: apiBase.replace(/\/+$/, ""), fetch: authorizedFetch(getToken) });
 
   return {
-    async subscription(signal) {
-      return asSubscription(await answered(getSubscription({ client, signal: inTime(signal) })));
-    },
+    subscription: (signal) =>
+      answered(asSubscription, (headers) => getSubscription({ client, headers, signal: inTime(signal) })),
 
-    async refreshCheckout(sessionId, signal) {
-      const asked = refreshCheckoutSession({ client, path: { session_id: sessionId }, signal: inTime(signal) });
-      return asSubscription(await answered(asked));
-    },
+    refreshCheckout: (session_id, signal) =>
+      answered(asSubscription, (headers) =>
+        refreshCheckoutSession({ client, headers, path: { session_id }, signal: inTime(signal) }),
+      ),
 
-    async checkoutUrl() {
+    checkoutUrl() {
       const body = {
-        success_path: `${path}?checkout=success&session_id={CHECKOUT_SESSION_ID}`,
-        cancel_path: `${path}?checkout=canceled`,
+        success_path: withQuery(path, "checkout=success&session_id={CHECKOUT_SESSION_ID}"),
+        cancel_path: withQuery(path, "checkout=canceled"),
       };
-      return (await answered(createCheckoutSession({ client, body, signal: inTime() }))).url;
+      return answered(asUrl, (headers) => createCheckoutSession({ client, headers, body, signal: inTime() }));
     },
 
-    async portalUrl(flow) {
+    portalUrl(flow) {
       const body = { return_path: path, ...(flow && { flow }) };
-      return (await answered(createBillingPortalSession({ client, body, signal: inTime() }))).url;
+      return answered(asUrl, (headers) => createBillingPortalSession({ client, headers, body, signal: inTime() }));
     },
 
     stream: (onSubscription, signal) => readStream(client, onSubscription, signal),
   };
 }
 
+/** The path may have a query of its own, such as `?tab=billing`. */
+function withQuery(path: string, query: string): string {
+  return `${path}${path.includes("?") ? "&" : "?"}${query}`;
+}
+
 /** The generated client's answer, or the trouble that there was. */
-interface Outcome<Data> {
-  data?: Data;
+interface Outcome {
+  data?: unknown;
   error?: unknown;
   response?: Response;
 }
 
-async function answered<Data>(asked: Promise<Outcome<Data>>): Promise<Data> {
-  const { data, error, response } = await asked.catch(() => {
-    // The client throws only at a body that it cannot read.
-    throw Trouble.unintelligible();
+/** Asks in a trace of its own, and reads the answer. */
+async function answered<Answer>(
+  read: (data: unknown) => Answer | undefined,
+  ask: (headers: { traceparent: string }) => Promise<Outcome>,
+): Promise<Answer> {
+  const { id, traceparent } = newTrace();
+  const { data, error, response } = await ask({ traceparent }).catch((error: unknown) => {
+    // The client throws only at a body: one that is no JSON, or one that was cut off.
+    throw error instanceof SyntaxError ? Trouble.unintelligible(id) : Trouble.unreachable(id);
   });
   if (error instanceof Trouble) throw error;
-  if (!response) throw Trouble.unreachable();
-  if (!response.ok) throw Trouble.answered(response, error);
-  if (typeof data !== "object") throw Trouble.unintelligible();
-  return data;
+  if (!response) throw Trouble.unreachable(id);
+  if (!response.ok) throw Trouble.answered(response, error, id);
+  const answer = read(data);
+  if (answer === undefined) throw Trouble.unintelligible(id);
+  return answer;
 }
 
-function asSubscription(data: unknown): Subscription {
-  if (!isSubscription(data)) throw Trouble.unintelligible();
-  return data;
+function asSubscription(data: unknown): Subscription | undefined {
+  return isSubscription(data) ? data : undefined;
+}
+
+/** The browser is sent there, so it has to be a page of the web and nothing else that an address can be. */
+function asUrl(data: unknown): string | undefined {
+  const { url } = Object(data) as { url?: unknown };
+  return typeof url === "string" && /^https?:\/\//.test(url) ? url : undefined;
 }
 
 function inTime(signal?: AbortSignal): AbortSignal {

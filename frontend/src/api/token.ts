@@ -20,11 +20,21 @@ export function authorizedFetch(getToken: GetToken): typeof fetch {
 
   return async (input, init) => {
     const request = new Request(input, init);
-    const answer = await fetch(signed(request, await tokenOf(getToken, false)));
+    const answer = await fetch(signed(request, await unlessAborted(tokenOf(getToken, false), request.signal)));
     if (answer.status !== 401) return answer;
     await answer.body?.cancel();
-    return fetch(signed(request, await renew()));
+    return fetch(signed(request, await unlessAborted(renew(), request.signal)));
   };
+}
+
+/** An application that never comes back with a token must not keep the page waiting for longer than the service may. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
 }
 
 async function tokenOf(getToken: GetToken, renew: boolean): Promise<string> {

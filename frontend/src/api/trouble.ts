@@ -17,34 +17,41 @@ export class Trouble extends Error {
   /** Before this time, in milliseconds, there is no use in trying again. */
   readonly retryAt: number | undefined;
 
-  private constructor(code: TroubleCode, traceId?: string, waitSeconds?: number) {
+  private constructor(code: TroubleCode, traceId?: string, retryAt?: number) {
     super(code);
     this.name = "Trouble";
     this.code = code;
     this.traceId = traceId;
-    this.retryAt = waitSeconds === undefined ? undefined : Date.now() + waitSeconds * 1000;
+    this.retryAt = retryAt;
   }
 
-  /** The service said no. */
-  static answered(response: Response, body: unknown): Trouble {
+  /** The service said no, or somebody before it did who knows of no trace. */
+  static answered(response: Response, body: unknown, traceId?: string): Trouble {
     const problem = isProblem(body) ? body : undefined;
     const code = problem?.code ?? codeOfStatus(response.status);
-    return new Trouble(code, problem?.trace_id, waitSeconds(response, code));
+    const seconds = waitSeconds(response, code);
+    const retryAt = seconds === undefined ? undefined : Date.now() + seconds * 1000;
+    return new Trouble(code, problem?.trace_id ?? traceId, retryAt);
   }
 
   /** Nobody answered in time. */
-  static unreachable(): Trouble {
-    return new Trouble("unreachable");
+  static unreachable(traceId?: string): Trouble {
+    return new Trouble("unreachable", traceId);
   }
 
   /** Somebody answered, but not the service: a wrong address, or a network that wants a login first. */
-  static unintelligible(): Trouble {
-    return new Trouble("unintelligible");
+  static unintelligible(traceId?: string): Trouble {
+    return new Trouble("unintelligible", traceId);
   }
 
   /** The application gave no token. */
   static notAuthenticated(): Trouble {
     return new Trouble("not_authenticated");
+  }
+
+  /** The same trouble once more keeps the id that was first: somebody may be reading it out just now. */
+  after(earlier: Trouble | undefined): Trouble {
+    return earlier?.code === this.code ? new Trouble(this.code, earlier.traceId, this.retryAt) : this;
   }
 
   /** Whether only the user can end it, by signing in again or as somebody else. */
@@ -54,7 +61,9 @@ export class Trouble extends Error {
 }
 
 function isProblem(body: unknown): body is Problem {
-  return typeof body === "object" && body !== null && "code" in body && typeof body.code === "string";
+  if (typeof body !== "object" || body === null) return false;
+  const { code, trace_id } = body as Partial<Problem>;
+  return typeof code === "string" && (trace_id === undefined || typeof trace_id === "string");
 }
 
 /** What a proxy in front of the service means, which knows nothing of our codes. */

@@ -16,20 +16,27 @@ const ASK_AFTER_SECONDS = [5, 10, 20, 40, 80];
 /** After so long the page says that it takes longer than usual. */
 const SLOW_SECONDS = 30;
 
+/** What asking has shown, where there is nothing to wait for: it is not the tenant's, or Stripe has no payment for it. */
+type Verdict = "unknown_checkout" | "unconfirmed";
+
 /** What the page says about the checkout that the browser is back from. */
-export type CheckoutReturn = "none" | "canceled" | "activating" | "slow" | "unknown_checkout" | "activated";
+export interface CheckoutReturn {
+  state: "none" | "canceled" | "activating" | "slow" | "activated" | Verdict;
+  /** Which checkout it is, where the address has told. */
+  sessionId: string | undefined;
+}
 
 /** Follows the return from a checkout until what was paid for is there. */
 export function useCheckoutReturn(service: BillingService, live: LiveSubscription): CheckoutReturn {
   const [landing] = useState(readLanding);
   const [isSlow, setSlow] = useState(false);
-  const [isUnknown, setUnknown] = useState(false);
+  const [verdict, setVerdict] = useState<Verdict>();
   const [isActivated, setActivated] = useState(false);
   const { subscription, tell } = live;
 
   // It stays activated, whatever becomes of the subscription later.
   if (!isActivated && subscription && hasArrived(subscription)) setActivated(true);
-  const isWaiting = landing.kind === "success" && !isActivated && !isUnknown;
+  const isWaiting = landing.kind === "success" && !isActivated && verdict === undefined;
   const sessionId = landing.kind === "success" ? landing.sessionId : undefined;
 
   // A reload should find neither a notice that was read nor an activation that is over.
@@ -44,14 +51,28 @@ export function useCheckoutReturn(service: BillingService, live: LiveSubscriptio
   }, [isWaiting]);
 
   useEffect(() => {
-    if (!isWaiting || !sessionId) return;
+    if (!isWaiting) return;
     const stop = new AbortController();
-    const askOnce = async () => tell(await service.refreshCheckout(sessionId, stop.signal));
-    void askAgainAndAgain(askOnce, () => setUnknown(true), stop.signal);
+    const askOnce = async () =>
+      tell(await (sessionId ? service.refreshCheckout(sessionId, stop.signal) : service.subscription(stop.signal)));
+    void askAgainAndAgain(askOnce, stop.signal).then((found) => {
+      if (!stop.signal.aborted) setVerdict(found);
+    });
     return () => stop.abort();
   }, [service, isWaiting, sessionId, tell]);
 
-  return stateOf(landing, { isActivated, isUnknown, isSlow });
+  return { state: stateOf(landing, isActivated, verdict, isSlow), sessionId };
+}
+
+function stateOf(
+  landing: Landing,
+  isActivated: boolean,
+  verdict: Verdict | undefined,
+  isSlow: boolean,
+): CheckoutReturn["state"] {
+  if (landing.kind !== "success") return landing.kind;
+  if (isActivated) return "activated";
+  return verdict ?? (isSlow ? "slow" : "activating");
 }
 
 /** A subscription that waits for a slow payment has arrived, too: the page has words for it. */
@@ -59,37 +80,22 @@ function hasArrived(subscription: NonNullable<LiveSubscription["subscription"]>)
   return subscription.access || standingOf(subscription) === "awaiting_payment";
 }
 
-async function askAgainAndAgain(
-  askOnce: () => Promise<void>,
-  onUnknown: () => void,
-  signal: AbortSignal,
-): Promise<void> {
+/** Asks until it is over. Where it is not over in the end, it depends on whether Stripe could be asked at all. */
+async function askAgainAndAgain(askOnce: () => Promise<void>, signal: AbortSignal): Promise<Verdict | undefined> {
   const isOver = () => signal.aborted;
+  let verdict: Verdict | undefined;
   for (const seconds of ASK_AFTER_SECONDS) {
     await pause(seconds, signal);
     if (isOver()) return;
     try {
       await askOnce();
+      verdict = "unconfirmed";
     } catch (error) {
       if (isOver() || !(error instanceof Trouble)) return;
-      if (error.code === "not_found") {
-        onUnknown();
-        return;
-      }
+      if (error.code === "not_found") return "unknown_checkout";
+      verdict = undefined;
       if (error.retryAt !== undefined) await pause((error.retryAt - Date.now()) / 1000, signal);
     }
   }
-}
-
-interface Progress {
-  isActivated: boolean;
-  isUnknown: boolean;
-  isSlow: boolean;
-}
-
-function stateOf(landing: Landing, { isActivated, isUnknown, isSlow }: Progress): CheckoutReturn {
-  if (landing.kind !== "success") return landing.kind;
-  if (isActivated) return "activated";
-  if (isUnknown) return "unknown_checkout";
-  return isSlow ? "slow" : "activating";
+  return verdict;
 }

@@ -33,6 +33,7 @@ export function useHostedPage(service: BillingService, onOutdated: () => void): 
     },
   });
   const waitSeconds = useSecondsLeft(error?.retryAt);
+  const needsSignIn = error?.needsSignIn ?? false;
 
   useEffect(() => {
     const release = () => {
@@ -41,13 +42,17 @@ export function useHostedPage(service: BillingService, onOutdated: () => void): 
     };
     // The way back from Stripe may bring this very page out of the browser's memory, as it was when it was left.
     const onPageShow = (event: PageTransitionEvent) => event.persisted && release();
+    // Whoever was told to sign in did so in another tab, and comes back to it from there.
+    const onVisibilityChange = () => needsSignIn && document.visibilityState === "visible" && reset();
     window.addEventListener("pageshow", onPageShow);
+    document.addEventListener("visibilitychange", onVisibilityChange);
     const timer = isSuccess ? setTimeout(release, LEAVING_SECONDS * 1000) : undefined;
     return () => {
       window.removeEventListener("pageshow", onPageShow);
+      document.removeEventListener("visibilitychange", onVisibilityChange);
       clearTimeout(timer);
     };
-  }, [isSuccess, reset]);
+  }, [isSuccess, needsSignIn, reset]);
 
   return {
     opening: isPending || isSuccess ? variables : undefined,

@@ -1,4 +1,4 @@
-import type { ReactNode } from "react";
+import { type ReactNode, useLayoutEffect, useRef } from "react";
 
 interface ActionButtonProps {
   kind: "primary" | "plain";
@@ -15,8 +15,11 @@ interface ActionButtonProps {
  * the keyboard's focus away, and a screen reader would not find it again.
  */
 export function ActionButton({ kind, progress, isBlocked, onPress, children }: ActionButtonProps) {
+  const button = useRef<HTMLButtonElement>(null);
+  useHandsFocusOn(button);
   return (
     <button
+      ref={button}
       type="button"
       className="billhook-button"
       data-kind={kind}
@@ -30,4 +33,17 @@ export function ActionButton({ kind, progress, isBlocked, onPress, children }: A
       {progress ?? children}
     </button>
   );
+}
+
+/**
+ * A button that has done its work goes away, and would take the keyboard's focus along: to the top of the application.
+ * It goes to the page's heading instead.
+ */
+function useHandsFocusOn(button: { current: HTMLButtonElement | null }): void {
+  useLayoutEffect(() => {
+    const leaving = button.current;
+    return () => {
+      if (leaving && leaving === document.activeElement) leaving.closest(".billhook")?.querySelector("h1")?.focus();
+    };
+  }, [button]);
 }

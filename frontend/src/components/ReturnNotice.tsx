@@ -1,14 +1,15 @@
 import type { CheckoutReturn } from "../billing/useCheckoutReturn";
 import { Notice } from "./Notice";
+import { SupportCode } from "./SupportCode";
 
 interface ReturnNoticeProps {
-  state: CheckoutReturn;
+  checkoutReturn: CheckoutReturn;
   /** The plan that was bought, once it is there. */
   planName: string | undefined;
 }
 
 /** What became of the checkout that the browser is back from. */
-export function ReturnNotice({ state, planName }: ReturnNoticeProps) {
+export function ReturnNotice({ checkoutReturn: { state, sessionId }, planName }: ReturnNoticeProps) {
   switch (state) {
     case "none":
       return null;
@@ -31,6 +32,7 @@ export function ReturnNotice({ state, planName }: ReturnNoticeProps) {
             Your payment is not lost. Your plan is activated by itself as soon as the payment is confirmed, also when
             you leave this page.
           </p>
+          <SupportCode code={sessionId} />
         </Notice>
       );
     case "unknown_checkout":
@@ -39,6 +41,14 @@ export function ReturnNotice({ state, planName }: ReturnNoticeProps) {
           <p>
             It may belong to another account: check which one you are signed in to. If you have paid, contact support.
           </p>
+          <SupportCode code={sessionId} />
+        </Notice>
+      );
+    case "unconfirmed":
+      return (
+        <Notice tone="warning" title="We found no payment for this checkout">
+          <p>If you have paid, do not pay again: please contact support.</p>
+          <SupportCode code={sessionId} />
         </Notice>
       );
     case "activated":

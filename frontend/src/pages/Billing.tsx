@@ -1,12 +1,13 @@
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { useId, useLayoutEffect, useMemo, useRef } from "react";
+import { useId, useLayoutEffect, useMemo, useRef, useState } from "react";
 
 import { type BillingService, billingService } from "../api/service";
-import type { GetToken } from "../api/token";
+import type { GetToken } from "../api/token.js";
+import type { Trouble } from "../api/trouble";
 import { useCheckoutReturn } from "../billing/useCheckoutReturn";
 import { useHostedPage } from "../billing/useHostedPage";
 import { useSecondsLeft } from "../billing/useSecondsLeft";
-import { type LiveSubscription, useSubscription } from "../billing/useSubscription";
+import { useSubscription } from "../billing/useSubscription";
 import { ActionButton } from "../components/ActionButton";
 import { LoadingCard } from "../components/LoadingCard";
 import { Notice } from "../components/Notice";
@@ -68,27 +69,27 @@ function Billing({ service }: { service: BillingService }) {
   const headingId = useId();
 
   const { subscription } = live;
-  const isActivating = checkoutReturn === "activating" || checkoutReturn === "slow";
+  const isActivating = checkoutReturn.state === "activating" || checkoutReturn.state === "slow";
   const words = subscription && (isActivating ? activatingWords : planWords)(subscription);
 
   return (
-    <section className="billhook" lang="en" aria-labelledby={headingId}>
-      <h1 id={headingId}>Billing</h1>
+    <section className="billhook" lang="en" dir="ltr" aria-labelledby={headingId}>
+      <h1 id={headingId} tabIndex={-1}>
+        Billing
+      </h1>
       <div aria-live="polite">
-        <ReturnNotice state={checkoutReturn} planName={subscription && grantedPlan(subscription)} />
+        <ReturnNotice checkoutReturn={checkoutReturn} planName={subscription && grantedPlan(subscription)} />
         {words?.notice && (
           <Notice tone={words.badge.tone} title={words.notice.title}>
             <p>{words.notice.text}</p>
           </Notice>
         )}
       </div>
-      <div role="alert">
-        {hosted.trouble ? (
-          <TroubleNotice trouble={hosted.trouble} waitSeconds={hosted.waitSeconds} />
-        ) : (
-          live.trouble && <LoadTrouble live={live} trouble={live.trouble} />
-        )}
-      </div>
+      {hosted.trouble ? (
+        <TroubleNotice trouble={hosted.trouble} isOfClick waitSeconds={hosted.waitSeconds} />
+      ) : (
+        live.trouble && <LoadTrouble ask={live.ask} trouble={live.trouble} />
+      )}
       {words ? (
         <PlanCard words={words}>
           {/* What was bought could be bought twice while it is not there yet. */}
@@ -103,15 +104,21 @@ function Billing({ service }: { service: BillingService }) {
   );
 }
 
-function LoadTrouble({ live, trouble }: { live: LiveSubscription; trouble: NonNullable<LiveSubscription["trouble"]> }) {
+/** Why there is no answer, or none that is up to date. It goes away by itself; who does not want to wait may ask at once. */
+function LoadTrouble({ ask, trouble }: { ask: () => Promise<void>; trouble: Trouble }) {
+  const [isTrying, setTrying] = useState(false);
   const waitSeconds = useSecondsLeft(trouble.retryAt);
+  const tryAgain = () => {
+    setTrying(true);
+    void ask().finally(() => setTrying(false));
+  };
   return (
     <TroubleNotice trouble={trouble} waitSeconds={waitSeconds}>
       <ActionButton
         kind="plain"
-        progress={live.asking ? "Trying…" : undefined}
-        isBlocked={live.asking || waitSeconds > 0}
-        onPress={() => void live.ask()}
+        progress={isTrying ? "Trying…" : undefined}
+        isBlocked={isTrying || waitSeconds > 0}
+        onPress={tryAgain}
       >
         Try again
       </ActionButton>

@@ -15,7 +15,7 @@ const UNEXPECTED: TroubleWords = {
 const WORDS: Partial<Record<TroubleCode, TroubleWords>> = {
   unreachable: {
     title: "Billing cannot be reached",
-    text: "Check your connection to the internet. Nothing was charged.",
+    text: "Check your connection to the internet, then try again.",
   },
   unintelligible: {
     title: "The answer makes no sense",
@@ -47,11 +47,11 @@ const WORDS: Partial<Record<TroubleCode, TroubleWords>> = {
   },
   stripe_unavailable: {
     title: "Our payment provider does not answer",
-    text: "Nothing was charged. Try again in a minute.",
+    text: "Try again in a minute.",
   },
   stripe_rejected: {
     title: "Our payment provider refused",
-    text: "Nothing was charged. Trying again will not help: please contact support.",
+    text: "Trying again will not help: please contact support.",
   },
   billing_not_configured: {
     title: "Billing is not set up yet",
@@ -59,11 +59,15 @@ const WORDS: Partial<Record<TroubleCode, TroubleWords>> = {
   },
   unavailable: {
     title: "Billing is not available right now",
-    text: "It should be back in a moment. Nothing was charged.",
+    text: "It should be back in a moment.",
   },
 };
 
-/** Says it. */
-export function troubleWords({ code }: Trouble): TroubleWords {
-  return WORDS[code] ?? UNEXPECTED;
+/** Troubles after which somebody who was about to pay wonders. */
+const WORRYING: TroubleCode[] = ["unreachable", "stripe_unavailable", "stripe_rejected", "unavailable", "internal"];
+
+/** Says it. That nothing was charged is true of a click here, but not of whoever is back from paying. */
+export function troubleWords({ code }: Trouble, { isOfClick }: { isOfClick: boolean }): TroubleWords {
+  const { title, text } = WORDS[code] ?? UNEXPECTED;
+  return { title, text: isOfClick && WORRYING.includes(code) ? `${text} Nothing was charged.` : text };
 }
