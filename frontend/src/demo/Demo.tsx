@@ -21,13 +21,15 @@ export function Demo({ users }: { users: DemoUser[] }) {
         <p className="demo-name">
           Billhook <span>demo</span>
         </p>
-        <p>Nothing here is real: no card is charged, and no token here opens anything else.</p>
+        <p>Nothing here is real: no card is charged.</p>
         {user && <UserPicker users={users} user={user} onChoose={choose} />}
       </header>
-      <main className="demo-main">
-        {user ? <BillingPage key={user.tenant} getToken={(request) => tokenOf(user, request)} /> : <NoUsers />}
+      <div className="demo-columns">
+        <main>
+          {user ? <BillingPage key={user.tenant} getToken={(request) => tokenOf(user, request)} /> : <NoUsers />}
+        </main>
         {user && <Guide />}
-      </main>
+      </div>
     </>
   );
 }
@@ -48,7 +50,7 @@ interface UserPickerProps {
 function UserPicker({ users, user, onChoose }: UserPickerProps) {
   return (
     <label className="demo-picker">
-      Signed in for
+      Customer
       <select value={user.tenant} onChange={(event) => onChoose(event.target.value)}>
         {users.map(({ tenant, about }) => (
           <option key={tenant} value={tenant}>
@@ -65,9 +67,9 @@ function Guide() {
     <aside className="demo-guide" aria-labelledby="guide">
       <h2 id="guide">What this is</h2>
       <p>
-        The page above is a part of some product. Billhook, the service behind it, opens Stripe’s checkout and portal
-        for the product’s customers, takes Stripe’s webhooks, and knows at every moment what each of them is entitled
-        to.
+        The billing page belongs to some product, and you are one of its customers. Billhook is the service behind it:
+        it opens Stripe’s checkout and portal, takes Stripe’s webhooks, and tells the rest of the product what each
+        customer is entitled to.
       </p>
       <h2>What to try</h2>
       <ol>
@@ -76,11 +78,14 @@ function Guide() {
           turns to Pro by itself, as soon as Billhook has Stripe’s webhook.
         </li>
         <li>
-          <strong>Manage subscription</strong>, and cancel there. This page then says when the plan ends. Resume it the
-          same way.
+          <strong>Manage subscription</strong>, and cancel there. The billing page then says when the plan ends. Resume
+          it the same way.
         </li>
-        <li>Open this page in a second window beside it: what happens in one is seen in both.</li>
+        <li>
+          <strong>Open a second window</strong> beside this one: what happens in one is seen in both.
+        </li>
       </ol>
+      <h2>Where to look</h2>
       <p>
         Every step is in the log files, under one trace id from the checkout on: <code>logs/billing.log</code>,{" "}
         <code>logs/webhook_signatures.log</code>, <code>logs/subscription_state.log</code>. What else the service can do
