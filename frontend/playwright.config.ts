@@ -23,6 +23,8 @@ export default defineConfig({
         "--disable-component-update",
         "--disable-sync",
       ],
+      // The way back from Stripe brings the page out of the browser's memory, here as it does for people.
+      ignoreDefaultArgs: ["--disable-back-forward-cache"],
     },
     screenshot: "only-on-failure",
     trace: "off",
