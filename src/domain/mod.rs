@@ -14,6 +14,7 @@ pub mod retention;
 pub mod signature;
 pub mod subscription;
 pub mod tenant;
+pub mod token;
 pub mod unit_of_work;
 pub mod webhook_secret;
 pub mod webhook_url;
