@@ -7,6 +7,7 @@ mod logs;
 mod retention;
 mod secret;
 mod stripe;
+mod tokens;
 mod web;
 
 use std::fmt;
@@ -16,7 +17,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use secrecy::SecretString;
 
 use crate::domain::address::AppUrl;
 use crate::domain::ids::InvalidId;
@@ -29,6 +29,7 @@ use secret::SecretVariable;
 pub use logs::{LogArgs, LogDirArgs};
 pub use retention::RetentionArgs;
 pub use stripe::{StripeArgs, StripeConfig};
+pub use tokens::{KeySource, TokenArgs, TokenConfig};
 pub use web::{WebArgs, WebConfig};
 
 /// A value that cannot be used: which, and why. Never repeats the value.
@@ -48,7 +49,6 @@ impl ConfigError {
 /// What holds where nothing is set.
 mod default {
     pub(super) const DATABASE_URL: &str = "sqlite://billhook.db";
-    pub(super) const JWT_TENANT_CLAIM: &str = "tenant";
     pub(super) const PAST_DUE_GRANTS: &str = "true";
     pub(super) const TRUST_CLIENT_REFERENCE: &str = "false";
     pub(super) const JOURNEY_WINDOW_HOURS: &str = "72";
@@ -80,70 +80,6 @@ impl DatabaseArgs {
         let url = DatabaseUrl::parse(url);
         url.map_err(|error| {
             ConfigError::new(given.map_or(DATABASE_URL.variable, |given| given.variable), error)
-        })
-    }
-}
-
-/// Whose tokens are taken.
-#[derive(Clone, Args)]
-#[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
-pub struct TokenArgs {
-    /// The secret that signs tokens (HS256), at least 32 bytes. Without it every token is refused
-    #[arg(long, env = "BILLHOOK_JWT_SECRET", hide_env_values = true)]
-    jwt_secret: Option<String>,
-
-    /// The claim that names the tenant
-    #[arg(long, env = "BILLHOOK_JWT_TENANT_CLAIM", default_value = default::JWT_TENANT_CLAIM)]
-    jwt_tenant_claim: String,
-
-    /// The issuer that tokens must name in `iss`
-    #[arg(long, env = "BILLHOOK_JWT_ISSUER")]
-    jwt_issuer: Option<String>,
-
-    /// The audience that tokens must name in `aud`
-    #[arg(long, env = "BILLHOOK_JWT_AUDIENCE")]
-    jwt_audience: Option<String>,
-
-    /// The scope that a tenant user's token must have
-    #[arg(long, env = "BILLHOOK_JWT_SCOPE")]
-    jwt_scope: Option<String>,
-}
-
-/// Whose tokens are taken.
-#[derive(Clone)]
-pub struct TokenConfig {
-    /// `BILLHOOK_JWT_SECRET`
-    pub secret: Option<SecretString>,
-    /// `BILLHOOK_JWT_TENANT_CLAIM`
-    pub tenant_claim: String,
-    /// `BILLHOOK_JWT_ISSUER`
-    pub issuer: Option<String>,
-    /// `BILLHOOK_JWT_AUDIENCE`
-    pub audience: Option<String>,
-    /// `BILLHOOK_JWT_SCOPE`
-    pub scope: Option<String>,
-}
-
-/// RFC 7518, section 3.2: the key of HS256 has at least as many bits as its hash.
-const JWT_SECRET_BYTES: usize = 32;
-
-impl TokenArgs {
-    /// Reads the variables that begin with `BILLHOOK_JWT_`.
-    pub fn read(&self) -> Result<TokenConfig, ConfigError> {
-        let secret = set(self.jwt_secret.as_ref());
-        if secret.is_some_and(|secret| secret.len() < JWT_SECRET_BYTES) {
-            return Err(ConfigError::new("BILLHOOK_JWT_SECRET", "is shorter than 32 bytes"));
-        }
-        if set(self.jwt_scope.as_ref()).is_some_and(|scope| scope.contains(char::is_whitespace)) {
-            return Err(ConfigError::new("BILLHOOK_JWT_SCOPE", "is not one scope: it has white space in it"));
-        }
-        let owned = |text: &Option<String>| set(text.as_ref()).map(str::to_owned);
-        Ok(TokenConfig {
-            secret: secret.map(SecretString::from),
-            tenant_claim: or(&self.jwt_tenant_claim, default::JWT_TENANT_CLAIM).to_owned(),
-            issuer: owned(&self.jwt_issuer),
-            audience: owned(&self.jwt_audience),
-            scope: owned(&self.jwt_scope),
         })
     }
 }

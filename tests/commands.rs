@@ -60,11 +60,17 @@ fn help_names_every_variable_and_shows_no_secret() {
         "BILLHOOK_METRICS_LISTEN",
         "BILLHOOK_APP_URL",
         "BILLHOOK_PLANS",
+        "BILLHOOK_JWT_ALGORITHM",
         "BILLHOOK_JWT_SECRET",
+        "BILLHOOK_JWT_JWKS_URL",
+        "BILLHOOK_JWT_PUBLIC_KEY_FILE",
         "BILLHOOK_JWT_TENANT_CLAIM",
         "BILLHOOK_JWT_ISSUER",
         "BILLHOOK_JWT_AUDIENCE",
         "BILLHOOK_JWT_SCOPE",
+        "BILLHOOK_JWT_MANAGE_SCOPE",
+        "BILLHOOK_JWT_MANAGE_ROLES",
+        "BILLHOOK_JWT_ROLE_CLAIM",
         "BILLHOOK_THROTTLE_PER_MINUTE",
         "BILLHOOK_PAST_DUE_GRANTS",
         "BILLHOOK_TRUST_CLIENT_REFERENCE",
@@ -109,7 +115,20 @@ fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing
         ("BILLHOOK_PLANS", "canary"),
         ("BILLHOOK_PLANS", "pro=canary;"),
         ("BILLHOOK_JWT_SECRET", "canary"),
+        ("BILLHOOK_JWT_SECRET", "-----BEGIN PUBLIC KEY-----\ncanary\n-----END PUBLIC KEY-----"),
+        ("BILLHOOK_JWT_ALGORITHM", "canary"),
+        ("BILLHOOK_JWT_ALGORITHM", "none"),
+        ("BILLHOOK_JWT_ALGORITHM", "hs256"),
+        ("BILLHOOK_JWT_ALGORITHM", "RS256"),
+        ("BILLHOOK_JWT_JWKS_URL", "https://canary.example/jwks.json"),
+        ("BILLHOOK_JWT_PUBLIC_KEY_FILE", "canary.pem"),
+        ("BILLHOOK_JWT_TENANT_CLAIM", "canary..id"),
         ("BILLHOOK_JWT_SCOPE", "canary canary"),
+        ("BILLHOOK_JWT_SCOPE", "billing:service"),
+        ("BILLHOOK_JWT_MANAGE_SCOPE", "canary canary"),
+        ("BILLHOOK_JWT_MANAGE_SCOPE", "billing:service"),
+        ("BILLHOOK_JWT_MANAGE_ROLES", "canary,,owner"),
+        ("BILLHOOK_JWT_ROLE_CLAIM", "canary"),
         ("BILLHOOK_THROTTLE_PER_MINUTE", "canary"),
         ("BILLHOOK_THROTTLE_PER_MINUTE", "0"),
         ("BILLHOOK_PAST_DUE_GRANTS", "canary"),
@@ -162,6 +181,43 @@ fn a_secret_may_come_from_a_file_and_is_told_by_the_variable_that_names_the_file
         let both = shell.run(&["serve"], &[(&file_variable, &wrong), (variable, "canary")]);
         let told = format!("billhook: {file_variable} is set beside {variable}: keep one of them\n");
         assert_eq!(text(&both.stderr), told);
+    }
+}
+
+#[test]
+fn settings_of_tokens_that_contradict_each_other_are_told_by_their_names() {
+    let shell = Shell::new();
+    let pem = shell.path().join("canary.pem");
+    std::fs::write(&pem, "-----BEGIN PUBLIC KEY-----\ncanary\n-----END PUBLIC KEY-----\n").expect("a file");
+    std::fs::write(shell.path().join("large.pem"), "canary".repeat(4096)).expect("a file");
+    let (algorithm, secret) = ("BILLHOOK_JWT_ALGORITHM", "BILLHOOK_JWT_SECRET");
+    let (url, file) = ("BILLHOOK_JWT_JWKS_URL", "BILLHOOK_JWT_PUBLIC_KEY_FILE");
+    let (issuer, roles, claim) =
+        ("BILLHOOK_JWT_ISSUER", "BILLHOOK_JWT_MANAGE_ROLES", "BILLHOOK_JWT_ROLE_CLAIM");
+    let jwks = "https://canary.example/jwks.json";
+    for (settings, told) in [
+        (vec![(algorithm, "RS256"), (secret, JWT_SECRET)], vec![secret, algorithm, "RS256"]),
+        (vec![(algorithm, "RS256"), (secret, JWT_SECRET), (url, jwks)], vec![secret, algorithm]),
+        (vec![(algorithm, "ES256"), (url, jwks), (file, "canary.pem")], vec![url, file]),
+        (vec![(algorithm, "EdDSA")], vec![algorithm, url, file]),
+        (vec![(secret, JWT_SECRET), (url, jwks)], vec![url, algorithm]),
+        (vec![(algorithm, "HS256"), (file, "canary.pem")], vec![file, algorithm]),
+        (vec![(algorithm, "RS256"), (url, jwks)], vec![issuer, url]),
+        (vec![(algorithm, "RS256"), (url, "http://canary.example/"), (issuer, "i")], vec![url, "https"]),
+        (vec![(algorithm, "RS256"), (url, "https://u:canary@host/"), (issuer, "i")], vec![url]),
+        (vec![(algorithm, "RS256"), (file, "canary.pem")], vec![file, "RSA key of 2048"]),
+        (vec![(algorithm, "RS256"), (file, "large.pem")], vec![file, "16 KiB"]),
+        (vec![(algorithm, "RS256"), (file, ".")], vec![file, "cannot be read"]),
+        (vec![(claim, "canary")], vec![claim, roles]),
+        (vec![(roles, "owner"), (claim, "canary.")], vec![claim]),
+    ] {
+        let output = shell.run(&["serve"], &settings);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{settings:?}: {message}");
+        assert!(message.starts_with(&format!("billhook: {} ", told[0])), "{settings:?}: {message}");
+        assert!(told.iter().all(|word| message.contains(word)), "{told:?}: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(!message.contains("canary"), "{message}");
     }
 }
 
@@ -284,11 +340,57 @@ fn a_token_is_made_for_development() {
         (vec!["token", "--user", "user-1"], vec![secret], "--tenant"),
         (vec!["token", "--tenant", "a b", "--user", "user-1"], vec![secret], "--tenant"),
         (vec!["token", "--tenant", "acme", "--user", "user-1"], vec![], "BILLHOOK_JWT_SECRET"),
+        (
+            vec!["token", "--tenant", "acme", "--user", "user-1"],
+            vec![
+                ("BILLHOOK_JWT_ALGORITHM", "RS256"),
+                ("BILLHOOK_JWT_JWKS_URL", "https://id.example.com/jwks.json"),
+                ("BILLHOOK_JWT_ISSUER", "https://id.example.com/"),
+            ],
+            "only who has the private key",
+        ),
+        (
+            vec!["token", "--tenant", "acme", "--user", "user-1", "--role", "owner"],
+            vec![secret],
+            "BILLHOOK_JWT_MANAGE_ROLES",
+        ),
     ] {
         let refused = shell.run(&words, &environment);
         assert_eq!(refused.status.code(), Some(2), "{words:?}");
         assert!(text(&refused.stderr).contains(name), "{}", text(&refused.stderr));
     }
+}
+
+#[test]
+fn a_token_for_development_says_what_the_service_asks_for() {
+    let environment = [
+        ("BILLHOOK_JWT_SECRET", JWT_SECRET),
+        ("BILLHOOK_JWT_TENANT_CLAIM", "org.id"),
+        ("BILLHOOK_JWT_ISSUER", "https://id.example.com/"),
+        ("BILLHOOK_JWT_AUDIENCE", "billing"),
+        ("BILLHOOK_JWT_SCOPE", "billing:read"),
+        ("BILLHOOK_JWT_MANAGE_SCOPE", "billing:manage"),
+        ("BILLHOOK_JWT_MANAGE_ROLES", "owner,admin"),
+        ("BILLHOOK_JWT_ROLE_CLAIM", "https://example.com/roles"),
+    ];
+    let claims = |more: &[&str]| {
+        let words = [&["token", "--tenant", "acme", "--user", "user-1"], more].concat();
+        let output = Shell::new().run(&words, &environment);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let key = jsonwebtoken::DecodingKey::from_secret(JWT_SECRET.as_bytes());
+        let mut validation = jsonwebtoken::Validation::default();
+        validation.set_audience(&["billing"]);
+        validation.set_issuer(&["https://id.example.com/"]);
+        let read = jsonwebtoken::decode::<Value>(text(&output.stdout).trim(), &key, &validation);
+        read.expect("another implementation takes it").claims
+    };
+    let owner = claims(&[]);
+    assert_eq!((&owner["sub"], &owner["org"]["id"]), (&"user-1".into(), &"acme".into()));
+    assert_eq!(owner["scope"], "billing:read billing:manage");
+    assert_eq!(owner["https://example.com/roles"], serde_json::json!(["owner"]));
+    let member = claims(&["--role", "member", "--scope", "billing:read"]);
+    assert_eq!(member["scope"], "billing:read");
+    assert_eq!(member["https://example.com/roles"], serde_json::json!(["member"]));
 }
 
 #[test]
@@ -301,8 +403,14 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
         ("BILLHOOK_METRICS_LISTEN", ""),
         ("BILLHOOK_APP_URL", ""),
         ("BILLHOOK_PLANS", ""),
+        ("BILLHOOK_JWT_ALGORITHM", ""),
         ("BILLHOOK_JWT_SECRET", ""),
+        ("BILLHOOK_JWT_JWKS_URL", ""),
+        ("BILLHOOK_JWT_PUBLIC_KEY_FILE", ""),
         ("BILLHOOK_JWT_TENANT_CLAIM", ""),
+        ("BILLHOOK_JWT_MANAGE_SCOPE", ""),
+        ("BILLHOOK_JWT_MANAGE_ROLES", ""),
+        ("BILLHOOK_JWT_ROLE_CLAIM", ""),
         ("BILLHOOK_THROTTLE_PER_MINUTE", ""),
         ("BILLHOOK_PAST_DUE_GRANTS", ""),
         ("BILLHOOK_TRUST_CLIENT_REFERENCE", ""),

@@ -33,7 +33,7 @@ pub use link::{LinkError, link_tenant};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
 pub use reconcile::{Comparison, Drift, reconcile};
 pub use refresh_checkout::refresh_checkout_session;
-pub use request_log::{Operation, log_invalid};
+pub use request_log::{Operation, log_invalid, refuse};
 pub use streams::{NotOpened, Stream, Streams};
 pub use subscription::entitlement;
 
@@ -83,6 +83,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// The user.
     pub user: UserId,
+    /// Whether the token lets its user manage the tenant's billing: open checkout and portal.
+    pub may_manage: bool,
     /// From when on the token is not taken any more, in Unix seconds.
     pub token_ends_at: i64,
 }
@@ -99,6 +101,9 @@ pub enum BillingError {
     /// The request asks for what there is not.
     #[error("{0}")]
     InvalidRequest(&'static str),
+    /// The caller may not manage the tenant's billing.
+    #[error("the caller may not manage billing")]
+    NotAllowed,
     /// The tenant has no customer at Stripe.
     #[error("the tenant has no customer")]
     NoCustomer,
@@ -128,6 +133,7 @@ impl BillingError {
         match self {
             Self::NotConfigured(_) => "billing_not_configured",
             Self::InvalidRequest(_) => "invalid_request",
+            Self::NotAllowed => "not_allowed",
             Self::NoCustomer => "no_customer",
             Self::NoSubscription => "no_subscription",
             Self::AlreadySubscribed => "already_subscribed",

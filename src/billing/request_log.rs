@@ -57,6 +57,13 @@ pub fn log_invalid(billing: &Billing, caller: &Caller, operation: Operation) {
     let _ = log.end::<()>(Err(invalid));
 }
 
+/// Refuses a request of somebody who may not manage the tenant's billing, and logs that: it starts and fails at once.
+pub fn refuse(billing: &Billing, caller: &Caller, operation: Operation) -> BillingError {
+    let log = RequestLog::start(billing, caller, operation, Span::current());
+    let _ = log.end::<()>(Err(BillingError::NotAllowed));
+    BillingError::NotAllowed
+}
+
 /// The log of one request. What is learned on the way is noted in it, so that its last line can say it however it ends.
 pub(super) struct RequestLog<'a> {
     billing: &'a Billing,
@@ -193,6 +200,7 @@ fn level_of(error: &BillingError) -> Level {
     match error {
         BillingError::NotConfigured(_) | BillingError::Stripe(_) | BillingError::Store(_) => Level::Error,
         BillingError::InvalidRequest(_)
+        | BillingError::NotAllowed
         | BillingError::NoCustomer
         | BillingError::NoSubscription
         | BillingError::UnknownCheckout

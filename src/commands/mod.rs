@@ -154,12 +154,11 @@ async fn guarded_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, 
 /// The connection to Stripe's API, if there is a key.
 fn stripe(config: &StripeConfig, metrics: &Metrics) -> Result<Option<Stripe>, CommandError> {
     let connect = |key| Stripe::new(config.api_base.clone(), key, metrics.clone());
-    config
-        .secret_key
-        .clone()
-        .map(connect)
-        .transpose()
-        .map_err(|error| CommandError::Failed(format!("the HTTP client cannot be made: {error}")))
+    config.secret_key.clone().map(connect).transpose().map_err(|error| no_http_client(&error))
+}
+
+fn no_http_client(error: &reqwest::Error) -> CommandError {
+    CommandError::Failed(format!("the HTTP client cannot be made: {error}"))
 }
 
 /// The connection to Stripe's API of a command that asks and writes no line.

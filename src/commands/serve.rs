@@ -10,16 +10,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{CommandError, guarded_mode, stripe};
+use super::{CommandError, guarded_mode, no_http_client, stripe};
 use crate::billing::{self, Billing, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs, RetentionArgs,
+    BillingArgs, BillingConfig, ConfigError, DatabaseArgs, KeySource, ListenArgs, ListenConfig, LogArgs,
+    RetentionArgs,
     StripeArgs, StripeConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
 use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::domain::webhook_secret::WebhookSecrets;
+use crate::http::auth::TokenVerifier;
 use crate::http::{self, App, NodelayAcceptor, Upkeep};
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry;
@@ -104,7 +106,7 @@ impl ServeConfig {
         let missing = [
             ("STRIPE_SECRET_KEY", self.stripe.secret_key.is_none()),
             ("STRIPE_WEBHOOK_SECRET", self.stripe.webhook_secrets.is_empty()),
-            ("BILLHOOK_JWT_SECRET", self.tokens.secret.is_none()),
+            ("BILLHOOK_JWT_SECRET", self.tokens.keys.is_none()),
             ("BILLHOOK_APP_URL", self.billing.app_url.is_none()),
             ("BILLHOOK_PLANS", self.billing.catalog.default_plan().is_none()),
         ];
@@ -123,6 +125,7 @@ pub struct Service {
     ingest: IngestTask,
     background: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    token_keys: JoinHandle<()>,
     upkeep: Upkeep,
 }
 
@@ -137,6 +140,11 @@ impl Service {
         let not_configured = config.not_configured();
         for name in &not_configured {
             tracing::warn!("{name} is not set: what needs it will refuse to work");
+        }
+        if matches!(config.tokens.keys, Some(KeySource::Jwks(..))) && config.tokens.rules.audience.is_none() {
+            tracing::warn!(
+                "BILLHOOK_JWT_AUDIENCE is not set: what the issuer signs for others is taken, too"
+            );
         }
         let store = Store::connect(&config.database).await?;
         store.migrate().await?;
@@ -160,6 +168,8 @@ impl Service {
             streams: Streams::default(),
             clock,
         });
+        let tokens = TokenVerifier::new(config.tokens, billing.clock.clone(), billing.metrics.clone());
+        let tokens = Arc::new(tokens.map_err(|error| no_http_client(&error))?);
         let (stop, stopped) = watch::channel(false);
         let (webhook_secrets, secrets_of_webhooks) = watch::channel(config.stripe.webhook_secrets);
         let (ingest, ingest_task) = Ingest::start(billing.clone());
@@ -176,7 +186,7 @@ impl Service {
             connections: acceptor.connections(),
             ingest,
             webhook_secrets: secrets_of_webhooks,
-            tokens: config.tokens,
+            tokens: tokens.clone(),
             throttle_per_minute: NonZeroU32::new(config.billing.throttle_per_minute)
                 .unwrap_or(NonZeroU32::MIN),
             static_files: config.web.static_files,
@@ -193,6 +203,7 @@ impl Service {
             metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stopped.clone())),
             ingest: ingest_task,
             background,
+            token_keys: tokio::spawn(tokens.keep_keys(told_to_stop(stopped.clone()))),
             sweeper: tokio::spawn(sweep(upkeep.clone(), stopped)),
             upkeep,
         })
@@ -221,6 +232,7 @@ impl Service {
             ended = &mut self.ingest => format!("the ingest task ended: {ended:?}"),
             ended = &mut self.background => format!("the background work ended: {ended:?}"),
             ended = &mut self.sweeper => format!("the sweeper ended: {ended:?}"),
+            ended = &mut self.token_keys => format!("the keeper of the token keys ended: {ended:?}"),
         };
         CommandError::Failed(what)
     }
@@ -230,14 +242,21 @@ impl Service {
         // The receivers are gone only if the tasks below are.
         let _ = self.stop.send(true);
         let ended = async {
-            tokio::try_join!(self.server, self.metrics_server, self.ingest, self.background, self.sweeper)
+            tokio::try_join!(
+                self.server,
+                self.metrics_server,
+                self.ingest,
+                self.background,
+                self.sweeper,
+                self.token_keys
+            )
         };
         let late = |_| CommandError::Failed("stopped, with requests or events still in work".into());
         let ended = tokio::time::timeout(DRAIN + DRAIN, ended).await;
         // Once more, for what the last requests left.
         self.upkeep.sweep();
         let ended = ended.map_err(late)?;
-        let (served, _, (), (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
+        let (served, _, (), (), (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
         served.map_err(|error| CommandError::Failed(format!("the server failed: {error}")))
     }
 }

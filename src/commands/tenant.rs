@@ -102,8 +102,9 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
         return timeline::tell(&store, &id, args.json).await;
     }
     let held = store.subscriptions(&id).await?;
-    let answer = Subscription::new(&id, &catalog.entitlement(&held));
-    let answer = answer.to_json().unwrap_or_default();
+    let mut answer = Subscription::new(&id, &catalog.entitlement(&held), false).to_json().unwrap_or_default();
+    // That is said of the bearer of a token, and here is none.
+    answer.as_object_mut().map(|answer| answer.remove("may_manage"));
     say(&if args.json { as_json(&tenant, &answer, &held) } else { as_table(&tenant, &answer, &held) })
 }
 

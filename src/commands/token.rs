@@ -1,15 +1,17 @@
 //! `billhook token`: tokens for development.
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use secrecy::ExposeSecret;
-use serde_json::{Map, Value};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
 
 use super::{CommandError, say};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, TokenArgs, TokenConfig};
+use crate::config::{self, KeySource, TokenArgs};
 use crate::domain::ids::{TenantId, UserId};
-use crate::http::auth::SERVICE_SCOPE;
+use crate::domain::token::{HS256, SERVICE_SCOPE, TokenRules};
 
 /// How long a development token lives.
 const LIFETIME_SECONDS: i64 = 8 * 3600;
@@ -24,9 +26,14 @@ pub(super) struct TokenCommandArgs {
     #[arg(long)]
     user: String,
 
-    /// The scopes, separated by spaces; by default the one that the service is configured to require
+    /// The scopes, separated by spaces; by default those that the service is configured to require, for checkout and
+    /// portal too
     #[arg(long)]
     scope: Option<String>,
+
+    /// The role; by default the first of those that the service is configured to let to checkout and portal
+    #[arg(long)]
+    role: Option<String>,
 
     #[command(flatten)]
     tokens: TokenArgs,
@@ -37,39 +44,65 @@ pub(super) fn run(args: &TokenCommandArgs) -> Result<(), CommandError> {
     let user: UserId = config::argument("--user", &args.user)?;
     let tenant =
         args.tenant.as_deref().map(|text| config::argument::<TenantId>("--tenant", text)).transpose()?;
-    let scope = args.scope.clone().or_else(|| config.scope.clone());
-    let is_service = scope.as_deref().is_some_and(|scope| scope.split(' ').any(|one| one == SERVICE_SCOPE));
+    let claims = claims(args, &config.rules, &user, tenant.as_ref())?;
+    match config.keys {
+        Some(KeySource::Secret(secret)) => say(&sign(&secret, &claims)),
+        Some(KeySource::PublicKey(_) | KeySource::Jwks(..)) => Err(CommandError::Config(config::missing(
+            "BILLHOOK_JWT_ALGORITHM is not HS256: only who has the private key, your issuer, can sign its tokens",
+        ))),
+        None => Err(CommandError::Config(config::missing("BILLHOOK_JWT_SECRET is not set"))),
+    }
+}
+
+fn claims(
+    args: &TokenCommandArgs,
+    rules: &TokenRules,
+    user: &UserId,
+    tenant: Option<&TenantId>,
+) -> Result<Map<String, Value>, CommandError> {
+    let required = [&rules.scope, &rules.manage_scope].into_iter().flatten().map(String::as_str);
+    let scope = args.scope.clone().unwrap_or_else(|| required.collect::<Vec<_>>().join(" "));
+    let is_service = scope.split(' ').any(|one| one == SERVICE_SCOPE);
     if tenant.is_none() && !is_service {
         let message = "--tenant is missing: only a token with `--scope billing:service` does without";
         return Err(CommandError::Config(config::missing(message)));
     }
-    say(&sign(&config, &user, tenant.as_ref(), scope)?)
-}
-
-fn sign(
-    config: &TokenConfig,
-    user: &UserId,
-    tenant: Option<&TenantId>,
-    scope: Option<String>,
-) -> Result<String, CommandError> {
-    let secret = config.secret.as_ref().ok_or_else(|| config::missing("BILLHOOK_JWT_SECRET is not set"))?;
     let now = SystemClock.now_seconds();
-    let mut claims: Map<String, Value> = Map::new();
+    let mut claims = Map::new();
     claims.insert("sub".into(), user.as_str().into());
     claims.insert("iat".into(), now.into());
     claims.insert("exp".into(), (now + LIFETIME_SECONDS).into());
-    let named = [
-        (config.tenant_claim.as_str(), tenant.map(ToString::to_string)),
-        ("iss", config.issuer.clone()),
-        ("aud", config.audience.clone()),
-        ("scope", scope),
-    ];
-    for (claim, value) in named {
+    for (claim, value) in [("iss", &rules.issuer), ("aud", &rules.audience)] {
         if let Some(value) = value {
-            claims.insert(claim.into(), value.into());
+            claims.insert(claim.into(), value.as_str().into());
         }
     }
-    let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
-        .map_err(|_| CommandError::Failed("the token could not be signed".into()))
+    if !scope.is_empty() {
+        claims.insert("scope".into(), scope.into());
+    }
+    if let Some(tenant) = tenant {
+        rules.tenant_claim.put(&mut claims, tenant.as_str().into());
+    }
+    match &rules.manage_roles {
+        Some(asked) => {
+            let role = args.role.as_ref().or(asked.roles.first());
+            asked.claim.put(&mut claims, role.into_iter().cloned().collect());
+        }
+        None if args.role.is_some() => {
+            let message = "--role needs BILLHOOK_JWT_MANAGE_ROLES: without it roles mean nothing";
+            return Err(CommandError::Config(config::missing(message)));
+        }
+        None => {}
+    }
+    Ok(claims)
+}
+
+fn sign(secret: &SecretString, claims: &Map<String, Value>) -> String {
+    let encoded = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let header = json!({ "alg": HS256, "typ": "JWT" });
+    let claims = Value::Object(claims.clone());
+    let message = format!("{}.{}", encoded(header.to_string()), encoded(claims.to_string()));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
+    let signature = hmac::sign(&key, message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

@@ -1,31 +1,28 @@
-//! Who is calling: bearer tokens (RFC 6750) that are JWTs (RFC 7519) signed with a shared secret.
+//! Who is calling: bearer tokens (RFC 6750). What makes one good is decided in `domain::token`; here are the keys for it, and
+//! what is answered.
+
+mod jwks;
 
 use std::fmt;
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use poem::Request;
 use poem_openapi::SecurityScheme;
-use poem_openapi::auth::Bearer;
+use poem_openapi::auth::Bearer as BearerToken;
 use secrecy::ExposeSecret;
-use serde_json::{Map, Value};
 use tracing::Span;
 
+use self::jwks::Jwks;
 use super::problem::{Code, Problem};
 use crate::billing::Caller;
 use crate::clock::Clock;
-use crate::config::TokenConfig;
-use crate::domain::ids::{TenantId, UserId};
+use crate::config::{KeySource, TokenConfig};
+use crate::domain::ids::UserId;
+use crate::domain::token::{self, Bearer, Keys, Refusal, TokenRules};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::BillingAttributes;
 
-/// How far the issuer's clock may be from ours.
-const LEEWAY_SECONDS: i64 = 30;
-
-/// The scope of a service token.
-pub const SERVICE_SCOPE: &str = "billing:service";
-
-/// The longest token that is looked at: tokens travel in a header, and servers refuse longer ones anyway.
-const TOKEN_LENGTH: usize = 8192;
+pub use self::jwks::{InvalidJwksUrl, JwksUrl};
 
 /// A token of one of the tenant's users: its tenant claim names the tenant, its `sub` the user.
 #[derive(SecurityScheme)]
@@ -38,29 +35,24 @@ pub struct UserToken(pub Caller);
 #[oai(ty = "bearer", rename = "ServiceToken", bearer_format = "JWT", checker = "check_service")]
 pub struct ServiceToken(pub UserId);
 
-/// What a token is good for.
-enum Identity {
-    User(Caller),
-    Service(UserId),
-}
-
-#[expect(clippy::unused_async, reason = "checkers are async")]
-async fn check_user(request: &Request, bearer: Bearer) -> poem::Result<Caller> {
-    match verifier(request)?.verify(&bearer.token)? {
-        Identity::User(caller) => {
-            let (tenant, user) = (Some(&caller.tenant), Some(&caller.user));
-            BillingAttributes { tenant, user, ..BillingAttributes::default() }.record(&Span::current());
-            Ok(caller)
+async fn check_user(request: &Request, bearer: BearerToken) -> poem::Result<Caller> {
+    match verifier(request)?.verify(&bearer.token).await? {
+        Bearer::User { tenant, user, may_manage, token_ends_at } => {
+            let named = (Some(&tenant), Some(&user));
+            BillingAttributes { tenant: named.0, user: named.1, ..BillingAttributes::default() }
+                .record(&Span::current());
+            Ok(Caller { tenant, user, may_manage, token_ends_at })
         }
-        Identity::Service(_) => Err(not_allowed("A service token cannot act for a tenant's user.").into()),
+        Bearer::Service(_) => Err(not_allowed("A service token cannot act for a tenant's user.").into()),
     }
 }
 
-#[expect(clippy::unused_async, reason = "checkers are async")]
-async fn check_service(request: &Request, bearer: Bearer) -> poem::Result<UserId> {
-    match verifier(request)?.verify(&bearer.token)? {
-        Identity::Service(user) => Ok(user),
-        Identity::User(_) => Err(not_allowed("This needs a token with the scope `billing:service`.").into()),
+async fn check_service(request: &Request, bearer: BearerToken) -> poem::Result<UserId> {
+    match verifier(request)?.verify(&bearer.token).await? {
+        Bearer::Service(user) => Ok(user),
+        Bearer::User { .. } => {
+            Err(not_allowed("This needs a token with the scope `billing:service`.").into())
+        }
     }
 }
 
@@ -69,12 +61,21 @@ fn verifier(request: &Request) -> Result<&Arc<TokenVerifier>, Problem> {
     verifier.ok_or_else(|| Problem::new(Code::Internal, "Quote the trace id to whoever runs this service."))
 }
 
-/// Checks tokens. The algorithm is fixed by the configuration and never by the token.
+/// Verifies tokens, with the keys that the configuration names.
 pub struct TokenVerifier {
-    config: TokenConfig,
-    key: Option<DecodingKey>,
-    validation: Validation,
+    keys: KeyStore,
+    rules: TokenRules,
     clock: Arc<dyn Clock>,
+}
+
+/// Where the keys are.
+enum KeyStore {
+    /// Nowhere: every token is refused.
+    NotConfigured,
+    /// Here.
+    Fixed(Keys),
+    /// At their issuer.
+    Jwks(Jwks),
 }
 
 impl fmt::Debug for TokenVerifier {
@@ -84,96 +85,87 @@ impl fmt::Debug for TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// A verifier; without a secret in the configuration it refuses every token.
-    pub fn new(config: TokenConfig, clock: Arc<dyn Clock>) -> Self {
-        let key =
-            config.secret.as_ref().map(|secret| DecodingKey::from_secret(secret.expose_secret().as_bytes()));
-        let mut validation = Validation::new(Algorithm::HS256);
-        // Claims are checked below, against our own clock.
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        Self { config, key, validation, clock }
-    }
-
-    fn verify(&self, token: &str) -> Result<Identity, Problem> {
-        let Some(key) = &self.key else {
-            return Err(not_authenticated("No token is taken here yet: ask whoever runs this service."));
+    /// A verifier; without keys in the configuration it refuses every token. An issuer's keys are there once
+    /// [`TokenVerifier::keep_keys`] has fetched them. Fails if no HTTP client can be made.
+    pub fn new(config: TokenConfig, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self, reqwest::Error> {
+        let keys = match config.keys {
+            None => KeyStore::NotConfigured,
+            Some(KeySource::Secret(secret)) => {
+                KeyStore::Fixed(Keys::of_secret(secret.expose_secret().as_bytes()))
+            }
+            Some(KeySource::PublicKey(key)) => KeyStore::Fixed(Keys::of_public_key(key)),
+            Some(KeySource::Jwks(url, algorithm)) => {
+                KeyStore::Jwks(Jwks::new(url, algorithm, clock.clone(), metrics)?)
+            }
         };
-        let claims = self.claims(token, key);
-        let claims = claims.ok_or_else(|| not_authenticated("The token is not valid: get a new one."))?;
-        let token_ends_at = self.check_time(&claims)?;
-        self.check_origin(&claims)?;
-        let user = claims.get("sub").and_then(Value::as_str).and_then(|sub| UserId::parse(sub).ok());
-        let user = user.ok_or_else(|| not_authenticated("The token names no user in `sub`."))?;
-        if has_scope(&claims, SERVICE_SCOPE) {
-            return Ok(Identity::Service(user));
-        }
-        let tenant = claims.get(&self.config.tenant_claim).and_then(Value::as_str);
-        let tenant = tenant.and_then(|tenant| TenantId::parse(tenant).ok());
-        let tenant = tenant.ok_or_else(|| not_authenticated("The token names no tenant."))?;
-        if self.config.scope.as_deref().is_some_and(|scope| !has_scope(&claims, scope)) {
-            return Err(not_allowed("The token lacks the scope that billing needs."));
-        }
-        Ok(Identity::User(Caller { tenant, user, token_ends_at }))
+        Ok(Self { keys, rules: config.rules, clock })
     }
 
-    fn claims(&self, token: &str, key: &DecodingKey) -> Option<Map<String, Value>> {
-        if token.len() > TOKEN_LENGTH {
-            return None;
-        }
-        let token = jsonwebtoken::decode::<Map<String, Value>>(token, key, &self.validation).ok()?;
-        Some(token.claims)
-    }
-
-    /// `exp` is required; `nbf` is held to where it is given (RFC 7519, sections 4.1.4 and 4.1.5). Returns from when on the
-    /// token is not taken any more.
-    fn check_time(&self, claims: &Map<String, Value>) -> Result<i64, Problem> {
-        let now = self.clock.now_seconds();
-        let expires = claims.get("exp").and_then(whole_seconds);
-        let expires =
-            expires.ok_or_else(|| not_authenticated("The token has no time of expiry in `exp`."))?;
-        let ends_at = expires.saturating_add(LEEWAY_SECONDS);
-        if now >= ends_at {
-            return Err(not_authenticated("The token has expired: get a new one."));
-        }
-        match claims.get("nbf").map(whole_seconds) {
-            None => Ok(ends_at),
-            Some(Some(begins)) if begins <= now.saturating_add(LEEWAY_SECONDS) => Ok(ends_at),
-            Some(_) => Err(not_authenticated("The token is not valid yet.")),
+    /// Keeps an issuer's keys up to date until it is told to stop. There is one such task for a verifier.
+    pub async fn keep_keys(self: Arc<Self>, told_to_stop: impl Future<Output = ()> + Send) {
+        match &self.keys {
+            KeyStore::NotConfigured | KeyStore::Fixed(_) => told_to_stop.await,
+            KeyStore::Jwks(jwks) => tokio::select! {
+                () = jwks.keep() => {}
+                () = told_to_stop => {}
+            },
         }
     }
 
-    fn check_origin(&self, claims: &Map<String, Value>) -> Result<(), Problem> {
-        let names = |claim: &str, expected: &str| match claims.get(claim) {
-            Some(Value::String(text)) => text == expected,
-            Some(Value::Array(texts)) => texts.iter().any(|text| text.as_str() == Some(expected)),
-            _ => false,
-        };
-        let issuer = self.config.issuer.as_deref();
-        if issuer.is_some_and(|issuer| claims.get("iss").and_then(Value::as_str) != Some(issuer)) {
-            return Err(not_authenticated("The token comes from another issuer."));
+    /// The variable that names an issuer whose keys have never been had yet.
+    pub(super) fn not_reached(&self) -> Option<&'static str> {
+        match &self.keys {
+            KeyStore::Jwks(jwks) if !jwks.have_come() => Some("BILLHOOK_JWT_JWKS_URL"),
+            KeyStore::NotConfigured | KeyStore::Fixed(_) | KeyStore::Jwks(_) => None,
         }
-        if self.config.audience.as_deref().is_some_and(|audience| !names("aud", audience)) {
-            return Err(not_authenticated("The token is meant for another service."));
+    }
+
+    async fn verify(&self, token: &str) -> Result<Bearer, Problem> {
+        match &self.keys {
+            KeyStore::NotConfigured => {
+                Err(not_authenticated("No token is taken here yet: ask whoever runs this service."))
+            }
+            KeyStore::Fixed(keys) => self.judge(token, keys).map_err(refused),
+            KeyStore::Jwks(jwks) => match self.judge(token, &jwks.held().keys) {
+                Err(Refusal::UnknownKey) => self.judge_with_latest(token, jwks).await,
+                judged => judged.map_err(refused),
+            },
         }
-        Ok(())
+    }
+
+    /// The key may be new. If its issuer cannot be asked, the token may be good: that is no reason to have somebody sign in
+    /// again.
+    async fn judge_with_latest(&self, token: &str, jwks: &Jwks) -> Result<Bearer, Problem> {
+        let latest = jwks.asked_again().await;
+        match self.judge(token, &latest.keys) {
+            Err(Refusal::UnknownKey) if !latest.is_current => {
+                let seconds = jwks.seconds_to_next_try(&latest).max(1);
+                let detail =
+                    format!("The key of the token cannot be had right now: try again in {seconds} s.");
+                Err(Problem::new(Code::Unavailable, detail).retry_after(seconds))
+            }
+            judged => judged.map_err(refused),
+        }
+    }
+
+    fn judge(&self, token: &str, keys: &Keys) -> Result<Bearer, Refusal> {
+        token::verify(token.as_bytes(), keys, &self.rules, self.clock.now_seconds())
     }
 }
 
-/// RFC 7519's NumericDate may have a fraction.
-fn whole_seconds(value: &Value) -> Option<i64> {
-    #[expect(clippy::cast_possible_truncation, reason = "an `as` cast of a float saturates")]
-    value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds.floor() as i64))
-}
-
-/// RFC 8693 has scopes in one string, others in an array.
-fn has_scope(claims: &Map<String, Value>, scope: &str) -> bool {
-    match claims.get("scope") {
-        Some(Value::String(scopes)) => scopes.split_ascii_whitespace().any(|one| one == scope),
-        Some(Value::Array(scopes)) => scopes.iter().any(|one| one.as_str() == Some(scope)),
-        _ => false,
+/// Says why, as far as that is the caller's business; an operator who connects an issuer has to know a little more.
+fn refused(refusal: Refusal) -> Problem {
+    tracing::debug!(%refusal, "a token is refused");
+    match refusal {
+        Refusal::Invalid | Refusal::UnknownKey => not_authenticated("The token is not valid: get a new one."),
+        Refusal::NoExpiry => not_authenticated("The token has no time of expiry in `exp`."),
+        Refusal::Expired => not_authenticated("The token has expired: get a new one."),
+        Refusal::NotYet => not_authenticated("The token is not valid yet."),
+        Refusal::OtherIssuer => not_authenticated("The token comes from another issuer."),
+        Refusal::OtherAudience => not_authenticated("The token is meant for another service."),
+        Refusal::NoUser => not_authenticated("The token names no user in `sub`."),
+        Refusal::NoTenant => not_authenticated("The token names no tenant."),
+        Refusal::NoScope => not_allowed("The token lacks the scope that billing needs."),
     }
 }
 

@@ -28,7 +28,6 @@ use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response,
 use tokio::sync::watch;
 
 use crate::billing::{Billing, Ingest};
-use crate::config::TokenConfig;
 use crate::domain::address::Origin;
 use crate::domain::webhook_secret::WebhookSecrets;
 use api::ApiState;
@@ -56,8 +55,8 @@ pub struct App {
     pub ingest: Ingest,
     /// The secrets that sign webhooks, as they are at the moment.
     pub webhook_secrets: watch::Receiver<WebhookSecrets>,
-    /// Whose tokens are taken.
-    pub tokens: TokenConfig,
+    /// Says whose tokens are taken.
+    pub tokens: Arc<TokenVerifier>,
     /// Checkout and portal requests of a tenant in a minute.
     pub throttle_per_minute: NonZeroU32,
     /// The page that is served beside the API.
@@ -78,8 +77,12 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
     let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
     let state =
         ApiState { billing: app.billing.clone(), throttle: throttle.clone(), connections: app.connections };
-    let readiness = Readiness { billing: app.billing.clone(), not_configured: app.not_configured };
-    let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock.clone()));
+    let readiness = Readiness {
+        billing: app.billing.clone(),
+        tokens: app.tokens.clone(),
+        not_configured: app.not_configured,
+    };
+    let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock));
     let upkeep = Upkeep { throttle, rejections: rejections.clone() };
     let webhook =
         WebhookState { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets, rejections };
@@ -96,7 +99,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         .data(state)
         .data(readiness)
         .data(webhook)
-        .data(Arc::new(TokenVerifier::new(app.tokens, clock)))
+        .data(app.tokens)
         .around(in_time)
         .around(move |next, request| cors::cors(cors_origins.clone(), next, request))
         .around(move |next, request| measure::measured(metrics.clone(), next, request))

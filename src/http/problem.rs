@@ -59,7 +59,7 @@ pub enum Code {
     StripeUnavailable,
     /// Billing is not set up to do this yet.
     BillingNotConfigured,
-    /// Our database is not available.
+    /// Our database, or what else it takes, is not available.
     Unavailable,
 }
 
@@ -219,6 +219,10 @@ impl From<BillingError> for Problem {
                 "Ask whoever runs this service to finish setting up billing.",
             ),
             BillingError::InvalidRequest(why) => Self::new(Code::InvalidRequest, sentence(why)),
+            BillingError::NotAllowed => Self::new(
+                Code::NotAllowed,
+                "Ask an owner of your organisation to do this, or to let you manage its billing.",
+            ),
             BillingError::NoCustomer => Self::new(
                 Code::NoCustomer,
                 "Start a checkout first: it makes the customer that can be managed.",

@@ -92,7 +92,8 @@ impl ApiBase {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL leads to this machine, so that nobody stands on the way.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -12,6 +12,7 @@ mod lists;
 mod requests;
 mod setup;
 
+pub(crate) use access::is_loopback;
 pub use access::{ApiBase, InvalidApiBase, InvalidKey, SecretKey};
 pub use client::{Deadline, Stripe};
 pub use endpoints::{NewEndpoint, WebhookEndpoint};

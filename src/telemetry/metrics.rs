@@ -55,6 +55,18 @@ const REJECTIONS: [&str; 12] = [
     "database",
 ];
 
+/// What comes of fetching an issuer's keys, told from the start likewise.
+const KEY_FETCHES: [&str; 8] = [
+    "success",
+    "timeout",
+    "no_connection",
+    "status",
+    "too_large",
+    "broken_reply",
+    "not_a_key_set",
+    "too_many_keys",
+];
+
 /// How an event came to be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -118,6 +130,8 @@ struct Counted {
     transitions: Family<Transition, Counter>,
     stripe: Family<Stripe, Histogram, fn() -> Histogram>,
     streams: Gauge,
+    token_key_fetches: Family<OfOutcome, Counter>,
+    token_keys_fetched: Gauge,
 }
 
 fn durations() -> Histogram {
@@ -141,9 +155,14 @@ impl Metrics {
             transitions: Family::default(),
             stripe: Family::new_with_constructor(durations),
             streams: Gauge::default(),
+            token_key_fetches: Family::default(),
+            token_keys_fetched: Gauge::default(),
         };
         for reason in REJECTIONS {
             drop(counted.rejected.get_or_create(&OfReason { reason }));
+        }
+        for outcome in KEY_FETCHES {
+            drop(counted.token_key_fetches.get_or_create(&OfOutcome { outcome }));
         }
         for requests in [&counted.checkouts, &counted.portals, &counted.checkout_refreshes] {
             drop(requests.get_or_create(&OfOutcome { outcome: "success" }));
@@ -229,6 +248,17 @@ impl Metrics {
     pub fn stripe_request(&self, operation: &'static str, error: Option<&'static str>, took: Duration) {
         let labels = Stripe { operation, error: error.unwrap_or("none") };
         self.0.stripe.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// An issuer's keys were asked for.
+    pub fn token_key_fetch(&self, outcome: &'static str) {
+        debug_assert!(KEY_FETCHES.contains(&outcome), "{outcome} is told from the start");
+        self.0.token_key_fetches.get_or_create(&OfOutcome { outcome }).inc();
+    }
+
+    /// Takes note of when an issuer's keys were last had, in Unix seconds.
+    pub fn token_keys_fetched(&self, at_seconds: i64) {
+        self.0.token_keys_fetched.set(at_seconds);
     }
 
     /// Takes note of how many streams are open.
@@ -326,6 +356,17 @@ impl Counted {
             "subscription_streams",
             "Streams that are open, on which tenants' pages follow their subscriptions",
             self.streams.clone(),
+        );
+        registry.register(
+            "token_key_fetches",
+            "Fetches of the token issuer's keys by outcome",
+            self.token_key_fetches.clone(),
+        );
+        registry.register_with_unit(
+            "token_keys_fetched_timestamp",
+            "When the token issuer's keys were last had, in Unix time; 0 without such an issuer, and before the first time",
+            Unit::Seconds,
+            self.token_keys_fetched.clone(),
         );
     }
 }

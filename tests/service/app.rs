@@ -202,13 +202,19 @@ impl TestApp {
 
     /// A token with these claims over the usual ones; a null removes one.
     pub fn token_with(&self, claims: &Value) -> String {
+        let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
+        let header = Header::new(Algorithm::HS256);
+        jsonwebtoken::encode(&header, &self.claims(claims), &key).expect("a token")
+    }
+
+    /// These claims over the usual ones; a null removes one.
+    pub fn claims(&self, others: &Value) -> Value {
         let mut all = json!({ "sub": "user-1", "exp": self.clock.now_seconds() + 3600 });
-        for (name, value) in claims.as_object().expect("claims are an object") {
+        for (name, value) in others.as_object().expect("claims are an object") {
             all[name] = value.clone();
         }
         all.as_object_mut().expect("claims are an object").retain(|_, value| !value.is_null());
-        let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &all, &key).expect("a token")
+        all
     }
 
     // --- what they ask

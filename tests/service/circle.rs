@@ -17,7 +17,7 @@ async fn a_tenant_upgrades_pays_manages_cancels_and_ends(database: Database) {
         json!({
             "tenant": "acme", "plan": "free", "access": false, "status": null, "price": null, "quantity": null,
             "current_period_end": null, "trial_end": null, "scheduled_cancel": false, "cancel_at": null,
-            "can_manage": false, "as_of": null,
+            "can_manage": false, "may_manage": true, "as_of": null,
         })
     );
 

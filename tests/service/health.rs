@@ -11,7 +11,8 @@ on_both_databases!(the_service_is_ready_and_names_what_is_not_configured, withou
 async fn the_service_is_ready_and_names_what_is_not_configured(database: Database) {
     let app = TestApp::start(database).await;
     assert_eq!(app.get("/healthz").await.ok(), json!({ "status": "alive" }));
-    assert_eq!(app.get("/readyz").await.ok(), json!({ "status": "ready", "not_configured": [] }));
+    let ready = json!({ "status": "ready", "not_configured": [], "not_reached": [] });
+    assert_eq!(app.get("/readyz").await.ok(), ready);
     app.stop().await;
 
     let app = TestApp::start_with(database, &[("--stripe-secret-key", ""), ("--plans", "")]).await;

@@ -597,6 +597,7 @@ fn entitlement(tenant: &str, lives: &[Life], events: &[Value]) -> Value {
         "scheduled_cancel": !cancel_at.is_null(),
         "cancel_at": cancel_at,
         "can_manage": !lives.iter().all(is_over),
+        "may_manage": true,
     })
 }
 

@@ -51,7 +51,7 @@ pub(super) fn configuration(args: &DoctorArgs, report: &mut Report) -> Setup {
             "STRIPE_WEBHOOK_SECRET",
             setup.stripe.as_ref().is_some_and(|stripe| stripe.webhook_secrets.is_empty()),
         ),
-        ("BILLHOOK_JWT_SECRET", tokens.is_some_and(|tokens| tokens.secret.is_none())),
+        ("BILLHOOK_JWT_SECRET", tokens.is_some_and(|tokens| tokens.keys.is_none())),
         ("BILLHOOK_APP_URL", setup.billing.as_ref().is_some_and(|billing| billing.app_url.is_none())),
         (
             "BILLHOOK_PLANS",

@@ -75,7 +75,7 @@ enum KeyName {
 
 #[derive(Clone)]
 enum Key {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -179,7 +179,7 @@ const ED25519_BYTES: usize = 32;
 impl Keys {
     /// The one secret of HS256.
     pub fn of_secret(secret: &[u8]) -> Self {
-        let key = Key::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
+        let key = Key::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
         Self { algorithm: HS256, keys: vec![NamedKey { name: KeyName::Any, key }] }
     }
 

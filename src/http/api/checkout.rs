@@ -70,7 +70,8 @@ impl Documented for RefreshProblems {
 impl CheckoutApi {
     /// Start a checkout
     ///
-    /// An open session that asks for the same is handed out again; one that asks for something else is closed first.
+    /// An open session that asks for the same is handed out again; one that asks for something else is closed first. For
+    /// those who may manage the tenant's billing: `may_manage` of `getSubscription`.
     #[oai(
         path = "/api/billing/create-checkout-session/",
         method = "post",
@@ -83,7 +84,7 @@ impl CheckoutApi {
         body: OptionalJson<CheckoutSessionRequest>,
     ) -> Result<Json<CheckoutSession>, Failure<CheckoutProblems>> {
         let UserToken(caller) = token;
-        state.admit(&caller)?;
+        state.admit_manager(&caller, Operation::Checkout)?;
         let wish = body.read().await.and_then(CheckoutSessionRequest::into_wish);
         let wish = state.understand(&caller, Operation::Checkout, wish)?;
         let purchase = billing::create_checkout_session(&state.billing, &caller, wish).await?;
@@ -111,7 +112,7 @@ impl CheckoutApi {
         let session = SessionId::parse(&session_id.0).ok();
         let entitlement =
             billing::refresh_checkout_session(&state.billing, &caller, session.as_ref()).await?;
-        Ok(Json(Subscription::new(&caller.tenant, &entitlement)))
+        Ok(Json(Subscription::new(&caller.tenant, &entitlement, caller.may_manage)))
     }
 }
 

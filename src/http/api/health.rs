@@ -8,6 +8,7 @@ use poem_openapi::{Enum, Object, OpenApi};
 
 use super::Tag;
 use crate::billing::Billing;
+use crate::http::auth::TokenVerifier;
 use crate::http::problem::{Code, Documented, Failure, Problem};
 
 /// Whether the service is alive, and whether it can work.
@@ -17,6 +18,7 @@ pub(in crate::http) struct HealthApi;
 #[derive(Clone)]
 pub(in crate::http) struct Readiness {
     pub(in crate::http) billing: Arc<Billing>,
+    pub(in crate::http) tokens: Arc<TokenVerifier>,
     /// Variables that are not set, without which a part of the service answers 503 or 401.
     pub(in crate::http) not_configured: Vec<&'static str>,
 }
@@ -41,6 +43,8 @@ struct Ready {
     status: ReadyStatus,
     /// Variables that are not set, without which a part of the service refuses to work.
     not_configured: Vec<String>,
+    /// Variables that name what has not been reached since the start, and without which a part of the service waits.
+    not_reached: Vec<String>,
 }
 
 #[derive(Debug, Enum)]
@@ -79,6 +83,7 @@ impl HealthApi {
             .into());
         }
         let not_configured = readiness.not_configured.iter().map(ToString::to_string).collect();
-        Ok(Json(Ready { status: ReadyStatus::Ready, not_configured }))
+        let not_reached = readiness.tokens.not_reached().map(str::to_owned).into_iter().collect();
+        Ok(Json(Ready { status: ReadyStatus::Ready, not_configured, not_reached }))
     }
 }

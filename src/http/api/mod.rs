@@ -40,6 +40,15 @@ pub(super) struct ApiState {
 }
 
 impl ApiState {
+    /// Lets a request through that only those may make who manage the tenant's billing, and counts it. Whoever may not is
+    /// refused first, or any member could use up what the others may ask.
+    fn admit_manager(&self, caller: &Caller, operation: Operation) -> Result<(), Problem> {
+        if !caller.may_manage {
+            return Err(billing::refuse(&self.billing, caller, operation).into());
+        }
+        self.admit(caller)
+    }
+
     /// Counts a request of the tenant's, and tells of one too many.
     fn admit(&self, caller: &Caller) -> Result<(), Problem> {
         self.throttle.check(&caller.tenant).inspect_err(|_| {

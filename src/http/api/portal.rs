@@ -55,6 +55,8 @@ impl Documented for PortalProblems {
 #[OpenApi(tag = "Tag::Billing")]
 impl PortalApi {
     /// Open the Customer Portal
+    ///
+    /// For those who may manage the tenant's billing: `may_manage` of `getSubscription`.
     #[oai(
         path = "/api/billing/create-portal-session/",
         method = "post",
@@ -67,7 +69,7 @@ impl PortalApi {
         body: OptionalJson<PortalSessionRequest>,
     ) -> Result<Json<PortalSession>, Failure<PortalProblems>> {
         let UserToken(caller) = token;
-        state.admit(&caller)?;
+        state.admit_manager(&caller, Operation::Portal)?;
         let wish = body.read().await.and_then(PortalSessionRequest::into_wish);
         let wish = state.understand(&caller, Operation::Portal, wish)?;
         let url = billing::create_portal_session(&state.billing, &caller, wish).await?;

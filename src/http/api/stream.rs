@@ -175,7 +175,7 @@ impl Following {
 
     /// A message, if the client does not have it.
     fn news(&mut self, entitlement: &Entitlement) -> Option<Message> {
-        let subscription = Subscription::new(&self.caller.tenant, entitlement);
+        let subscription = Subscription::new(&self.caller.tenant, entitlement, self.caller.may_manage);
         let etag = etag_of(&subscription);
         if self.etag.as_ref() == Some(&etag) {
             return None;

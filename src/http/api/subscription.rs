@@ -27,6 +27,7 @@ pub(in crate::http) struct SubscriptionApi;
 
 /// What a tenant is entitled to right now. Times are RFC 3339 in UTC; what is not known is null.
 #[derive(Debug, Object)]
+#[expect(clippy::struct_excessive_bools, reason = "that is how clients read it")]
 pub(crate) struct Subscription {
     /// The tenant.
     tenant: String,
@@ -50,6 +51,8 @@ pub(crate) struct Subscription {
     cancel_at: Option<String>,
     /// Whether there is something that the Customer Portal can manage.
     can_manage: bool,
+    /// Whether whoever asks may open checkout and portal. No service may.
+    may_manage: bool,
     /// The time of the last change that was applied.
     as_of: Option<String>,
 }
@@ -119,7 +122,7 @@ impl SubscriptionApi {
         if_none_match: Header<Option<String>>,
     ) -> Result<Answer, Failure<UserProblems>> {
         let UserToken(caller) = token;
-        Ok(answer(&state.billing, &caller.tenant, if_none_match.0.as_deref()).await?)
+        Ok(answer(&state.billing, &caller.tenant, caller.may_manage, if_none_match.0.as_deref()).await?)
     }
 
     /// Read any tenant's subscription
@@ -142,20 +145,21 @@ impl SubscriptionApi {
         let tenant = TenantId::parse(&tenant.0)
             .map_err(|_| Problem::new(Code::NotFound, "No tenant can have this id."))?;
         BillingAttributes { tenant: Some(&tenant), ..BillingAttributes::default() }.record(&Span::current());
-        Ok(answer(&state.billing, &tenant, if_none_match.0.as_deref()).await?)
+        Ok(answer(&state.billing, &tenant, false, if_none_match.0.as_deref()).await?)
     }
 }
 
 async fn answer(
     billing: &Billing,
     tenant: &TenantId,
+    may_manage: bool,
     if_none_match: Option<&str>,
 ) -> Result<Answer, Problem> {
     let entitlement = billing::entitlement(billing, tenant).await.map_err(|error| {
         tracing::error!(%error, %tenant, "a subscription could not be read");
         Problem::from(error)
     })?;
-    let subscription = Subscription::new(tenant, &entitlement);
+    let subscription = Subscription::new(tenant, &entitlement, may_manage);
     let etag = etag_of(&subscription);
     let cache_control = CACHE_CONTROL.to_owned();
     Ok(if if_none_match.is_some_and(|known| etag::is_named(known, &etag)) {
@@ -167,7 +171,7 @@ async fn answer(
 
 impl Subscription {
     /// The answer in the contract's words.
-    pub(crate) fn new(tenant: &TenantId, entitlement: &Entitlement) -> Self {
+    pub(crate) fn new(tenant: &TenantId, entitlement: &Entitlement, may_manage: bool) -> Self {
         let time = |seconds: Option<i64>| seconds.and_then(rfc3339);
         Self {
             tenant: tenant.to_string(),
@@ -181,6 +185,7 @@ impl Subscription {
             scheduled_cancel: entitlement.scheduled_cancel,
             cancel_at: time(entitlement.cancel_at),
             can_manage: entitlement.can_manage,
+            may_manage,
             as_of: time(entitlement.as_of),
         }
     }

@@ -33,7 +33,8 @@ export const refreshCheckoutSession = <ThrowOnError extends boolean = false>(opt
 /**
  * Start a checkout
  *
- * An open session that asks for the same is handed out again; one that asks for something else is closed first.
+ * An open session that asks for the same is handed out again; one that asks for something else is closed first. For
+ * those who may manage the tenant's billing: `may_manage` of `getSubscription`.
  */
 export const createCheckoutSession = <ThrowOnError extends boolean = false>(options?: Options<CreateCheckoutSessionData, ThrowOnError>) => (options?.client ?? client).post<CreateCheckoutSessionResponses, CreateCheckoutSessionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -47,6 +48,8 @@ export const createCheckoutSession = <ThrowOnError extends boolean = false>(opti
 
 /**
  * Open the Customer Portal
+ *
+ * For those who may manage the tenant's billing: `may_manage` of `getSubscription`.
  */
 export const createBillingPortalSession = <ThrowOnError extends boolean = false>(options?: Options<CreateBillingPortalSessionData, ThrowOnError>) => (options?.client ?? client).post<CreateBillingPortalSessionResponses, CreateBillingPortalSessionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

@@ -31,6 +31,10 @@ export type Subscription = {
      */
     current_period_end: string | null;
     /**
+     * Whether whoever asks may open checkout and portal. No service may.
+     */
+    may_manage: boolean;
+    /**
      * The plan: `free`, or a name of the configuration.
      */
     plan: string;
