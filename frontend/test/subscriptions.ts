@@ -16,6 +16,7 @@ export function free(): Subscription {
     scheduled_cancel: false,
     cancel_at: null,
     can_manage: false,
+    may_manage: true,
     as_of: null,
   };
 }

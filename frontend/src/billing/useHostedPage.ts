@@ -79,7 +79,7 @@ function urlOf(service: BillingService, page: HostedPage): Promise<string> {
   }
 }
 
-/** Whether the button should not have been there: something has changed since, in another tab perhaps. */
+/** Whether the button should not have been there: something has changed since, in another tab or in the user's role. */
 function isOutdated({ code }: Trouble): boolean {
-  return code === "already_subscribed" || code === "no_customer" || code === "no_subscription";
+  return ["already_subscribed", "no_customer", "no_subscription", "not_allowed"].includes(code);
 }

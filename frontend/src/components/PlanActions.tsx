@@ -9,7 +9,10 @@ interface PlanActionsProps {
   hosted: HostedPages;
 }
 
-/** The ways to Stripe's pages that make sense for this subscription: to the portal where it can be managed, else to a checkout. */
+/**
+ * The ways to Stripe's pages that make sense for this subscription: to the portal where it can be managed, else to a checkout.
+ * Whoever would be refused there is told whom to ask instead.
+ */
 export function PlanActions({ subscription, needsPaymentMethod, hosted }: PlanActionsProps) {
   const { opening, waitSeconds, open } = hosted;
   const isBlocked = opening !== undefined || waitSeconds > 0;
@@ -19,6 +22,13 @@ export function PlanActions({ subscription, needsPaymentMethod, hosted }: PlanAc
     onPress: () => open(page),
   });
 
+  if (!subscription.may_manage) {
+    return (
+      <p className="billhook-small">
+        To change your plan or how it is paid, ask an owner of your organization: only they can do this.
+      </p>
+    );
+  }
   return (
     <div className="billhook-actions">
       {needsPaymentMethod && (
