@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use secrecy::SecretString;
 
 use crate::domain::address::AppUrl;
 use crate::domain::ids::InvalidId;

@@ -182,7 +182,7 @@ impl Jwks {
         let tried = held.wait_for(|now| now.tries > before.tries);
         match tokio::time::timeout(WAIT, tried).await {
             Ok(Ok(now)) => now.clone(),
-            Ok(Err(_)) | Err(_) => before,
+            Ok(Err(_)) | Err(_) => Held { is_current: false, ..before },
         }
     }
 
@@ -218,7 +218,7 @@ impl Jwks {
         self.held.send_modify(|held| held.is_trying = true);
         let fetched = self.fetch().instrument(self.span()).await;
         let now_ms = self.clock.steady_ms();
-        self.metrics.token_key_fetch(fetched.as_ref().map_or_else(|error| error.as_str(), |_| "success"));
+        let outcome = fetched.as_ref().map_or_else(|error| error.as_str(), |_| "success");
         if fetched.is_ok() {
             self.metrics.token_keys_fetched(self.clock.now_seconds());
         }
@@ -243,6 +243,7 @@ impl Jwks {
                 }
             }
         });
+        self.metrics.token_key_fetch(outcome);
     }
 
     async fn fetch(&self) -> Result<(KeySet, [u8; 32]), FetchError> {
