@@ -139,7 +139,7 @@ async function bringAbout(state: State, tenant: Tenant, context: BrowserContext)
   if (state.refresh) {
     await said.toContainText("Activating your plan");
     await expect(async () => {
-      await page.clock.fastForward(10_000);
+      await page.clock.fastForward(30_000);
       await expect(page.locator("body")).toContainText(state.says, { timeout: 200 });
     }).toPass();
   }
