@@ -62,6 +62,7 @@ fn help_names_every_variable_and_shows_no_secret() {
         "BILLHOOK_PLANS",
         "BILLHOOK_JWT_ALGORITHM",
         "BILLHOOK_JWT_SECRET",
+        "BILLHOOK_JWT_SECRET_FILE",
         "BILLHOOK_JWT_JWKS_URL",
         "BILLHOOK_JWT_PUBLIC_KEY_FILE",
         "BILLHOOK_JWT_TENANT_CLAIM",
@@ -170,7 +171,7 @@ fn a_secret_may_come_from_a_file_and_is_told_by_the_variable_that_names_the_file
     assert!(shell.path().join("of-the-file.db").exists());
 
     let wrong = file("wrong", "canary\n");
-    for variable in ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "DATABASE_URL"] {
+    for variable in ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "BILLHOOK_JWT_SECRET", "DATABASE_URL"] {
         let file_variable = format!("{variable}_FILE");
         let bad = shell.run(&["serve"], &[(&file_variable, &wrong)]);
         let message = text(&bad.stderr);

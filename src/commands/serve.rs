@@ -15,8 +15,7 @@ use crate::billing::{self, Billing, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, KeySource, ListenArgs, ListenConfig, LogArgs,
-    RetentionArgs,
-    StripeArgs, StripeConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
+    RetentionArgs, StripeArgs, StripeConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
 use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;

@@ -30,6 +30,10 @@ impl Given {
     pub(super) fn text(&self) -> &str {
         self.secret.expose_secret()
     }
+
+    pub(super) fn into_secret(self) -> SecretString {
+        self.secret
+    }
 }
 
 impl SecretVariable {

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 
 use clap::Args;
 use secrecy::SecretString;
 
+use super::secret::{Given, SecretVariable};
 use super::{ConfigError, or, set};
 use crate::domain::token::{
     ClaimName, HS256, PublicAlgorithm, PublicKey, RoleRule, SERVICE_SCOPE, TokenRules,
@@ -19,6 +21,9 @@ mod default {
     /// As RFC 9068, section 2.2.3.1 names it.
     pub(super) const ROLE_CLAIM: &str = "roles";
 }
+
+const SECRET: SecretVariable =
+    SecretVariable { variable: "BILLHOOK_JWT_SECRET", file_variable: "BILLHOOK_JWT_SECRET_FILE" };
 
 /// RFC 7518, section 3.2: the key of HS256 has at least as many bits as its hash.
 const SECRET_BYTES: usize = 32;
@@ -37,8 +42,12 @@ pub struct TokenArgs {
 
     /// The secret that signs tokens with HS256, at least 32 bytes. Without it, and without public keys, every token is
     /// refused
-    #[arg(long, env = "BILLHOOK_JWT_SECRET", hide_env_values = true)]
-    jwt_secret: Option<String>,
+    #[arg(long, env = SECRET.variable, hide_env_values = true)]
+    jwt_secret: Option<SecretString>,
+
+    /// A file that holds it
+    #[arg(long, env = SECRET.file_variable, value_name = "FILE")]
+    jwt_secret_file: Option<PathBuf>,
 
     /// The URL of the issuer's public keys (a JWK Set); plain http only to loopback. Needs `BILLHOOK_JWT_ISSUER`
     #[arg(long, env = "BILLHOOK_JWT_JWKS_URL", hide_env_values = true, value_name = "URL")]
@@ -125,7 +134,7 @@ impl TokenArgs {
     }
 
     fn keys(&self) -> Result<Option<KeySource>, ConfigError> {
-        let secret = set(self.jwt_secret.as_ref());
+        let secret = SECRET.read(self.jwt_secret.as_ref(), self.jwt_secret_file.as_deref())?;
         let url = set(self.jwt_jwks_url.as_ref());
         let file = set(self.jwt_public_key_file.as_ref());
         let algorithm = or(&self.jwt_algorithm, default::ALGORITHM);
@@ -138,8 +147,8 @@ impl TokenArgs {
             }
         };
         match (secret, url, file) {
-            (Some(_), _, _) => Err(ConfigError::new(
-                "BILLHOOK_JWT_SECRET",
+            (Some(secret), _, _) => Err(ConfigError::new(
+                secret.variable,
                 format_args!("is for HS256, but BILLHOOK_JWT_ALGORITHM is {name}: unset one of them"),
             )),
             (None, Some(_), Some(_)) => Err(ConfigError::new(
@@ -183,7 +192,7 @@ impl TokenArgs {
 }
 
 fn shared_secret(
-    secret: Option<&str>,
+    secret: Option<Given>,
     url: Option<&str>,
     file: Option<&str>,
 ) -> Result<Option<KeySource>, ConfigError> {
@@ -194,15 +203,15 @@ fn shared_secret(
         return Err(ConfigError::new(variable, problem));
     }
     let Some(secret) = secret else { return Ok(None) };
-    let wrong = |problem| Err(ConfigError::new("BILLHOOK_JWT_SECRET", problem));
-    if secret.contains("-----BEGIN ") {
+    let wrong = |problem| Err(ConfigError::new(secret.variable, problem));
+    if secret.text().contains("-----BEGIN ") {
         // A public key is no secret: anybody could sign with it.
         return wrong("is a PEM, and not a secret: put a public key into a BILLHOOK_JWT_PUBLIC_KEY_FILE");
     }
-    if secret.len() < SECRET_BYTES {
+    if secret.text().len() < SECRET_BYTES {
         return wrong("is shorter than 32 bytes");
     }
-    Ok(Some(KeySource::Secret(SecretString::from(secret))))
+    Ok(Some(KeySource::Secret(secret.into_secret())))
 }
 
 fn public_key(path: &str, algorithm: PublicAlgorithm) -> Result<PublicKey, ConfigError> {
