@@ -12,6 +12,7 @@ use crate::domain::event::Session;
 use crate::domain::ids::{CustomerId, PlanName, PriceId, SessionId};
 use crate::domain::journey::{Journey, JourneyId, Traceparent};
 use crate::domain::plan::Plan;
+use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::{LinkRefusal, cause};
 use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe};
@@ -181,13 +182,16 @@ impl Sale<'_> {
         }
     }
 
-    /// Whether nothing is to be learned about a session: it ended without a purchase, or we hold what it made.
+    /// Whether nothing is to be learned about a session: it ended without a purchase, or we hold what it made. An incomplete
+    /// subscription may have been paid since, and another one beside it would be paid twice.
     async fn is_settled(&self, last: &Checkout) -> Result<bool, BillingError> {
-        Ok(match (last.status, &last.subscription) {
-            (CheckoutStatus::Open, _) => false,
-            (CheckoutStatus::Expired, _) | (_, None) => true,
-            (_, Some(id)) => self.billing.store.revision(id).await?.is_some(),
-        })
+        let id = match (last.status, &last.subscription) {
+            (CheckoutStatus::Open, _) => return Ok(false),
+            (CheckoutStatus::Expired, _) | (_, None) => return Ok(true),
+            (_, Some(id)) => id,
+        };
+        let held = self.billing.store.subscription(id).await?;
+        Ok(held.is_some_and(|held| held.state.status != Status::Incomplete))
     }
 
     fn asks_for(&self, last: &Checkout) -> bool {

@@ -51,13 +51,14 @@ async fn refresh(
     entitlement(billing, &caller.tenant).await
 }
 
-/// Whether nothing is to be learned about a checkout: nobody can pay it any more, or it is paid and we hold what it made.
+/// Whether nothing is to be learned about a checkout: nobody can pay it any more, or it is paid and what it made grants its
+/// plan or is over. Any other status may be from before the payment, whose event is the one that is lost.
 async fn is_known_to_its_end(billing: &Billing, checkout: &Checkout) -> Result<bool, StoreError> {
-    Ok(match (checkout.status, &checkout.subscription) {
-        (CheckoutStatus::Expired, _) => true,
-        (CheckoutStatus::Complete, Some(id)) => billing.store.revision(id).await?.is_some(),
-        _ => false,
-    })
+    let (CheckoutStatus::Complete, Some(id)) = (checkout.status, &checkout.subscription) else {
+        return Ok(checkout.status == CheckoutStatus::Expired);
+    };
+    let held = billing.store.subscription(id).await?;
+    Ok(held.is_some_and(|held| billing.policy.catalog.grants(&held) || held.state.status.is_final()))
 }
 
 async fn ask(billing: &Billing, checkout: &Checkout, log: &mut RequestLog<'_>) -> Result<(), BillingError> {

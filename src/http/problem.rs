@@ -164,6 +164,18 @@ impl Problem {
         Self { code, detail: detail.into(), retry_after_seconds: None, trace: None }
     }
 
+    /// Why nothing was learned of a checkout. Whoever asks may just have paid: what else is said of a silent Stripe, that
+    /// nothing was charged, would be wrong here.
+    pub fn of_checkout_refresh(error: BillingError) -> Self {
+        match error {
+            BillingError::Stripe(StripeError::Unavailable { .. }) => Self::new(
+                Code::StripeUnavailable,
+                "A payment that was made is not lost. Ask again in a minute.",
+            ),
+            other => other.into(),
+        }
+    }
+
     /// Says when to come back.
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {

@@ -44,6 +44,12 @@ impl Store {
         held.iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
     }
 
+    /// A subscription, if we hold it.
+    pub async fn subscription(&self, id: &SubscriptionId) -> Result<Option<Subscription>, StoreError> {
+        let row = subscription::Entity::find_by_id(id.as_str()).one(&self.db).await?;
+        row.map(|row| rows::subscription(&row).map(|held| held.subscription)).transpose()
+    }
+
     /// The revision of a subscription that we hold.
     pub async fn revision(&self, id: &SubscriptionId) -> Result<Option<i64>, StoreError> {
         let row = subscription::Entity::find_by_id(id.as_str()).one(&self.db).await?;

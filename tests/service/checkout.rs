@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, stripe_event};
+use crate::checkout_refresh::before_the_payment;
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(
@@ -14,6 +15,7 @@ on_both_databases!(
     an_open_session_that_asks_for_something_else_is_closed_first,
     a_session_that_was_paid_before_its_webhook_came_is_taken_over,
     a_session_known_to_be_paid_is_asked_for_its_subscription,
+    a_subscription_that_may_have_been_paid_since_is_asked_about_before_another_is_sold,
     a_failed_checkouts_trace_id_leads_to_its_log_lines,
     a_tenant_with_a_subscription_cannot_buy_a_second_one,
     a_tenant_whose_subscription_ended_can_buy_again,
@@ -132,6 +134,23 @@ async fn a_session_known_to_be_paid_is_asked_for_its_subscription(database: Data
 
     app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
     assert_eq!(app.subscription(&token).await.ok()["plan"], "pro");
+    assert_eq!(app.stripe.requests_to("POST", "/v1/checkout/sessions").await.len(), 1);
+    app.stop().await;
+}
+
+async fn a_subscription_that_may_have_been_paid_since_is_asked_about_before_another_is_sold(
+    database: Database,
+) {
+    let app = TestApp::start(database).await;
+    let token = app.token("acme");
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let bought = app.check_out(&token, &json!({})).await.ok();
+    let session = bought["session_id"].as_str().expect("a session");
+    app.stripe.pay(session).await;
+    before_the_payment(&app, session).await;
+    assert_eq!(app.subscription(&token).await.ok()["status"], "incomplete");
+
+    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
     assert_eq!(app.stripe.requests_to("POST", "/v1/checkout/sessions").await.len(), 1);
     app.stop().await;
 }

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::app::{TestApp, ended_spans, eventually};
+use crate::app::{TestApp, ended_spans, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
 use crate::event_stream::{EventStream, STREAM};
 
@@ -12,6 +12,7 @@ on_both_databases!(
     a_purchase_whose_webhook_is_lost_is_found_by_asking,
     an_open_session_changes_nothing,
     a_purchase_that_is_known_is_not_asked_about,
+    a_subscription_that_we_hold_as_it_was_before_the_payment_is_asked_about,
     nobody_learns_of_anothers_session_or_of_one_that_is_not,
     money_on_its_way_is_found_to_have_come,
     a_session_that_nobody_paid_is_closed,
@@ -109,6 +110,37 @@ async fn a_purchase_that_is_known_is_not_asked_about(database: Database) {
     app.stop().await;
 }
 
+async fn a_subscription_that_we_hold_as_it_was_before_the_payment_is_asked_about(database: Database) {
+    let (app, session) = at_checkout(database).await;
+    app.stripe.pay(&session).await;
+    before_the_payment(&app, &session).await;
+    let known = app.subscription(&app.token("acme")).await.ok();
+    assert_eq!((&known["plan"], &known["status"]), (&json!("free"), &json!("incomplete")));
+
+    let answer = ask(&app, "acme", &session).await.ok();
+    assert_eq!((&answer["plan"], &answer["status"]), (&json!("pro"), &json!("active")));
+    app.stop().await;
+}
+
+/// Of a purchase's webhooks all come but the one that tells that the subscription has become active.
+pub async fn before_the_payment(app: &TestApp, session: &str) {
+    let object = app.stripe.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
+    let id = object["subscription"].as_str().expect("a subscription");
+    let subscription = app.stripe.api("GET", &format!("/v1/subscriptions/{id}"), "").await;
+    // Before what Stripe answers, as it happened.
+    let created = subscription["created"].as_i64().expect("a time") - 1;
+    let incomplete = stripe_event("customer.subscription.created", created, |it| {
+        *it = subscription;
+        it["status"] = json!("incomplete");
+    });
+    let completed = stripe_event("checkout.session.completed", created, |it| *it = object);
+    for event in [incomplete, completed] {
+        app.deliver(&event).await.ok();
+    }
+    app.until_checkout(session, "complete").await;
+    app.until_nothing_is_asked().await;
+}
+
 async fn nobody_learns_of_anothers_session_or_of_one_that_is_not(database: Database) {
     let (app, session) = at_checkout(database).await;
     app.stripe.pay(&session).await;
@@ -186,7 +218,10 @@ async fn without_stripe_nothing_is_lost_and_nothing_is_guessed() {
     app.stripe.pay(&session).await;
     let down = json!({ "match": "GET /v1/", "kind": "status", "status": 503 });
     app.stripe.fault(&down).await;
-    ask(&app, "acme", &session).await.assert_is(502, "stripe_unavailable");
+    let refused = ask(&app, "acme", &session).await;
+    refused.assert_is(502, "stripe_unavailable");
+    let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
+    assert_eq!(detail, "A payment that was made is not lost. Ask again in a minute.");
     assert_eq!(app.subscription(&app.token("acme")).await.ok()["plan"], "free");
     let failure = app.line("billing", |line| line["event"] == "checkout.refresh.failure").await;
     assert_eq!((&failure["outcome"], &failure["level"]), (&json!("stripe_unavailable"), &json!("error")));

@@ -110,8 +110,8 @@ impl CheckoutApi {
         let UserToken(caller) = token;
         state.admit(&caller)?;
         let session = SessionId::parse(&session_id.0).ok();
-        let entitlement =
-            billing::refresh_checkout_session(&state.billing, &caller, session.as_ref()).await?;
+        let refreshed = billing::refresh_checkout_session(&state.billing, &caller, session.as_ref()).await;
+        let entitlement = refreshed.map_err(Problem::of_checkout_refresh)?;
         Ok(Json(Subscription::new(&caller.tenant, &entitlement, caller.may_manage)))
     }
 }
