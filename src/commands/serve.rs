@@ -21,7 +21,7 @@ use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::auth::TokenVerifier;
-use crate::http::{self, App, NodelayAcceptor, Upkeep};
+use crate::http::{self, App, NodelayAcceptor, StaticFiles, Upkeep};
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -144,6 +144,9 @@ impl Service {
             tracing::warn!(
                 "BILLHOOK_JWT_AUDIENCE is not set: what the issuer signs for others is taken, too"
             );
+        }
+        for skipped in config.web.static_files.iter().flat_map(StaticFiles::skipped) {
+            tracing::warn!("a file of BILLHOOK_STATIC_DIR is not served: {skipped}");
         }
         let store = Store::connect(&config.database).await?;
         store.migrate().await?;

@@ -58,6 +58,8 @@ async fn the_page_is_served_with_what_keeps_it_safe() {
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, INDEX), "{path}");
         assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
         assert_eq!(answer.header("cache-control"), Some("no-cache"));
+        let is_a_file = ["/", "/index.html"].contains(&path);
+        assert_eq!(answer.header("vary"), (!is_a_file).then_some("Accept"), "{path}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
         let policy = answer.header("content-security-policy").expect("a policy");
@@ -89,6 +91,9 @@ async fn what_a_client_has_is_not_sent_again_and_a_head_has_no_body() {
     let again = app.call(app.request(Method::GET, "/").header("If-None-Match", &etag)).await;
     assert_eq!((again.status.as_u16(), again.text.as_str()), (304, ""));
     assert_eq!(again.header("etag"), Some(etag.as_str()));
+    let of_a_path = app.request(Method::GET, "/billing").header("Accept", BROWSER);
+    let again = app.call(of_a_path.header("If-None-Match", &etag)).await;
+    assert_eq!((again.status.as_u16(), again.header("vary")), (304, Some("Accept")));
     let head = app.call(app.request(Method::HEAD, "/")).await;
     assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
     for name in ["etag", "content-type", "content-length", "cache-control"] {
@@ -118,7 +123,9 @@ async fn the_api_and_its_page_stay_what_they_are() {
         "{policy}"
     );
 
-    app.get("/nothing.js").await.assert_is(404, "not_found");
+    let nothing = app.get("/nothing.js").await;
+    nothing.assert_is(404, "not_found");
+    assert_eq!(nothing.header("vary"), Some("Accept"), "a browser would get the page");
     app.get("/assets").await.assert_is(404, "not_found");
     app.call(app.request(Method::POST, "/").header("Accept", BROWSER)).await.assert_is(404, "not_found");
     app.stop().await;
@@ -147,6 +154,19 @@ async fn only_what_is_the_pages_own_is_served() {
     }
     fs::write(page.path().join("page/later.txt"), "canary").expect("written");
     app.get("/later.txt").await.assert_is(404, "not_found");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_told_at_the_start() {
+    let page = built();
+    let directory = page.path().join("page");
+    let serves = [("--static-dir", directory.to_str().expect("a path"))];
+    let app = TestApp::start_process_with(Database::Sqlite, &serves, &[]).await;
+    let told = app.stderr();
+    for skipped in ["/link.txt: it is a link", "/up: it is a link", "/.env: its name is not plain"] {
+        assert!(told.contains(&format!("a file of BILLHOOK_STATIC_DIR is not served: {skipped}")), "{told}");
+    }
     app.stop().await;
 }
 
