@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use poem::endpoint::make_sync;
 use poem::{Endpoint, IntoResponse, Response};
-use poem_openapi::{OpenApi, OpenApiService};
+use poem_openapi::{OpenApi, OpenApiService, Tags};
 use serde_json::{Map, Value, json};
 
+use super::api::Tag;
 use super::api::checkout::CheckoutApi;
 use super::api::health::HealthApi;
 use super::api::portal::PortalApi;
@@ -28,12 +29,27 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
     service.swagger_ui_html().replace(&service.spec(), &DOCUMENT)
 });
 
-/// The templates of all paths, as the document writes them, without the slash at the end.
-static TEMPLATES: LazyLock<Vec<String>> = LazyLock::new(|| {
+/// All that can be asked for but the page's files.
+static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
     let document: Value = serde_json::from_str(&DOCUMENT).expect("it was written as JSON");
-    let paths = document["paths"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
-    paths.chain(["/openapi.json", "/docs"]).map(|path| path.trim_end_matches('/').to_owned()).collect()
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let paths = paths.map(|(path, operations)| Route::new(path, operations));
+    paths.chain(["/openapi.json", "/docs"].map(|path| Route::new(path, &Value::Null))).collect()
 });
+
+struct Route {
+    /// As the document writes it, without the slash at the end.
+    template: String,
+    is_for_users: bool,
+}
+
+impl Route {
+    fn new(path: &str, operations: &Value) -> Self {
+        let mut tags = operations.as_object().into_iter().flatten().map(|(_, operation)| &operation["tags"]);
+        let is_for_users = tags.any(|tags| *tags == json!([Tag::Billing.name()]));
+        Self { template: path.trim_end_matches('/').to_owned(), is_for_users }
+    }
+}
 
 /// The OpenAPI document, as JSON that ends in a newline.
 pub fn contract() -> &'static str {
@@ -42,14 +58,23 @@ pub fn contract() -> &'static str {
 
 /// The template that a path fits: the name of its route in spans and metrics, whatever became of the request.
 pub(super) fn template(path: &str) -> Option<&'static str> {
-    let fits = |template: &&String| {
-        let (mut wanted, mut given) = (segments(template), segments(path));
+    route(path).map(|route| route.template.as_str())
+}
+
+/// Whether a path is that of an operation for a tenant's users.
+pub(super) fn is_for_users(path: &str) -> bool {
+    route(path).is_some_and(|route| route.is_for_users)
+}
+
+fn route(path: &str) -> Option<&'static Route> {
+    let fits = |route: &&Route| {
+        let (mut wanted, mut given) = (segments(&route.template), segments(path));
         let each = wanted
             .by_ref()
             .all(|segment| given.next().is_some_and(|given| segment.starts_with('{') || given == segment));
         each && given.next().is_none()
     };
-    TEMPLATES.iter().find(fits).map(String::as_str)
+    ROUTES.iter().find(fits)
 }
 
 fn segments(path: &str) -> impl Iterator<Item = &str> {
@@ -131,6 +156,28 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_for_users_says_so_in_the_contract() {
+        for path in [
+            "/api/billing/subscription",
+            "/api/billing/subscription/events/",
+            "/api/billing/checkout-sessions/cs_1/refresh",
+            "/api/billing/create-portal-session",
+        ] {
+            assert!(is_for_users(path), "{path}");
+        }
+        for path in [
+            "/api/billing/tenants/acme/subscription",
+            "/api/billing/webhook",
+            "/api/billing/nothing",
+            "/healthz",
+            "/docs",
+            "/",
+        ] {
+            assert!(!is_for_users(path), "{path}");
+        }
+    }
 
     #[test]
     fn a_path_is_named_by_the_template_that_it_fits() {

@@ -8,12 +8,9 @@ use std::sync::Arc;
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
+use super::contract;
 use super::problem::{Code, Problem};
 use crate::domain::address::Origin;
-
-/// What is for pages: the API, but for what Stripe posts to.
-const API: &str = "/api/billing/";
-const WEBHOOK: &str = "/api/billing/webhook";
 
 const METHODS: &str = "GET, POST";
 
@@ -32,7 +29,7 @@ pub(super) async fn cors<E: Endpoint>(
     next: Arc<E>,
     request: Request,
 ) -> poem::Result<Response> {
-    if allowed.is_empty() || !is_for_pages(&request) {
+    if allowed.is_empty() || !contract::is_for_users(request.uri().path()) {
         return next.call(request).await.map(IntoResponse::into_response);
     }
     let origin = request.header(header::ORIGIN);
@@ -49,11 +46,6 @@ pub(super) async fn cors<E: Endpoint>(
         insert(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
     }
     Ok(answer)
-}
-
-fn is_for_pages(request: &Request) -> bool {
-    let path = request.uri().path();
-    path.starts_with(API) && path != WEBHOOK
 }
 
 fn is_preflight(request: &Request) -> bool {

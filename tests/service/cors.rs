@@ -100,6 +100,19 @@ async fn neither_the_webhook_nor_what_is_for_operators_is_for_pages() {
         posted.assert_is(400, "invalid_signature");
         assert_eq!(posted.header(ALLOW_ORIGIN), None);
     }
+    let of_any_tenant = "/api/billing/tenants/acme/subscription/";
+    for (path, status, code) in
+        [(of_any_tenant, 405, "method_not_allowed"), ("/api/billing/nothing/", 404, "not_found")]
+    {
+        let refused = preflight(&app, PAGE, path).await;
+        refused.assert_is(status, code);
+        let read = from(PAGE, app.request(Method::GET, path)).bearer_auth(app.service_token());
+        let read = app.call(read).await;
+        assert_eq!(read.status.as_u16(), if path == of_any_tenant { 200 } else { 404 });
+        for answer in [refused, read] {
+            assert_eq!(answer.header(ALLOW_ORIGIN), None, "{path}");
+        }
+    }
     for path in ["/healthz", "/readyz", "/openapi.json"] {
         let read = app.call(from(PAGE, app.request(Method::GET, path))).await;
         assert_eq!((read.status.as_u16(), read.header(ALLOW_ORIGIN)), (200, None), "{path}");
