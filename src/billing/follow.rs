@@ -1,23 +1,24 @@
 //! Keeping the open streams up to date: what their tenants are entitled to is read when something tells of a change, and
 //! now and then without being told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use super::Billing;
 use super::background::{Step, forever};
+use super::streams::{Read, Round};
 use crate::domain::ids::TenantId;
 use crate::domain::subscription::Subscription;
-use crate::store::{Announcements, StoreError};
+use crate::store::{Announcements, StoreError, StoreFailure};
 
 /// For how long what is told of is gathered before it is read. Webhooks of one happening come within a few hundredths of
 /// a second, and nobody sees that a page waits for as long.
 const GATHER: Duration = Duration::from_millis(25);
 
-/// How often all tenants with streams are read without being told: on SQLite the command line cannot tell, and an
-/// announcement of another replica's may be lost. It costs some statements, and none while there is no stream.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often all tenants with streams are read without being told, in milliseconds: on SQLite the command line cannot tell,
+/// and an announcement of another replica's may be lost. It costs some statements, and none while there is no stream.
+const LOOK_MS: i64 = 5000;
 
 /// Tenants that are read in one statement.
 const AT_ONCE: usize = 128;
@@ -28,12 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Reads what is wanted and tells the streams, for good. It is the only one that does, so that an older answer never comes
 /// after a newer one.
 pub(super) async fn read(billing: &Billing) {
-    let looked_at = Mutex::new(Instant::now());
+    let looked_at_ms = Mutex::new(billing.clock.steady_ms());
     forever("following entitlements", Some(billing.streams.wanted()), || async {
-        let mut looked_at = looked_at.lock().await;
-        if looked_at.elapsed() >= LOOK {
+        let (mut looked_at_ms, now_ms) = (looked_at_ms.lock().await, billing.clock.steady_ms());
+        if now_ms - *looked_at_ms >= LOOK_MS {
             billing.streams.want_all();
-            *looked_at = Instant::now();
+            *looked_at_ms = now_ms;
         }
         tokio::time::sleep(GATHER).await;
         read_wanted(billing).await;
@@ -43,33 +44,32 @@ pub(super) async fn read(billing: &Billing) {
 }
 
 async fn read_wanted(billing: &Billing) {
-    let wanted = billing.streams.take_wanted();
-    let mut chunks = wanted.chunks(AT_ONCE);
+    let Round { number, tenants } = billing.streams.take_wanted();
+    let mut chunks = tenants.chunks(AT_ONCE);
     for tenants in &mut chunks {
         let read = tokio::time::timeout(PATIENCE, billing.store.subscriptions_of_tenants(tenants)).await;
-        let failure = match read {
+        let (failure, why) = match read {
             Ok(Ok(of_tenants)) => {
                 for (tenant, held) in of_tenants {
-                    tell(billing, &tenant, held);
+                    billing.streams.tell(number, &tenant, entitlement(billing, &tenant, held));
                 }
                 continue;
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the database took too long".to_owned(),
+            Ok(Err(error)) => (error.failure(), error.to_string()),
+            Err(_) => (StoreFailure::Unavailable, "the database took too long".to_owned()),
         };
-        tracing::warn!(error = failure, "streams are not up to date");
+        tracing::warn!(error = why, "streams are not up to date");
         // Whoever waits for the first is told at once; whoever was told before is told later.
         let unread = tenants.iter().chain(chunks.flatten());
-        return unread.for_each(|tenant| billing.streams.tell(tenant, None));
+        return unread.for_each(|tenant| billing.streams.tell(number, tenant, Err(failure)));
     }
 }
 
-fn tell(billing: &Billing, tenant: &TenantId, held: Result<Vec<Subscription>, StoreError>) {
-    let entitlement = held.map(|held| billing.policy.catalog.entitlement(&held));
-    let entitlement = entitlement.inspect_err(|error| {
+fn entitlement(billing: &Billing, tenant: &TenantId, held: Result<Vec<Subscription>, StoreError>) -> Read {
+    let held = held.inspect_err(|error| {
         tracing::error!(%error, %tenant, "a subscription could not be read");
     });
-    billing.streams.tell(tenant, entitlement.ok());
+    Ok(billing.policy.catalog.entitlement(&held.map_err(|error| error.failure())?))
 }
 
 /// Listens to what other processes announce, for good; where nobody can there is nothing to hear.

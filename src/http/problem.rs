@@ -273,7 +273,13 @@ impl From<CheckoutFailed> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if error.failure() == StoreFailure::Refused {
+        error.failure().into()
+    }
+}
+
+impl From<StoreFailure> for Problem {
+    fn from(failure: StoreFailure) -> Self {
+        if failure == StoreFailure::Refused {
             return Self::new(Code::Internal, DEFECT);
         }
         Self::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS)
@@ -287,7 +293,8 @@ impl From<NotOpened> for Problem {
                 Self::new(Code::Unavailable, "Too many follow it already: ask for it now and then instead.")
                     .retry_after(CROWDED_SECONDS)
             }
-            NotOpened::NotRead | NotOpened::Stopping => {
+            NotOpened::NotRead(failure) => failure.into(),
+            NotOpened::Stopping => {
                 Self::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS)
             }
         }

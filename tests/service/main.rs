@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "a test has no outside to hide from")]
 
+mod announcements;
 mod answer;
 mod app;
 mod backfill;
@@ -12,6 +13,7 @@ mod collector;
 mod collectors;
 mod cors;
 mod database;
+mod deaf;
 mod doctor;
 mod event_stream;
 mod flood;

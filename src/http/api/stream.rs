@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::Header;
 use poem_openapi::types::ToJSON;
 use poem_openapi::{ApiResponse, OpenApi};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::subscription::{Subscription, etag_of};
 use super::{ApiState, Tag};
-use crate::billing::{Caller, Stream};
+use crate::billing::{Caller, NotOpened, Stream};
 use crate::clock::Clock;
 use crate::domain::plan::Entitlement;
 use crate::http::auth::UserToken;
@@ -30,6 +31,9 @@ const LONGEST: Duration = Duration::from_hours(1);
 
 /// How often a stream looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Messages that wait for a client to take them: the next, and the last, whose place is kept from the beginning.
+const WAITING: usize = 2;
 
 /// Following what a tenant is entitled to.
 pub(in crate::http) struct StreamApi;
@@ -80,96 +84,124 @@ impl StreamApi {
         last_event_id: Header<Option<String>>,
     ) -> Result<Answer, Failure<StreamProblems>> {
         let UserToken(caller) = token;
-        let (stream, entitlement) = state.billing.streams.open(&caller.tenant).await?;
+        let opened = state.billing.streams.open(&caller.tenant).await.inspect_err(|error| {
+            if let NotOpened::NotRead(_) = error {
+                tracing::error!(%error, tenant = %caller.tenant, "a stream could not be opened");
+            }
+        });
+        let (stream, entitlement) = opened?;
         let hang_up = state.connections.hang_up_of(request);
-        let following = Following::new(stream, hang_up, caller, state.billing.clock.clone(), last_event_id.0);
-        let messages = EventStream::of(following.messages(&entitlement));
-        Ok(Answer::Open(messages, "no-store".to_owned(), "no".to_owned()))
+        let limits = Limits::of_stream(state.billing.clock.clone(), caller.token_ends_at);
+        let changes = Changes { stream, caller, spoke_ms: limits.opened_ms, etag: last_event_id.0 };
+        let messages = follow(changes, entitlement, limits, hang_up);
+        Ok(Answer::Open(EventStream::of(messages), "no-store".to_owned(), "no".to_owned()))
     }
 }
 
-/// An open stream, and what its end and its next message depend on. All times but the token's are in milliseconds of the
-/// steady clock.
-struct Following {
-    stream: Stream,
+/// Follows in a task of its own, and returns the messages. The server asks for one when the client's connection has room
+/// for it: a client that takes none would never be told to end, and would keep its place.
+fn follow(
+    changes: Changes,
+    first: Entitlement,
+    limits: Limits,
     hang_up: HangUp,
-    caller: Caller,
+) -> impl futures_util::Stream<Item = Message> + Send + 'static {
+    let (messages, mut taken) = mpsc::channel(WAITING);
+    tokio::spawn(run(changes, first, limits, hang_up, messages));
+    stream::poll_fn(move |context| taken.poll_recv(context))
+}
+
+async fn run(
+    mut changes: Changes,
+    first: Entitlement,
+    limits: Limits,
+    mut hang_up: HangUp,
+    messages: mpsc::Sender<Message>,
+) {
+    // Nobody has taken a place yet.
+    let Ok(last) = messages.clone().try_reserve_owned() else { return };
+    let end = tokio::select! {
+        biased;
+        () = hang_up.heard() => return,
+        () = messages.closed() => return,
+        () = changes.stream.ended() => End::Stopping,
+        end = limits.reached() => end,
+        () = changes.tell(&first, &limits, &messages) => return,
+    };
+    // Whoever is told of the end may come back at once, and needs the place.
+    drop(changes);
+    last.send(Message::End(end));
+}
+
+/// How long a stream may go on. The token's end is in Unix seconds, all else in milliseconds of the steady clock.
+struct Limits {
     clock: Arc<dyn Clock>,
-    tick: Interval,
     opened_ms: i64,
+    token_ends_at: i64,
+}
+
+impl Limits {
+    fn of_stream(clock: Arc<dyn Clock>, token_ends_at: i64) -> Self {
+        Self { opened_ms: clock.steady_ms(), clock, token_ends_at }
+    }
+
+    async fn reached(&self) -> End {
+        loop {
+            if let Some(end) = self.due() {
+                return end;
+            }
+            sleep(TICK).await;
+        }
+    }
+
+    fn due(&self) -> Option<End> {
+        if self.clock.now_seconds() >= self.token_ends_at {
+            Some(End::TokenExpired)
+        } else {
+            self.has_passed(self.opened_ms, LONGEST).then_some(End::TooLong)
+        }
+    }
+
+    fn has_passed(&self, since_ms: i64, length: Duration) -> bool {
+        u128::try_from(self.clock.steady_ms() - since_ms)
+            .is_ok_and(|passed_ms| passed_ms >= length.as_millis())
+    }
+}
+
+/// What there is to tell of a tenant.
+struct Changes {
+    stream: Stream,
+    caller: Caller,
+    /// When the last message was ready, in milliseconds of the steady clock.
     spoke_ms: i64,
     /// What the client has.
     etag: Option<String>,
 }
 
-impl Following {
-    fn new(
-        stream: Stream,
-        hang_up: HangUp,
-        caller: Caller,
-        clock: Arc<dyn Clock>,
-        last_event_id: Option<String>,
-    ) -> Self {
-        let mut tick = interval(TICK);
-        // A client that was slow to read is not made up for.
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let now_ms = clock.steady_ms();
-        Self {
-            stream,
-            hang_up,
-            caller,
-            clock,
-            tick,
-            opened_ms: now_ms,
-            spoke_ms: now_ms,
-            etag: last_event_id,
+impl Changes {
+    /// Tells the first, and then what comes, each when there is room for it, until nobody is there any more. For whoever is
+    /// slow the latest is enough.
+    async fn tell(&mut self, first: &Entitlement, limits: &Limits, messages: &mpsc::Sender<Message>) {
+        let mut first = Some(self.news(first).unwrap_or(Message::Heartbeat));
+        while let Ok(room) = messages.reserve().await {
+            let message = match first.take() {
+                Some(first) => first,
+                None => self.next(limits).await,
+            };
+            room.send(message);
+            self.spoke_ms = limits.clock.steady_ms();
         }
     }
 
-    /// The first message, and then as they come. They are made when the client's connection has room for one: nothing
-    /// waits for a client that does not read.
-    fn messages(mut self, first: &Entitlement) -> impl futures_util::Stream<Item = Message> + Send + 'static {
-        let first = self.news(first).unwrap_or(Message::Heartbeat);
-        let more = stream::unfold(Some(self), |following| async {
-            let mut following = following?;
-            let message = following.next().await?;
-            let goes_on = !matches!(message, Message::End(_));
-            Some((message, goes_on.then_some(following)))
-        });
-        stream::iter([first]).chain(more)
-    }
-
-    /// Waits for the next message; none if nobody is there any more.
-    async fn next(&mut self) -> Option<Message> {
+    async fn next(&mut self, limits: &Limits) -> Message {
         loop {
             let message = tokio::select! {
-                biased;
-                () = self.hang_up.heard() => return None,
-                _ = self.tick.tick() => self.due(),
-                read = self.stream.next() => match read {
-                    Some(entitlement) => self.news(&entitlement),
-                    None => Some(Message::End(End::Stopping)),
-                },
+                entitlement = self.stream.next() => self.news(&entitlement),
+                () = sleep(TICK) => self.heartbeat(limits),
             };
-            if message.is_some() {
-                self.spoke_ms = self.clock.steady_ms();
+            if let Some(message) = message {
                 return message;
             }
-        }
-    }
-
-    /// What the time demands.
-    fn due(&self) -> Option<Message> {
-        let steady_ms = self.clock.steady_ms();
-        let has_passed = |since_ms: i64, length: Duration| {
-            u128::try_from(steady_ms - since_ms).is_ok_and(|passed_ms| passed_ms >= length.as_millis())
-        };
-        if self.clock.now_seconds() >= self.caller.token_ends_at {
-            Some(Message::End(End::TokenExpired))
-        } else if has_passed(self.opened_ms, LONGEST) {
-            Some(Message::End(End::TooLong))
-        } else {
-            has_passed(self.spoke_ms, HEARTBEAT).then_some(Message::Heartbeat)
         }
     }
 
@@ -182,5 +214,11 @@ impl Following {
         }
         self.etag = Some(etag.clone());
         Some(Message::Subscription { etag, json: subscription.to_json_string() })
+    }
+
+    /// A sign of life, if it is time for one, and not for the end.
+    fn heartbeat(&self, limits: &Limits) -> Option<Message> {
+        let is_due = limits.has_passed(self.spoke_ms, HEARTBEAT) && limits.due().is_none();
+        is_due.then_some(Message::Heartbeat)
     }
 }
