@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sha2::{Digest, Sha256};
-use sqlx::Executor;
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Executor};
 
 use super::connect::ACQUIRE;
 use super::{Store, StoreError, Transaction};
@@ -17,8 +17,9 @@ use crate::domain::ids::TenantId;
 /// Where changes are announced.
 const CHANNEL: &str = "billhook_entitlement";
 
-/// After how much silence the connection is tried: one that died without a word would be silent for good.
-const SILENCE: Duration = Duration::from_secs(30);
+/// After how much silence the connection is tried: one that died without a word would be silent for good, and until another
+/// takes its place changes wait for a look.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What an announcement calls a tenant: half of its id's SHA-256. PostgreSQL lets every role of the database listen, and
 /// writes what is announced into its log when it logs statements, so the tenants' names stay out of it. Its length is
@@ -94,7 +95,9 @@ impl Announcements {
     }
 
     async fn try_connection(&mut self) -> Result<(), StoreError> {
-        match tokio::time::timeout(ACQUIRE, self.listener.execute("SELECT 1")).await {
+        // It listens already: this changes nothing, and whoever looks at the server's connections sees what this one is for.
+        let again = AssertSqlSafe(format!("LISTEN {CHANNEL}"));
+        match tokio::time::timeout(ACQUIRE, self.listener.execute(again)).await {
             Ok(answered) => Ok(answered.map(|_| ())?),
             Err(_) => Err(StoreError::broken("the connection that listens is dead")),
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::app::{TestApp, eventually};
 use crate::database::Database;
 use crate::event_stream::{EventStream, STREAM};
+use crate::road::Road;
 use crate::streams::quantity_of;
 
 /// Two replicas; a page follows at the one what the other takes.
@@ -50,6 +51,27 @@ async fn what_one_replica_takes_another_tells_at_once_and_again_after_its_listen
     pair.app.database.cut_listeners_off().await;
     until_both_listen(&pair.app).await;
     pair.hears_what_is_announced(20).await;
+    pair.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_whose_announcement_is_lost_is_found_by_looking_and_a_dead_listener_is_replaced() {
+    let mut app = TestApp::start(Database::Postgres).await;
+    app.go_down().await;
+    let road = Road::to(&app.database.url).await;
+    app.come_back_with("--database-url", &road.url).await;
+    let mut pair = Pair::start(app).await;
+    pair.hears_what_is_announced(10).await;
+
+    road.silence_listeners();
+    let listened = road.listeners();
+    pair.change(20).await;
+    pair.app.clock.advance_seconds(5);
+    pair.hears(20).await;
+
+    let replaced = || async { (road.listeners() == listened + 2).then_some(()) };
+    eventually("both listen on connections that are alive", replaced).await;
+    pair.hears_what_is_announced(30).await;
     pair.app.stop().await;
 }
 
