@@ -38,14 +38,14 @@ test("a free tenant upgrades, pays, turns to Pro without a reload, cancels in th
   expect(page.url()).not.toContain("checkout");
 
   await button(page, "Manage subscription").click();
-  await button(page, "Cancel").click();
+  await button(page, "Cancel subscription").click();
   await page.getByRole("link", { name: /return/i }).click();
   await expect(plan(page, "Pro")).toContainText("Canceled");
   const end = page.locator("time");
   await expect(end).toHaveText(/^[A-Z][a-z]+ \d{1,2}, 20\d\d$/);
 
   await button(page, "Manage subscription").click();
-  await button(page, "Resume").click();
+  await button(page, "Resume subscription").click();
   await page.getByRole("link", { name: /return/i }).click();
   await expect(plan(page, "Pro")).toContainText("Active");
 });
@@ -53,9 +53,9 @@ test("a free tenant upgrades, pays, turns to Pro without a reload, cancels in th
 test("a declined card changes nothing, and the way back says that nothing was charged", async ({ tenant }) => {
   const page = await tenant.open();
   await button(page, "Upgrade").click();
-  await button(page, "Decline").click();
+  await button(page, "Pay with a card that is declined").click();
   await expect(alert(page)).toContainText("declined");
-  await button(page, "Cancel").click();
+  await button(page, "Go back without paying").click();
 
   await expect(page.getByText("You left the checkout")).toBeVisible();
   await expect(plan(page, "Free")).toBeVisible();

@@ -8,11 +8,11 @@ use poem::{Response, handler};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::html::{button, escape, message, notice, page, primary_button, see_other};
-use crate::clock;
+use super::html::{Button, Notice, Page, escape, form, link, section, see_other};
+use super::subscription::{self, Allowed};
 use crate::double::Double;
 use crate::world::portal::allows;
-use crate::world::subscription::{ends_by_itself, is_final, items, period_end, schedule_end};
+use crate::world::subscription::{ends_by_itself, is_final, period_end, schedule_end};
 use crate::world::{Cause, World, catalog, text};
 
 /// What was done just before the page is shown.
@@ -23,7 +23,7 @@ pub(super) struct Shown {
 
 /// What was pressed, and beside what.
 #[derive(Deserialize)]
-struct Button {
+struct Pressed {
     action: String,
     #[serde(default)]
     subscription: String,
@@ -39,36 +39,41 @@ pub(super) fn show(
     Data(double): Data<&Arc<Double>>,
 ) -> Response {
     let world = double.world(Cause::default());
-    let Some(session) = world.portal_session_at(&opaque) else { return unknown() };
-    let content = match shown.done.as_deref() {
-        None if !session["flow"].is_null() => flow(&world, session),
-        done => format!("{}{}", done.map(told).unwrap_or_default(), home(&world, session)),
-    };
-    page(StatusCode::OK, "Billing", &format!("{content}{}", way_back(session)))
+    let Some(session) = session_at(&world, &opaque) else { return over() };
+    match shown.done.as_deref() {
+        None if !session["flow"].is_null() => flow(&world, session).answer(),
+        done => home(&world, session).after(done.and_then(told)).answer(),
+    }
 }
 
 /// One of its buttons.
 #[handler]
 pub(super) fn act(
     Path(opaque): Path<String>,
-    Form(button): Form<Button>,
+    Form(pressed): Form<Pressed>,
     Data(double): Data<&Arc<Double>>,
 ) -> Response {
     let mut world = double.world(Cause::default());
-    let Some(session) = world.portal_session_at(&opaque).cloned() else { return unknown() };
-    if !carry_out(&mut world, &session, &button) {
-        return message(StatusCode::BAD_REQUEST, "Billing", "That cannot be done here.");
+    let Some(session) = session_at(&world, &opaque).cloned() else { return over() };
+    if !carry_out(&mut world, &session, &pressed) {
+        return impossible(&opaque);
     }
     let after = &session["flow"]["after_completion"]["redirect"]["return_url"];
     match after.as_str() {
         Some(return_url) => see_other(return_url),
-        None => see_other(&format!("/p/session/{opaque}?done={}", button.action)),
+        None => see_other(&format!("/p/session/{opaque}?done={}", pressed.action)),
     }
 }
 
+/// The session, while there is a customer for it to be of.
+fn session_at<'a>(world: &'a World, opaque: &str) -> Option<&'a Value> {
+    let session = world.portal_session_at(opaque)?;
+    world.living_customer(text(session, "customer")).map(|_| session)
+}
+
 /// Does what the button says, if this customer may do it in this portal.
-fn carry_out(world: &mut World, session: &Value, button: &Button) -> bool {
-    let action = button.action.as_str();
+fn carry_out(world: &mut World, session: &Value, pressed: &Pressed) -> bool {
+    let action = pressed.action.as_str();
     let customer = text(session, "customer");
     if !feature_of(action).is_some_and(|feature| offers(world, session, feature)) {
         return false;
@@ -77,12 +82,12 @@ fn carry_out(world: &mut World, session: &Value, button: &Button) -> bool {
         world.update_card(customer);
         return true;
     }
-    let id = button.subscription.as_str();
+    let id = pressed.subscription.as_str();
     let theirs = world.subscriptions_of(customer).find(|subscription| text(subscription, "id") == id);
     let Some(subscription) = theirs.filter(|subscription| !is_final(subscription)) else { return false };
     let (end, now) = (period_end(subscription), world.now());
     match action {
-        "change_plan" => return change_plan(world, id, &button.price),
+        "change_plan" => return change_plan(world, id, &pressed.price),
         "cancel" if cancels_at_once(world, session) => world.end_subscription(id),
         "cancel" => world.change_subscription(id, |subscription| schedule_end(subscription, end, now)),
         _ => world.change_subscription(id, |subscription| schedule_end(subscription, None, now)),
@@ -119,117 +124,97 @@ fn cancels_at_once(world: &World, session: &Value) -> bool {
 }
 
 /// Only the action that the session was made for.
-fn flow(world: &World, session: &Value) -> String {
+fn flow(world: &World, session: &Value) -> Page {
     let flow = &session["flow"];
     let kind = text(flow, "type");
-    let subscription = world.subscriptions.get(text(&flow[kind], "subscription"));
-    let action = match (kind, subscription) {
-        ("subscription_cancel", Some(subscription)) => cancel_form(subscription),
-        ("subscription_update", Some(subscription)) => plan_form(world, subscription),
-        _ => card_form(),
-    };
-    let heading = subscription.map(|subscription| summary(world, subscription)).unwrap_or_default();
-    format!("<section>\n{heading}{action}</section>\n")
-}
-
-fn home(world: &World, session: &Value) -> String {
-    let theirs = world.subscriptions_of(text(session, "customer"));
-    let sections: Vec<String> = theirs.map(|subscription| section(world, session, subscription)).collect();
-    let subscriptions = if sections.is_empty() {
-        "<section><p>There is no subscription.</p></section>\n".to_owned()
-    } else {
-        sections.concat()
-    };
-    let card = if offers(world, session, "payment_method_update") {
-        format!("<section>\n<h2>Card</h2>\n{}</section>\n", card_form())
-    } else {
-        String::new()
-    };
-    subscriptions + &card
-}
-
-fn section(world: &World, session: &Value, subscription: &Value) -> String {
-    let mut forms = String::new();
-    if !is_final(subscription) {
-        if offers(world, session, "subscription_update") {
-            forms.push_str(&plan_form(world, subscription));
-        }
-        if offers(world, session, "subscription_cancel") {
-            forms.push_str(&cancel_form(subscription));
-        }
+    if kind == "payment_method_update" {
+        return portal(world, session, "Update your card", &card());
     }
-    format!("<section>\n{}{forms}</section>\n", summary(world, subscription))
-}
-
-fn summary(world: &World, subscription: &Value) -> String {
-    let offers: Vec<String> = items(subscription).iter().map(|item| world.offer(&item["price"])).collect();
-    let end = period_end(subscription).map(clock::readable).unwrap_or_default();
-    let next = if is_final(subscription) {
-        "Ended".to_owned()
-    } else if let Some(at) = subscription["cancel_at"].as_i64() {
-        format!("Ends on {}", clock::readable(at))
-    } else {
-        format!("Renews on {end}")
+    let is_update = kind == "subscription_update";
+    let Some(subscription) = world.subscriptions.get(text(&flow[kind], "subscription")) else {
+        return portal(world, session, "Your subscription", NOTHING);
     };
-    format!(
-        "<h2>{}</h2>\n<p>{}. Status: {}.</p>\n",
-        escape(&offers.join(", ")),
-        escape(&next),
-        escape(text(subscription, "status"))
-    )
-}
-
-fn card_form() -> String {
-    format!("<form method=\"post\">\n{}</form>\n", button("update_card", "Update card"))
-}
-
-fn plan_form(world: &World, subscription: &Value) -> String {
-    let id = escape(text(subscription, "id"));
-    let current = items(subscription).first().map_or("", |item| text(&item["price"], "id"));
-    let recurring = world.prices.values().filter(|price| catalog::is_recurring(price));
-    let options: String = recurring.map(|price| plan_option(world, price, current)).collect();
-    format!(
-        "<form method=\"post\">\n<input type=\"hidden\" name=\"subscription\" value=\"{id}\">\n\
-         <label>Plan\n<select name=\"price\">\n{options}</select></label>\n{}</form>\n",
-        primary_button("change_plan", "Change plan")
-    )
-}
-
-fn plan_option(world: &World, price: &Value, current: &str) -> String {
-    let id = text(price, "id");
-    let selected = if id == current { " selected" } else { "" };
-    format!("<option value=\"{}\"{selected}>{}</option>\n", escape(id), escape(&world.offer(price)))
-}
-
-fn cancel_form(subscription: &Value) -> String {
-    let id = escape(text(subscription, "id"));
-    let action = if ends_by_itself(subscription) {
-        primary_button("resume", "Resume")
-    } else {
-        button("cancel", "Cancel")
+    let heading = match kind {
+        "subscription_update" => "Change your plan",
+        _ if ends_by_itself(subscription) => "Resume your subscription",
+        _ => "Cancel your subscription",
     };
-    format!(
-        "<form method=\"post\">\n<input type=\"hidden\" name=\"subscription\" value=\"{id}\">\n{action}</form>\n"
-    )
+    let cancels_at_once = cancels_at_once(world, session);
+    let only = Allowed { change_plan: is_update, cancel: !is_update, cancels_at_once };
+    let name = subscription::name(world, subscription);
+    portal(world, session, heading, &subscription::show(world, subscription, &name, only))
 }
 
-fn told(done: &str) -> String {
+fn home(world: &World, session: &Value) -> Page {
+    let allowed = Allowed {
+        change_plan: offers(world, session, "subscription_update"),
+        cancel: offers(world, session, "subscription_cancel"),
+        cancels_at_once: cancels_at_once(world, session),
+    };
+    let theirs: Vec<&Value> = world.subscriptions_of(text(session, "customer")).collect();
+    let heading = if theirs.len() > 1 { "Your subscriptions" } else { "Your subscription" };
+    let mut content = subscriptions(world, &theirs, allowed);
+    if offers(world, session, "payment_method_update") {
+        content.push_str(&card());
+    }
+    portal(world, session, heading, &content)
+}
+
+/// Of several each says which it is, since two may well be of one plan.
+fn subscriptions(world: &World, theirs: &[&Value], allowed: Allowed) -> String {
+    if theirs.is_empty() {
+        return NOTHING.to_owned();
+    }
+    let mut content = String::new();
+    for (index, subscription) in theirs.iter().enumerate() {
+        let name = subscription::name(world, subscription);
+        let heading = match theirs.len() {
+            1 => name,
+            several => format!("{name} ({} of {several})", index + 1),
+        };
+        content.push_str(&subscription::show(world, subscription, &heading, allowed));
+    }
+    content
+}
+
+const NOTHING: &str = "<p>There is no subscription.</p>\n";
+
+/// Whose it is, and the way back, around this content.
+fn portal(world: &World, session: &Value, heading: &str, content: &str) -> Page {
+    let customer = escape(&world.customer_words(text(session, "customer")));
+    let way_back = link(session["return_url"].as_str(), "Return to the application");
+    Page::new(heading, format!("<p class=\"small\">Customer: {customer}</p>\n{content}{way_back}"))
+}
+
+fn card() -> String {
+    let hint = "<p class=\"small\">There is no real card. This makes up another one.</p>\n";
+    section("card", "Card", &form(hint, &Button::plain("update_card", "Update card")))
+}
+
+fn told(done: &str) -> Option<Notice> {
     match done {
-        "update_card" => notice("The card was updated."),
-        "change_plan" => notice("The plan was changed."),
-        "cancel" => notice("The subscription was canceled."),
-        "resume" => notice("The subscription goes on."),
-        _ => String::new(),
+        "update_card" => Some(Notice::done("The card was updated", "Invoices are paid with it from now on.")),
+        "change_plan" => Some(Notice::done("The plan was changed", "It is the new one from now on.")),
+        "cancel" => Some(Notice::done("The subscription was canceled", "You see below when it ends.")),
+        "resume" => Some(Notice::done("The subscription goes on", "It renews as it did before.")),
+        _ => None,
     }
 }
 
-fn way_back(session: &Value) -> String {
-    match session["return_url"].as_str() {
-        Some(return_url) => format!("<p><a href=\"{}\">Return to the shop</a></p>", escape(return_url)),
-        None => String::new(),
-    }
+fn over() -> Response {
+    let page = Page::message(
+        "There is no such portal session",
+        "It is over, or the sandbox was stopped since, and forgot it. Open another one in the application.",
+        "",
+    );
+    page.with_status(StatusCode::NOT_FOUND).answer()
 }
 
-fn unknown() -> Response {
-    message(StatusCode::NOT_FOUND, "Billing", "There is no such portal session, or it is over.")
+fn impossible(opaque: &str) -> Response {
+    let page = Page::message(
+        "That cannot be done here",
+        "Nothing was changed. The subscription may be over, or the portal does not offer this.",
+        &link(Some(&format!("/p/session/{opaque}")), "Back to the portal"),
+    );
+    page.with_status(StatusCode::BAD_REQUEST).answer()
 }

@@ -66,6 +66,16 @@ pub(crate) fn unit_amount(price: &Value) -> i64 {
     price["unit_amount"].as_i64().unwrap_or_default()
 }
 
+/// An amount as a page shows it: `$29.00`.
+pub(crate) fn dollars(cents: i64) -> String {
+    format!("${}.{:02}", cents / 100, cents % 100)
+}
+
+/// What one unit costs, as a page shows it: `$29.00 a month`.
+pub(crate) fn cost(price: &Value) -> String {
+    format!("{} a {}", dollars(unit_amount(price)), text(&price["recurring"], "interval"))
+}
+
 /// Whether the price renews.
 pub(crate) fn is_recurring(price: &Value) -> bool {
     text(price, "type") == "recurring"
@@ -85,11 +95,8 @@ impl World {
         self.products.get(text(price, "product")).map_or("", |product| text(product, "name"))
     }
 
-    /// The price as a page shows it: `Pro, $29.00 a month`.
+    /// The price with its product as a page shows it: `Pro, $29.00 a month`.
     pub(crate) fn offer(&self, price: &Value) -> String {
-        let amount = unit_amount(price);
-        let (dollars, cents) = (amount / 100, amount % 100);
-        let interval = text(&price["recurring"], "interval");
-        format!("{}, ${dollars}.{cents:02} a {interval}", self.product_name(price))
+        format!("{}, {}", self.product_name(price), cost(price))
     }
 }

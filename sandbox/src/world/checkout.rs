@@ -63,6 +63,21 @@ pub(crate) fn line_items(session: &Value) -> Vec<(String, i64)> {
     serde_json::from_value(session[HIDDEN]["items"].clone()).unwrap_or_default()
 }
 
+/// For how many days the subscription is a trial.
+pub(crate) fn trial_days(session: &Value) -> Option<i64> {
+    session[HIDDEN]["trial_days"].as_i64()
+}
+
+/// Whether it was open for longer than it may be.
+pub(crate) fn is_overdue(session: &Value, now: i64) -> bool {
+    session["expires_at"].as_i64().is_some_and(|expires_at| expires_at <= now)
+}
+
+/// Where a customer who has paid goes next.
+pub(crate) fn success_location(session: &Value) -> String {
+    text(session, "success_url").replace("{CHECKOUT_SESSION_ID}", text(session, "id"))
+}
+
 impl World {
     /// Opens a session.
     pub(crate) fn create_session(&mut self, new: &NewSession) -> Value {
@@ -110,7 +125,7 @@ impl World {
         if card == Card::Ok {
             self.emit("invoice.paid", &invoice);
         }
-        Ok(text(&completed, "success_url").replace("{CHECKOUT_SESSION_ID}", id))
+        Ok(success_location(&completed))
     }
 
     /// The bank's late word on a delayed debit.
@@ -139,8 +154,8 @@ impl World {
 
     fn open_session(&self, id: &str) -> Result<&Value, Refusal> {
         let session = self.sessions.get(id).ok_or(Refusal::NoSuchSession)?;
-        let overdue = session["expires_at"].as_i64().is_some_and(|expires_at| expires_at <= self.now());
-        if text(session, "status") == "open" && !overdue { Ok(session) } else { Err(Refusal::NotOpen) }
+        let is_open = text(session, "status") == "open" && !is_overdue(session, self.now());
+        if is_open { Ok(session) } else { Err(Refusal::NotOpen) }
     }
 
     fn edit_session(&mut self, id: &str, edit: impl FnOnce(&mut Value)) -> Value {
@@ -165,7 +180,7 @@ impl World {
                 .filter_map(|(id, quantity)| Some((self.prices.get(&id)?.clone(), quantity)))
                 .collect(),
             metadata: session[HIDDEN]["metadata"].as_object().cloned().unwrap_or_default(),
-            trial_days: session[HIDDEN]["trial_days"].as_i64(),
+            trial_days: trial_days(session),
         }
     }
 }

@@ -31,6 +31,13 @@ impl World {
         self.customers.get(id).filter(|customer| customer["deleted"] != true)
     }
 
+    /// Who it is, as a page shows it: `Acme (cus_...)`.
+    pub(crate) fn customer_words(&self, id: &str) -> String {
+        let customer = self.customers.get(id);
+        let known = customer.and_then(|customer| customer["name"].as_str().or(customer["email"].as_str()));
+        known.map_or_else(|| id.to_owned(), |known| format!("{known} ({id})"))
+    }
+
     /// Makes a customer.
     pub(crate) fn create_customer(&mut self, fields: CustomerFields) -> Value {
         let mut customer = json!({

@@ -1,12 +1,31 @@
 //! The hosted pages, as a customer uses them.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::stage::{Reply, Stage, id, types};
+use crate::stage::{Reply, Stage, id, send, types};
 
 fn page(reply: &Reply) -> &str {
-    assert_eq!(reply.status, 200, "{}", reply.text);
-    assert!(reply.text.contains("No money moves."));
+    page_of(reply, 200)
+}
+
+/// What every page is, whatever is on it.
+fn page_of(reply: &Reply, status: u16) -> &str {
+    assert_eq!(reply.status, status, "{}", reply.text);
+    assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = reply.header("content-security-policy").expect("a page should have a policy");
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("script-src"));
+    for once in [
+        "<html lang=\"en\">",
+        "Billhook's sandbox, not Stripe</title>",
+        "<header>",
+        "This is Billhook's sandbox, not Stripe.</strong> No money moves.",
+        "<main>",
+        "<h1>",
+        "<footer>",
+    ] {
+        assert_eq!(reply.text.matches(once).count(), 1, "{once} should be in it once: {}", reply.text);
+    }
     &reply.text
 }
 
@@ -74,7 +93,8 @@ async fn a_declined_card_leaves_the_session_open() {
     let session = stage.checkout(&stage.customer().await, &[]).await;
     let checkout = path(&stage, &session["url"]);
     let declined = stage.press(&checkout, &[("action", "decline")]).await;
-    assert!(page(&declined).contains("role=\"alert\""));
+    assert!(page(&declined).contains("role=\"alert\"") && declined.text.contains("autofocus"));
+    assert!(declined.text.contains("<title>The card was declined · Checkout"));
     assert_eq!(stage.events().await.len(), 1, "only the customer was made");
     stage.press(&checkout, &[("action", "pay")]).await.location();
 }
@@ -88,8 +108,44 @@ async fn turning_back_leads_to_the_cancel_page() {
     let session = format!("/v1/checkout/sessions/{}", id(&session));
     assert_eq!(stage.get(&session, &[]).await.ok()["status"], "open");
     stage.post(&format!("{session}/expire"), &[]).await.ok();
-    assert!(page(&stage.look(&checkout).await).contains("expired"));
-    assert_eq!(stage.look("/c/pay/cs_none").await.status, 404);
+    let expired = stage.look(&checkout).await;
+    assert!(
+        page(&expired).contains("has expired") && expired.text.contains("href=\"https://shop.example/back\"")
+    );
+}
+
+#[tokio::test]
+async fn a_checkout_that_was_open_for_too_long_has_expired() {
+    let stage = Stage::set().await;
+    let session = stage.checkout(&stage.customer().await, &[]).await;
+    let checkout = path(&stage, &session["url"]);
+    stage.stop_clock_and_advance(24 * 60 * 60 - 1).await;
+    assert!(page(&stage.look(&checkout).await).contains("value=\"pay\""));
+    stage.stop_clock_and_advance(1).await;
+    assert!(page(&stage.look(&checkout).await).contains("has expired"));
+    assert!(page(&stage.press(&checkout, &[("action", "pay")]).await).contains("has expired"));
+}
+
+#[tokio::test]
+async fn what_is_no_page_and_no_button_is_told_on_a_page() {
+    let stage = Stage::set().await;
+    let customer = stage.customer().await;
+    let session = stage.checkout(&customer, &[]).await;
+    let (checkout, portal) = (path(&stage, &session["url"]), portal(&stage, &customer, &[]).await);
+    for path in ["/", "/c/pay", "/c/pay/cs_none", "/p/session/test_none", "/v2/none"] {
+        page_of(&stage.look(path).await, 404);
+    }
+    for unknown in ["/c/pay/cs_none", "/p/session/test_none"] {
+        page_of(&stage.press(unknown, &[("action", "explode")]).await, 404);
+    }
+    for known in [&checkout, &portal] {
+        let wrong = stage.press(known, &[("action", "explode")]).await;
+        assert!(page_of(&wrong, 400).contains(&format!("href=\"{known}\"")), "there should be a way back");
+        page_of(&stage.press(known, &[]).await, 400);
+        page_of(&stage.press(known, &[("action", &"a".repeat(5000))]).await, 413);
+        page_of(&send(stage.request(Method::POST, known).body("{}")).await, 415);
+        page_of(&send(stage.request(Method::DELETE, known)).await, 405);
+    }
 }
 
 #[tokio::test]
@@ -104,7 +160,7 @@ async fn the_portal_cancels_as_flexible_billing_does_and_resumes() {
 
     let canceled = stage.press(&portal, &[("action", "cancel"), ("subscription", &subscription)]).await;
     let shown = stage.look(canceled.location()).await;
-    assert!(page(&shown).contains("role=\"status\"") && shown.text.contains("Ends on "));
+    assert!(page(&shown).contains("role=\"status\"") && shown.text.contains("Ends on"));
     let event = last_event(&stage).await;
     let object = &event["data"]["object"];
     assert_eq!(object["cancel_at"], object["items"]["data"][0]["current_period_end"]);
@@ -114,7 +170,7 @@ async fn the_portal_cancels_as_flexible_billing_does_and_resumes() {
     assert_eq!([&previous["cancel_at"], &previous["canceled_at"]], [&Value::Null, &Value::Null]);
 
     let resumed = stage.press(&portal, &[("action", "resume"), ("subscription", &subscription)]).await;
-    assert!(page(&stage.look(resumed.location()).await).contains("Renews on "));
+    assert!(page(&stage.look(resumed.location()).await).contains("Renews on"));
     let event = last_event(&stage).await;
     assert!(event["data"]["object"]["cancel_at"].is_null());
     assert!(event["data"]["previous_attributes"]["cancel_at"].is_i64());
@@ -128,12 +184,17 @@ async fn the_portal_changes_the_plan_and_the_card() {
     let portal = portal(&stage, &customer, &[]).await;
     let change =
         [("action", "change_plan"), ("subscription", subscription.as_str()), ("price", "price_team_monthly")];
+    let shown = stage.look(&portal).await;
+    assert!(page(&shown).contains("value=\"price_team_monthly\""));
+    assert!(!shown.text.contains("value=\"price_pro_monthly\""), "it has that plan already");
     stage.press(&portal, &change).await.location();
     let event = last_event(&stage).await;
     assert_eq!(event["type"], "customer.subscription.updated");
     assert_eq!(event["data"]["object"]["items"]["data"][0]["price"]["lookup_key"], "team_monthly");
     let previous = &event["data"]["previous_attributes"]["items"]["data"][0];
     assert_eq!(previous["price"]["lookup_key"], "pro_monthly");
+    stage.press(&portal, &change).await.location();
+    assert_eq!(last_event(&stage).await, event, "a double click changes it once");
 
     stage.press(&portal, &[("action", "update_card")]).await.location();
     assert_eq!(last_event(&stage).await["type"], "customer.updated");
@@ -146,11 +207,38 @@ async fn nobody_touches_what_is_not_theirs() {
     let stranger = stage.customer().await;
     let portal = portal(&stage, &stranger, &[]).await;
     let pressed = stage.press(&portal, &[("action", "cancel"), ("subscription", &subscription)]).await;
-    assert_eq!(pressed.status, 400);
-    assert_eq!(stage.press(&portal, &[("action", "explode")]).await.status, 400);
-    assert_eq!(stage.look("/p/session/test_guess").await.status, 404);
+    page_of(&pressed, 400);
     let status = stage.get(&format!("/v1/subscriptions/{subscription}"), &[]).await.ok();
     assert!(status["cancel_at"].is_null());
+}
+
+#[tokio::test]
+async fn a_portal_is_over_with_its_customer() {
+    let stage = Stage::set().await;
+    let customer = stage.customer().await;
+    let portal = portal(&stage, &customer, &[]).await;
+    stage.delete(&format!("/v1/customers/{customer}")).await.ok();
+    page_of(&stage.look(&portal).await, 404);
+    page_of(&stage.press(&portal, &[("action", "update_card")]).await, 404);
+}
+
+#[tokio::test]
+async fn what_is_canceled_at_once_is_over_and_nothing_more_can_be_done_about_it() {
+    let stage = Stage::set().await;
+    let customer = stage.customer().await;
+    let subscription = stage.subscription(&customer).await;
+    let at_once = [
+        ("features[subscription_cancel][enabled]", "true"),
+        ("features[subscription_cancel][mode]", "immediately"),
+    ];
+    let made = stage.post("/v1/billing_portal/configurations", &at_once).await.ok();
+    let portal = portal(&stage, &customer, &[("configuration", &id(&made))]).await;
+    assert!(page(&stage.look(&portal).await).contains("If canceled, it ends at once."));
+    let cancel = [("action", "cancel"), ("subscription", subscription.as_str())];
+    let canceled = stage.press(&portal, &cancel).await;
+    let shown = stage.look(canceled.location()).await;
+    assert!(page(&shown).contains("Ended on") && !shown.text.contains("<form"));
+    page_of(&stage.press(&portal, &cancel).await, 400);
 }
 
 #[tokio::test]
@@ -169,13 +257,16 @@ async fn a_flow_shows_one_thing_and_leads_back_when_it_is_done() {
     assert!(page(&shown).contains("value=\"cancel\"") && !shown.text.contains("value=\"change_plan\""));
     let done = stage.press(&portal, &[("action", "cancel"), ("subscription", &subscription)]).await;
     assert_eq!(done.location(), "https://shop.example/bye");
+    assert!(page(&stage.look(&portal).await).contains("<h1>Resume your subscription</h1>"));
+    stage.forget(&format!("/subscriptions/{subscription}")).await;
+    assert!(page(&stage.look(&portal).await).contains("There is no subscription."));
 }
 
 #[tokio::test]
 async fn without_a_configuration_there_is_no_portal() {
     let stage = Stage::set().await;
     let customer = stage.customer().await;
-    crate::stage::send(stage.request(reqwest::Method::DELETE, "/_sandbox/portal_configuration")).await.ok();
+    send(stage.request(Method::DELETE, "/_sandbox/portal_configuration")).await.ok();
     let error = stage.post("/v1/billing_portal/sessions", &[("customer", &customer)]).await.error(400);
     assert!(
         error["message"].as_str().is_some_and(|message| message.starts_with("No configuration provided"))
