@@ -1,14 +1,8 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-
 import { type BrowserContext, expect, type Page, test as base } from "@playwright/test";
-import type { AxeResults } from "axe-core";
 
 import { System } from "./system";
 
 export { expect };
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** A tenant of its own for each test, and the page as its user sees it. */
 export interface Tenant {
@@ -21,7 +15,7 @@ export interface Tenant {
 
 let tenants = 0;
 
-export const test = base.extend<{ tenant: Tenant }, { system: System }>({
+export const test = base.extend<{ tenant: Tenant; mishaps: string[] }, { system: System }>({
   system: [
     // eslint-disable-next-line no-empty-pattern -- Playwright reads from it which fixtures are needed
     async ({}, use, { parallelIndex }) => {
@@ -32,6 +26,15 @@ export const test = base.extend<{ tenant: Tenant }, { system: System }>({
     { scope: "worker", timeout: 60_000 },
   ],
 
+  mishaps: [
+    async ({ context }, use) => {
+      const mishaps = watch(context);
+      await use(mishaps);
+      expect(mishaps).toEqual([]);
+    },
+    { auto: true },
+  ],
+
   tenant: async ({ system, context }, use, { parallelIndex }) => {
     const name = `tenant-${parallelIndex}-${(tenants += 1)}`;
     let tokens = [system.token(name)];
@@ -39,7 +42,6 @@ export const test = base.extend<{ tenant: Tenant }, { system: System }>({
       const token = tokens.length > 1 ? tokens.shift() : tokens[0];
       return route.fulfill({ json: [{ tenant: name, about: "a test", token }] });
     });
-    const mishaps = watch(context);
 
     await use({
       name,
@@ -52,7 +54,6 @@ export const test = base.extend<{ tenant: Tenant }, { system: System }>({
     });
 
     await system.heal();
-    expect(mishaps).toEqual([]);
   },
 });
 
@@ -67,13 +68,4 @@ function watch(context: BrowserContext): string[] {
     if (request.url().includes("eyJ")) mishaps.push(`a token in a URL: ${request.url()}`);
   });
   return mishaps;
-}
-
-/** What axe finds wrong, each in a line. */
-export async function violations(page: Page): Promise<string[]> {
-  await page.evaluate(AXE);
-  const { violations: found } = await page.evaluate(() =>
-    (globalThis as unknown as { axe: { run: () => Promise<AxeResults> } }).axe.run(),
-  );
-  return found.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
 }

@@ -3,7 +3,8 @@ import type { BrowserContext, Page, Route } from "@playwright/test";
 import type { Code, Subscription } from "../src/api/generated";
 import { type Answer, problem } from "../test/standIn";
 import { ended, ending, free, pro, trialing, withoutAccess } from "../test/subscriptions";
-import { expect, type Tenant, test, violations } from "./stage";
+import { holdsInEveryLook } from "./looks";
+import { expect, type Tenant, test } from "./stage";
 
 /** Everything that the page can look like. Most of it takes Stripe days to bring about, so the API's answers are given. */
 interface State {
@@ -78,14 +79,6 @@ const STATES: State[] = [
   clicked("broken", "Something went wrong", problem(500, "internal")),
 ];
 
-const LOOKS = [
-  { look: "light-wide", colorScheme: "light", width: 1100, textPercent: 100 },
-  { look: "dark-wide", colorScheme: "dark", width: 1100, textPercent: 100 },
-  { look: "light-narrow", colorScheme: "light", width: 320, textPercent: 100 },
-  { look: "dark-narrow", colorScheme: "dark", width: 320, textPercent: 100 },
-  { look: "large", colorScheme: "light", width: 480, textPercent: 200 },
-] as const;
-
 for (const state of STATES) {
   test(`${state.name} is accessible, light and dark, wide and narrow, and in large letters`, async ({
     tenant,
@@ -93,16 +86,7 @@ for (const state of STATES) {
   }) => {
     const page = await bringAbout(state, tenant, context);
 
-    for (const { look, colorScheme, width, textPercent } of LOOKS) {
-      // A colour that is still fading over to another would be measured on its way.
-      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-      await page.setViewportSize({ width, height: 900 });
-      await page.evaluate((percent) => (document.documentElement.style.fontSize = `${percent}%`), textPercent);
-      expect(await violations(page), look).toEqual([]);
-      expect(await overflow(page), `${look}: nothing is wider than the window`).toBe(0);
-      if (process.env.SHOTS)
-        await page.screenshot({ path: `${process.env.SHOTS}/${state.name}-${look}.png`, fullPage: look === "large" });
-    }
+    await holdsInEveryLook(page, state.name);
   });
 }
 
@@ -160,9 +144,4 @@ async function answer(route: Route, { subscription, refusal, refresh, click }: S
 
 function fulfill(route: Route, { status, body, headers }: Answer): Promise<void> {
   return route.fulfill({ status, json: body, ...(headers && { headers }) });
-}
-
-/** By how many pixels the page is wider than its window. */
-function overflow(page: Page): Promise<number> {
-  return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 }

@@ -14,6 +14,12 @@ interface Told {
   jwtSecret: string;
 }
 
+/** As much of Stripe's as is read here. */
+interface Subscription {
+  id: string;
+  metadata: { tenant_id?: string };
+}
+
 /** What `make run` starts, for tests: the service, the Stripe double, and the page. */
 export class System {
   readonly #demo: ChildProcess;
@@ -27,6 +33,11 @@ export class System {
   /** Where the page is: the service serves it. */
   get origin(): string {
     return this.#told.service;
+  }
+
+  /** Where the double's pages are. */
+  get doubleOrigin(): string {
+    return this.#told.sandbox;
   }
 
   static async start(name: string): Promise<System> {
@@ -72,12 +83,21 @@ export class System {
 
   /** Something happens to the tenant's subscription at Stripe. */
   async changeSubscription(tenant: string, change: unknown): Promise<void> {
-    const headers = { Authorization: "Bearer sk_test_sandbox" };
-    const answer = await fetch(`${this.#told.sandbox}/v1/subscriptions?limit=100`, { headers });
-    const { data } = (await answer.json()) as { data: { id: string; metadata: { tenant_id?: string } }[] };
+    const { data } = await this.stripe<{ data: Subscription[] }>("subscriptions?limit=100");
     const theirs = data.find(({ metadata }) => metadata.tenant_id === tenant);
     if (!theirs) throw new Error(`${tenant} has no subscription at Stripe`);
     await this.double(`subscriptions/${theirs.id}`, change);
+  }
+
+  /** Asks the Stripe double's API, as any integration does; with parameters it is a `POST`. */
+  async stripe<T>(path: string, params?: Record<string, string>): Promise<T> {
+    const answer = await fetch(`${this.#told.sandbox}/v1/${path}`, {
+      method: params ? "POST" : "GET",
+      headers: { Authorization: "Bearer sk_test_sandbox" },
+      ...(params && { body: new URLSearchParams(params) }),
+    });
+    if (!answer.ok) throw new Error(`the double refused ${path}: ${await answer.text()}`);
+    return (await answer.json()) as T;
   }
 
   /** Tells the Stripe double something. */
