@@ -11,7 +11,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D target/release/billhook /out/usr/local/bin/billhook \
     && install -d -o 10001 -g 10001 /out/var/lib/billhook /out/var/log/billhook
 
-# The same Debian as above, for its C library.
+# The same Debian as above, for its C library. No page is put in: the billing page is a part of the operator's own
+# application (frontend/README.md), which docker-compose.yml mounts, and the application around it that `make page` builds
+# is for the demo's tokens alone.
 FROM debian:bookworm-slim
 # Stripe's certificate is checked against these; the slim image has none.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

@@ -18,6 +18,7 @@ mod deaf;
 mod doctor;
 mod event_stream;
 mod flood;
+mod front;
 mod health;
 mod issuer;
 mod jwks;
