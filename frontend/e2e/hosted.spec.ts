@@ -192,7 +192,7 @@ const STATES: State[] = [
 ];
 
 for (const { name, heading, says, url, press } of STATES) {
-  test(`the double's ${name} is accessible, and not Stripe's, light and dark, wide and narrow`, async ({
+  test(`the double's ${name} is accessible, and not Stripe's, light and dark, wide and narrow, and in large letters`, async ({
     system,
     page,
   }) => {

@@ -7,21 +7,23 @@ import type { AxeResults } from "axe-core";
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const LOOKS = [
-  { scheme: "light", width: 1100 },
-  { scheme: "dark", width: 1100 },
-  { scheme: "light", width: 320 },
-  { scheme: "dark", width: 320 },
+  { look: "light-wide", colorScheme: "light", width: 1100, textPercent: 100 },
+  { look: "dark-wide", colorScheme: "dark", width: 1100, textPercent: 100 },
+  { look: "light-narrow", colorScheme: "light", width: 320, textPercent: 100 },
+  { look: "dark-narrow", colorScheme: "dark", width: 320, textPercent: 100 },
+  { look: "large", colorScheme: "light", width: 480, textPercent: 200 },
 ] as const;
 
 /** Holds the page, as it is now, against axe in every look; `SHOTS=directory` keeps a picture of each. */
 export async function holdsInEveryLook(page: Page, name: string): Promise<void> {
-  for (const { scheme, width } of LOOKS) {
+  for (const { look, colorScheme, width, textPercent } of LOOKS) {
     // A colour that is still fading over to another would be measured on its way.
-    await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     await page.setViewportSize({ width, height: 900 });
-    expect(await violations(page), `${scheme}, ${width}`).toEqual([]);
-    expect(await overflow(page), "nothing is wider than the window").toBe(0);
-    const path = process.env.SHOTS && `${process.env.SHOTS}/${name}-${scheme}-${width}.png`;
+    await page.evaluate((percent) => (document.documentElement.style.fontSize = `${percent}%`), textPercent);
+    expect(await violations(page), look).toEqual([]);
+    expect(await overflow(page), `${look}: nothing is wider than the window`).toBe(0);
+    const path = process.env.SHOTS && `${process.env.SHOTS}/${name}-${look}.png`;
     if (path) await page.screenshot({ path, fullPage: true });
   }
 }
