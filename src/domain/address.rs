@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv6Addr};
 /// browser and proxy carries.
 const PATH_LENGTH: usize = 1024;
 
+/// What Checkout replaces by the session's id. Its braces have no place in a URL otherwise.
+const SESSION_PLACEHOLDER: &str = "{CHECKOUT_SESSION_ID}";
+
 /// The app's address, without a slash at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppUrl(String);
@@ -24,7 +27,8 @@ pub struct ReturnPath(String);
 /// Not a path of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be a path of the app: one `/` at its start, visible ASCII characters, no backslash, at most 1024 characters"
+    "must be a path of the app: one `/` at its start, only what a URL may hold (encode the rest with `%`), at most \
+     1024 characters"
 )]
 pub struct InvalidReturnPath;
 
@@ -66,11 +70,11 @@ impl AppUrl {
 
 impl ReturnPath {
     /// Reads a path. What a browser would take for another host (`//evil`, `/\evil`, `https:`) is refused, and so is
-    /// what it would drop before looking (control characters, white space).
+    /// what has no place in a URL (RFC 3986, appendix A): browsers drop some of it before looking, and Stripe refuses
+    /// the whole.
     pub fn parse(text: &str) -> Result<Self, InvalidReturnPath> {
         let local = text.starts_with('/') && !text.starts_with("//");
-        let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-        if local && plain && text.len() <= PATH_LENGTH {
+        if local && is_of_a_url(text) && text.len() <= PATH_LENGTH {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidReturnPath)
@@ -81,6 +85,15 @@ impl ReturnPath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a path, its query and its fragment are made of what may stand there.
+fn is_of_a_url(text: &str) -> bool {
+    let text = text.replace(SESSION_PLACEHOLDER, "_");
+    let encoded = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?#%".contains(&b))
+        && text.matches('#').count() <= 1
+        && text.split('%').skip(1).all(encoded)
 }
 
 impl Origin {
@@ -161,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_would_take_for_another_host_is_refused() {
+    fn what_a_browser_would_take_for_another_host_or_stripe_for_no_url_is_refused() {
         for bad in [
             "",
             "billing",
@@ -178,6 +191,14 @@ mod tests {
             "/a b",
             "/\u{0}",
             "/ä",
+            "/`a",
+            "/a|b",
+            "/{SESSION}",
+            "/a#b#c",
+            "/100%",
+            "/%2",
+            "/%zz",
+            "/%{CHECKOUT_SESSION_ID}",
             &format!("/{}", "a".repeat(1024)),
         ] {
             assert_eq!(ReturnPath::parse(bad), Err(InvalidReturnPath), "{bad:?}");

@@ -98,6 +98,9 @@ async fn a_body_that_makes_no_sense_is_told_so() {
         json!({ "return_path": "https://evil.example" }),
         json!({ "return_path": "/\\evil.example" }),
         json!({ "return_path": "/a\nb" }),
+        // What Stripe takes for no URL.
+        json!({ "return_path": "/a`b" }),
+        json!({ "return_path": "/100%" }),
         json!({ "return_path": "" }),
         json!({ "return_path": 7 }),
         json!({ "flow": "customer_update" }),
