@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use poem::endpoint::make_sync;
-use poem::{Endpoint, IntoResponse, Response};
+use poem::{Endpoint, IntoResponse, Response, get};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use serde_json::{Map, Value, json};
 
@@ -33,13 +33,20 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
 static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
     let document: Value = serde_json::from_str(&DOCUMENT).expect("it was written as JSON");
     let paths = document["paths"].as_object().into_iter().flatten();
-    let paths = paths.map(|(path, operations)| Route::new(path, operations));
-    paths.chain(["/openapi.json", "/docs"].map(|path| Route::new(path, &Value::Null))).collect()
+    let documented = paths.map(|(path, operations)| Route::new(path, operations));
+    let ours = ["/openapi.json", "/docs"].map(|path| Route {
+        template: path.into(),
+        methods: READ.into(),
+        is_for_users: false,
+    });
+    documented.chain(ours).collect()
 });
 
 struct Route {
     /// As the document writes it, without the slash at the end.
     template: String,
+    /// The methods that it takes, as the header `Allow` lists them.
+    methods: String,
     is_for_users: bool,
 }
 
@@ -47,8 +54,18 @@ impl Route {
     fn new(path: &str, operations: &Value) -> Self {
         let mut tags = operations.as_object().into_iter().flatten().map(|(_, operation)| &operation["tags"]);
         let is_for_users = tags.any(|tags| *tags == json!([Tag::Billing.name()]));
-        Self { template: path.trim_end_matches('/').to_owned(), is_for_users }
+        let template = path.trim_end_matches('/').to_owned();
+        Self { template, methods: methods_of(operations), is_for_users }
     }
+}
+
+/// The methods of what can only be read. Whatever answers `GET` answers `HEAD`.
+pub(super) const READ: &str = "GET, HEAD";
+
+fn methods_of(operations: &Value) -> String {
+    let methods = operations.as_object().into_iter().flat_map(Map::keys);
+    let methods = methods.map(|method| if method == "get" { READ.to_owned() } else { method.to_uppercase() });
+    methods.collect::<Vec<_>>().join(", ")
 }
 
 /// The OpenAPI document, as JSON that ends in a newline.
@@ -64,6 +81,11 @@ pub(super) fn template(path: &str) -> Option<&'static str> {
 /// Whether a path is that of an operation for a tenant's users.
 pub(super) fn is_for_users(path: &str) -> bool {
     route(path).is_some_and(|route| route.is_for_users)
+}
+
+/// The methods that a path takes, as the header `Allow` lists them.
+pub(super) fn methods(path: &str) -> Option<&'static str> {
+    route(path).map(|route| route.methods.as_str())
 }
 
 fn route(path: &str) -> Option<&'static Route> {
@@ -83,16 +105,16 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 
 /// `GET /openapi.json`
 pub(super) fn document() -> impl Endpoint + 'static {
-    make_sync(|_| typed("application/json", contract()))
+    get(make_sync(|_| typed("application/json", contract())))
 }
 
 /// `GET /docs`
 pub(super) fn page() -> impl Endpoint + 'static {
-    make_sync(|_| {
+    get(make_sync(|_| {
         let mut page = typed("text/html; charset=utf-8", &PAGE);
         security::protect(&mut page, security::DOCS);
         page
-    })
+    }))
 }
 
 fn typed(content_type: &'static str, body: &'static str) -> Response {
@@ -193,6 +215,18 @@ mod tests {
             ("/", None),
         ] {
             assert_eq!(template(path), named, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_takes_the_methods_that_the_document_has_for_it() {
+        for (path, taken) in [
+            ("/api/billing/webhook", Some("POST")),
+            ("/api/billing/tenants/acme/subscription/", Some(READ)),
+            ("/docs", Some(READ)),
+            ("/", None),
+        ] {
+            assert_eq!(methods(path), taken, "{path}");
         }
     }
 }

@@ -9,9 +9,9 @@ use poem::{
     Endpoint, EndpointExt, IntoEndpoint, IntoResponse, PathPattern, Request, Response, Route, get, handler,
 };
 
-use super::contract::template;
+use super::contract::{READ, template};
 use super::trace::method_name;
-use super::{problem, static_files};
+use super::{methods, problem, static_files};
 use crate::billing::Billing;
 use crate::telemetry::metrics::{self, Metrics};
 
@@ -42,6 +42,7 @@ pub fn metrics_routes(billing: Arc<Billing>) -> impl Endpoint + 'static {
     Route::new()
         .at("/metrics", get(scrape))
         .catch_all_error(problem::from_framework)
+        .around(|next, request| methods::told(|_| Some(READ), next, request))
         .data(billing)
         .into_endpoint()
 }

@@ -10,6 +10,7 @@ mod cors;
 mod etag;
 mod event_stream;
 mod measure;
+mod methods;
 mod problem;
 mod rejections;
 mod security;
@@ -96,6 +97,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         .around(move |next, request| static_files::or_static_file(static_files.clone(), next, request))
         .catch_all_error(problem::from_framework)
         .with(CatchPanic::new().with_handler(|_| problem::from_panic()))
+        .around(|next, request| methods::told(contract::methods, next, request))
         .data(state)
         .data(readiness)
         .data(webhook)

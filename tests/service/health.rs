@@ -42,12 +42,17 @@ async fn what_is_not_there_is_a_problem_too() {
     for path in ["/", "/nothing", "/api/billing/", "/api/billing/subscription/more", "/docs/nothing"] {
         app.get(path).await.assert_is(404, "not_found");
     }
-    for (method, path) in [
-        (Method::GET, "/api/billing/webhook/"),
-        (Method::DELETE, "/api/billing/subscription/"),
-        (Method::PUT, "/healthz"),
+    for (method, path, allowed) in [
+        (Method::GET, "/api/billing/webhook/", "POST"),
+        (Method::DELETE, "/api/billing/subscription/", "GET, HEAD"),
+        (Method::POST, "/api/billing/tenants/acme/subscription", "GET, HEAD"),
+        (Method::OPTIONS, "/healthz", "GET, HEAD"),
+        (Method::POST, "/openapi.json", "GET, HEAD"),
+        (Method::POST, "/docs", "GET, HEAD"),
     ] {
-        app.call(app.request(method, path)).await.assert_is(405, "method_not_allowed");
+        let refused = app.call(app.request(method, path)).await;
+        refused.assert_is(405, "method_not_allowed");
+        assert_eq!(refused.header("allow"), Some(allowed), "{path}");
     }
     app.stop().await;
 }
