@@ -92,11 +92,38 @@ impl Payload for WebhookBody {
         true
     }
 
+    /// Only what an event cannot do without: Stripe has hundreds of types, of which none may be refused.
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema {
-            description: Some("A Stripe event, signed in `Stripe-Signature`."),
+        let inline = |schema| MetaSchemaRef::Inline(Box::new(schema));
+        let text = |description, pattern: &str, example: &str| {
+            inline(MetaSchema {
+                description: Some(description),
+                pattern: Some(pattern.to_owned()),
+                min_length: Some(1),
+                max_length: Some(255),
+                example: Some(example.into()),
+                ..MetaSchema::new("string")
+            })
+        };
+        let created = MetaSchema {
+            description: Some("When it happened, in Unix seconds: a time of the years up to 9999."),
+            example: Some(1_796_083_200.into()),
+            minimum: Some(-377_705_116_800.0),
+            maximum: Some(253_402_300_799.0),
+            ..MetaSchema::new_with_format("integer", "int64")
+        };
+        inline(MetaSchema {
+            description: Some(
+                "A Stripe event, signed in `Stripe-Signature`: more fields than these, and any.",
+            ),
+            required: vec!["id", "type", "created"],
+            properties: vec![
+                ("id", text("Stripe's id of the event.", "^evt_[A-Za-z0-9_]+$", "evt_1a2b3c")),
+                ("type", text("What happened.", r"^[A-Za-z0-9._\[\]-]+$", "customer.subscription.updated")),
+                ("created", inline(created)),
+            ],
             ..MetaSchema::new("object")
-        }))
+        })
     }
 }
 

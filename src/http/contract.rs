@@ -1,10 +1,12 @@
 //! The contract: the OpenAPI document, and a page to try it.
 
+mod amendments;
+
 use std::sync::LazyLock;
 
 use poem::endpoint::make_sync;
 use poem::{Endpoint, IntoResponse, Response, get};
-use poem_openapi::{OpenApi, OpenApiService, Tags};
+use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject, Tags};
 use serde_json::{Map, Value, json};
 
 use super::api::Tag;
@@ -19,7 +21,7 @@ use super::webhook::WebhookApi;
 /// The document, as JSON that ends in a newline.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let mut document = serde_json::from_str(&service().spec()).expect("poem-openapi writes JSON");
-    say_what_the_framework_cannot(&mut document);
+    amendments::amend(&mut document);
     format!("{document:#}\n")
 });
 
@@ -123,56 +125,14 @@ fn typed(content_type: &'static str, body: &'static str) -> Response {
 
 pub(super) fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (PortalApi, CheckoutApi, SubscriptionApi, StreamApi, WebhookApi, HealthApi);
-    OpenApiService::new(apis, "Billhook", env!("CARGO_PKG_VERSION")).description(
-        "Stripe billing for multi-tenant SaaS: checkout, the hosted Customer Portal, verified webhooks, and the one \
-         answer that the rest of a product asks for: what is this tenant entitled to right now? Errors are RFC 9457 \
-         problems with a stable `code`.",
-    )
-}
-
-/// poem-openapi takes the slash from the end of every path, calls a field that may be null optional, and knows no
-/// header that an operation reads or writes by hand.
-fn say_what_the_framework_cannot(document: &mut Value) {
-    let paths = document["paths"].as_object_mut().map(std::mem::take).unwrap_or_default();
-    document["paths"] = paths.into_iter().map(|(path, operations)| (with_slash(path), operations)).collect();
-    say_what_may_be_null(&mut document["components"]["schemas"]["Subscription"]);
-    document["paths"]["/api/billing/webhook/"]["post"]["parameters"] = json!([{
-        "name": "Stripe-Signature", "in": "header", "required": true, "schema": { "type": "string" },
-        "description": "Stripe's signature over the raw body: `t=...,v1=...`.",
-    }]);
-    for operation in operations(document) {
-        for status in ["429", "503"] {
-            if let Some(answer) = operation["responses"].get_mut(status) {
-                answer["headers"]["Retry-After"] = json!({
-                    "description": "After how many seconds to come back, where that is known.",
-                    "schema": { "type": "integer" },
-                });
-            }
-        }
-    }
-}
-
-fn with_slash(path: String) -> String {
-    if path.starts_with("/api/") { path + "/" } else { path }
-}
-
-/// Every field is there; the ones that poem-openapi calls optional may be null.
-fn say_what_may_be_null(schema: &mut Value) {
-    let required = schema["required"].take();
-    let is_required =
-        |name: &str| required.as_array().is_some_and(|names| names.iter().any(|one| one == name));
-    let Some(properties) = schema["properties"].as_object_mut() else { return };
-    for (name, property) in properties.iter_mut().filter(|(name, _)| !is_required(name)) {
-        debug_assert!(property["type"].is_string(), "{name} is a plain value");
-        property["nullable"] = json!(true);
-    }
-    let names: Vec<String> = properties.keys().cloned().collect();
-    schema["required"] = json!(names);
-}
-
-fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
-    let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
-    paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut)
+    OpenApiService::new(apis, "Billhook", env!("CARGO_PKG_VERSION"))
+        .description(
+            "Stripe billing for multi-tenant SaaS: checkout, the hosted Customer Portal, verified webhooks, and the \
+             one answer that the rest of a product asks for: what is this tenant entitled to right now? Errors are \
+             RFC 9457 problems with a stable `code`.",
+        )
+        .license(LicenseObject::new("MIT").url("https://opensource.org/license/mit"))
+        .server(ServerObject::new("/").description("The service that this document comes from."))
 }
 
 #[cfg(test)]

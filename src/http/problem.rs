@@ -8,8 +8,10 @@ use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, PathPattern, Response};
 use poem_openapi::error::ParsePathError;
 use poem_openapi::payload::{Json, Payload};
-use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
-use poem_openapi::types::Type;
+use poem_openapi::registry::{
+    MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
+};
+use poem_openapi::types::{Example, Type};
 use poem_openapi::{ApiResponse, Enum, Object};
 
 use crate::billing::{BillingError, CheckoutFailed, NotOpened};
@@ -140,22 +142,32 @@ pub struct Problem {
 
 /// RFC 9457 problem details.
 #[derive(Debug, Object)]
-#[oai(rename = "Problem")]
+#[oai(rename = "Problem", example)]
 struct ProblemBody {
     /// A URI that names the kind of problem.
-    #[oai(rename = "type")]
+    #[oai(rename = "type", validator(min_length = 1))]
     kind: String,
     /// The kind of problem in a sentence.
+    #[oai(validator(min_length = 1))]
     title: String,
     /// The HTTP status.
+    #[oai(validator(minimum(value = "400"), maximum(value = "599")))]
     status: u16,
     /// What to do next.
+    #[oai(validator(min_length = 1))]
     detail: String,
     /// The kind of problem in a word that never changes.
     code: Code,
     /// The id to quote to support.
-    #[oai(skip_serializing_if_is_none)]
+    #[oai(skip_serializing_if_is_none, validator(min_length = 32, max_length = 32))]
     trace_id: Option<String>,
+}
+
+impl Example for ProblemBody {
+    fn example() -> Self {
+        let trace_id = Some("cf5f3932217a6780037336f2da8e06da".to_owned());
+        Self { trace_id, ..Problem::from(BillingError::NoCustomer).body() }
+    }
 }
 
 impl Problem {
@@ -322,6 +334,25 @@ pub trait Documented: Send + Sync + 'static {
     const PROBLEMS: &'static [(u16, &'static str)];
 }
 
+/// The headers of a problem, which are those of its status.
+fn headers(status: u16) -> Vec<MetaHeader> {
+    let header = |name: &str, description: &str, required, schema| {
+        let (name, description) = (name.to_owned(), Some(description.to_owned()));
+        let schema = MetaSchemaRef::Inline(Box::new(schema));
+        vec![MetaHeader { name, description, required, deprecated: false, schema }]
+    };
+    let seconds = || MetaSchema { minimum: Some(1.0), ..MetaSchema::new("integer") };
+    match status {
+        401 => header("WWW-Authenticate", "The scheme that is taken.", true, MetaSchema::new("string")),
+        429 => header("Retry-After", "After how many seconds to come back.", true, seconds()),
+        503 => {
+            let description = "After how many seconds to come back, where that is known.";
+            header("Retry-After", description, false, seconds())
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// A problem as an operation's answer.
 #[derive(Debug)]
 pub struct Failure<D>(Problem, PhantomData<D>);
@@ -357,7 +388,7 @@ impl<D: Documented> ApiResponse for Failure<D> {
                 content_type: CONTENT_TYPE,
                 schema: <ProblemBody as Type>::schema_ref(),
             }],
-            headers: Vec::new(),
+            headers: headers(*status),
         };
         MetaResponses { responses: D::PROBLEMS.iter().map(response).collect() }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::payload::Json;
+use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -37,9 +38,16 @@ pub(super) struct WebhookState {
 
 /// The event is stored and will not be lost.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct Received {
     /// Always true.
     received: bool,
+}
+
+impl Example for Received {
+    fn example() -> Self {
+        Self { received: true }
+    }
 }
 
 struct WebhookProblems;

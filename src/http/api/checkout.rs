@@ -4,6 +4,7 @@
 use poem::web::Data;
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
+use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
 
 use super::subscription::Subscription;
@@ -25,7 +26,7 @@ pub(in crate::http) struct CheckoutApi;
 
 /// What is to be bought.
 #[derive(Debug, Default, Object)]
-#[oai(deny_unknown_fields)]
+#[oai(deny_unknown_fields, example)]
 struct CheckoutSessionRequest {
     /// The plan. Default: the first that is configured.
     plan: Option<String>,
@@ -38,11 +39,33 @@ struct CheckoutSessionRequest {
 
 /// Where to pay.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct CheckoutSession {
     /// Send the browser there: whoever has this address can pay as the tenant.
+    #[oai(validator(min_length = 1))]
     url: String,
     /// Stripe's id of the session.
+    #[oai(validator(min_length = 1))]
     session_id: String,
+}
+
+impl Example for CheckoutSessionRequest {
+    fn example() -> Self {
+        Self {
+            plan: Some("pro".to_owned()),
+            success_path: Some(SUCCESS_PATH.to_owned()),
+            cancel_path: Some(CANCEL_PATH.to_owned()),
+        }
+    }
+}
+
+impl Example for CheckoutSession {
+    fn example() -> Self {
+        Self {
+            url: "https://checkout.stripe.com/c/pay/cs_test_a1b2c3".to_owned(),
+            session_id: "cs_test_a1b2c3".to_owned(),
+        }
+    }
 }
 
 struct CheckoutProblems;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::payload::Json;
+use poem_openapi::types::Example;
 use poem_openapi::{Enum, Object, OpenApi};
 
 use super::Tag;
@@ -25,6 +26,7 @@ pub(in crate::http) struct Readiness {
 
 /// The process answers.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct Alive {
     /// Always `alive`.
     status: AliveStatus,
@@ -36,8 +38,15 @@ enum AliveStatus {
     Alive,
 }
 
+impl Example for Alive {
+    fn example() -> Self {
+        Self { status: AliveStatus::Alive }
+    }
+}
+
 /// The service can work: its database is reached and migrated.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct Ready {
     /// Always `ready`.
     status: ReadyStatus,
@@ -53,6 +62,12 @@ enum ReadyStatus {
     Ready,
 }
 
+impl Example for Ready {
+    fn example() -> Self {
+        Self { status: ReadyStatus::Ready, not_configured: vec!["STRIPE_WEBHOOK_SECRET".to_owned()] }
+    }
+}
+
 struct ReadyProblems;
 
 impl Documented for ReadyProblems {
@@ -62,6 +77,8 @@ impl Documented for ReadyProblems {
 #[OpenApi(tag = "Tag::Operations")]
 impl HealthApi {
     /// Check whether the process is alive
+    ///
+    /// Asks nothing of the database or of Stripe: restart what does not answer.
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth")]
     #[expect(clippy::unused_async, reason = "operations are async")]
     async fn alive(&self) -> Json<Alive> {
@@ -69,6 +86,8 @@ impl HealthApi {
     }
 
     /// Check whether the service can work
+    ///
+    /// Send no requests to what answers 503. Variables that are not set are named, and are no reason for it.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
     async fn ready(&self, readiness: Data<&Readiness>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
         let migrated = readiness.billing.store.is_migrated().await.map_err(|error| {

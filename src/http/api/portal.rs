@@ -2,6 +2,7 @@
 
 use poem::web::Data;
 use poem_openapi::payload::Json;
+use poem_openapi::types::Example;
 use poem_openapi::{Enum, Object, OpenApi};
 
 use super::{ApiState, Tag, problems_of_an_action, return_path};
@@ -16,7 +17,7 @@ pub(in crate::http) struct PortalApi;
 
 /// What is wanted of the portal.
 #[derive(Debug, Default, Object)]
-#[oai(deny_unknown_fields)]
+#[oai(deny_unknown_fields, example)]
 struct PortalSessionRequest {
     /// Where the portal's way back leads: a path of the app. Default: `/billing`.
     return_path: Option<String>,
@@ -40,9 +41,27 @@ enum PortalFlow {
 
 /// Where the portal is.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct PortalSession {
     /// Send the browser there at once: it is short-lived, and a key to the customer's billing.
+    #[oai(validator(min_length = 1))]
     url: String,
+}
+
+impl Example for PortalSessionRequest {
+    fn example() -> Self {
+        Self {
+            return_path: Some("/settings/billing".to_owned()),
+            flow: Some(PortalFlow::PaymentMethodUpdate),
+            locale: Some("de".to_owned()),
+        }
+    }
+}
+
+impl Example for PortalSession {
+    fn example() -> Self {
+        Self { url: "https://billing.stripe.com/p/session/test_a1b2c3".to_owned() }
+    }
 }
 
 struct PortalProblems;
@@ -56,7 +75,8 @@ impl Documented for PortalProblems {
 impl PortalApi {
     /// Open the Customer Portal
     ///
-    /// For those who may manage the tenant's billing: `may_manage` of `getSubscription`.
+    /// For those who may manage the tenant's billing: `may_manage` of `getSubscription`. Each
+    /// call makes another page at Stripe: make it when somebody clicks, and keep none.
     #[oai(
         path = "/api/billing/create-portal-session/",
         method = "post",

@@ -44,7 +44,9 @@ enum Answer {
     #[oai(status = 200)]
     Open(
         EventStream,
-        #[oai(header = "Cache-Control")] String,
+        /// Keep nothing of it.
+        #[oai(header = "Cache-Control")]
+        String,
         /// Tells nginx to pass on each message at once.
         #[oai(header = "X-Accel-Buffering")]
         String,

@@ -4,10 +4,9 @@
 use poem::web::Data;
 use poem_openapi::param::{Header, Path};
 use poem_openapi::payload::Json;
-use poem_openapi::types::ToJSON;
+use poem_openapi::types::{Example, ToJSON};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tracing::Span;
 
 use super::{ApiState, Tag};
@@ -28,37 +27,41 @@ pub(in crate::http) struct SubscriptionApi;
 /// What a tenant is entitled to right now. Times are RFC 3339 in UTC; what is not known is null.
 #[derive(Debug, Object)]
 #[expect(clippy::struct_excessive_bools, reason = "that is how clients read it")]
+#[oai(example)]
 pub(crate) struct Subscription {
     /// The tenant.
+    #[oai(validator(min_length = 1))]
     tenant: String,
     /// The plan: `free`, or a name of the configuration.
+    #[oai(validator(min_length = 1))]
     plan: String,
     /// Whether the subscription grants its plan.
     access: bool,
     /// Stripe's status of the subscription.
+    #[oai(validator(min_length = 1))]
     status: Option<String>,
     /// The id of the price.
+    #[oai(validator(min_length = 1))]
     price: Option<String>,
     /// How many of it.
     quantity: Option<i64>,
     /// When the paid period ends.
-    current_period_end: Option<String>,
+    current_period_end: Option<OffsetDateTime>,
     /// When the trial ends or ended.
-    trial_end: Option<String>,
+    trial_end: Option<OffsetDateTime>,
     /// Whether the subscription will end by itself.
     scheduled_cancel: bool,
     /// When it will end.
-    cancel_at: Option<String>,
+    cancel_at: Option<OffsetDateTime>,
     /// Whether there is something that the Customer Portal can manage.
     can_manage: bool,
     /// Whether whoever asks may open checkout and portal. No service may.
     may_manage: bool,
     /// The time of the last change that was applied.
-    as_of: Option<String>,
+    as_of: Option<OffsetDateTime>,
 }
 
 #[derive(ApiResponse)]
-#[expect(clippy::large_enum_variant, reason = "it is made once and answered at once")]
 enum Answer {
     /// What the tenant is entitled to.
     #[oai(status = 200)]
@@ -67,7 +70,9 @@ enum Answer {
         /// Changes when the answer does.
         #[oai(header = "ETag")]
         String,
-        #[oai(header = "Cache-Control")] String,
+        /// Ask each time, with the ETag.
+        #[oai(header = "Cache-Control")]
+        String,
     ),
     /// What `If-None-Match` names still stands.
     #[oai(status = 304)]
@@ -75,7 +80,9 @@ enum Answer {
         /// The same as before.
         #[oai(header = "ETag")]
         String,
-        #[oai(header = "Cache-Control")] String,
+        /// Ask each time, with the ETag.
+        #[oai(header = "Cache-Control")]
+        String,
     ),
 }
 
@@ -107,6 +114,8 @@ impl Documented for ServiceProblems {
 #[OpenApi]
 impl SubscriptionApi {
     /// Read the tenant's subscription
+    ///
+    /// From the service's own database, so it is fast, and there while Stripe is not. A tenant never heard of is `free`.
     #[oai(
         path = "/api/billing/subscription/",
         method = "get",
@@ -126,6 +135,8 @@ impl SubscriptionApi {
     }
 
     /// Read any tenant's subscription
+    ///
+    /// The same answer as `getSubscription` gives to the tenant's own users.
     #[oai(
         path = "/api/billing/tenants/:tenant/subscription/",
         method = "get",
@@ -172,7 +183,7 @@ async fn answer(
 impl Subscription {
     /// The answer in the contract's words.
     pub(crate) fn new(tenant: &TenantId, entitlement: &Entitlement, may_manage: bool) -> Self {
-        let time = |seconds: Option<i64>| seconds.and_then(rfc3339);
+        let time = |seconds: Option<i64>| seconds.and_then(calendar_time);
         Self {
             tenant: tenant.to_string(),
             plan: entitlement.plan.as_ref().map_or("free", PlanName::as_str).to_owned(),
@@ -191,9 +202,29 @@ impl Subscription {
     }
 }
 
-/// A time that no calendar has is as good as unknown.
-fn rfc3339(unix_seconds: i64) -> Option<String> {
-    OffsetDateTime::from_unix_timestamp(unix_seconds).ok()?.format(&Rfc3339).ok()
+/// A time that RFC 3339 cannot write is as good as unknown.
+fn calendar_time(unix_seconds: i64) -> Option<OffsetDateTime> {
+    let time = OffsetDateTime::from_unix_timestamp(unix_seconds).ok()?;
+    (0..=9999).contains(&time.year()).then_some(time)
+}
+
+impl Example for Subscription {
+    fn example() -> Self {
+        Self {
+            tenant: "acme".to_owned(),
+            plan: "pro".to_owned(),
+            access: true,
+            status: Some("active".to_owned()),
+            price: Some("price_pro_monthly".to_owned()),
+            quantity: Some(1),
+            current_period_end: calendar_time(1_798_761_600),
+            trial_end: None,
+            scheduled_cancel: false,
+            cancel_at: None,
+            can_manage: true,
+            as_of: calendar_time(1_796_083_200),
+        }
+    }
 }
 
 /// The ETag of the answer.

@@ -63,6 +63,8 @@ export const createBillingPortalSession = <ThrowOnError extends boolean = false>
 
 /**
  * Read the tenant's subscription
+ *
+ * From the service's own database, so it is fast, and there while Stripe is not. A tenant never heard of is `free`.
  */
 export const getSubscription = <ThrowOnError extends boolean = false>(options?: Options<GetSubscriptionData, ThrowOnError>) => (options?.client ?? client).get<GetSubscriptionResponses, GetSubscriptionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
