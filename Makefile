@@ -1,10 +1,13 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench check audit openapi client page page-test page-check
+.PHONY: help run test soak bench check audit openapi openapi-lint client page page-test page-check
 
 # npm writes the hidden lockfile when it is done, so it is newer than the lockfile exactly when the modules are up to date.
 # Of Stripe's SDK, which a test drives the double with:
 sdk_lock := $(wildcard sandbox/honesty/package-lock.json)
 sdk_done := $(if $(sdk_lock),sandbox/honesty/node_modules/.package-lock.json)
+
+# Of the linter of the contract:
+linter := openapi/node_modules/.package-lock.json
 
 # Programs from PyPI that tests hold the service against.
 peers := target/peers
@@ -23,7 +26,7 @@ run_tests := $(if $(nextest),cargo nextest run,cargo test) --workspace
 run_soak := $(if $(nextest),cargo nextest run --profile soak --success-output final,cargo test) --package billhook
 
 help: ## Lists what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(page_built) ## A whole billing system on this machine: service, billing page, Stripe double, demo tenants
 	@node scripts/demo.mjs
@@ -46,7 +49,7 @@ soak: ## Kills and outages under load, and random lives, at their full length: a
 bench: $(peers)/.done ## What telemetry costs, measured: ten minutes, on SQLite and PostgreSQL
 	scripts/with-postgres cargo bench --bench telemetry
 
-check: page-check ## Format and lints; warnings are errors
+check: page-check openapi-lint ## Format and lints; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
@@ -57,6 +60,9 @@ openapi: ## Writes the contract to openapi/billhook.json
 	@mkdir -p openapi
 	cargo run --quiet --bin billhook -- openapi > openapi/billhook.json.new || { rm -f openapi/billhook.json.new; exit 1; }
 	mv openapi/billhook.json.new openapi/billhook.json
+
+openapi-lint: $(linter) ## Holds openapi/billhook.json to the rules of a linter
+	cd openapi && npm run --silent lint
 
 client: $(page_modules) ## Generates the page's client from openapi/billhook.json
 	cd frontend && npm run generate

@@ -222,6 +222,7 @@ impl Example for Subscription {
             scheduled_cancel: false,
             cancel_at: None,
             can_manage: true,
+            may_manage: true,
             as_of: calendar_time(1_796_083_200),
         }
     }
