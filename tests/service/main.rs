@@ -35,6 +35,7 @@ mod retention;
 mod retry;
 mod road;
 mod rotel;
+mod schemathesis;
 mod secret_roll;
 mod secrets;
 mod static_files;

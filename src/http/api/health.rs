@@ -64,7 +64,11 @@ enum ReadyStatus {
 
 impl Example for Ready {
     fn example() -> Self {
-        Self { status: ReadyStatus::Ready, not_configured: vec!["STRIPE_WEBHOOK_SECRET".to_owned()] }
+        Self {
+            status: ReadyStatus::Ready,
+            not_configured: vec!["STRIPE_WEBHOOK_SECRET".to_owned()],
+            not_reached: Vec::new(),
+        }
     }
 }
 
