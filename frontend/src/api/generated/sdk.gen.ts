@@ -49,7 +49,8 @@ export const createCheckoutSession = <ThrowOnError extends boolean = false>(opti
 /**
  * Open the Customer Portal
  *
- * For those who may manage the tenant's billing: `may_manage` of `getSubscription`.
+ * For those who may manage the tenant's billing: `may_manage` of `getSubscription`. Each
+ * call makes another page at Stripe: make it when somebody clicks, and keep none.
  */
 export const createBillingPortalSession = <ThrowOnError extends boolean = false>(options?: Options<CreateBillingPortalSessionData, ThrowOnError>) => (options?.client ?? client).post<CreateBillingPortalSessionResponses, CreateBillingPortalSessionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
