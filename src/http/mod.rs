@@ -104,6 +104,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         .data(app.tokens)
         .around(in_time)
         .around(move |next, request| cors::cors(cors_origins.clone(), next, request))
+        .around(security::protected)
         .around(move |next, request| measure::measured(metrics.clone(), next, request))
         .around(trace::server_span)
         .with(NormalizePath::new(TrailingSlash::Trim));

@@ -7,6 +7,9 @@
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "a test has no outside to hide from")]
 
+#[path = "../service/answer.rs"]
+#[allow(dead_code, reason = "the stories of the service need more of it than these")]
+mod answer;
 mod chance;
 mod crash;
 #[path = "../service/database.rs"]

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use billhook::clock::{Clock, SystemClock};
 use futures_util::future::join;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use reqwest::Client;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::answer::Answer;
 use crate::chance;
 use crate::waiting::{DEADLINE, eventually};
 
@@ -100,8 +101,10 @@ impl Running {
 
     /// What `/readyz` answers, if anything.
     async fn readiness(&self) -> Option<u16> {
-        let answer = self.http.get(format!("{}/readyz", self.url())).send().await.ok()?;
-        Some(answer.status().as_u16())
+        let response = self.http.get(format!("{}/readyz", self.url())).send().await.ok()?;
+        let answer = Answer::of(response).await.ok()?;
+        answer.assert_well_made(&Method::GET);
+        Some(answer.status.as_u16())
     }
 
     /// It says that it cannot work, in time and in the house's form, to whoever asks.
@@ -114,10 +117,8 @@ impl Running {
     /// What a tenant is entitled to: the answer's status and body.
     pub async fn show(&self, tenant: &str) -> (u16, Value) {
         let request = self.http.get(format!("{}/api/billing/subscription/", self.url()));
-        let answer = request.bearer_auth(token_of(tenant)).send().await.expect("an answer in time");
-        let status = answer.status().as_u16();
-        let text = answer.text().await.expect("text");
-        (status, serde_json::from_str(&text).expect("JSON"))
+        let answer = Answer::to(request.bearer_auth(token_of(tenant))).await;
+        (answer.status.as_u16(), answer.json())
     }
 
     pub fn url(&self) -> String {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use billhook::clock::{Clock, SystemClock};
 use futures_util::future::join;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tokio::task::JoinHandle;
 
+use crate::answer;
 use crate::chance;
 use crate::ledger::Ledger;
 use crate::life::{Event, Life};
@@ -184,12 +185,16 @@ impl Sender {
     /// Whatever happens, there is an answer in time, and it is a 2xx or a 503.
     async fn ask(&self, request: RequestBuilder) -> Answer {
         let begun = Instant::now();
-        let answer = match request.send().await {
-            Ok(response) => match response.status() {
-                status if status.is_success() => Answer::Good,
-                StatusCode::SERVICE_UNAVAILABLE => Answer::Refused,
-                status => panic!("answered {status}: {}", response.text().await.unwrap_or_default()),
-            },
+        let answered = async { answer::Answer::of(request.send().await?).await };
+        let answer = match answered.await {
+            Ok(answer) => {
+                answer.assert_well_made(&Method::GET);
+                match answer.status {
+                    status if status.is_success() => Answer::Good,
+                    StatusCode::SERVICE_UNAVAILABLE => Answer::Refused,
+                    status => panic!("answered {status}: {}", answer.text),
+                }
+            }
             Err(error) if error.is_timeout() => panic!("no answer within {ANSWER:?}: {error:?}"),
             Err(_) => Answer::CutOff,
         };

@@ -1,6 +1,6 @@
-//! What the service answered, and the house's rule for what goes wrong.
+//! What the service answered, and the house's rules for all that it answers.
 
-use reqwest::StatusCode;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 /// Every code that a problem may have.
@@ -34,10 +34,35 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub async fn to(request: reqwest::RequestBuilder) -> Self {
-        let response = request.send().await.expect("the service answers");
+    /// Sends a request, and holds the answer to the house's rules.
+    pub async fn to(request: RequestBuilder) -> Self {
+        let (answer, method) = Self::unlooked(request).await;
+        answer.assert_well_made(&method);
+        answer
+    }
+
+    /// The same of the listener for metrics, whose requests have no traces.
+    pub async fn untraced(request: RequestBuilder) -> Self {
+        let (answer, method) = Self::unlooked(request).await;
+        answer.assert_protected();
+        if answer.status.as_u16() >= 400 && method != Method::HEAD {
+            assert_eq!(answer.assert_problem()["trace_id"], Value::Null);
+        }
+        answer
+    }
+
+    async fn unlooked(request: RequestBuilder) -> (Self, Method) {
+        let (client, request) = request.build_split();
+        let request = request.expect("a request");
+        let method = request.method().clone();
+        let response = client.execute(request).await.expect("the service answers");
+        (Self::of(response).await.expect("the answer is text"), method)
+    }
+
+    /// What a response says, unless the connection breaks.
+    pub async fn of(response: Response) -> reqwest::Result<Self> {
         let (status, headers) = (response.status(), response.headers().clone());
-        Self { status, headers, text: response.text().await.expect("the answer is text") }
+        Ok(Self { status, headers, text: response.text().await? })
     }
 
     pub fn json(&self) -> Value {
@@ -64,8 +89,33 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().expect("a header of text"))
     }
 
-    pub fn assert_problem(&self) {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+    /// The house's rules: whatever goes wrong is a problem with a known code, and no answer is without its headers.
+    pub fn assert_well_made(&self, method: &Method) {
+        self.assert_protected();
+        if self.status.as_u16() < 400 {
+            return;
+        }
+        if *method == Method::HEAD {
+            // It has no body, and says what it would have been.
+            assert_eq!((self.header("content-type"), &*self.text), (Some(PROBLEM), ""), "{self:?}");
+            return;
+        }
+        assert_eq!(self.assert_problem()["trace_id"].as_str().map(str::len), Some(32), "{self:?}");
+    }
+
+    fn assert_protected(&self) {
+        for header in ["content-security-policy", "referrer-policy", "x-frame-options", "cache-control"] {
+            assert!(self.headers.contains_key(header), "there is no {header}: {self:?}");
+        }
+        assert_eq!(self.header("x-content-type-options"), Some("nosniff"), "{self:?}");
+        for banner in ["server", "x-powered-by", "via"] {
+            assert_eq!(self.header(banner), None, "{self:?}");
+        }
+    }
+
+    fn assert_problem(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some(PROBLEM), "{self:?}");
+        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
         let problem = self.json();
         let code = problem["code"].as_str().expect("a code");
         assert!(CODES.contains(&code), "an unknown code: {code}");
@@ -74,6 +124,8 @@ impl Answer {
         for member in ["title", "detail"] {
             assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
         }
-        assert_eq!(problem["trace_id"].as_str().map(str::len), Some(32), "{problem}");
+        problem
     }
 }
+
+const PROBLEM: &str = "application/problem+json";

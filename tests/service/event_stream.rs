@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::RequestBuilder;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 use crate::answer::Answer;
@@ -33,9 +33,8 @@ impl EventStream {
     pub async fn try_open(request: RequestBuilder) -> Result<Self, Answer> {
         let response = request.send().await.expect("the service answers");
         if response.status() != 200 {
-            let (status, headers) = (response.status(), response.headers().clone());
-            let answer = Answer { status, headers, text: response.text().await.expect("text") };
-            answer.assert_problem();
+            let answer = Answer::of(response).await.expect("text");
+            answer.assert_well_made(&Method::GET);
             return Err(answer);
         }
         Ok(Self { response, text: String::new() })

@@ -4,6 +4,7 @@
 
 mod announcements;
 mod answer;
+mod answers;
 mod app;
 mod backfill;
 mod checkout;

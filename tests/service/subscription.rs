@@ -29,7 +29,7 @@ async fn an_etag_stands_until_the_answer_changes(database: Database) {
     let token = app.token("acme");
     let free = app.subscription(&token).await;
     let etag = free.header("etag").expect("an ETag").to_owned();
-    assert_eq!(free.header("cache-control"), Some("private, no-cache"));
+    assert_eq!(free.header("cache-control"), Some("no-store"));
 
     for known in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {
         let same = app.subscription_unless(&token, &known).await;

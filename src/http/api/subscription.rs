@@ -18,8 +18,8 @@ use crate::http::etag;
 use crate::http::problem::{Code, Documented, Failure, Problem};
 use crate::telemetry::spans::BillingAttributes;
 
-/// May be kept by the one who asked, and must be asked about each time: a plan can change at any moment.
-const CACHE_CONTROL: &str = "private, no-cache";
+/// No cache keeps it: it is a tenant's own, and can change at any moment. Who keeps the tag may still ask by it.
+const CACHE_CONTROL: &str = "no-store";
 
 /// What tenants are entitled to.
 pub(in crate::http) struct SubscriptionApi;
