@@ -23,6 +23,7 @@ use crate::domain::address::AppUrl;
 use crate::domain::ids::InvalidId;
 use crate::domain::plan::Catalog;
 use crate::domain::webhook_url::WebhookUrl;
+use crate::http::TrustedProxies;
 use crate::store::DatabaseUrl;
 
 use secret::SecretVariable;
@@ -193,26 +194,36 @@ pub struct ListenArgs {
     /// Without it there are none to read
     #[arg(long, env = "BILLHOOK_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
     metrics_listen: Option<String>,
+
+    /// The addresses and networks of proxies, with commas, whose `X-Forwarded-For` tells who sends a webhook. Without it
+    /// the field is ignored, and whoever connects is who sends
+    #[arg(long, env = "BILLHOOK_TRUSTED_PROXIES", value_name = "NETWORK,..")]
+    trusted_proxies: Option<String>,
 }
 
 /// Where the service listens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ListenConfig {
     /// `BILLHOOK_LISTEN`
     pub public: SocketAddr,
     /// `BILLHOOK_METRICS_LISTEN`
     pub metrics: Option<SocketAddr>,
+    /// `BILLHOOK_TRUSTED_PROXIES`
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl ListenArgs {
-    /// Reads `BILLHOOK_LISTEN` and `BILLHOOK_METRICS_LISTEN`.
+    /// Reads `BILLHOOK_LISTEN`, `BILLHOOK_METRICS_LISTEN` and `BILLHOOK_TRUSTED_PROXIES`.
     pub fn read(&self) -> Result<ListenConfig, ConfigError> {
         let address =
             |variable, text: &str| read(variable, text, "an address and a port, such as `127.0.0.1:8080`");
         let metrics = set(self.metrics_listen.as_ref());
+        let proxies =
+            set(self.trusted_proxies.as_ref()).map_or(Ok(TrustedProxies::default()), TrustedProxies::parse);
         Ok(ListenConfig {
             public: address("BILLHOOK_LISTEN", or(&self.listen, default::LISTEN))?,
             metrics: metrics.map(|text| address("BILLHOOK_METRICS_LISTEN", text)).transpose()?,
+            trusted_proxies: proxies.map_err(|error| ConfigError::new("BILLHOOK_TRUSTED_PROXIES", error))?,
         })
     }
 }

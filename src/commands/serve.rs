@@ -177,7 +177,7 @@ impl Service {
         let (ingest, ingest_task) = Ingest::start(billing.clone());
         let background =
             billing::start_background(billing.clone(), ingest.clone(), told_to_stop(stopped.clone()));
-        let ListenConfig { public, metrics } = config.listen;
+        let ListenConfig { public, metrics, trusted_proxies } = config.listen;
         let acceptor = open("BILLHOOK_LISTEN", public).await?;
         let metrics_acceptor = match metrics {
             Some(address) => Some(open("BILLHOOK_METRICS_LISTEN", address).await?),
@@ -188,6 +188,7 @@ impl Service {
             connections: acceptor.connections(),
             ingest,
             webhook_secrets: secrets_of_webhooks,
+            trusted_proxies,
             tokens: tokens.clone(),
             throttle_per_minute: NonZeroU32::new(config.billing.throttle_per_minute)
                 .unwrap_or(NonZeroU32::MIN),

@@ -45,7 +45,8 @@ pub enum RefusalReason {
     Malformed,
     /// No `v1` fits any secret.
     NoMatch,
-    /// Signed by us, but longer ago than [`TOLERANCE_SECONDS`]: a replay.
+    /// By the header's own timestamp longer ago than [`TOLERANCE_SECONDS`], whoever signed it: a replay, or a clock that
+    /// is wrong.
     TooOld,
 }
 
@@ -61,7 +62,13 @@ impl RefusalReason {
     }
 }
 
-/// Checks every `v1` of the header against every secret, in constant time, and the timestamp against the clock.
+/// Refuses a header that no body can save: it is missing, malformed or too old, or has nothing that could match. Whoever
+/// asks this first need not read the body of such a request.
+pub fn check_header(header: Option<&str>, now_seconds: i64) -> Result<(), Refusal> {
+    Header::read(header, now_seconds).map(|_| ())
+}
+
+/// Checks the timestamp against the clock, and every `v1` of the header against every secret, in constant time.
 ///
 /// A timestamp from the future is accepted, as Stripe's SDKs do; the caller sees it in the skew.
 pub fn verify(
@@ -70,17 +77,9 @@ pub fn verify(
     secrets: &WebhookSecrets,
     now_seconds: i64,
 ) -> Result<Verified, Refusal> {
-    let refuse = |reason, skew_seconds| Err(Refusal { reason, skew_seconds });
-    let Some(header) = header else { return refuse(RefusalReason::Missing, None) };
-    let Some(header) = Header::parse(header) else { return refuse(RefusalReason::Malformed, None) };
-
-    let skew_seconds = now_seconds.saturating_sub(header.timestamp_seconds);
-    let Some(secret) = header.matching(secrets, body) else {
-        return refuse(RefusalReason::NoMatch, Some(skew_seconds));
-    };
-    if skew_seconds > TOLERANCE_SECONDS {
-        return refuse(RefusalReason::TooOld, Some(skew_seconds));
-    }
+    let (header, skew_seconds) = Header::read(header, now_seconds)?;
+    let no_match = Refusal { reason: RefusalReason::NoMatch, skew_seconds: Some(skew_seconds) };
+    let secret = header.matching(secrets, body).ok_or(no_match)?;
     Ok(Verified { secret, skew_seconds })
 }
 
@@ -92,6 +91,21 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
+    /// The header, unless it cannot be good, and how old it is.
+    fn read(text: Option<&'a str>, now_seconds: i64) -> Result<(Self, i64), Refusal> {
+        let refuse = |reason, skew_seconds| Err(Refusal { reason, skew_seconds });
+        let Some(text) = text else { return refuse(RefusalReason::Missing, None) };
+        let Some(header) = Self::parse(text) else { return refuse(RefusalReason::Malformed, None) };
+        let skew_seconds = now_seconds.saturating_sub(header.timestamp_seconds);
+        if skew_seconds > TOLERANCE_SECONDS {
+            return refuse(RefusalReason::TooOld, Some(skew_seconds));
+        }
+        if header.signatures.is_empty() {
+            return refuse(RefusalReason::NoMatch, Some(skew_seconds));
+        }
+        Ok((header, skew_seconds))
+    }
+
     fn parse(text: &'a str) -> Option<Self> {
         if text.len() > HEADER_LENGTH {
             return None;
@@ -218,6 +232,22 @@ mod tests {
         }
         for no_match in [signed("whsec_b", NOW), format!("t={},{good}", NOW - 1), format!("t={NOW},v1=00")] {
             assert_eq!(reason(Some(&no_match)), RefusalReason::NoMatch, "{no_match}");
+        }
+    }
+
+    #[test]
+    fn what_no_body_can_save_is_known_from_the_header() {
+        let good = signed("whsec_a", NOW);
+        let forged = signed("whsec_b", NOW);
+        for (header, refused) in [
+            (None, Some(RefusalReason::Missing)),
+            (Some("garbage"), Some(RefusalReason::Malformed)),
+            (Some(&*signed("whsec_b", NOW - 301)), Some(RefusalReason::TooOld)),
+            (Some(&*format!("t={NOW},v1=nothex")), Some(RefusalReason::NoMatch)),
+            (Some(&*forged), None),
+            (Some(&*good), None),
+        ] {
+            assert_eq!(check_header(header, NOW).err().map(|refusal| refusal.reason), refused, "{header:?}");
         }
     }
 

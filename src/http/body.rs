@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use poem::error::ReadBodyError;
 use poem::{Body, Request, RequestBody};
-use poem_openapi::payload::{Json, ParsePayload, Payload};
+use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::ParseFromJSON;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
+use super::bodies::Place;
 use super::problem::{Code, Problem};
-use super::webhook::WebhookState;
 
 /// The largest body of a user's request: a few paths and names.
 const JSON_BYTES: usize = 16 * 1024;
@@ -23,11 +23,15 @@ const WEBHOOK_BYTES: usize = 1024 * 1024;
 /// How long a body may take to arrive. Stripe gives up on us after about as long.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// When whose place was needed may come again: slow bodies are gone by then.
+const RETRY_SECONDS: u64 = 10;
+
 /// A JSON object all of whose fields are optional, not read yet: whoever sends it is counted first.
 #[derive(Debug)]
 pub(super) struct OptionalJson<T> {
     body: Body,
     is_json: bool,
+    is_plain: bool,
     announced: Option<usize>,
     object: PhantomData<T>,
 }
@@ -41,6 +45,12 @@ impl<T: ParseFromJSON + Default> OptionalJson<T> {
         }
         if !self.is_json {
             return Err(Problem::new(Code::UnsupportedMediaType, "Send `Content-Type: application/json`."));
+        }
+        if !self.is_plain {
+            return Err(Problem::new(
+                Code::UnsupportedMediaType,
+                "Send the body without `Content-Encoding`.",
+            ));
         }
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|_| Problem::new(Code::InvalidRequest, "The body is not JSON."))?;
@@ -76,63 +86,27 @@ impl<'a, T: ParseFromJSON + Default> ApiExtractor<'a> for OptionalJson<T> {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let is_json = request.content_type().is_some_and(<Json<T> as Payload>::check_content_type);
-        Ok(Self { body: body.take()?, is_json, announced: announced(request), object: PhantomData })
+        let is_plain = request.header("content-encoding").is_none_or(|coding| coding == "identity");
+        Ok(Self { body: body.take()?, is_json, is_plain, announced: announced(request), object: PhantomData })
     }
 }
 
-/// A webhook's body, byte for byte: the signature is over these bytes and no others.
+/// A webhook's body, byte for byte, not read yet: its header may say enough. The signature is over these bytes and no
+/// others, so whatever a proxy did to the headers, or a `Content-Encoding` says, they are taken as they come.
 #[derive(Debug)]
-pub(super) struct WebhookBody(pub Vec<u8>);
-
-impl Payload for WebhookBody {
-    const CONTENT_TYPE: &'static str = "application/json";
-
-    /// The signature tells whether it is Stripe's, whatever a proxy did to the header.
-    fn check_content_type(_: &str) -> bool {
-        true
-    }
-
-    /// Only what an event cannot do without: Stripe has hundreds of types, of which none may be refused.
-    fn schema_ref() -> MetaSchemaRef {
-        let inline = |schema| MetaSchemaRef::Inline(Box::new(schema));
-        let text = |description, pattern: &str, example: &str| {
-            inline(MetaSchema {
-                description: Some(description),
-                pattern: Some(pattern.to_owned()),
-                min_length: Some(1),
-                max_length: Some(255),
-                example: Some(example.into()),
-                ..MetaSchema::new("string")
-            })
-        };
-        let created = MetaSchema {
-            description: Some("When it happened, in Unix seconds: a time of the years up to 9999."),
-            example: Some(1_796_083_200.into()),
-            minimum: Some(-377_705_116_800.0),
-            maximum: Some(253_402_300_799.0),
-            ..MetaSchema::new_with_format("integer", "int64")
-        };
-        inline(MetaSchema {
-            description: Some(
-                "A Stripe event, signed in `Stripe-Signature`: more fields than these, and any.",
-            ),
-            required: vec!["id", "type", "created"],
-            properties: vec![
-                ("id", text("Stripe's id of the event.", "^evt_[A-Za-z0-9_]+$", "evt_1a2b3c")),
-                ("type", text("What happened.", r"^[A-Za-z0-9._\[\]-]+$", "customer.subscription.updated")),
-                ("created", inline(created)),
-            ],
-            ..MetaSchema::new("object")
-        })
-    }
+pub(super) struct WebhookBody {
+    body: Body,
+    announced: Option<usize>,
 }
 
-impl ParsePayload for WebhookBody {
-    const IS_REQUIRED: bool = true;
-
-    async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let read = read(body.take()?, announced(request), WEBHOOK_BYTES).await;
-        Ok(Self(read.inspect_err(|refusal| count(request, refusal)).map_err(Problem::from)?))
+impl WebhookBody {
+    /// Reads the body, unless its place is needed for another.
+    pub(super) async fn read(self, place: Place<'_>) -> Result<Vec<u8>, Refusal> {
+        tokio::select! {
+            biased;
+            read = read(self.body, self.announced, WEBHOOK_BYTES) => read,
+            () = place.given_way() => Err(Refusal::Crowded),
+        }
     }
 }
 
@@ -143,8 +117,8 @@ impl<'a> ApiExtractor<'a> for WebhookBody {
     type ParamRawType = ();
 
     fn request_meta() -> Option<MetaRequest> {
-        let schema = <Self as Payload>::schema_ref();
-        let content = vec![MetaMediaType { content_type: <Self as Payload>::CONTENT_TYPE, schema }];
+        let schema = event_schema();
+        let content = vec![MetaMediaType { content_type: "application/json", schema }];
         Some(MetaRequest { description: None, content, required: true })
     }
 
@@ -153,8 +127,42 @@ impl<'a> ApiExtractor<'a> for WebhookBody {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        <Self as ParsePayload>::from_request(request, body).await
+        Ok(Self { body: body.take()?, announced: announced(request) })
     }
+}
+
+/// Only what an event cannot do without: Stripe has hundreds of types, of which none may be refused.
+fn event_schema() -> MetaSchemaRef {
+    let inline = |schema| MetaSchemaRef::Inline(Box::new(schema));
+    let text = |description, pattern: &str, example: &str| {
+        inline(MetaSchema {
+            description: Some(description),
+            pattern: Some(pattern.to_owned()),
+            min_length: Some(1),
+            max_length: Some(255),
+            example: Some(example.into()),
+            ..MetaSchema::new("string")
+        })
+    };
+    let created = MetaSchema {
+        description: Some("When it happened, in Unix seconds: a time of the years up to 9999."),
+        example: Some(1_796_083_200.into()),
+        minimum: Some(-377_705_116_800.0),
+        maximum: Some(253_402_300_799.0),
+        ..MetaSchema::new_with_format("integer", "int64")
+    };
+    inline(MetaSchema {
+        description: Some(
+            "A Stripe event, signed in `Stripe-Signature`: more fields than these, and any.",
+        ),
+        required: vec!["id", "type", "created"],
+        properties: vec![
+            ("id", text("Stripe's id of the event.", "^evt_[A-Za-z0-9_]+$", "evt_1a2b3c")),
+            ("type", text("What happened.", r"^[A-Za-z0-9._\[\]-]+$", "customer.subscription.updated")),
+            ("created", inline(created)),
+        ],
+        ..MetaSchema::new("object")
+    })
 }
 
 /// The length that the sender announces.
@@ -163,19 +171,25 @@ fn announced(request: &Request) -> Option<usize> {
 }
 
 /// Why a body is not read to its end.
-enum Refusal {
-    TooLarge { limit: usize },
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    TooLarge {
+        limit: usize,
+    },
     TooSlow,
     BrokenOff,
+    /// Another needed its place.
+    Crowded,
 }
 
 impl Refusal {
     /// The word in metrics.
-    fn as_str(&self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too_large",
             Self::TooSlow => "body_timeout",
             Self::BrokenOff => "body_broken",
+            Self::Crowded => "crowded",
         }
     }
 }
@@ -186,14 +200,11 @@ impl From<Refusal> for Problem {
             Refusal::TooLarge { limit } => Self::new(Code::TooLarge, format!("Send at most {limit} bytes.")),
             Refusal::TooSlow => Self::new(Code::InvalidRequest, "The body took longer than 10 s to arrive."),
             Refusal::BrokenOff => Self::new(Code::InvalidRequest, "The body broke off."),
+            Refusal::Crowded => {
+                Self::new(Code::Unavailable, "Too many are being read: send it again, and faster.")
+                    .retry_after(RETRY_SECONDS)
+            }
         }
-    }
-}
-
-/// Counts a webhook that was not read.
-fn count(request: &Request, refusal: &Refusal) {
-    if let Some(state) = request.data::<WebhookState>() {
-        state.billing.metrics.webhook_rejected(refusal.as_str());
     }
 }
 

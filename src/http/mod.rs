@@ -3,12 +3,15 @@
 mod acceptor;
 mod api;
 pub mod auth;
+mod bodies;
 mod body;
+mod client;
 mod connections;
 mod contract;
 mod cors;
 mod etag;
 mod event_stream;
+mod limiter;
 mod measure;
 mod methods;
 mod problem;
@@ -34,12 +37,15 @@ use crate::domain::webhook_secret::WebhookSecrets;
 use api::ApiState;
 use api::health::Readiness;
 use auth::TokenVerifier;
+use bodies::Bodies;
+use limiter::UnverifiedLimiter;
 use rejections::Rejections;
 use throttle::Throttle;
 use webhook::WebhookState;
 
 pub use acceptor::{NodelayAcceptor, serve};
 pub(crate) use api::subscription::Subscription;
+pub use client::{InvalidProxies, TrustedProxies};
 pub use connections::Connections;
 pub use contract::contract;
 pub use measure::metrics_routes;
@@ -56,6 +62,8 @@ pub struct App {
     pub ingest: Ingest,
     /// The secrets that sign webhooks, as they are at the moment.
     pub webhook_secrets: watch::Receiver<WebhookSecrets>,
+    /// The proxies whose word is taken for who sent a request.
+    pub trusted_proxies: TrustedProxies,
     /// Says whose tokens are taken.
     pub tokens: Arc<TokenVerifier>,
     /// Checkout and portal requests of a tenant in a minute.
@@ -83,10 +91,18 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         tokens: app.tokens.clone(),
         not_configured: app.not_configured,
     };
-    let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock));
-    let upkeep = Upkeep { throttle, rejections: rejections.clone() };
-    let webhook =
-        WebhookState { billing: app.billing, ingest: app.ingest, secrets: app.webhook_secrets, rejections };
+    let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock.clone()));
+    let limiter = Arc::new(UnverifiedLimiter::new(clock.clone()));
+    let upkeep = Upkeep { throttle, limiter: limiter.clone(), rejections: rejections.clone() };
+    let webhook = WebhookState {
+        billing: app.billing,
+        ingest: app.ingest,
+        secrets: app.webhook_secrets,
+        rejections,
+        trusted_proxies: app.trusted_proxies,
+        limiter,
+        bodies: Arc::new(Bodies::default()),
+    };
 
     let static_files = app.static_files;
     let cors_origins: Arc<[Origin]> = app.cors_origins.into();

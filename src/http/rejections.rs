@@ -24,6 +24,9 @@ const LINES_A_SECOND: NonZeroU32 = NonZeroU32::MIN;
 /// Lines that may come at once: each delivery of a busy minute after the secret was rolled wrongly.
 const BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
 
+/// Lines on stderr about webhooks that cannot be checked, in a minute: anybody can send those too.
+const PRINTED_A_MINUTE: NonZeroU32 = NonZeroU32::MIN;
+
 type Budget = RateLimiter<NotKeyed, InMemoryState, SteadyClock, NoOpMiddleware<Nanos>>;
 
 /// Tells of the refused signatures. Each line stands for itself and for the `suppressed` ones before it.
@@ -31,6 +34,7 @@ pub(super) struct Rejections {
     topics: TopicLogs,
     clock: Arc<dyn Clock>,
     budget: Budget,
+    printing: Budget,
     untold: Mutex<Option<Untold>>,
 }
 
@@ -59,7 +63,14 @@ impl Rejections {
     pub(super) fn new(topics: TopicLogs, clock: Arc<dyn Clock>) -> Self {
         let quota = Quota::per_second(LINES_A_SECOND).allow_burst(BURST);
         let budget = RateLimiter::direct_with_clock(quota, SteadyClock(clock.clone()));
-        Self { topics, clock, budget, untold: Mutex::default() }
+        let printing = Quota::per_minute(PRINTED_A_MINUTE);
+        let printing = RateLimiter::direct_with_clock(printing, SteadyClock(clock.clone()));
+        Self { topics, clock, budget, printing, untold: Mutex::default() }
+    }
+
+    /// Whether stderr may bear another line about a webhook that cannot be checked.
+    pub(super) fn may_print(&self) -> bool {
+        self.printing.check().is_ok()
     }
 
     /// Takes notice of one. All of them pass here.
@@ -173,6 +184,15 @@ mod tests {
         flood.rejections.tell_untold();
         flood.rejections.tell_untold();
         assert_eq!(flood.suppressed()[60..], [939], "and the line itself is the 940th");
+    }
+
+    #[test]
+    fn of_what_cannot_be_checked_one_line_a_minute_is_printed() {
+        let flood = Flood::begin();
+        let printed = || (0..100).filter(|_| flood.rejections.may_print()).count();
+        assert_eq!([printed(), printed()], [1, 0]);
+        flood.clock.advance_seconds(60);
+        assert_eq!(printed(), 1);
     }
 
     #[test]

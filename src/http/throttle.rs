@@ -65,10 +65,9 @@ impl Throttle {
                 return Err(throttled(CROWDED_SECONDS));
             }
         }
-        self.limiter.check_key(tenant).map_err(|not_until| {
-            let wait = not_until.wait_time_from(self.clock.now());
-            throttled(wait.as_millis().div_ceil(1000).try_into().unwrap_or(CROWDED_SECONDS).max(1))
-        })
+        self.limiter
+            .check_key(tenant)
+            .map_err(|not_until| throttled(wait_seconds(not_until.wait_time_from(self.clock.now()))))
     }
 
     /// Forgets the tenants whose quota is whole again.
@@ -78,7 +77,12 @@ impl Throttle {
     }
 }
 
-fn throttled(seconds: u64) -> Problem {
+/// The whole seconds after which to come back.
+pub(super) fn wait_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).try_into().unwrap_or(CROWDED_SECONDS).max(1)
+}
+
+pub(super) fn throttled(seconds: u64) -> Problem {
     Problem::new(Code::Throttled, format!("Try again in {seconds} s.")).retry_after(seconds)
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::limiter::UnverifiedLimiter;
 use super::rejections::Rejections;
 use super::throttle::Throttle;
 
@@ -10,6 +11,7 @@ use super::throttle::Throttle;
 #[derive(Debug, Clone)]
 pub struct Upkeep {
     pub(super) throttle: Arc<Throttle>,
+    pub(super) limiter: Arc<UnverifiedLimiter>,
     pub(super) rejections: Arc<Rejections>,
 }
 
@@ -17,9 +19,11 @@ impl Upkeep {
     /// How often it is due.
     pub const EVERY: Duration = Duration::from_mins(1);
 
-    /// Forgets the tenants whose quota is whole again, and tells of the refused webhooks that no line has told of.
+    /// Forgets the tenants and the clients whose quota is whole again, and tells of the refused webhooks that no line has
+    /// told of.
     pub fn sweep(&self) {
         self.throttle.sweep();
+        self.limiter.sweep();
         self.rejections.tell_untold();
     }
 }

@@ -1,5 +1,6 @@
 //! Where Stripe posts its events: `POST /api/billing/webhook/`.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use poem::Request;
@@ -11,9 +12,13 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::api::Tag;
-use super::body::WebhookBody;
+use super::bodies::Bodies;
+use super::body::{self, WebhookBody};
+use super::client::{Client, TrustedProxies};
+use super::limiter::{TooMany, UnverifiedLimiter};
 use super::problem::{Code, Documented, Failure, Problem};
 use super::rejections::Rejections;
+use super::throttle::throttled;
 use crate::billing::{Billing, Delivery, Ingest};
 use crate::domain::event::{Event, Subject, UnreadableEvent};
 use crate::domain::signature::{self, Verified};
@@ -23,6 +28,9 @@ use crate::telemetry::topics::{Level, Line, Topic};
 /// How long Stripe is asked to stay away when we cannot take an event; it has a schedule of its own, but proxies and
 /// people read the header too.
 const RETRY_SECONDS: u64 = 5;
+
+/// Stands for the address of whoever has none. All that is served comes over TCP, where everybody has one.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The webhook endpoint.
 pub(super) struct WebhookApi;
@@ -34,6 +42,9 @@ pub(super) struct WebhookState {
     pub(super) ingest: Ingest,
     pub(super) secrets: watch::Receiver<WebhookSecrets>,
     pub(super) rejections: Arc<Rejections>,
+    pub(super) trusted_proxies: TrustedProxies,
+    pub(super) limiter: Arc<UnverifiedLimiter>,
+    pub(super) bodies: Arc<Bodies>,
 }
 
 /// The event is stored and will not be lost.
@@ -56,6 +67,7 @@ impl Documented for WebhookProblems {
     const PROBLEMS: &'static [(u16, &'static str)] = &[
         (400, "`invalid_signature`, `unreadable_event` or `invalid_request`"),
         (413, "`too_large`"),
+        (429, "`throttled`: too many unverified ones from this address; what is verified is always taken"),
         (500, "`internal`"),
         (503, "`billing_not_configured` or `unavailable`: send it again"),
     ];
@@ -74,8 +86,7 @@ impl WebhookApi {
         request: &Request,
         body: WebhookBody,
     ) -> Result<Json<Received>, Failure<WebhookProblems>> {
-        let WebhookBody(payload) = body;
-        let verified = state.verify(request, &payload)?;
+        let (payload, verified) = state.verified(request, body).await?;
         state.billing.metrics.webhook_verified(&verified.secret);
         let event = Event::read(&payload).map_err(|error| state.unreadable(error, &verified))?;
         if matches!(event.subject, Subject::Thin) {
@@ -86,24 +97,77 @@ impl WebhookApi {
     }
 }
 
+/// Why a webhook is not known to be Stripe's.
+#[derive(Debug, Clone, Copy)]
+enum Unverified {
+    Signature(signature::Refusal),
+    Body(body::Refusal),
+}
+
 impl WebhookState {
-    fn verify(&self, request: &Request, payload: &[u8]) -> Result<Verified, Problem> {
+    /// The body, if one of our secrets signed it. Whoever sent it pays for it if not, and only then.
+    async fn verified(&self, request: &Request, body: WebhookBody) -> Result<(Vec<u8>, Verified), Problem> {
+        if self.secrets.borrow().is_empty() {
+            return Err(self.not_configured());
+        }
+        let client = self.client_of(request);
+        let verified = self.verify(request, body, client).await;
+        verified.map_err(|unverified| self.refuse(client, unverified))
+    }
+
+    /// What the header alone tells is told before the body is read.
+    async fn verify(
+        &self,
+        request: &Request,
+        body: WebhookBody,
+        client: Client,
+    ) -> Result<(Vec<u8>, Verified), Unverified> {
+        let header = signature_header(request);
+        let now_seconds = self.billing.clock.now_seconds();
+        signature::check_header(header.as_deref(), now_seconds).map_err(Unverified::Signature)?;
+        let payload = body.read(self.bodies.enter(client)).await.map_err(Unverified::Body)?;
         let secrets = self.secrets.borrow().clone();
-        if secrets.is_empty() {
+        let verified = signature::verify(&payload, header.as_deref(), &secrets, now_seconds);
+        verified.map(|verified| (payload, verified)).map_err(Unverified::Signature)
+    }
+
+    fn client_of(&self, request: &Request) -> Client {
+        let peer = request.remote_addr().as_socket_addr().map_or(NOWHERE, SocketAddr::ip);
+        self.trusted_proxies.client_of(peer, request.headers())
+    }
+
+    fn refuse(&self, client: Client, unverified: Unverified) -> Problem {
+        let (reason, problem) = match unverified {
+            Unverified::Signature(refusal) => {
+                self.rejections.note(refusal);
+                let how = "Sign the raw body with this endpoint's secret, now.";
+                (refusal.reason.as_str(), Problem::new(Code::InvalidSignature, how))
+            }
+            Unverified::Body(refusal) => (refusal.as_str(), refusal.into()),
+        };
+        self.billing.metrics.webhook_rejected(reason);
+        if matches!(unverified, Unverified::Body(body::Refusal::Crowded)) {
+            // It might have been Stripe's.
+            return problem;
+        }
+        match self.limiter.charge(client) {
+            Ok(()) => problem,
+            Err(TooMany { retry_after_seconds }) => {
+                self.billing.metrics.webhook_throttled();
+                throttled(retry_after_seconds)
+            }
+        }
+    }
+
+    fn not_configured(&self) -> Problem {
+        if self.rejections.may_print() {
             tracing::error!(
                 "a webhook came, but STRIPE_WEBHOOK_SECRET is not set; Stripe will send it again"
             );
-            self.billing.metrics.webhook_rejected("not_configured");
-            let detail = "No webhook secret is configured; send it again later.";
-            return Err(Problem::new(Code::BillingNotConfigured, detail).retry_after(RETRY_SECONDS));
         }
-        let header = signature_header(request);
-        let now_seconds = self.billing.clock.now_seconds();
-        signature::verify(payload, header.as_deref(), &secrets, now_seconds).map_err(|refusal| {
-            self.billing.metrics.webhook_rejected(refusal.reason.as_str());
-            self.rejections.note(refusal);
-            Problem::new(Code::InvalidSignature, "Sign the raw body with this endpoint's secret, now.")
-        })
+        self.billing.metrics.webhook_rejected("not_configured");
+        let detail = "No webhook secret is configured; send it again later.";
+        Problem::new(Code::BillingNotConfigured, detail).retry_after(RETRY_SECONDS)
     }
 
     fn unreadable(&self, error: UnreadableEvent, verified: &Verified) -> Problem {

@@ -40,10 +40,11 @@ const DURATIONS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25
 const LAGS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 259_200.0];
 
 /// Why webhooks are not taken. Each is told from the start, as 0, so that the first one is seen to rise.
-const REJECTIONS: [&str; 12] = [
+const REJECTIONS: [&str; 13] = [
     "too_large",
     "body_timeout",
     "body_broken",
+    "crowded",
     "missing",
     "malformed",
     "no_match",
@@ -121,6 +122,7 @@ struct Counted {
     http: Family<Http, Histogram, fn() -> Histogram>,
     events: Family<Events, Counter>,
     rejected: Family<OfReason, Counter>,
+    webhook_throttled: Counter,
     verified: Family<OfSecret, Counter>,
     lag: Histogram,
     checkouts: Family<OfOutcome, Counter>,
@@ -146,6 +148,7 @@ impl Metrics {
             http: Family::new_with_constructor(durations),
             events: Family::default(),
             rejected: Family::default(),
+            webhook_throttled: Counter::default(),
             verified: Family::default(),
             lag: Histogram::new(LAGS),
             checkouts: Family::default(),
@@ -216,6 +219,11 @@ impl Metrics {
     pub fn webhook_rejected(&self, reason: &'static str) {
         debug_assert!(REJECTIONS.contains(&reason), "{reason} is told from the start");
         self.0.rejected.get_or_create(&OfReason { reason }).inc();
+    }
+
+    /// A webhook that was not taken was one too many of its client.
+    pub fn webhook_throttled(&self) {
+        self.0.webhook_throttled.inc();
     }
 
     /// A request for a checkout session ended.
@@ -310,6 +318,11 @@ impl Counted {
         );
         registry.register("events", "Events by how they came, by type and by outcome", self.events.clone());
         registry.register("webhook_rejections", "Webhooks that were not taken", self.rejected.clone());
+        registry.register(
+            "webhook_throttled",
+            "Webhooks that were not taken and were one too many of their client",
+            self.webhook_throttled.clone(),
+        );
         registry.register(
             "webhook_verified",
             "Webhooks by the name of the secret that verified them",

@@ -274,6 +274,11 @@ impl TestApp {
         self.call(request.body(body)).await
     }
 
+    /// A header that looks like Stripe's, of now, and that no secret made.
+    pub fn forged_signature(&self) -> String {
+        format!("t={},v1={}", self.clock.now_seconds(), "0".repeat(64))
+    }
+
     pub async fn post_webhook(&self, body: Vec<u8>, signature: Option<&str>) -> Answer {
         let mut request = self.http.post(self.at(WEBHOOK)).header("Content-Type", "application/json");
         if let Some(signature) = signature {
