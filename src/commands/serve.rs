@@ -21,7 +21,7 @@ use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::auth::TokenVerifier;
-use crate::http::{self, App, NodelayAcceptor, StaticFiles, Upkeep};
+use crate::http::{self, App, Connections, NodelayAcceptor, StaticFiles, Upkeep};
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -119,8 +119,8 @@ pub struct Service {
     metrics_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     webhook_secrets: watch::Sender<WebhookSecrets>,
-    server: JoinHandle<std::io::Result<()>>,
-    metrics_server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
+    metrics_server: JoinHandle<()>,
     ingest: IngestTask,
     background: JoinHandle<()>,
     sweeper: JoinHandle<()>,
@@ -178,9 +178,13 @@ impl Service {
         let background =
             billing::start_background(billing.clone(), ingest.clone(), told_to_stop(stopped.clone()));
         let ListenConfig { public, metrics, trusted_proxies } = config.listen;
-        let acceptor = open("BILLHOOK_LISTEN", public).await?;
+        let acceptor =
+            open("BILLHOOK_LISTEN", public, Connections::of_the_public(billing.metrics.clone())).await?;
         let metrics_acceptor = match metrics {
-            Some(address) => Some(open("BILLHOOK_METRICS_LISTEN", address).await?),
+            Some(address) => {
+                let connections = Connections::of_few(billing.metrics.clone());
+                Some(open("BILLHOOK_METRICS_LISTEN", address, connections).await?)
+            }
             None => None,
         };
         let (routes, upkeep) = http::routes(App {
@@ -259,32 +263,37 @@ impl Service {
         // Once more, for what the last requests left.
         self.upkeep.sweep();
         let ended = ended.map_err(late)?;
-        let (served, _, (), (), (), ()) = ended.map_err(|error| CommandError::Failed(error.to_string()))?;
-        served.map_err(|error| CommandError::Failed(format!("the server failed: {error}")))
+        ended.map(|_| ()).map_err(|error| CommandError::Failed(error.to_string()))
     }
 }
 
-async fn open(variable: &str, address: SocketAddr) -> Result<NodelayAcceptor, CommandError> {
+async fn open(
+    variable: &str,
+    address: SocketAddr,
+    connections: Connections,
+) -> Result<NodelayAcceptor, CommandError> {
     let cannot_listen =
         |error| CommandError::Failed(format!("{variable}: cannot listen on {address}: {error}"));
-    NodelayAcceptor::open(address).await.map_err(cannot_listen)
+    NodelayAcceptor::open(address, connections).await.map_err(cannot_listen)
 }
 
 async fn serve_metrics(
     acceptor: Option<NodelayAcceptor>,
     billing: Arc<Billing>,
     stopped: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    if let Some(acceptor) = acceptor {
-        return http::serve(acceptor, http::metrics_routes(billing), told_to_stop(stopped), DRAIN).await;
+) {
+    match acceptor {
+        Some(acceptor) => {
+            http::serve(acceptor, http::metrics_routes(billing), told_to_stop(stopped), DRAIN).await;
+        }
+        None => told_to_stop(stopped).await,
     }
-    told_to_stop(stopped).await;
-    Ok(())
 }
 
 pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
     let telemetry = telemetry::init(&config.logs)?;
+    http::raise_file_limit();
     let result = serve_until_told(args, config, telemetry.topics(), telemetry.metrics()).await;
     telemetry.shutdown(FLUSH).await;
     result

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use poem::Endpoint;
 use poem::listener::Acceptor;
 use poem::web::{LocalAddr, RemoteAddr};
 use tokio::net::TcpListener;
@@ -14,20 +13,6 @@ use super::connections::{Connection, Connections};
 /// How long to wait before taking the next connection after one could not be taken: out of file descriptors, say.
 /// Without it a server that is out of them spins.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a connection may be silent.
-const IDLE: Duration = Duration::from_secs(75);
-
-/// Answers requests until told to stop, and then for as long as `drain` those that have begun.
-pub async fn serve(
-    acceptor: NodelayAcceptor,
-    routes: impl Endpoint + 'static,
-    told_to_stop: impl Future<Output = ()>,
-    drain: Duration,
-) -> io::Result<()> {
-    let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE);
-    server.run_with_graceful_shutdown(routes, told_to_stop, Some(drain)).await
-}
 
 /// Takes TCP connections. Unlike poem's own, it sends small answers at once (`TCP_NODELAY`) and does not spin when no
 /// connection can be taken.
@@ -40,10 +25,10 @@ pub struct NodelayAcceptor {
 
 impl NodelayAcceptor {
     /// Listens; port 0 finds a free one.
-    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+    pub async fn open(address: SocketAddr, connections: Connections) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, connections: Connections::default() })
+        Ok(Self { listener, address, connections })
     }
 
     /// Where it listens.
@@ -71,7 +56,7 @@ impl Acceptor for NodelayAcceptor {
                     // A peer that is gone already shows at the first read.
                     let _ = stream.set_nodelay(true);
                     let local = LocalAddr(self.address.into());
-                    let connection = self.connections.open(stream, remote);
+                    let Some(connection) = self.connections.open(stream, remote) else { continue };
                     return Ok((connection, local, RemoteAddr(remote.into()), poem::http::uri::Scheme::HTTP));
                 }
                 Err(error) => {

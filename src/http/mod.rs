@@ -11,12 +11,15 @@ mod contract;
 mod cors;
 mod etag;
 mod event_stream;
+mod framing;
+mod head;
 mod limiter;
 mod measure;
 mod methods;
 mod problem;
 mod rejections;
 mod security;
+mod server;
 mod static_files;
 mod throttle;
 pub mod trace;
@@ -43,12 +46,13 @@ use rejections::Rejections;
 use throttle::Throttle;
 use webhook::WebhookState;
 
-pub use acceptor::{NodelayAcceptor, serve};
+pub use acceptor::NodelayAcceptor;
 pub(crate) use api::subscription::Subscription;
 pub use client::{InvalidProxies, TrustedProxies};
-pub use connections::Connections;
+pub use connections::{Connections, raise_file_limit};
 pub use contract::contract;
 pub use measure::metrics_routes;
+pub use server::serve;
 pub use static_files::{InvalidStaticFiles, StaticFiles};
 pub use upkeep::Upkeep;
 
@@ -120,6 +124,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         .data(app.tokens)
         .around(in_time)
         .around(move |next, request| cors::cors(cors_origins.clone(), next, request))
+        .around(framing::plain)
         .around(security::protected)
         .around(move |next, request| measure::measured(metrics.clone(), next, request))
         .around(trace::server_span)

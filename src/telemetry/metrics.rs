@@ -67,6 +67,8 @@ const KEY_FETCHES: [&str; 8] = [
     "not_a_key_set",
     "too_many_keys",
 ];
+/// Why connections are ended.
+const ENDINGS: [&str; 4] = ["silent", "stalled", "crowded", "refused"];
 
 /// How an event came to be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,8 @@ struct Counted {
     streams: Gauge,
     token_key_fetches: Family<OfOutcome, Counter>,
     token_keys_fetched: Gauge,
+    connections: Gauge,
+    connections_ended: Family<OfReason, Counter>,
 }
 
 fn durations() -> Histogram {
@@ -160,12 +164,17 @@ impl Metrics {
             streams: Gauge::default(),
             token_key_fetches: Family::default(),
             token_keys_fetched: Gauge::default(),
+            connections: Gauge::default(),
+            connections_ended: Family::default(),
         };
         for reason in REJECTIONS {
             drop(counted.rejected.get_or_create(&OfReason { reason }));
         }
         for outcome in KEY_FETCHES {
             drop(counted.token_key_fetches.get_or_create(&OfOutcome { outcome }));
+        }
+        for reason in ENDINGS {
+            drop(counted.connections_ended.get_or_create(&OfReason { reason }));
         }
         for requests in [&counted.checkouts, &counted.portals, &counted.checkout_refreshes] {
             drop(requests.get_or_create(&OfOutcome { outcome: "success" }));
@@ -224,6 +233,22 @@ impl Metrics {
     /// A webhook that was not taken was one too many of its client.
     pub fn webhook_throttled(&self) {
         self.0.webhook_throttled.inc();
+    }
+
+    /// A connection was taken.
+    pub fn connection_opened(&self) {
+        self.0.connections.inc();
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        self.0.connections.dec();
+    }
+
+    /// A connection was ended by us before its time, or not taken.
+    pub fn connection_ended(&self, reason: &'static str) {
+        debug_assert!(ENDINGS.contains(&reason), "{reason} is told from the start");
+        self.0.connections_ended.get_or_create(&OfReason { reason }).inc();
     }
 
     /// A request for a checkout session ended.
@@ -380,6 +405,12 @@ impl Counted {
             "When the token issuer's keys were last had, in Unix time; 0 without such an issuer, and before the first time",
             Unit::Seconds,
             self.token_keys_fetched.clone(),
+        );
+        registry.register("connections", "Connections that are open", self.connections.clone());
+        registry.register(
+            "connections_ended",
+            "Connections that were ended before their time, or not taken",
+            self.connections_ended.clone(),
         );
     }
 }

@@ -106,7 +106,7 @@ fn leads_anywhere(launcher: &[String]) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }
 
@@ -118,7 +118,7 @@ fn seen_by(service: &Running, path: &Path) -> PathBuf {
         .join(path.strip_prefix("/").expect("absolute"))
 }
 
-fn sqlite(dir: &Path) -> String {
+pub fn sqlite(dir: &Path) -> String {
     format!("sqlite://{}/billhook.db", dir.display())
 }
 

@@ -16,6 +16,7 @@ mod crash;
 #[allow(dead_code, reason = "the stories of the service need more of it than these")]
 mod database;
 mod disk;
+mod flood;
 mod ledger;
 mod life;
 mod outage;

@@ -129,7 +129,8 @@ impl Running {
         self.process.id()
     }
 
-    fn said(&self) -> String {
+    /// What it said last.
+    pub fn said(&self) -> String {
         let said = fs::read_to_string(stderr_of(&self.dir)).unwrap_or_default();
         let lines: Vec<_> = said.lines().collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")

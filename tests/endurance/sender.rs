@@ -81,6 +81,11 @@ impl Load {
         Self { sender, couriers }
     }
 
+    /// How many deliveries have been answered 2xx.
+    pub fn taken(&self) -> usize {
+        self.sender.tally.taken.load(SeqCst)
+    }
+
     /// Waits until so many more deliveries are answered 2xx.
     pub async fn until_taken(&self, more: usize) {
         self.until("deliveries are taken", &self.sender.tally.taken, more).await;
@@ -211,6 +216,11 @@ impl Tally {
             Answer::CutOff => _ = self.cut_off.fetch_add(1, SeqCst),
         }
         self.longest_ms.fetch_max(usize::try_from(took.as_millis()).unwrap_or(usize::MAX), SeqCst);
+    }
+
+    /// A service that lacks nothing refuses nothing.
+    pub fn assert_none_was_refused(&self) {
+        assert_eq!(self.refused.load(SeqCst), 0, "{self:?}");
     }
 
     /// A service that was never killed breaks no connection.

@@ -1,0 +1,169 @@
+//! Answering what comes over connections. poem's own server has no bound on how long a head may take, holds a connection
+//! whose peer is silent for good once it has begun to close it, and leaves hyper's bounds as they are.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use poem::Endpoint;
+use poem::http::{Response, header, uri::Scheme};
+use poem::listener::Acceptor;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem_openapi::payload::Payload;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::acceptor::NodelayAcceptor;
+use super::connections::{Answering, Caller};
+use super::event_stream::EventStream;
+use super::head::{HEAD_BYTES, StrictHead};
+
+/// Requests at once over one connection of HTTP/2: what a proxy in front of many clients has under way.
+const STREAMS: u32 = 128;
+
+/// What a stream may send before it is read (the standard's own), and all of a connection's: a webhook of the largest.
+const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How long an answer may take to be fetched: the largest, a page's script, over a slow line.
+const FETCHED: Duration = Duration::from_mins(2);
+
+/// The same for a stream of events: a minute more than one is open for.
+const STREAMED: Duration = Duration::from_mins(61);
+
+/// How long a connection that has nothing to answer may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long what else is being answered over a connection may take, when one answer on it is not fetched.
+const OTHERS: Duration = Duration::from_secs(15);
+
+/// Answers requests until told to stop, and then for as long as `drain` those that have begun.
+pub async fn serve(
+    mut acceptor: NodelayAcceptor,
+    routes: impl Endpoint + 'static,
+    told_to_stop: impl Future<Output = ()>,
+    drain: Duration,
+) {
+    let (stop, stopped) = watch::channel(false);
+    let connections = acceptor.connections();
+    let server = Arc::new(Server { routes, protocols: protocols(), stopped, drain });
+    let (open, mut all_closed) = mpsc::channel::<()>(1);
+    let mut told_to_stop = pin!(told_to_stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut told_to_stop => break,
+            accepted = acceptor.accept() => accepted,
+        };
+        // An acceptor says itself what it could not take.
+        let Ok((io, local, remote, scheme)) = accepted else { continue };
+        let peer = remote.as_socket_addr().copied();
+        let Some(caller) = peer.and_then(|peer| connections.caller_at(peer)) else { continue };
+        let (server, open) = (server.clone(), open.clone());
+        tokio::spawn(async move {
+            server.attend(io, (local, remote, scheme), &caller).await;
+            drop(open);
+        });
+    }
+    drop((acceptor, open));
+    stop.send_replace(true);
+    // Nothing is ever sent: it ends when the last connection has.
+    all_closed.recv().await;
+}
+
+struct Server<E> {
+    routes: E,
+    protocols: auto::Builder<TokioExecutor>,
+    stopped: watch::Receiver<bool>,
+    drain: Duration,
+}
+
+/// HTTP/1 and, if it begins so, HTTP/2. hyper itself answers heads of more than 100 fields with 431, and ends connections
+/// of HTTP/2 whose streams are opened only to be reset.
+fn protocols() -> auto::Builder<TokioExecutor> {
+    let head_bytes = u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX);
+    let mut protocols = auto::Builder::new(TokioExecutor::new());
+    protocols.http1().max_buf_size(HEAD_BYTES);
+    protocols
+        .http2()
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(head_bytes)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    protocols
+}
+
+impl<E: Endpoint + 'static> Server<E> {
+    /// Answers what comes over a connection until one side has had enough.
+    async fn attend<Io>(self: Arc<Self>, io: Io, ends: (LocalAddr, RemoteAddr, Scheme), caller: &Caller)
+    where
+        Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let (server, work) = (self.clone(), caller.work.clone());
+        let answer = service_fn(move |request: hyper::Request<Incoming>| {
+            let (server, answering) = (server.clone(), work.clone().answer());
+            let (local, remote, scheme) = ends.clone();
+            async move {
+                let request = (request, local, remote, scheme).into();
+                let response: Response<_> = server.routes.get_response(request).await.into();
+                answering.be_out_in(time_of(&response));
+                Ok::<_, Infallible>(response.map(|body| UnderWay { body, _answering: answering }))
+            }
+        });
+        let io = TokioIo::new(StrictHead::new(io, caller.work.clone()));
+        let mut connection = pin!(self.protocols.serve_connection(io, answer));
+        let mut stopped = self.stopped.clone();
+        let patience = tokio::select! {
+            // That it broke is the peer's affair, and shows where it matters.
+            _ = &mut connection => return,
+            () = caller.given_way() => return caller.ended("crowded"),
+            overdue = caller.work.overdue() => {
+                caller.ended(overdue.as_str());
+                OTHERS
+            }
+            _ = stopped.wait_for(|stopped| *stopped) => self.drain,
+        };
+        connection.as_mut().graceful_shutdown();
+        for patience in [GOODBYE, patience] {
+            if timeout(patience, &mut connection).await.is_ok() || caller.work.is_silent() {
+                return;
+            }
+        }
+    }
+}
+
+fn time_of<B>(response: &Response<B>) -> Duration {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind == EventStream::CONTENT_TYPE) { STREAMED } else { FETCHED }
+}
+
+/// The body of an answer, which is under way until it is dropped.
+struct UnderWay<B> {
+    body: B,
+    _answering: Answering,
+}
+
+impl<B: Body + Unpin> Body for UnderWay<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
