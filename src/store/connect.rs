@@ -25,6 +25,10 @@ const TIME_LIMITS: [(&str, &str); 3] =
 /// How many connections one replica holds. PostgreSQL allows a hundred in all by default.
 pub(super) const CONNECTIONS: u32 = 16;
 
+/// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
+/// no writes: whoever is still connected to it finds the new one once the connection is made anew.
+const POSTGRES_CONNECTION_AGE: Duration = Duration::from_mins(30);
+
 /// The advisory lock that one migrating replica holds at a time: "billhook" in bytes.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"billhook");
 
@@ -89,6 +93,13 @@ impl Store {
     async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
         let mut options = ConnectOptions::new(url.url.expose_secret());
         options.max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).sqlx_logging(false);
+        // The pool's task that looks for aged and idle connections can take one that is just being given back for 2^64 of
+        // them, and then holds a core, and the service when it is to stop, for good
+        // (<https://github.com/launchbadge/sqlx/issues/3645>). With nothing to look for there is no task.
+        options.idle_timeout(None).max_lifetime(None);
+        options.map_sqlx_postgres_before_acquire(|_, connection| {
+            Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
+        });
         options.map_sqlx_postgres_opts(|postgres| postgres.options(TIME_LIMITS));
         options.map_sqlx_sqlite_opts(move |sqlite| {
             use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
@@ -147,4 +158,19 @@ async fn is_out_of_transactions(connection: &mut SqliteConnection) -> Result<boo
     // Behind whatever is still to be undone.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_pool_has_no_task_that_can_run_wild() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = DatabaseUrl::parse(&format!("sqlite://{}/billhook.db", dir.path().display()));
+        let store = Store::connect(&url.expect("a URL")).await.expect("the database opens");
+        let options = store.db.untraced().get_sqlite_connection_pool().options();
+        assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
+        assert_eq!(options.get_min_connections(), 0);
+    }
 }

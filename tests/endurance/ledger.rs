@@ -8,6 +8,7 @@ use entity::{event, subscription, tenant, transition};
 use sea_orm::{Database, DatabaseConnection, EntityTrait, QueryOrder};
 use serde_json::Value;
 
+use crate::database::unattended;
 use crate::life::{Event, Life};
 
 /// The sender's own books.
@@ -140,7 +141,7 @@ impl Books {
 
 impl Held {
     async fn read(database_url: &str) -> Self {
-        let database = Database::connect(database_url).await.expect("the database answers");
+        let database = Database::connect(unattended(database_url)).await.expect("the database answers");
         let held = Self {
             inbox: by_id(all::<event::Entity>(&database).await, |row| &row.id),
             journal: transition::Entity::find()

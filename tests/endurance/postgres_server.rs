@@ -9,6 +9,7 @@ use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, DbBackend, Stateme
 use tempfile::TempDir;
 
 use crate::chance;
+use crate::database::unattended;
 use crate::waiting::eventually;
 
 pub struct Server {
@@ -65,7 +66,7 @@ impl Server {
             async move {
                 match ended {
                     Some(_) => Some(false),
-                    None => Database::connect(url).await.is_ok().then_some(true),
+                    None => Database::connect(unattended(url)).await.is_ok().then_some(true),
                 }
             }
         })
@@ -90,7 +91,7 @@ impl Server {
 
     /// Lets nobody else look at some tables, until what is returned is dropped.
     pub async fn hold(&self, tables: &[&str]) -> DatabaseTransaction {
-        let connection = Database::connect(self.url()).await.expect("the server answers");
+        let connection = Database::connect(unattended(&self.url())).await.expect("the server answers");
         let held = connection.begin().await.expect("a transaction");
         let lock = format!("LOCK TABLE {}", tables.join(", "));
         held.execute_unprepared(&lock).await.expect("the tables are locked");
@@ -99,7 +100,7 @@ impl Server {
 
     /// Waits until so many are held up by others.
     pub async fn until_held_up(&self, many: usize) {
-        let connection = Database::connect(self.url()).await.expect("the server answers");
+        let connection = Database::connect(unattended(&self.url())).await.expect("the server answers");
         let ask = || Statement::from_string(DbBackend::Postgres, "SELECT 1 FROM pg_locks WHERE NOT granted");
         eventually("somebody is held up", || async {
             let waiting = connection.query_all_raw(ask()).await.expect("the server tells who waits");

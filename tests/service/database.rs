@@ -3,8 +3,8 @@
 use std::env;
 
 use sea_orm::{
-    ConnectionTrait, Database as Connection, DatabaseConnection, DbBackend, EntityTrait, PrimaryKeyTrait,
-    Statement,
+    ConnectOptions, ConnectionTrait, Database as Connection, DatabaseConnection, DbBackend, EntityTrait,
+    PrimaryKeyTrait, Statement,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -107,7 +107,7 @@ impl Fresh {
     }
 
     pub async fn connect(&self) -> DatabaseConnection {
-        Connection::connect(&self.url).await.expect("the database answers")
+        Connection::connect(unattended(&self.url)).await.expect("the database answers")
     }
 
     /// How many replicas listen to each other.
@@ -148,8 +148,16 @@ impl Fresh {
     }
 }
 
+/// A pool without the task that looks for aged and idle connections, which now and then runs wild and lets no runtime end:
+/// the service's has none either.
+pub fn unattended(url: &str) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.idle_timeout(None).max_lifetime(None);
+    options
+}
+
 async fn administrate(server: &str, statement: &str) {
-    let connection = Connection::connect(server).await.expect("the PostgreSQL server answers");
+    let connection = Connection::connect(unattended(server)).await.expect("the PostgreSQL server answers");
     connection.execute_unprepared(statement).await.expect("the statement is carried out");
     connection.close().await.expect("the connection closes");
 }
