@@ -152,9 +152,7 @@ fn event_schema() -> MetaSchemaRef {
         ..MetaSchema::new_with_format("integer", "int64")
     };
     inline(MetaSchema {
-        description: Some(
-            "A Stripe event, signed in `Stripe-Signature`: more fields than these, and any.",
-        ),
+        description: Some("A Stripe event, signed in `Stripe-Signature`: more fields than these, and any."),
         required: vec!["id", "type", "created"],
         properties: vec![
             ("id", text("Stripe's id of the event.", "^evt_[A-Za-z0-9_]+$", "evt_1a2b3c")),
