@@ -8,35 +8,27 @@
 //!
 //! Then a replica with a key asks Stripe what the events left open, and still all is as it should be.
 
-use std::env;
 use std::fmt::Write;
 
 use futures_util::future::join_all;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::app::{TestApp, eventually};
 use crate::database::{Database, on_both_databases};
+use crate::tales::{Cases, tell_all};
 
 on_both_databases!(
     however_the_events_of_random_lives_are_delivered_the_service_ends_where_stripe_does,
     a_plan_that_changed_back_a_second_later_is_what_it_was_before,
 );
 
-/// A case is a conversation of some fifty requests, so an ordinary run has few.
-const CASES: u64 = 10;
-
-/// With `BILLHOOK_SOAK=1`.
-const SOAK_CASES: u64 = 300;
-
-/// How many smaller tales are tried to find the smallest that still goes wrong.
-const SHRINKS: usize = 150;
+/// A tale is a conversation of some fifty requests, so an ordinary run has few.
+const CASES: Cases = Cases { seed_variable: "BILLHOOK_LIVES_SEED", ordinary: 10, soak: 300 };
 
 /// What is sold, worst plan first.
 const PRICES: [(&str, usize); 3] =
@@ -47,13 +39,7 @@ async fn however_the_events_of_random_lives_are_delivered_the_service_ends_where
     database: Database,
 ) {
     let mut world = World::begin(database).await;
-    for seed in seeds() {
-        let tale = tale().new_tree(&mut runner(seed)).expect("a tale");
-        if let Err(difference) = world.tell(&tale.current()).await {
-            let (tale, difference) = smallest(&mut world, tale, difference).await;
-            panic!("with BILLHOOK_LIVES_SEED={seed} this goes wrong: {tale:#?}\n{difference}");
-        }
-    }
+    tell_all(CASES, tale(), async |tale| world.tell(tale).await).await;
     world.end().await;
 }
 
@@ -192,48 +178,6 @@ fn change() -> impl Strategy<Value = Change> {
         2 => any::<bool>().prop_map(Change::Settle),
         1 => Just(Change::End),
     ]
-}
-
-/// One seed if it is given, else new ones.
-fn seeds() -> Vec<u64> {
-    if let Ok(seed) = env::var("BILLHOOK_LIVES_SEED") {
-        return vec![seed.parse().expect("BILLHOOK_LIVES_SEED is a number")];
-    }
-    let cases = if env::var("BILLHOOK_SOAK").is_ok_and(|soak| soak == "1") { SOAK_CASES } else { CASES };
-    let (first, _) = uuid::Uuid::new_v4().as_u64_pair();
-    // Told at once: a tale that never ends is cut off, and could not say it afterwards.
-    eprintln!("the seeds are {first} and the {} after it", cases - 1);
-    (0..cases).map(|case| first.wrapping_add(case)).collect()
-}
-
-fn runner(seed: u64) -> TestRunner {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng)
-}
-
-/// The smallest tale that is found to go wrong, and how it does.
-async fn smallest(
-    world: &mut World,
-    mut tale: Box<dyn ValueTree<Value = Tale>>,
-    difference: String,
-) -> (Tale, String) {
-    let mut found = (tale.current(), difference);
-    let mut is_another = tale.simplify();
-    for _ in 0..SHRINKS {
-        if !is_another {
-            break;
-        }
-        is_another = match world.tell(&tale.current()).await {
-            Err(difference) => {
-                found = (tale.current(), difference);
-                tale.simplify()
-            }
-            Ok(()) => tale.complicate(),
-        };
-    }
-    found
 }
 
 // --- the world

@@ -51,6 +51,7 @@ mod streams;
 mod stripe;
 mod stripe_trouble;
 mod subscription;
+mod tales;
 mod timeline;
 mod tokens;
 mod traces;
