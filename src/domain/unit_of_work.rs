@@ -256,7 +256,10 @@ impl UnitOfWork {
                 .values()
                 .find(|checkout| Some(checkout.journey.origin) == named && Some(&checkout.tenant) == tenant)
         };
-        let checkout = by_session.or_else(by_subscription).or_else(by_name);
+        // A customer may have come from another tenant, whose journeys stay its own.
+        let is_anothers = |checkout: &&Checkout| tenant.is_some_and(|tenant| checkout.tenant != *tenant);
+        let recorded = by_session.or_else(by_subscription).filter(|checkout| !is_anothers(checkout));
+        let checkout = recorded.or_else(by_name);
         checkout
             .map(|checkout| checkout.journey)
             .or_else(|| tenant.and_then(|id| self.tenants.get(id)).and_then(|tenant| tenant.journey))

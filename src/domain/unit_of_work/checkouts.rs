@@ -63,9 +63,10 @@ impl UnitOfWork {
     }
 
     /// A completed session's journey becomes its tenant's, unless a later one's has already. One that no checkout began
-    /// gives way.
+    /// gives way. If its customer has come to another tenant since, that one has no part in it.
     fn begin_journey(&mut self, tenant: &TenantId, session: &Session) {
-        let Some(checkout) = self.checkouts.get(&session.id) else { return };
+        let checkout = self.checkouts.get(&session.id).filter(|checkout| checkout.tenant == *tenant);
+        let Some(checkout) = checkout else { return };
         let journey = checkout.journey;
         let held = self.tenants.get(tenant).and_then(|tenant| tenant.journey);
         let is_of_a_checkout = |held: Journey| self.checkouts.values().any(|one| one.journey == held);
@@ -89,7 +90,7 @@ impl UnitOfWork {
         let Some(checkout) = self.checkouts.get(&session.id) else {
             return Effect::new(Outcome::Ignored).because("unknown_session");
         };
-        let (tenant, customer) = (checkout.tenant.clone(), checkout.customer.clone());
+        let (tenant, customer) = (self.whose(checkout), checkout.customer.clone());
         if checkout.status != CheckoutStatus::Open {
             return Effect::new(Outcome::Stale).because("session_closed").of(tenant);
         }
@@ -103,12 +104,17 @@ impl UnitOfWork {
             if self.tombstones.contains(&checkout.customer) {
                 return Err(Effect::stale(StaleReason::CustomerDeleted));
             }
-            return Ok((checkout.tenant.clone(), checkout.customer.clone()));
+            return Ok((self.whose(checkout), checkout.customer.clone()));
         }
         let Some(customer) = &session.customer else {
             return Err(Effect::new(Outcome::Ignored).because("no_customer"));
         };
         Ok((self.tenant_that_has(customer)?, customer.clone()))
+    }
+
+    /// Who has the checkout's customer, else who made it.
+    fn whose(&self, checkout: &Checkout) -> TenantId {
+        self.tenant_of(&checkout.customer).map_or_else(|| checkout.tenant.clone(), |tenant| tenant.id.clone())
     }
 
     /// Closes the checkout, tells its subscription whether money is still awaited, and journals it.

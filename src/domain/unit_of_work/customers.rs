@@ -1,6 +1,6 @@
 //! Customers: which tenant has which, what waits for one to be linked, and what remains when one is deleted.
 
-use super::{Cause, Effect, Entry, LinkRefusal, Policy, UnitOfWork, Unparked, cause};
+use super::{Cause, Effect, Entry, Held, LinkRefusal, Policy, UnitOfWork, Unparked, cause};
 use crate::domain::event::Event;
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::outcome::Outcome;
@@ -40,6 +40,7 @@ impl UnitOfWork {
             return Err(LinkRefusal::TenantHasCustomer);
         }
         self.tenant_mut(tenant_id).customer = Some(customer.clone());
+        self.hand_over(customer, tenant_id);
         self.decided.push(customer.clone());
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
         // A customer that our own checkout has just made has nothing that could be asked about.
@@ -48,6 +49,16 @@ impl UnitOfWork {
             self.ask(subject, (tenant_id, customer), RefreshReason::Linked, cause);
         }
         Ok(())
+    }
+
+    /// What a customer has goes with it: the tenant that had lost it is not to see what becomes of it from now on.
+    fn hand_over(&mut self, customer: &CustomerId, to: &TenantId) {
+        let of_customer = |held: &&mut Held| held.subscription.customer == *customer && held.tenant != *to;
+        for held in self.subscriptions.values_mut().filter(of_customer) {
+            let from = std::mem::replace(&mut held.tenant, to.clone());
+            self.changes.subscriptions.insert(held.subscription.id.clone());
+            self.changes.entitlements.extend([from, to.clone()]);
+        }
     }
 
     /// Applies what was parked for customers that now have a tenant or an end.

@@ -199,3 +199,42 @@ fn only_customers_without_a_tenant_are_asked_about_in_the_parked_ones() {
     let unlinked: Vec<_> = stage.work.unlinked(customers.iter()).collect();
     assert_eq!(unlinked, [&customers[1]]);
 }
+
+/// `acme` had `cus_acme` and lost it, as when Stripe did not know it for a while, and then `other` was linked to it.
+fn handed_over(checkouts: Vec<Checkout>) -> Stage {
+    let mut stage = Stage::set(&[("acme", Some("cus_acme")), ("other", None)], checkouts);
+    stage.applies([Draft::created("incomplete")]);
+    let cause = Cause { name: cause::RESOURCE_MISSING, event: None, at: 400 };
+    assert_eq!(stage.work.free_tenant_of(&customer_id("cus_acme"), cause), Some(tenant_id("acme")));
+    stage.operator_links("other", "cus_acme").expect("both are free");
+    stage
+}
+
+#[test]
+fn what_a_customer_has_goes_with_it_to_its_next_tenant() {
+    let mut stage = handed_over(vec![]);
+    let effect = stage.plays(Draft::updated("active").at(600));
+    assert_eq!((effect.outcome, effect.tenant), (Outcome::Applied, Some(tenant_id("other"))));
+    let held = stage.work.held(&subscription_id("sub_1")).expect("it is held");
+    assert_eq!(held.tenant, tenant_id("other"), "who pays is who has it");
+    let changes = stage.work.changes();
+    assert!(changes.subscriptions.contains(&subscription_id("sub_1")));
+    assert_eq!(changes.entitlements, [tenant_id("acme"), tenant_id("other")].into(), "both are told");
+}
+
+#[test]
+fn a_customers_next_tenant_has_no_part_in_the_checkouts_of_the_one_before() {
+    let ours = || vec![checkout("cs_1", "acme", "cus_acme", 1)];
+    for event in [
+        Draft::session_completed().at(600),
+        Draft::session_expired().at(600),
+        Draft::async_payment_failed().at(600),
+        Draft::updated("active").at(600).tagged_with_journey(1),
+    ] {
+        let mut stage = handed_over(ours());
+        let effect = stage.plays(event);
+        assert_eq!((effect.tenant, effect.journey), (Some(tenant_id("other")), None));
+        assert_eq!((stage.tenant("other").journey, stage.last_entry().journey), (None, None));
+        assert_eq!(stage.last_entry().tenant, tenant_id("other"));
+    }
+}
