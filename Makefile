@@ -42,9 +42,10 @@ $(peers)/.done: tests/requirements.txt
 		--target $(peers) --upgrade --requirement $<
 	@touch $@
 
-soak: $(peers)/.done ## Kills and outages under load, random lives, and a fuzzer, at their full length: half an hour
+soak: $(peers)/.done ## Kills and outages under load, random lives and tenants, and a fuzzer, at their full length: half an hour
 	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test endurance
 	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service lives
+	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service isolation
 	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service schemathesis
 
 bench: $(peers)/.done ## What telemetry costs, measured: ten minutes, on SQLite and PostgreSQL

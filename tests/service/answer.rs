@@ -1,5 +1,6 @@
 //! What the service answered, and the house's rules for all that it answers.
 
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
@@ -29,7 +30,7 @@ const CODES: [&str; 18] = [
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
-    pub headers: reqwest::header::HeaderMap,
+    pub headers: HeaderMap,
     pub text: String,
 }
 
@@ -87,6 +88,14 @@ impl Answer {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("a header of text"))
+    }
+
+    /// All that two of whom nobody may know whether they differ have in common: everything but the trace and the time.
+    pub fn but_for_its_trace(&self) -> (StatusCode, HeaderMap, Value) {
+        let (mut headers, mut problem) = (self.headers.clone(), self.json());
+        headers.remove("date");
+        assert!(problem["trace_id"].take().is_string(), "{self:?}");
+        (self.status, headers, problem)
     }
 
     /// The house's rules: whatever goes wrong is a problem with a known code, and no answer is without its headers.

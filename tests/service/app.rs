@@ -519,7 +519,8 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, ask: impl 
     until_deadline(ask).await.unwrap_or_else(|| panic!("still waiting: {what}"))
 }
 
-async fn until_deadline<T, F: Future<Output = Option<T>>>(ask: impl Fn() -> F) -> Option<T> {
+/// The same, where that may be in vain.
+pub async fn until_deadline<T, F: Future<Output = Option<T>>>(ask: impl Fn() -> F) -> Option<T> {
     let begun = Instant::now();
     while begun.elapsed() < DEADLINE {
         if let Some(answer) = ask().await {

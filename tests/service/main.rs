@@ -24,6 +24,7 @@ mod front;
 mod health;
 mod hostile;
 mod http2;
+mod isolation;
 mod issuer;
 mod jwks;
 mod lives;

@@ -1,6 +1,6 @@
 //! The Stripe double, and the verbs that make things happen in it.
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use sandbox::{Options, Sandbox};
 use serde_json::{Value, json};
 
@@ -61,10 +61,18 @@ impl Stripe {
 
     /// Presses the portal page's own button.
     pub async fn cancel_in_portal(&self, portal_url: &str, subscription: &str) {
+        assert!(
+            self.try_to_cancel_in_portal(portal_url, subscription).await,
+            "the portal lets it be canceled"
+        );
+    }
+
+    /// The same, where the portal may refuse. Whether it did not.
+    pub async fn try_to_cancel_in_portal(&self, portal_url: &str, subscription: &str) -> bool {
         let form = format!("action=cancel&subscription={subscription}");
         let request = self.http.post(portal_url).header("Content-Type", "application/x-www-form-urlencoded");
         let response = request.body(form).send().await.expect("the portal answers");
-        assert!(response.status().is_success(), "{}", response.status());
+        response.status().is_success()
     }
 
     pub async fn settle(&self, session: &str, ok: bool) {
@@ -146,15 +154,23 @@ impl Stripe {
     }
 
     async fn tell(&self, method: &str, path: &str, body: &Value) -> Value {
+        let (status, text) = self.control(method, path, body).await;
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Has something happen that may not be possible as things are. Whether it was.
+    pub async fn attempt(&self, path: &str, body: &Value) -> bool {
+        self.control("POST", path, body).await.0.is_success()
+    }
+
+    async fn control(&self, method: &str, path: &str, body: &Value) -> (StatusCode, String) {
         let method = method.parse::<Method>().expect("a method");
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if !body.is_null() {
             request = request.header("Content-Type", "application/json").body(body.to_string());
         }
         let response = request.send().await.expect("the double answers");
-        let status = response.status();
-        let text = response.text().await.expect("text");
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        (response.status(), response.text().await.expect("text"))
     }
 }
