@@ -231,8 +231,14 @@ async fn whoever_finds_the_queue_full_is_told_at_once_and_is_taken_when_it_comes
     let deliveries =
         signed.iter().zip(many.iter().cycle()).map(|((event, body, header), requests)| async move {
             let fields = [("stripe-signature", &**header)];
-            let answer = http2::ask(requests, "POST", WEBHOOK, &fields, body.as_bytes()).await;
-            (event, answer.expect("an answer"))
+            loop {
+                let answer = http2::ask(requests, "POST", WEBHOOK, &fields, body.as_bytes()).await;
+                let answer = answer.expect("an answer");
+                // On a slow machine bodies crowd each other out before they come to the queue.
+                if answer.header("retry-after") != Some("10") {
+                    return (event, answer);
+                }
+            }
         });
     let mut deliveries: FuturesUnordered<_> = deliveries.collect();
 

@@ -1,5 +1,7 @@
 //! What happens at Stripe, at the command line and to the service, and the webhooks that tell of it.
 
+use std::process::Output;
+
 use futures_util::future::join_all;
 use proptest::sample::Index;
 use serde_json::{Value, json};
@@ -14,6 +16,13 @@ use crate::event_stream::STREAM;
 const AT_ONCE: usize = 8;
 
 impl Play {
+    /// What a command does nothing tells of on SQLite: it is found at the next look.
+    async fn link(&self, who: usize, customer: &str) -> Output {
+        let linked = self.app.run_command(&["tenant", "link", &self.parties[who].tenant, customer]);
+        self.pass(5).await;
+        linked
+    }
+
     pub async fn take(&mut self, step: &Step) -> Result<Concerns, String> {
         let who = step.who;
         match &step.act {
@@ -220,7 +229,7 @@ impl Play {
 
     async fn link_to_the_others(&mut self, who: usize) -> Result<Concerns, String> {
         if let Some(customer) = self.customer_of(1 - who).await {
-            let linked = self.app.run_command(&["tenant", "link", &self.parties[who].tenant, &customer]);
+            let linked = self.link(who, &customer).await;
             if linked.status.success() {
                 return Err(format!("{who} is linked to the other's customer: {linked:?}"));
             }
@@ -237,7 +246,7 @@ impl Play {
         self.hear_of_events().await;
         self.deliver(who, false).await?;
         let is_free = self.customer_of(who).await.is_none();
-        let linked = self.app.run_command(&["tenant", "link", &self.parties[who].tenant, &customer]);
+        let linked = self.link(who, &customer).await;
         if linked.status.success() == is_free {
             Ok(Concerns::One(who))
         } else {
