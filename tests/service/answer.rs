@@ -52,6 +52,11 @@ impl Answer {
         answer
     }
 
+    /// The answer of a front, which may be its own and keeps to no rule of ours.
+    pub async fn of_the_front(request: RequestBuilder) -> Self {
+        Self::unlooked(request).await.0
+    }
+
     async fn unlooked(request: RequestBuilder) -> (Self, Method) {
         let (client, request) = request.build_split();
         let request = request.expect("a request");

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use billhook::clock::{Clock, SystemClock};
 use futures_util::stream::{self, Stream, StreamExt};
 use reqwest::{Body, Certificate, Client, Method, RequestBuilder, StatusCode};
 use serde_json::json;
@@ -61,14 +62,18 @@ impl Front {
         self.http.request(method, format!("{}{path}", self.url))
     }
 
-    /// A webhook that nobody has signed: whoever reads it says so.
+    /// A webhook whose signature fits nothing: whoever has read all of it says so.
     async fn post(&self, body: impl Into<Body>) -> Answer {
-        Answer::to(self.request(Method::POST, WEBHOOK).body(body)).await
+        let signature = sandbox::sign("whsec_nobodys", SystemClock.now_seconds(), b"another body");
+        Answer::of_the_front(
+            self.request(Method::POST, WEBHOOK).header("Stripe-Signature", signature).body(body),
+        )
+        .await
     }
 
     async fn status_of(&self, path: &str) -> StatusCode {
         let request = self.request(Method::GET, path).header("Accept", "text/html");
-        Answer::to(request).await.status
+        Answer::of_the_front(request).await.status
     }
 }
 
@@ -157,7 +162,7 @@ async fn what_is_too_large_is_refused_before_the_service_and_nothing_else_is() {
 
     let forged = app.lines("webhook_signatures").len();
     let declared = front.request(Method::POST, WEBHOOK).header("Content-Length", MIB + 1);
-    assert_eq!(Answer::to(declared.body(unfinished(0))).await.status, 413);
+    assert_eq!(Answer::of_the_front(declared.body(unfinished(0))).await.status, 413);
     // It reads on for a quarter more before it says so.
     assert_eq!(front.post(unfinished(1024 + 300)).await.status, 413);
     assert_eq!(app.lines("webhook_signatures").len(), forged, "the service saw neither");
@@ -171,10 +176,10 @@ async fn the_front_lets_through_what_the_public_needs() {
     assert_eq!(front.status_of("/healthz").await, 200);
     assert_eq!(front.status_of("/api/billing/subscription/").await, 401);
     for inside in ["/", "/billing", "/readyz", "/docs", "/openapi.json", "/api", "/metrics"] {
-        let answer = Answer::to(front.request(Method::GET, inside)).await;
+        let answer = Answer::of_the_front(front.request(Method::GET, inside)).await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (404, ""), "{inside}");
     }
-    let answer = Answer::to(front.request(Method::GET, "/healthz")).await;
+    let answer = Answer::of_the_front(front.request(Method::GET, "/healthz")).await;
     assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"));
     assert_eq!(answer.header("server"), None);
     app.stop().await;
@@ -195,6 +200,6 @@ async fn with_a_page_its_paths_get_through_and_what_is_inside_stays_there() {
     }
     let token = app.token("acme");
     let request = front.request(Method::GET, "/api/billing/subscription/").bearer_auth(token);
-    assert_eq!(Answer::to(request).await.ok()["plan"], json!("free"));
+    assert_eq!(Answer::of_the_front(request).await.ok()["plan"], json!("free"));
     app.stop().await;
 }
