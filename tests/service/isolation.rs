@@ -6,6 +6,7 @@
 mod asking;
 mod follower;
 mod happening;
+mod looking_back;
 mod play;
 mod tale;
 mod witness;
