@@ -9,6 +9,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tracing::Instrument;
 
 use super::api::Tag;
@@ -86,15 +87,24 @@ impl WebhookApi {
         request: &Request,
         body: WebhookBody,
     ) -> Result<Json<Received>, Failure<WebhookProblems>> {
-        let (payload, verified) = state.verified(request, body).await?;
-        state.billing.metrics.webhook_verified(&verified.secret);
-        let event = Event::read(&payload).map_err(|error| state.unreadable(error, &verified))?;
-        if matches!(event.subject, Subject::Thin) {
-            tracing::warn!(event = %event.id, "a thin event came: set the endpoint to snapshot payloads");
+        let claim = state.claim(request)?;
+        let state = WebhookState::clone(&state);
+        // A task of its own: what has been sent whole is taken, though its sender has hung up since.
+        let taking = tokio::spawn(async move { state.take(claim, body).await }.in_current_span());
+        match taking.await.map_err(JoinError::try_into_panic) {
+            Ok(taken) => taken?,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => return Err(not_taken().into()),
         }
-        state.hand_in(event, payload, verified).await?;
         Ok(Json(Received { received: true }))
     }
+}
+
+/// What a webhook's head says, as long as it may be Stripe's.
+struct Claim {
+    client: Client,
+    signature: Option<String>,
+    came_at_seconds: i64,
 }
 
 /// Why a webhook is not known to be Stripe's.
@@ -105,29 +115,36 @@ enum Unverified {
 }
 
 impl WebhookState {
-    /// The body, if one of our secrets signed it. Whoever sent it pays for it if not, and only then.
-    async fn verified(&self, request: &Request, body: WebhookBody) -> Result<(Vec<u8>, Verified), Problem> {
+    /// Reads the head. What it alone tells is told before the body is read.
+    fn claim(&self, request: &Request) -> Result<Claim, Problem> {
         if self.secrets.borrow().is_empty() {
             return Err(self.not_configured());
         }
-        let client = self.client_of(request);
-        let verified = self.verify(request, body, client).await;
-        verified.map_err(|unverified| self.refuse(client, unverified))
+        let (client, signature) = (self.client_of(request), signature_header(request));
+        let came_at_seconds = self.billing.clock.now_seconds();
+        match signature::check_header(signature.as_deref(), came_at_seconds) {
+            Ok(()) => Ok(Claim { client, signature, came_at_seconds }),
+            Err(refusal) => Err(self.refuse(client, Unverified::Signature(refusal))),
+        }
     }
 
-    /// What the header alone tells is told before the body is read.
-    async fn verify(
-        &self,
-        request: &Request,
-        body: WebhookBody,
-        client: Client,
-    ) -> Result<(Vec<u8>, Verified), Unverified> {
-        let header = signature_header(request);
-        let now_seconds = self.billing.clock.now_seconds();
-        signature::check_header(header.as_deref(), now_seconds).map_err(Unverified::Signature)?;
-        let payload = body.read(self.bodies.enter(client)).await.map_err(Unverified::Body)?;
+    /// Takes the event that is in the body.
+    async fn take(&self, claim: Claim, body: WebhookBody) -> Result<(), Problem> {
+        let verified = self.verify(&claim, body).await;
+        let (payload, verified) = verified.map_err(|unverified| self.refuse(claim.client, unverified))?;
+        self.billing.metrics.webhook_verified(&verified.secret);
+        let event = Event::read(&payload).map_err(|error| self.unreadable(error, &verified))?;
+        if matches!(event.subject, Subject::Thin) {
+            tracing::warn!(event = %event.id, "a thin event came: set the endpoint to snapshot payloads");
+        }
+        self.hand_in(event, payload, verified).await
+    }
+
+    async fn verify(&self, claim: &Claim, body: WebhookBody) -> Result<(Vec<u8>, Verified), Unverified> {
+        let payload = body.read(self.bodies.enter(claim.client)).await.map_err(Unverified::Body)?;
+        let signature = claim.signature.as_deref();
         let secrets = self.secrets.borrow().clone();
-        let verified = signature::verify(&payload, header.as_deref(), &secrets, now_seconds);
+        let verified = signature::verify(&payload, signature, &secrets, claim.came_at_seconds);
         verified.map(|verified| (payload, verified)).map_err(Unverified::Signature)
     }
 
@@ -136,6 +153,7 @@ impl WebhookState {
         self.trusted_proxies.client_of(peer, request.headers())
     }
 
+    /// Whoever sent it pays for it: what is verified never comes here.
     fn refuse(&self, client: Client, unverified: Unverified) -> Problem {
         let (reason, problem) = match unverified {
             Unverified::Signature(refusal) => {
@@ -198,9 +216,13 @@ impl WebhookState {
         taken.map(|_| ()).map_err(|error| {
             tracing::warn!(%error, "an event was not stored; Stripe will send it again");
             self.billing.metrics.webhook_rejected(error.as_str());
-            Problem::new(Code::Unavailable, "Send it again later.").retry_after(RETRY_SECONDS)
+            not_taken()
         })
     }
+}
+
+fn not_taken() -> Problem {
+    Problem::new(Code::Unavailable, "Send it again later.").retry_after(RETRY_SECONDS)
 }
 
 /// The header, or several of them as the one list that they are (RFC 9110, section 5.3): two timestamps in it are
