@@ -103,6 +103,8 @@ async fn an_open_session_that_asks_for_something_else_is_closed_first(database: 
 async fn a_session_that_was_paid_before_its_webhook_came_is_taken_over(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
+    // The first backfill would bring what no delivery does.
+    app.until_backfilled().await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     let bought = app.check_out(&token, &json!({})).await.ok();
     app.stripe.pay(bought["session_id"].as_str().expect("a session")).await;
@@ -120,6 +122,8 @@ async fn a_session_that_was_paid_before_its_webhook_came_is_taken_over(database:
 async fn a_session_known_to_be_paid_is_asked_for_its_subscription(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
+    // The first backfill would bring what no delivery does.
+    app.until_backfilled().await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     let bought = app.check_out(&token, &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session");
@@ -143,6 +147,8 @@ async fn a_subscription_that_may_have_been_paid_since_is_asked_about_before_anot
 ) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
+    // The first backfill would bring what no delivery does.
+    app.until_backfilled().await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     let bought = app.check_out(&token, &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session");
@@ -244,6 +250,8 @@ async fn bereft(database: Database, lose: impl AsyncFnOnce(&TestApp, &str)) -> (
     let subscription = app.make_pro("acme").await;
     app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
     app.until_plan("acme", "free").await;
+    // The first backfill would bring what no delivery does.
+    app.until_backfilled().await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     let customer = app.customer_of("acme").await;
     lose(&app, &customer).await;

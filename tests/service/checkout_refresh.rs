@@ -22,6 +22,8 @@ on_both_databases!(
 /// A tenant's checkout, with every webhook lost.
 async fn at_checkout(database: Database) -> (TestApp, String) {
     let app = TestApp::start(database).await;
+    // The first backfill would bring what no delivery does.
+    app.until_backfilled().await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     let session = buy(&app, "acme").await;
     (app, session)

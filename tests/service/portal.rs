@@ -162,6 +162,8 @@ async fn a_customer_that_was_deleted_unheard_leaves_its_tenant_free_to_buy_again
     app.make_pro("acme").await;
     let token = app.token("acme");
     let customer = app.customer_of("acme").await;
+    // The first backfill would bring what no delivery does.
+    app.until_backfilled().await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
     app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
     app.open_portal(&token, &json!({})).await.assert_is(409, "no_customer");
