@@ -2,7 +2,8 @@
 //! pages that may ask us.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+
+use url::Host;
 
 /// The longest path that is taken: with the app's URL before it, it stays under the 2 000 characters that every
 /// browser and proxy carries.
@@ -27,8 +28,8 @@ pub struct ReturnPath(String);
 /// Not a path of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be a path of the app: one `/` at its start, only what a URL may hold (encode the rest with `%`), at most \
-     1024 characters"
+    "must be a path of the app: one `/` at its start, only what a URL may hold (encode the rest with `%`), no step `.` or \
+     `..`, at most 1024 characters"
 )]
 pub struct InvalidReturnPath;
 
@@ -48,14 +49,14 @@ pub enum InvalidOrigin {
 }
 
 impl AppUrl {
-    /// Reads the app's address. Credentials, a query or a fragment have no place in it.
+    /// Reads the app's address. Credentials, a query, a fragment or dot steps have no place in it.
     pub fn parse(text: &str) -> Result<Self, InvalidAppUrl> {
         let rest =
             text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or(InvalidAppUrl)?;
-        let (authority, _) = rest.split_once('/').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let authority = Authority::parse(authority);
         let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'\\' | b'?' | b'#' | b'@');
-        if authority.is_some() && rest.bytes().all(plain) {
+        if authority.is_some() && rest.bytes().all(plain) && !has_dot_steps(path) {
             Ok(Self(text.trim_end_matches('/').to_owned()))
         } else {
             Err(InvalidAppUrl)
@@ -71,10 +72,11 @@ impl AppUrl {
 impl ReturnPath {
     /// Reads a path. What a browser would take for another host (`//evil`, `/\evil`, `https:`) is refused, and so is
     /// what has no place in a URL (RFC 3986, appendix A): browsers drop some of it before looking, and Stripe refuses
-    /// the whole.
+    /// the whole. So are steps that a browser takes itself: they lead out of an app whose address has a path of its own
+    /// (`/../other-app`), or leave another host (`/.//evil`).
     pub fn parse(text: &str) -> Result<Self, InvalidReturnPath> {
         let local = text.starts_with('/') && !text.starts_with("//");
-        if local && is_of_a_url(text) && text.len() <= PATH_LENGTH {
+        if local && text.len() <= PATH_LENGTH && is_of_a_url(text) && !has_dot_steps(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidReturnPath)
@@ -94,6 +96,13 @@ fn is_of_a_url(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?#%".contains(&b))
         && text.matches('#').count() <= 1
         && text.split('%').skip(1).all(encoded)
+}
+
+/// Whether a step of the path is `.` or `..`, each dot of which may be written `%2e`: what the URL Standard calls
+/// single-dot and double-dot URL path segments.
+fn has_dot_steps(text: &str) -> bool {
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    path.split('/').any(|step| matches!(step.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
 }
 
 impl Origin {
@@ -123,34 +132,38 @@ impl Origin {
 }
 
 /// A host, and a port perhaps. No credentials.
-pub(super) struct Authority<'a> {
-    host: &'a str,
+pub(super) struct Authority {
+    /// As browsers read it: `127.1` is an address to them, and `1.2.3.4.5` nothing at all.
+    host: Host,
     port: Option<u16>,
 }
 
-impl<'a> Authority<'a> {
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+impl Authority {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
             // The last colon of an IPv6 address without a port.
             Some((host, _)) if host.starts_with('[') && !host.ends_with(']') => (text, None),
-            Some((host, port)) => (host, Some(port.parse().ok()?)),
+            Some((host, port)) => (host, Some(port_number(port)?)),
             None => (text, None),
         };
-        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
-        let is_host = match in_brackets {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.bytes().all(plain),
-        };
-        is_host.then_some(Self { host, port })
+        let is_plain = host.starts_with('[') || host.bytes().all(plain);
+        let host = Host::parse(host).ok().filter(|_| is_plain)?;
+        Some(Self { host, port })
     }
 
     pub(super) fn is_loopback(&self) -> bool {
-        let host = self.host.trim_matches(['[', ']']);
-        host == "localhost"
-            || host.ends_with(".localhost")
-            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        match &self.host {
+            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        }
     }
+}
+
+/// Digits and nothing else: `u16` would take a `+` before them.
+fn port_number(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl fmt::Display for AppUrl {
@@ -161,6 +174,8 @@ impl fmt::Display for AppUrl {
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
     #[test]
@@ -178,18 +193,56 @@ mod tests {
         for bad in [
             "",
             "billing",
+            "evil.example",
+            "@evil.example",
+            ".evil.example",
+            ":80/evil",
+            "?next=/",
+            "#/",
+            // Another host, with the scheme left out.
             "//evil.example",
             "///evil.example",
+            "////evil.example",
+            "//evil.example/%2f..",
+            "//app.example.com@evil.example",
+            "//[::1]",
+            "//0x7f.1",
+            // A backslash is a slash to browsers.
             "/\\evil.example",
             "\\/evil.example",
-            "https://evil.example",
-            "https:evil",
-            "javascript:alert(1)",
-            "/a\nb",
+            "\\\\evil.example",
+            "/billing\\..\\..\\evil.example",
+            "/billing?to=\\\\evil.example",
+            // They drop tabs and line ends wherever they stand, and white space and controls at both ends.
             "/\t/evil.example",
+            "/\n/evil.example",
+            "/\r/evil.example",
+            "/\r\n//evil.example",
+            "\t//evil.example",
+            "/\t\\evil.example",
+            " //evil.example",
             " /billing",
+            "/billing ",
+            "\u{0}//evil.example",
+            "\u{1f}/billing",
+            "/a\nb",
             "/a b",
             "/\u{0}",
+            "/\u{7f}",
+            "/\u{85}/evil.example",
+            // What looks like a slash, or is one once somebody has normalised it, or is not seen at all.
+            "/\u{ff0f}evil.example",
+            "\u{ff0f}\u{ff0f}evil.example",
+            "/\u{2044}evil.example",
+            "/\u{2215}evil.example",
+            "/\u{ff3c}evil.example",
+            "/\u{2028}/evil.example",
+            "/\u{3000}/evil.example",
+            "/\u{a0}/evil.example",
+            "/\u{ad}/evil.example",
+            "/\u{feff}/evil.example",
+            "/\u{200b}/evil.example",
+            "/\u{202e}/evil.example",
             "/ä",
             "/`a",
             "/a|b",
@@ -199,9 +252,110 @@ mod tests {
             "/%2",
             "/%zz",
             "/%{CHECKOUT_SESSION_ID}",
+            "/%u2215evil.example",
+            // An address of its own.
+            "https://evil.example",
+            "HTTPS://evil.example",
+            "https:evil.example",
+            "https:/evil.example",
+            "http://app.example.com@evil.example",
+            "javascript:alert(1)",
+            "JavaScript:alert(1)",
+            "java\nscript:alert(1)",
+            "data:text/html,<script>alert(1)</script>",
+            "vbscript:x",
+            "blob:https://evil.example/1",
+            "file:///etc/passwd",
+            "mailto:eve@evil.example",
+            // Slashes that are written in another way, at the start.
+            "%2f%2fevil.example",
+            "%2F",
+            "%5cevil.example",
+            "&#47;evil.example",
             &format!("/{}", "a".repeat(1024)),
+            &format!("/{}", "/".repeat(1024)),
         ] {
             assert_eq!(ReturnPath::parse(bad), Err(InvalidReturnPath), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn steps_that_a_browser_takes_itself_are_refused_however_they_are_written() {
+        for bad in [
+            "/..",
+            "/../",
+            "/../other-app",
+            "/billing/../../other-app",
+            "/billing/..?a",
+            "/..#a",
+            "/%2e%2e/other-app",
+            "/%2E%2e/other-app",
+            "/.%2e/other-app",
+            "/%2E./other-app",
+            "/..//evil.example",
+            "/./../other-app",
+            "/..;/..",
+            "/.",
+            "/%2e",
+            "/./billing",
+            "/.//evil.example",
+            "/%2E//evil.example",
+            "/billing/.",
+        ] {
+            assert_eq!(ReturnPath::parse(bad), Err(InvalidReturnPath), "{bad:?}");
+        }
+        for good in [
+            "/...",
+            "/a..b",
+            "/..a",
+            "/.well-known/",
+            "/%252e%252e/",
+            "/%2e%2e%2e",
+            "/?to=/../x",
+            "/#/../x",
+            "/..;/x",
+        ] {
+            assert!(ReturnPath::parse(good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_another_host_stays_at_the_app() {
+        let app = AppUrl::parse("https://app.example.com/base").expect("a URL");
+        for odd in [
+            "/@evil.example",
+            "/:80@evil.example",
+            "/.evil.example",
+            "/https://evil.example",
+            "/https:evil.example",
+            "/javascript:alert(1)",
+            "/data:text/html,x",
+            "/%2f%2fevil.example",
+            "/%2F/evil.example",
+            "/%5cevil.example",
+            "/%5C%5Cevil.example",
+            "/%09/evil.example",
+            "/%0a/evil.example",
+            "/%0d%0aLocation:%20https://evil.example",
+            "/%00/evil.example",
+            "/%ef%bc%8fevil.example",
+            "/%c0%af%c0%afevil.example",
+            "/%252f%252fevil.example",
+            "/;//evil.example",
+            "/a//evil.example",
+            "/?next=//evil.example",
+            "/?next=https://evil.example",
+            "/#//evil.example",
+            "/#@evil.example",
+            "/?@evil.example",
+        ] {
+            let path = ReturnPath::parse(odd).expect(odd);
+            let there = Url::parse(&app.join(&path)).expect(odd);
+            assert_eq!(there.origin().ascii_serialization(), "https://app.example.com", "{odd}");
+            assert!(there.path().starts_with("/base/"), "{odd}");
+            assert!(!there.path().starts_with("/base//"), "{odd}");
+            let alone = Url::parse("https://app.example.com").expect("a URL").join(path.as_str()).expect(odd);
+            assert_eq!(alone.origin(), there.origin(), "{odd}");
         }
     }
 
@@ -221,9 +375,20 @@ mod tests {
             "https://u:p@x",
             "https://x?a",
             "https://x#a",
+            "https://x/base/../a",
+            "https://x/%2e",
             "https://x y",
             "https://x:port",
+            "https://x:+80",
+            "https://x:65536",
             "https://x\\y",
+            "https://1.2.3.4.5",
+            "https://1.2.3.256",
+            "https://xn--a",
+            "https://[::1",
+            "https://[::1]x",
+            "https://[1.2.3.4]",
+            "https://a%2eb",
         ] {
             assert_eq!(AppUrl::parse(bad), Err(InvalidAppUrl), "{bad:?}");
         }
@@ -241,6 +406,11 @@ mod tests {
             ("http://127.0.0.1:80", "http://127.0.0.1"),
             ("http://[::1]:3000", "http://[::1]:3000"),
             ("http://[::1]", "http://[::1]"),
+            ("http://[0:0:0:0:0:0:0:1]", "http://[::1]"),
+            ("https://[2001:DB8::0:1]:8443", "https://[2001:db8::1]:8443"),
+            ("http://127.1", "http://127.0.0.1"),
+            ("https://0xa.0.0.1", "https://10.0.0.1"),
+            ("https://app.example.com:0443", "https://app.example.com"),
         ] {
             assert_eq!(Origin::parse(text).as_ref().map(Origin::as_str), Ok(written));
         }
@@ -262,6 +432,9 @@ mod tests {
             "https://app.example.com#a",
             "https://app.example.com:port",
             "https://app.example.com:99999",
+            "https://app.example.com:+443",
+            "https://1.2.3.4.5",
+            "https://xn--a",
             "https://a b",
             "https://ä.example",
             "app.example.com",

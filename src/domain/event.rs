@@ -8,6 +8,7 @@ mod wire;
 
 use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Traceparent;
+use super::json::object;
 use super::subscription::Snapshot;
 use super::tenant::CheckoutStatus;
 
@@ -200,7 +201,7 @@ impl Event {
     /// Reads an event from the bytes that Stripe sent.
     pub fn read(bytes: &[u8]) -> Result<Self, UnreadableEvent> {
         let text = std::str::from_utf8(bytes).map_err(|_| UnreadableEvent::NotJson)?;
-        let envelope: wire::Envelope<'_> = wire::object(text).ok_or(UnreadableEvent::NotJson)?;
+        let envelope: wire::Envelope<'_> = object(text).ok_or(UnreadableEvent::NotJson)?;
 
         let id = envelope.id.get().and_then(|id| EventId::parse(&id).ok()).ok_or(UnreadableEvent::NoId)?;
         let type_name = envelope.kind.get().filter(|kind| is_word(kind)).ok_or(UnreadableEvent::NoType)?;

@@ -5,6 +5,7 @@ pub mod address;
 pub mod event;
 pub mod ids;
 pub mod journey;
+mod json;
 pub mod mode;
 pub mod ordering;
 pub mod outcome;

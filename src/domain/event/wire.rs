@@ -1,9 +1,10 @@
 //! The shapes on the wire. Every field is [`Lenient`]: absent, `null` or of an unexpected type reads as nothing, so
 //! that no change of Stripe's can cost us an event.
 
+use std::fmt;
 use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -12,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{Invoice, Session, Tags};
 use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
+use crate::domain::json::object;
 use crate::domain::ordering::{Previous, Replaced};
 use crate::domain::subscription::{Item, Snapshot, State, Status};
 
@@ -44,14 +46,10 @@ impl<T> Lenient<T> {
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Ok(Self(serde_json::from_str(raw.get()).ok()))
+        // No field that is read here is an array, though serde would take one for an object of the same values.
+        let is_array = raw.get().starts_with('[');
+        Ok(Self(if is_array { None } else { serde_json::from_str(raw.get()).ok() }))
     }
-}
-
-/// Reads a JSON object. An array of the same values in the same order is not one, though serde would take it.
-pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    let is_object = json.trim_start().starts_with('{');
-    is_object.then(|| serde_json::from_str(json).ok()).flatten()
 }
 
 /// The event around its object.
@@ -203,7 +201,38 @@ struct SubscriptionObject {
 #[derive(Clone, Deserialize)]
 struct ItemList {
     #[serde(default)]
-    data: Vec<Lenient<ItemObject>>,
+    data: FirstItems,
+}
+
+/// The first [`ITEMS`] of an array. The others are passed over as they come: a webhook may be an array of half a million,
+/// and an item that was read is a hundred times as large as the `0` that it was read from.
+#[derive(Clone, Default)]
+struct FirstItems(Vec<Lenient<ItemObject>>);
+
+impl<'de> Deserialize<'de> for FirstItems {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(FirstItemsVisitor)
+    }
+}
+
+struct FirstItemsVisitor;
+
+impl<'de> Visitor<'de> for FirstItemsVisitor {
+    type Value = FirstItems;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FirstItems, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < ITEMS {
+            let Some(item) = list.next_element()? else { break };
+            items.push(item);
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(FirstItems(items))
+    }
 }
 
 #[derive(Clone, Deserialize)]
@@ -326,7 +355,7 @@ pub(super) fn previous(json: &str) -> Previous {
 }
 
 fn item_objects(list: &ItemList) -> Vec<ItemObject> {
-    list.data.iter().take(ITEMS).filter_map(Lenient::get).collect()
+    list.data.0.iter().filter_map(Lenient::get).collect()
 }
 
 /// Of several items, the last end counts.

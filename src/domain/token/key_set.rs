@@ -7,6 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::keys::{Keys, PublicAlgorithm, PublicKey};
+use crate::domain::json::object;
 
 /// More keys than issuers have, the largest of which publish a dozen. A token may have to be held against all of them.
 const MOST_KEYS: usize = 64;
@@ -62,19 +63,20 @@ struct Jwk {
 impl KeySet {
     /// Reads a key set. A key that is broken or for something else costs the others nothing (RFC 7517, section 5).
     pub fn read(body: &[u8], algorithm: PublicAlgorithm) -> Result<Self, InvalidKeySet> {
-        let set: JwkSet = serde_json::from_slice(body).map_err(|_| InvalidKeySet::NotAKeySet)?;
+        let set: Option<JwkSet> = str::from_utf8(body).ok().and_then(object);
+        let set = set.ok_or(InvalidKeySet::NotAKeySet)?;
         if set.keys.len() > MOST_KEYS {
             return Err(InvalidKeySet::TooManyKeys);
         }
         let mut read = Self { keys: Keys::none(algorithm), unfit: 0, private: 0 };
         for jwk in set.keys {
-            match serde_json::from_str::<Jwk>(jwk.get()) {
-                Ok(jwk) if jwk.is_private() => read.private += 1,
-                Ok(jwk) => match jwk.public_key(algorithm) {
+            match object::<Jwk>(jwk.get()) {
+                Some(jwk) if jwk.is_private() => read.private += 1,
+                Some(jwk) => match jwk.public_key(algorithm) {
                     Some(key) => read.keys.publish(jwk.kid, key),
                     None => read.unfit += 1,
                 },
-                Err(_) => read.unfit += 1,
+                None => read.unfit += 1,
             }
         }
         Ok(read)

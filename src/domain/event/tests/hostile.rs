@@ -93,6 +93,24 @@ fn a_field_of_ours_nested_ten_thousand_deep_reads_as_nothing() {
 }
 
 #[test]
+fn a_list_of_an_objects_values_is_not_the_object() {
+    let subscription = r#"{"id":"evt_1","type":"customer.subscription.updated","created":1,"data":{"object":{"id":"sub_1",
+        "customer":"cus_1","status":"active","metadata":["acme"],"items":[[[["price_1"]]]]}}}"#;
+    let subscription = read(subscription);
+    assert_eq!(snapshot(&subscription).tags, Tags::default());
+    assert_eq!(snapshot(&subscription).state.items, []);
+
+    let of_items = r#"{"id":"evt_1","type":"customer.subscription.updated","created":1,"data":{"object":{"id":"sub_1",
+        "customer":"cus_1","status":"active","items":{"data":[[["price_1"]],{"price":["price_2"]}]}}}}"#;
+    assert_eq!(snapshot(&read(of_items)).state.items, []);
+
+    let of_an_invoice = r#"{"id":"evt_1","type":"invoice.paid","created":1,"request":["req_1"],"data":{"object":{
+        "customer":"cus_1","parent":[["sub_1"]],"subscription_details":["sub_1"]}}}"#;
+    let event = read(of_an_invoice);
+    assert_eq!((&event.request_id, &invoice(&event).subscription), (&None, &None));
+}
+
+#[test]
 fn a_key_that_is_there_twice_is_never_read_as_either() {
     let twice = r#"{"id":"evt_1","id":"evt_2","type":"customer.created","created":1}"#;
     assert!(refused(twice.as_bytes()).is_some());

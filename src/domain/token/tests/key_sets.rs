@@ -118,6 +118,17 @@ fn a_key_that_is_broken_is_not_used() {
 }
 
 #[test]
+fn a_list_of_a_keys_values_is_not_the_key() {
+    let jwk = ed_jwk();
+    let values =
+        json!([jwk["kty"], null, null, null, null, jwk["crv"], null, null, jwk["x"], null, null, null, null]);
+    assert_eq!(counted(&read(&json!([values, jwk]), PublicAlgorithm::EdDsa)), (1, 1, 0));
+    let set = json!([[jwk]]).to_string();
+    let refused = KeySet::read(set.as_bytes(), PublicAlgorithm::EdDsa);
+    assert_eq!(refused.err(), Some(InvalidKeySet::NotAKeySet));
+}
+
+#[test]
 fn a_key_that_everybody_can_sign_with_is_not_used_and_told() {
     for (jwk, algorithm, member) in [
         (rsa_jwk(), PublicAlgorithm::Rs256, "d"),
