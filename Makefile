@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench check audit openapi openapi-lint client page page-test page-check
+.PHONY: help run test soak fuzz bench check audit openapi openapi-lint client page page-test page-check
 
 # npm writes the hidden lockfile when it is done, so it is newer than the lockfile exactly when the modules are up to date.
 # Of Stripe's SDK, which a test drives the double with:
@@ -48,11 +48,15 @@ soak: $(peers)/.done ## Kills and outages under load, random lives and tenants, 
 	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service isolation
 	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service schemathesis
 
+fuzz: ## Looks for input that breaks a parser: ten million of each, or FUZZ_RUNS, with cargo-fuzz
+	scripts/fuzz
+
 bench: $(peers)/.done ## What telemetry costs, measured: ten minutes, on SQLite and PostgreSQL
 	scripts/with-postgres cargo bench --bench telemetry
 
 check: page-check openapi-lint ## Format and lints; warnings are errors
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 audit: ## What comes into the program from others, with cargo-deny and cargo-machete where they are installed

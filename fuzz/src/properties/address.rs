@@ -1,0 +1,95 @@
+//! Where browsers are sent back to, and where they come from. Another reader of URLs, the one of the WHATWG's standard,
+//! must find in them the host that we mean.
+
+use std::sync::LazyLock;
+
+use url::{Position, Url};
+
+use crate::domain::address::{AppUrl, Origin, ReturnPath};
+
+/// Where an app can be: with and without a path of its own, a port, a host that is an address.
+static APPS: LazyLock<Vec<(Url, AppUrl)>> = LazyLock::new(|| {
+    let apps = [
+        "https://app.example.com",
+        "https://shared.example.com/acme",
+        "http://localhost:5173/",
+        "http://[::1]:8080/app/",
+        "https://192.0.2.1",
+    ];
+    let read = |app| (Url::parse(app).expect("a URL"), AppUrl::parse(app).expect("an app's address"));
+    apps.into_iter().map(read).collect()
+});
+
+/// The longest path that is taken.
+const PATH_LENGTH: usize = 1024;
+
+/// A return path of any bytes, joined to one of the apps.
+pub fn return_path(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let (url, app) = &APPS[text.len() % APPS.len()];
+    match ReturnPath::parse(text) {
+        Ok(path) => {
+            assert_eq!(path.as_str(), text);
+            assert!(text.len() <= PATH_LENGTH && text.bytes().all(|b| b.is_ascii_graphic()), "{text:?}");
+            leads_to_the_app(url, app, &path);
+        }
+        Err(_) => assert!(!is_a_plain_path(url, text), "{text:?} is refused for nothing"),
+    }
+}
+
+fn leads_to_the_app(url: &Url, app: &AppUrl, path: &ReturnPath) {
+    let joined = app.join(path);
+    let there = Url::parse(&joined).expect("a URL");
+    assert_eq!(there.origin(), url.origin(), "{joined:?}");
+    assert_eq!((there.username(), there.password()), ("", None), "{joined:?}");
+    let base = url.path().trim_end_matches('/');
+    let below = there.path().strip_prefix(base).unwrap_or_default();
+    assert!(below.starts_with('/') && !below.starts_with("//"), "{joined:?} leaves the app's path");
+
+    let alone = url.join(path.as_str()).expect("a relative URL");
+    assert_eq!(alone.origin(), url.origin(), "{:?} on its own leads elsewhere", path.as_str());
+}
+
+/// Whether a browser that is on the app's page takes the text for a path there, and changes nothing about it; of what needs
+/// no encoding.
+fn is_a_plain_path(url: &Url, text: &str) -> bool {
+    let plain = text.starts_with('/')
+        && text.len() <= PATH_LENGTH
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?".contains(&b));
+    plain
+        && url
+            .join(text)
+            .is_ok_and(|there| there.origin() == url.origin() && there[Position::BeforePath..] == *text)
+}
+
+/// An app's address of any bytes.
+pub fn app_url(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let Ok(app) = AppUrl::parse(text) else { return };
+    let url = Url::parse(&app.to_string()).expect("what is an app's address is a URL");
+    assert!(url.host_str().is_some_and(|host| !host.is_empty()), "{app}");
+    assert_eq!((url.username(), url.password()), ("", None), "{app}");
+    assert_eq!((url.query(), url.fragment()), (None, None), "{app}");
+    assert_eq!(AppUrl::parse(&app.to_string()).as_ref(), Ok(&app));
+    leads_to_the_app(
+        &url,
+        &app,
+        &ReturnPath::parse("/billing?a=//evil.example#/@evil.example").expect("a path"),
+    );
+}
+
+/// An origin of any bytes.
+pub fn origin(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let Ok(origin) = Origin::parse(text) else { return };
+    let url = Url::parse(origin.as_str()).expect("an origin is a URL");
+    assert_eq!(url.origin().ascii_serialization(), origin.as_str(), "as browsers write it");
+    assert_eq!(url.origin(), Url::parse(text).expect("as given too").origin(), "{text:?}");
+    assert_eq!(Origin::parse(origin.as_str()).as_ref(), Ok(&origin));
+    let is_loopback = match url.host().expect("a host") {
+        url::Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+        url::Host::Ipv4(address) => address.is_loopback(),
+        url::Host::Ipv6(address) => address.is_loopback(),
+    };
+    assert!(url.scheme() == "https" || is_loopback, "{text:?} is plain http on the way");
+}
