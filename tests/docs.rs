@@ -7,22 +7,33 @@ use billhook::domain::outcome::Outcome;
 use serde_json::Value;
 
 const README: &str = include_str!("../README.md");
+const SECURITY: &str = include_str!("../docs/security.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const CONTRACT: &str = include_str!("../openapi/billhook.json");
 
 #[test]
 fn every_promise_names_tests_that_exist() {
+    names_tests_that_exist(README, "## Reliability");
+}
+
+#[test]
+fn every_threat_has_tests_that_exist() {
+    names_tests_that_exist(SECURITY, "## Threats");
+}
+
+/// Holds a table whose last column names tests.
+fn names_tests_that_exist(document: &str, section: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = sources(&root.join("tests")) + &sources(&root.join("src"));
-    let (_, section) = README.split_once("## Reliability").expect("a section on reliability");
+    let (_, section) = document.split_once(section).expect("the section");
     let (section, _) = section.split_once("\n## ").expect("a section after it");
-    let promises: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
-    assert!(promises.len() > 10, "the table is found");
-    for promise in promises {
-        let (_, tests) = promise.trim_end_matches(" |").rsplit_once(" | ").expect("two columns");
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 10, "the table is found");
+    for row in rows {
+        let (_, tests) = row.trim_end_matches(" |").rsplit_once(" | ").expect("two columns");
         for test in tests.split(", ") {
             let name = test.trim_matches('`');
-            assert!(sources.contains(&format!("fn {name}(")), "there is no test `{name}`: {promise}");
+            assert!(sources.contains(&format!("fn {name}(")), "there is no test `{name}`: {row}");
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::app::{TestApp, stripe_event};
 use crate::database::Database;
+use crate::stripe::Stripe;
 
 #[tokio::test]
 async fn stripe_gone_is_502() {
@@ -143,4 +146,34 @@ async fn an_answer_that_is_not_stripes_is_stripe_unavailable() {
     app.stripe.fault(&page).await;
     app.check_out(&app.token("acme"), &json!({})).await.assert_is(502, "stripe_unavailable");
     app.stop().await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = Stripe::start().await;
+    let redirecting = redirecting_to(elsewhere.url.clone()).await;
+    let app = TestApp::start_with(Database::Sqlite, &[("--stripe-api-base", redirecting.as_str())]).await;
+    app.check_out(&app.token("acme"), &json!({})).await.assert_is(502, "stripe_rejected");
+    assert!(elsewhere.all_requests().await.is_empty(), "the key went nowhere else");
+    app.stop().await;
+}
+
+/// A server that sends everybody elsewhere.
+async fn redirecting_to(elsewhere: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).await.unwrap_or_default();
+            let text = String::from_utf8_lossy(&request[..length]).into_owned();
+            let path = text.split(' ').nth(1).unwrap_or("/");
+            let answer = format!(
+                "HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}{path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            // Whoever asks may have gone.
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    url
 }
