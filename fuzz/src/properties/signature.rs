@@ -182,16 +182,18 @@ fn expected(
     if signatures.is_empty() {
         return Err(RefusalReason::Malformed);
     }
+    // Before any secret is asked: an old one is refused whoever signed it.
+    let skew = now.saturating_sub(seconds);
+    if skew > TOLERANCE_SECONDS {
+        return Err(RefusalReason::TooOld);
+    }
     let signer = secrets.iter().rev().find(|(_, secret)| {
         let digits = hex::encode(signature(secret, timestamp, body));
         signatures.iter().any(|signature| signature.eq_ignore_ascii_case(&digits))
     });
-    let Some((name, _)) = signer else {
-        return Err(RefusalReason::NoMatch);
-    };
-    match now.saturating_sub(seconds) {
-        skew if skew > TOLERANCE_SECONDS => Err(RefusalReason::TooOld),
-        skew => Ok(((*name).to_owned(), skew)),
+    match signer {
+        Some((name, _)) => Ok(((*name).to_owned(), skew)),
+        None => Err(RefusalReason::NoMatch),
     }
 }
 
