@@ -67,7 +67,7 @@ test("the package works in an application that is not ours, and changes nothing 
   await page.goto(`${system.origin}/settings/billing`);
 
   await page.getByRole("button", { name: "Upgrade" }).click();
-  await page.getByRole("button", { name: "Pay" }).click();
+  await page.getByRole("button", { name: "Pay", exact: true }).click();
   // Where a page comes after a redirect, it is the service's own.
   await page.waitForURL(`${system.origin}/settings/billing`);
   await page.goto(`${system.origin}/settings/billing`);
