@@ -119,8 +119,14 @@ impl<E: Endpoint + 'static> Server<E> {
         let mut connection = pin!(self.protocols.serve_connection(io, answer));
         let mut stopped = self.stopped.clone();
         let patience = tokio::select! {
-            // That it broke is the peer's affair, and shows where it matters.
-            _ = &mut connection => return,
+            // Over, or given up by hyper because its sender has hung up: what had come whole may not have been looked at yet
+            // then. Asked again, hyper goes on with it; poem's own server asks again too.
+            _ = &mut connection => {
+                if caller.work.is_silent() {
+                    return;
+                }
+                OTHERS
+            }
             () = caller.given_way() => return caller.ended("crowded"),
             overdue = caller.work.overdue() => {
                 caller.ended(overdue.as_str());
