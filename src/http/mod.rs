@@ -122,6 +122,8 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         .data(readiness)
         .data(webhook)
         .data(app.tokens)
+        // Else the type of all that is around it grows beyond what an optimising compiler follows.
+        .boxed()
         .around(in_time)
         .around(move |next, request| cors::cors(cors_origins.clone(), next, request))
         .around(framing::plain)
