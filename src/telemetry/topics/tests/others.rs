@@ -62,10 +62,10 @@ fn a_directory_that_was_removed_is_made_again() {
     assert_eq!(logs.write_errors(Topic::Billing), 0);
 }
 
-/// What the README tells whoever rotates with logrotate, for files in another directory.
-fn readmes_settings(dir: &Path) -> String {
-    let readme = include_str!("../../../../README.md");
-    let (_, settings) = readme.split_once("/var/log/billhook/*.log {").expect("there are settings");
+/// What the documents tell whoever rotates with logrotate, for files in another directory.
+fn documented_settings(dir: &Path) -> String {
+    let operations = include_str!("../../../../docs/operations.md");
+    let (_, settings) = operations.split_once("/var/log/billhook/*.log {").expect("there are settings");
     let (settings, _) = settings.split_once('}').expect("they end");
     format!("{}/*.log {{{settings}}}\n", dir.display())
 }
@@ -107,16 +107,16 @@ fn rotate_while_writing(dir: &Path, settings: &str) -> Option<usize> {
 }
 
 #[test]
-fn logrotate_set_as_the_readme_says_rotates_and_needs_no_signal() {
+fn logrotate_set_as_the_docs_say_rotates_and_needs_no_signal() {
     let dir = a_dir();
     // What is compressed cannot be read below.
-    let readable = readmes_settings(dir.path()).replace(" compress", " nocompress");
+    let readable = documented_settings(dir.path()).replace(" compress", " nocompress");
     let Some(lines) = rotate_while_writing(dir.path(), &readable) else { return };
     assert_each_once(dir.path(), (0..lines).map(|number| format!("writer {number}")));
     assert!(billing_files(dir.path()).len() >= ROTATIONS, "it did rotate");
 
     let dir = a_dir();
-    rotate_while_writing(dir.path(), &readmes_settings(dir.path()));
+    rotate_while_writing(dir.path(), &documented_settings(dir.path()));
     assert!(billing_files(dir.path()).contains(&"billing.log.2.gz".to_owned()), "as it stands it compresses");
 }
 
