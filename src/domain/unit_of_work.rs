@@ -265,13 +265,15 @@ impl UnitOfWork {
             .or_else(|| tenant.and_then(|id| self.tenants.get(id)).and_then(|tenant| tenant.journey))
     }
 
-    /// What comes before the first completed checkout of ours may begin a journey that the checkout then takes over.
+    /// What comes before the first completed checkout of ours may begin a journey that the checkout then takes over; or
+    /// is on that of a checkout that we have lost.
     fn begin_journey_unless_known(&mut self, event: &Event, tenant: &TenantId) {
-        if let Some(here) = self.here
-            && self.journey_of(event, Some(tenant)).is_none()
-        {
-            self.tenant_mut(tenant).journey = Some(here);
+        let Some(here) = self.here else { return };
+        if self.journey_of(event, Some(tenant)).is_some() {
+            return;
         }
+        let lost = event.tags().and_then(|tags| self.journey_of_a_lost_checkout(tags, tenant, event.created));
+        self.tenant_mut(tenant).journey = Some(lost.unwrap_or(here));
     }
 
     /// Has a held subscription written back.

@@ -1,7 +1,7 @@
 //! Checkouts: how far each got, whose money is still on its way, and the journey that begins with one.
 
 use super::{Cause, Entry, Policy, UnitOfWork, cause};
-use crate::domain::event::{CheckoutChange, Event, Session};
+use crate::domain::event::{CheckoutChange, Event, Session, Tags};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::journey::Journey;
 use crate::domain::outcome::Outcome;
@@ -16,7 +16,7 @@ impl UnitOfWork {
             let cause = Cause { name: cause::REFRESH, event: None, at: answered_at };
             let status = CheckoutChange::Completed.leads_to(session);
             self.close(cause, session, &customer, &tenant, status);
-            self.begin_journey(&tenant, session);
+            self.begin_journey(&tenant, session, answered_at);
         }
     }
 
@@ -55,7 +55,7 @@ impl UnitOfWork {
         };
         let cause = Cause::event(event);
         self.close(cause, session, customer, &tenant, change.leads_to(session));
-        self.begin_journey(&tenant, session);
+        self.begin_journey(&tenant, session, event.created);
         if let Some(subscription) = &session.subscription {
             self.ask_unless_held(subscription, (&tenant, customer), cause);
         }
@@ -64,15 +64,32 @@ impl UnitOfWork {
 
     /// A completed session's journey becomes its tenant's, unless a later one's has already. One that no checkout began
     /// gives way. If its customer has come to another tenant since, that one has no part in it.
-    fn begin_journey(&mut self, tenant: &TenantId, session: &Session) {
-        let checkout = self.checkouts.get(&session.id).filter(|checkout| checkout.tenant == *tenant);
-        let Some(checkout) = checkout else { return };
-        let journey = checkout.journey;
+    fn begin_journey(&mut self, tenant: &TenantId, session: &Session, at: i64) {
+        let journey = match self.checkouts.get(&session.id) {
+            Some(checkout) => (checkout.tenant == *tenant).then_some(checkout.journey),
+            None => self.journey_of_a_lost_checkout(&session.tags, tenant, at),
+        };
+        let Some(journey) = journey else { return };
         let held = self.tenants.get(tenant).and_then(|tenant| tenant.journey);
         let is_of_a_checkout = |held: Journey| self.checkouts.values().any(|one| one.journey == held);
         if held.is_none_or(|held| held.began_at_ms < journey.began_at_ms || !is_of_a_checkout(held)) {
             self.tenant_mut(tenant).journey = Some(journey);
         }
+    }
+
+    /// The journey of a checkout that we have no record of, since the database was restored from a backup that is older.
+    /// The tags say whose it was, and only our own checkout, or another holder of the API key, can have written them.
+    pub(super) fn journey_of_a_lost_checkout(
+        &self,
+        tags: &Tags,
+        tenant: &TenantId,
+        at: i64,
+    ) -> Option<Journey> {
+        let origin = tags.journey.filter(|_| tags.tenant.as_ref() == Some(tenant))?;
+        let is_lost = self.checkouts.values().all(|checkout| checkout.journey.origin != origin);
+        let held = self.tenants.get(tenant).and_then(|tenant| tenant.journey);
+        let is_new = held.is_none_or(|held| held.origin != origin);
+        (is_lost && is_new).then_some(Journey { origin, began_at_ms: at.saturating_mul(1000) })
     }
 
     fn payment_failed(&mut self, event: &Event, session: &Session) -> Effect {

@@ -188,3 +188,34 @@ fn a_completed_checkout_takes_a_journey_over_that_began_by_itself_whichever_is_o
         assert_eq!(stage.tenant("acme").journey, Some(journey(2)));
     }
 }
+
+/// What a backup that is older than a checkout leaves of it: what Stripe tells of its session and its subscription.
+#[test]
+fn a_checkout_whose_record_is_lost_gives_its_tenant_its_journey_by_its_tags() {
+    let mut stage = Stage::set(&[("acme", None)], vec![]);
+    let origin = |stage: &Stage| stage.tenant("acme").journey.map(|journey| journey.origin);
+    let created = Draft::created("active").of("cus_new").tagged("acme").tagged_with_journey(4);
+    stage.plays_in(5, created);
+    assert_eq!(origin(&stage), Some(journey(4).origin));
+    let first = stage.tenant("acme").journey;
+    stage.applies([Draft::session_completed().of("cus_new").at(150).tagged("acme").tagged_with_journey(4)]);
+    assert_eq!(stage.tenant("acme").journey, first, "it began when it was first heard of");
+
+    let next = Draft::session_completed().of_session("cs_2").for_subscription("sub_2").of("cus_new").at(200);
+    stage.applies([next.tagged("acme").tagged_with_journey(6)]);
+    assert_eq!(origin(&stage), Some(journey(6).origin));
+    let later =
+        stage.plays(Draft::updated("past_due").of("cus_new").at(300).tagged("acme").tagged_with_journey(4));
+    assert_eq!(later.journey.map(|journey| journey.origin), Some(journey(6).origin), "the tenant's latest");
+}
+
+#[test]
+fn a_lost_checkout_is_no_other_tenants_and_no_other_checkouts() {
+    let mut stage = after_one_checkout();
+    let foreign = Draft::session_completed().of_session("cs_9").for_subscription("sub_9").at(200);
+    stage.applies([foreign.tagged("acme").tagged_with_journey(3)]);
+    assert_eq!(stage.tenant("acme").journey, Some(journey(1)), "the journey of another tenant's checkout");
+    let foreign = Draft::session_completed().of_session("cs_8").for_subscription("sub_8").at(200);
+    stage.applies([foreign.tagged("other").tagged_with_journey(9)]);
+    assert_eq!(stage.tenant("acme").journey, Some(journey(1)), "a tenant that the customer is not");
+}
