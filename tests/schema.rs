@@ -1,6 +1,6 @@
 //! The entities say what the migrations make, on both databases: table by table, column by column.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 
 use billhook::store::{DatabaseUrl, Store};
@@ -36,6 +36,43 @@ async fn replicas_that_start_at_once_migrate_once_on_postgres() {
     };
     tokio::join!(replica(), replica(), replica(), replica());
     postgres.drop().await;
+}
+
+#[tokio::test]
+async fn a_migration_only_adds_on_sqlite() {
+    let connection = Database::connect("sqlite::memory:").await.expect("a database");
+    each_migration_only_adds(&connection).await;
+}
+
+#[tokio::test]
+async fn a_migration_only_adds_on_postgres() {
+    let postgres = Postgres::make().await;
+    let connection = Database::connect(&postgres.url).await.expect("the database answers");
+    each_migration_only_adds(&connection).await;
+    connection.close().await.expect("the connection closes");
+    postgres.drop().await;
+}
+
+/// While the first replica of a new version migrates, those of the old one read and write as they always did.
+async fn each_migration_only_adds(connection: &DatabaseConnection) {
+    let mut before = BTreeMap::<String, Columns>::new();
+    for migration in Migrator::migrations() {
+        Migrator::up(connection, Some(1)).await.expect("the migration runs");
+        let after = made(connection).await;
+        let required = required(connection).await;
+        for (table, columns) in &before {
+            let now = after.get(table).expect("no table goes");
+            for column in columns {
+                assert!(now.contains_key(column.0), "{}: {table} loses {}", migration.name(), column.0);
+            }
+            let added = now.keys().filter(|column| !columns.contains_key(*column));
+            for column in added {
+                let place = (table.clone(), column.clone());
+                assert!(!required.contains(&place), "{} wants {place:?} of all writers", migration.name());
+            }
+        }
+        before = after;
+    }
 }
 
 /// A database of the test's own on the server.
@@ -82,6 +119,24 @@ async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
 
     Migrator::down(connection, None).await.expect("the migrations can be undone");
     assert!(made(connection).await.is_empty());
+}
+
+/// The columns that whoever inserts a row has to fill.
+async fn required(connection: &DatabaseConnection) -> BTreeSet<(String, String)> {
+    let sql = match connection.get_database_backend() {
+        DbBackend::Sqlite => {
+            "SELECT t.name AS tab, c.name AS col FROM sqlite_master t, pragma_table_info(t.name) c \
+             WHERE t.type = 'table' AND c.\"notnull\" = 1 AND c.dflt_value IS NULL"
+        }
+        _ => {
+            "SELECT table_name::text AS tab, column_name::text AS col FROM information_schema.columns \
+             WHERE table_schema = 'public' AND is_nullable = 'NO' AND column_default IS NULL"
+        }
+    };
+    let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
+    let rows = connection.query_all_raw(statement).await.expect("the schema is read");
+    let text = |row: &sea_orm::QueryResult, name| row.try_get::<String>("", name).expect("a name");
+    rows.iter().map(|row| (text(row, "tab"), text(row, "col"))).collect()
 }
 
 /// What an entity says.

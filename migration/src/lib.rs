@@ -2,6 +2,9 @@
 //!
 //! Stripe's times are whole Unix seconds and bear Stripe's names; our own are Unix milliseconds and end in `_ms`.
 //! Both are plain integers, since they then compare, sort and index alike on both databases.
+//!
+//! A migration only adds, and what it adds to a table may be left out by who writes there: replicas of the version before
+//! run on while the first of the new one migrates. What is in a release is never edited.
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};

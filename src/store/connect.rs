@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait, SchemaManager};
-use sea_orm::sea_query::{Expr, Query};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend};
+use sea_orm::sea_query::{Expr, ExprTrait, Order, Query};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, SqliteConnection};
@@ -119,6 +119,8 @@ impl Store {
 
     /// Runs the migrations that are missing. Replicas that start at once wait for each other: the migrations run in
     /// one transaction, under SQLite's write lock or an advisory lock of PostgreSQL's.
+    ///
+    /// Fails where a newer build has migrated already. What this one would do to its tables nobody has thought of.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         if self.db.get_database_backend() == DbBackend::Postgres {
@@ -132,7 +134,11 @@ impl Store {
                 .to_owned();
             transaction.db.query_one(&lock).await?;
         }
-        Migrator::up(transaction.db.untraced(), None).await?;
+        let database = transaction.db.untraced();
+        if let Some(migration) = unknown_migration(database).await? {
+            return Err(StoreError::newer(migration));
+        }
+        Migrator::up(database, None).await?;
         transaction.commit().await
     }
 
@@ -147,6 +153,23 @@ impl Store {
         let applied: i64 = row.try_get("", "applied")?;
         Ok(usize::try_from(applied).is_ok_and(|applied| applied >= Migrator::migrations().len()))
     }
+}
+
+/// The latest migration that the database has had and this build does not know.
+async fn unknown_migration(database: &DatabaseTransaction) -> Result<Option<String>, StoreError> {
+    if !SchemaManager::new(database).has_table("seaql_migrations").await? {
+        return Ok(None);
+    }
+    let known: Vec<String> = Migrator::migrations().iter().map(|one| one.name().to_owned()).collect();
+    let unknown = Query::select()
+        .column("version")
+        .from("seaql_migrations")
+        .and_where(Expr::col("version").is_not_in(known))
+        .order_by("version", Order::Desc)
+        .limit(1)
+        .to_owned();
+    let row = database.query_one(&unknown).await?;
+    Ok(row.map(|row| row.try_get("", "version")).transpose()?)
 }
 
 /// Whether a SQLite connection may be used again.

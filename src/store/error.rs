@@ -42,6 +42,10 @@ enum Cause {
     Database(DbErr),
     #[error("{0}")]
     Ours(String),
+    #[error(
+        "a newer billhook has brought it up to date ({0}): run that one, or restore the backup from before the upgrade"
+    )]
+    Newer(String),
 }
 
 impl StoreError {
@@ -58,6 +62,11 @@ impl StoreError {
     /// A connection that is of no more use.
     pub(super) fn broken(what: &str) -> Self {
         Self { failure: StoreFailure::Unavailable, cause: Cause::Ours(what.to_owned()) }
+    }
+
+    /// The database has had a migration that this build does not know.
+    pub(super) fn newer(migration: String) -> Self {
+        Self { failure: StoreFailure::Refused, cause: Cause::Newer(migration) }
     }
 
     /// What a caller would act on.

@@ -53,7 +53,6 @@ impl TestApp {
 
     /// The same, with some variables set otherwise: `("--plans", "...")`. Setting one to nothing unsets it.
     pub async fn start_with(database: Database, otherwise: &[(&str, &str)]) -> Self {
-        install_subscriber();
         let mut app = Self::without_service(database, otherwise).await;
         app.come_back().await;
         app
@@ -71,13 +70,13 @@ impl TestApp {
         environment: &[(&str, &str)],
     ) -> Self {
         let mut app = Self::without_service(database, otherwise).await;
-        let process = Replica::process(&app.line, app.dir.path(), environment).await;
-        app.go_up(process).await;
+        app.come_back_as_process(environment).await;
         app
     }
 
-    /// All but the service.
-    async fn without_service(database: Database, otherwise: &[(&str, &str)]) -> Self {
+    /// All but the service: the story makes something of its database before it comes.
+    pub async fn without_service(database: Database, otherwise: &[(&str, &str)]) -> Self {
+        install_subscriber();
         let dir = TempDir::new().expect("a directory");
         let database = Fresh::make(database, &dir).await;
         let stripe = Stripe::start().await;
@@ -146,6 +145,12 @@ impl TestApp {
     pub async fn come_back(&mut self) {
         let replica = Replica::here(&self.line, self.clock.clone()).await;
         self.go_up(replica).await;
+    }
+
+    /// Starts it again as a process of its own.
+    pub async fn come_back_as_process(&mut self, environment: &[(&str, &str)]) {
+        let process = Replica::process(&self.line, self.dir.path(), environment).await;
+        self.go_up(process).await;
     }
 
     /// Starts it again with one variable set otherwise.
@@ -391,6 +396,11 @@ impl TestApp {
     pub async fn customer_of(&self, tenant: &str) -> String {
         let row = self.database.row::<entity::tenant::Entity>(tenant).await;
         row.and_then(|row| row.stripe_customer_id).expect("the tenant has a customer")
+    }
+
+    /// The id of the journey that the tenant is on.
+    pub async fn journey_of(&self, tenant: &str) -> Option<String> {
+        self.database.row::<entity::tenant::Entity>(tenant).await.and_then(|row| row.journey_id)
     }
 
     pub async fn quantity_of(&self, subscription: &str) -> i64 {

@@ -110,6 +110,18 @@ impl Fresh {
         Connection::connect(unattended(&self.url)).await.expect("the database answers")
     }
 
+    /// The same, where SQLite's file is not there yet.
+    pub async fn make_and_connect(&self) -> DatabaseConnection {
+        let url = if self.server.is_some() { self.url.clone() } else { format!("{}?mode=rwc", self.url) };
+        Connection::connect(unattended(&url)).await.expect("the database answers")
+    }
+
+    /// Bytes, as the database writes them in a statement.
+    pub fn bytes(&self, bytes: &[u8]) -> String {
+        let digits = hex::encode(bytes);
+        if self.server.is_some() { format!("'\\x{digits}'::bytea") } else { format!("x'{digits}'") }
+    }
+
     /// How many replicas listen to each other.
     pub async fn listening_replicas(&self) -> i64 {
         let listening = "SELECT count(*) AS listening FROM pg_stat_activity \
@@ -138,6 +150,13 @@ impl Fresh {
             connection.execute_unprepared(&drop).await.expect("the table is dropped");
         }
         connection.close().await.expect("the connection closes");
+    }
+
+    /// Makes it once more where it was taken away, with nothing in it.
+    pub async fn make_anew(&self) {
+        if let Some((server, name)) = &self.server {
+            administrate(server, &format!("CREATE DATABASE {name}")).await;
+        }
     }
 
     /// Takes the database away, with whoever is connected.

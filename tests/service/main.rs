@@ -56,4 +56,5 @@ mod tales;
 mod timeline;
 mod tokens;
 mod traces;
+mod upgrade;
 mod webhook;
