@@ -38,6 +38,23 @@ fn names_tests_that_exist(document: &str, section: &str) {
     }
 }
 
+/// Whatever is written like a test's name, in any document, is one.
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let sources = sources(&root().join("tests")) + &sources(&root().join("src"));
+    for (path, text) in documents() {
+        let words = prose(&text).flat_map(|line| line.split('`').skip(1).step_by(2));
+        for name in words.filter(|word| is_like_a_tests_name(word)) {
+            assert!(sources.contains(&format!("fn {name}(")), "{}: no test `{name}`", path.display());
+        }
+    }
+}
+
+fn is_like_a_tests_name(word: &str) -> bool {
+    let is_plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    word.chars().all(is_plain) && !word.starts_with("billhook_") && word.matches('_').count() >= 4
+}
+
 #[test]
 fn every_code_and_every_outcome_can_be_looked_up() {
     let contract: Value = serde_json::from_str(CONTRACT).expect("the contract is JSON");

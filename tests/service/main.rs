@@ -37,6 +37,7 @@ mod reconcile;
 mod refresh;
 mod register;
 mod replica;
+mod restore;
 mod retention;
 mod retry;
 mod return_paths;

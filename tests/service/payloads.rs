@@ -6,6 +6,7 @@ use crate::app::{TestApp, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(
+    an_event_that_comes_in_two_versions_is_taken_once_whichever_came_first,
     every_version_of_an_event_comes_to_the_same_state,
     an_event_that_lacks_anything_or_has_it_odd_is_never_answered_with_an_error_of_ours,
 );
@@ -66,6 +67,27 @@ async fn every_version_of_an_event_comes_to_the_same_state(database: Database) {
     }
     assert_eq!(states.len(), 7);
     assert!(states.iter().all(|state| *state == states[0]), "{states:#?}");
+    app.stop().await;
+}
+
+/// While an endpoint is moved to another version each event comes by both, and the backfill may find a third drawing.
+async fn an_event_that_comes_in_two_versions_is_taken_once_whichever_came_first(database: Database) {
+    let app = listening(database).await;
+    for [first, second] in [[VERSIONS[1], VERSIONS[5]], [VERSIONS[5], VERSIONS[1]]] {
+        let first = renamed(event(first));
+        let mut second = event(second);
+        second["id"] = first["id"].clone();
+        app.deliver(&first).await.ok();
+        app.deliver(&second).await.ok();
+        let repeat = app
+            .line("subscription_state", |line| {
+                line["event"] == "event.duplicate" && line["stripe_event_id"] == first["id"]
+            })
+            .await;
+        assert_eq!(repeat["tenant_id"], "acme", "{repeat}");
+        let row = app.database.row::<entity::event::Entity>(first["id"].as_str().expect("an id")).await;
+        assert_eq!(row.expect("it is in the inbox").api_version.as_deref(), first["api_version"].as_str());
+    }
     app.stop().await;
 }
 

@@ -99,6 +99,20 @@ impl Stripe {
         told["data"].as_array().expect("a list").clone()
     }
 
+    /// The same, however many pages they are.
+    pub async fn all_events(&self) -> Vec<Value> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let last = all.last().and_then(|event| event["id"].as_str());
+            let after = last.map(|id| format!("&starting_after={id}")).unwrap_or_default();
+            let page = self.api("GET", &format!("/v1/events?limit=100{after}"), "").await;
+            all.extend(page["data"].as_array().expect("a list").iter().cloned());
+            if page["has_more"] != true {
+                return all;
+            }
+        }
+    }
+
     /// Makes an event about nothing that exists.
     pub async fn tell_of(&self, kind: &str, created: i64) {
         let object = json!({ "id": "sub_of_nobody", "customer": "cus_of_nobody", "status": "paused" });
