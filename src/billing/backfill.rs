@@ -124,6 +124,7 @@ impl<'a> Backfill<'a> {
         let span = info_span!(parent: None, "backfill", billing.backfill.cause = cause);
         let ended = self.fill(stripe).instrument(span).await;
         self.give_way().await;
+        self.billing.catching_up.end();
         match ended {
             Ok(found) => {
                 if found > 0 {

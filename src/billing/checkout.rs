@@ -80,9 +80,11 @@ async fn sell(
     origin: Traceparent,
     log: &mut RequestLog<'_>,
 ) -> Result<Purchase, BillingError> {
+    let stripe = billing.stripe()?;
+    billing.catching_up.refuse_until_over()?;
     let sale = Sale {
         billing,
-        stripe: billing.stripe()?.on_behalf_of(Whose {
+        stripe: stripe.on_behalf_of(Whose {
             tenant: Some(caller.tenant.clone()),
             // Which one, an open session or a new one will decide.
             journey: None,

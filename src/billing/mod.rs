@@ -3,6 +3,7 @@
 
 mod backfill;
 mod background;
+mod catching_up;
 mod checkout;
 mod commit;
 mod follow;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use backfill::LISTED_SECONDS;
 pub use background::start as start_background;
+pub use catching_up::CatchingUp;
 pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
 pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
 pub use link::{LinkError, link_tenant};
@@ -70,6 +72,8 @@ pub struct Billing {
     pub metrics: Metrics,
     /// Told when there is something to ask Stripe.
     pub refresh_wanted: Arc<Notify>,
+    /// Whether what was bought in a long absence is still being read.
+    pub catching_up: CatchingUp,
     /// Who is told when an entitlement changes.
     pub streams: Streams,
     /// The time.
@@ -116,6 +120,9 @@ pub enum BillingError {
     /// The tenant has no such checkout.
     #[error("the tenant has no such checkout")]
     UnknownCheckout,
+    /// What was bought while we were away is not known yet.
+    #[error("what was bought while we were away is not known yet")]
+    CatchingUp,
     /// Other requests of the tenant's were faster each time.
     #[error("other requests of the tenant were faster each time")]
     Outpaced,
@@ -141,7 +148,7 @@ impl BillingError {
             Self::Stripe(StripeError::Rejected(_)) => "stripe_rejected",
             Self::Stripe(StripeError::Unavailable { .. }) => "stripe_unavailable",
             Self::Store(error) if error.failure() == StoreFailure::Refused => "internal",
-            Self::Outpaced | Self::Store(_) => "unavailable",
+            Self::CatchingUp | Self::Outpaced | Self::Store(_) => "unavailable",
         }
     }
 }

@@ -204,6 +204,7 @@ fn level_of(error: &BillingError) -> Level {
         | BillingError::NoCustomer
         | BillingError::NoSubscription
         | BillingError::UnknownCheckout
+        | BillingError::CatchingUp
         | BillingError::Outpaced
         | BillingError::AlreadySubscribed => Level::Warn,
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::billing::{Billing, Streams};
+use crate::billing::{Billing, CatchingUp, Streams};
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
 use crate::domain::mode::Mode;
@@ -191,6 +191,7 @@ fn at_the_command_line(
         topics,
         metrics,
         refresh_wanted: Arc::default(),
+        catching_up: CatchingUp::default(),
         streams: Streams::default(),
         clock: Arc::new(SystemClock),
     })

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{CommandError, guarded_mode, no_http_client, stripe};
-use crate::billing::{self, Billing, Ingest, IngestTask, Streams};
+use crate::billing::{self, Billing, CatchingUp, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, KeySource, ListenArgs, ListenConfig, LogArgs,
@@ -151,6 +151,9 @@ impl Service {
         let store = Store::connect(&config.database).await?;
         store.migrate().await?;
         store.begin_watermark(clock.now_seconds(), billing::LISTED_SECONDS).await?;
+        let watermark = store.watermark().await?;
+        let catching_up = watermark.map(|mark| CatchingUp::from(mark.at, clock.now_seconds()));
+        let catching_up = catching_up.unwrap_or_default();
         let mode = guarded_mode(&store, config.stripe.mode()).await?;
 
         let billing = Arc::new(Billing {
@@ -167,6 +170,7 @@ impl Service {
             topics,
             metrics,
             refresh_wanted: Arc::default(),
+            catching_up,
             streams: Streams::default(),
             clock,
         });

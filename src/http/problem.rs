@@ -269,6 +269,11 @@ impl From<BillingError> for Problem {
             BillingError::Stripe(StripeError::Unavailable { .. }) => {
                 Self::new(Code::StripeUnavailable, "Nothing was charged. Try again in a minute.")
             }
+            BillingError::CatchingUp => Self::new(
+                Code::Unavailable,
+                "What was bought while the service was away is being read. Try again in a few seconds.",
+            )
+            .retry_after(RETRY_SECONDS),
             BillingError::Outpaced => {
                 Self::new(Code::Unavailable, "Ask once, and wait for the answer.").retry_after(RETRY_SECONDS)
             }

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use crate::app::{TestApp, eventually};
 use crate::database::{Database, on_both_databases};
 
-on_both_databases!(a_backup_taken_under_load_and_restored_ends_where_stripe_is);
+on_both_databases!(
+    a_backup_taken_under_load_and_restored_ends_where_stripe_is,
+    after_a_long_absence_nothing_is_sold_before_it_is_known_what_was_bought,
+);
 
 /// What the operator reads, and types.
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
@@ -27,6 +30,9 @@ async fn a_backup_taken_under_load_and_restored_ends_where_stripe_is(database: D
     app.make_pro("deleted").await;
     let pending = app.check_out(&app.token("pending"), &json!({})).await.ok();
     let customer_of_deleted = app.customer_of("deleted").await;
+    let stranger = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();
+    let stranger = stranger.as_str().expect("a customer");
+    app.stripe.buy_elsewhere(stranger).await;
 
     // A backup in the midst of it, and things go on.
     let load = Load::default();
@@ -41,6 +47,8 @@ async fn a_backup_taken_under_load_and_restored_ends_where_stripe_is(database: D
     app.stripe.pay(session_of(&pending)).await;
     app.until_plan("pending", "pro").await;
     let were_on = journeys(&app).await;
+    assert!(app.run_command(&["tenant", "link", "by-hand", stranger]).status.success());
+    app.until_plan("by-hand", "team").await;
     let open = app.check_out(&app.token("open"), &json!({})).await.ok();
     app.stripe.api("DELETE", &format!("/v1/customers/{customer_of_deleted}"), "").await;
     let before = app.subscription(&app.token("kept")).await;
@@ -57,7 +65,13 @@ async fn a_backup_taken_under_load_and_restored_ends_where_stripe_is(database: D
         load.end();
     });
 
-    let tenants = load.lived() + 4;
+    // What was done by hand is in the logs, and has to be done again.
+    assert_eq!(app.subscription(&app.token("by-hand")).await.ok()["plan"], "free");
+    assert!(links_by_hand(&app).contains(&format!("\"customer_id\":\"{stranger}\"")));
+    assert!(app.run_command(&["tenant", "link", "by-hand", stranger]).status.success());
+    app.until_plan("by-hand", "team").await;
+
+    let tenants = load.lived() + 5;
     eventually("nothing differs from Stripe", || async {
         let reconciled = app.run_command(&["reconcile"]);
         let told = String::from_utf8_lossy(&reconciled.stdout).into_owned();
@@ -87,8 +101,59 @@ async fn journeys(app: &TestApp) -> [String; 2] {
     [journey("bought-since").await, journey("pending").await]
 }
 
+async fn after_a_long_absence_nothing_is_sold_before_it_is_known_what_was_bought(database: Database) {
+    let mut app = TestApp::start_with(database, &[("--throttle-per-minute", "6000")]).await;
+    app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    // As a backup of two hours ago is, from before the purchase.
+    for statement in [
+        "DELETE FROM subscription",
+        "DELETE FROM checkout",
+        "DELETE FROM event",
+        "UPDATE backfill SET watermark = watermark - 7200",
+    ] {
+        app.database.execute(statement).await;
+    }
+    app.stripe.fault(&json!({ "match": "GET /v1/events", "kind": "hang", "times": 1 })).await;
+    app.come_back().await;
+    let token = app.token("acme");
+    let refused = app.check_out(&token, &json!({})).await;
+    refused.assert_is(503, "unavailable");
+    assert!(refused.header("Retry-After").is_some());
+    assert_eq!(app.subscription(&token).await.ok()["plan"], "free", "whoever asks has an answer");
+
+    // What hangs is asked for again.
+    app.until_plan("acme", "pro").await;
+    eventually("it is known", || async {
+        let answer = app.check_out(&token, &json!({})).await;
+        (answer.status == 409).then_some(())
+    })
+    .await;
+
+    // Where Stripe tells nothing there is nothing to wait for.
+    app.go_down().await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 7200").await;
+    app.stripe.fault(&json!({ "match": "GET /v1/events", "kind": "status", "status": 403 })).await;
+    app.come_back().await;
+    eventually("it is sold", || async {
+        (app.check_out(&app.token("birch"), &json!({})).await.status == 200).then_some(())
+    })
+    .await;
+    app.stop().await;
+}
+
 fn session_of(bought: &Value) -> &str {
     bought["session_id"].as_str().expect("a session")
+}
+
+/// What the page's own command finds of links that were made at the command line.
+fn links_by_hand(app: &TestApp) -> String {
+    const LOOK: &str = r#"grep '"customer.linked"' logs/subscription_state.log* | grep '"operator"'"#;
+    assert!(OPERATIONS.contains(LOOK));
+    let found = Command::new("sh").args(["-c", LOOK]).current_dir(app.dir()).output().expect("a shell");
+    String::from_utf8(found.stdout).expect("text")
 }
 
 /// Tenants that buy, change and cancel, lane by lane.

@@ -160,26 +160,25 @@ impl Past {
     async fn event(&self, database: &Fresh, event: &Value, outcome: &str) {
         let created = event["created"].as_i64().expect("a time");
         let object = &event["data"]["object"];
-        let payload = database.bytes(event.to_string().as_bytes());
-        let mut columns =
-            "id, event_type, created, customer_id, subscription_id, outcome, payload, received_at_ms"
-                .to_owned();
-        let mut values = format!(
-            "{}, {}, {created}, {}, {}, '{outcome}', {payload}, {}",
-            quoted(&event["id"]),
-            quoted(&event["type"]),
-            quoted(&object["customer"]),
-            quoted(&object["id"]),
-            created * 1000,
-        );
+        let mut fields = vec![
+            ("id", quoted(&event["id"])),
+            ("event_type", quoted(&event["type"])),
+            ("created", created.to_string()),
+            ("customer_id", quoted(&object["customer"])),
+            ("subscription_id", quoted(&object["id"])),
+            ("outcome", format!("'{outcome}'")),
+            ("payload", database.bytes(event.to_string().as_bytes())),
+            ("received_at_ms", (created * 1000).to_string()),
+        ];
         if self.step >= 2 && outcome == "failed" {
-            columns += ", attempts, retry_at_ms";
-            values += &format!(", 1, {}", created * 1000);
+            fields.push(("attempts", "1".to_owned()));
+            fields.push(("retry_at_ms", (created * 1000).to_string()));
         }
         if self.step >= 3 {
-            columns += ", span_id";
-            values += ", '00f067aa0ba902b7'";
+            fields.push(("span_id", "'00f067aa0ba902b7'".to_owned()));
         }
+        let (columns, values): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
+        let (columns, values) = (columns.join(", "), values.join(", "));
         database.execute(&format!("INSERT INTO event ({columns}) VALUES ({values})")).await;
     }
 
