@@ -1,21 +1,29 @@
-// Runs the commands of a document as they are written, but for the ports, and holds what they print against what the
-// document shows: `node scripts/walk-docs.mjs docs/getting-started.md`.
+// Runs the commands of the documents as they are written, but for the ports, and holds what they print against what the
+// documents show: all of them, or `node scripts/walk-docs.mjs docs/getting-started.md`.
 //
-// Each `sh` block is run, all of them by one shell, in order; a `text` block after one shows lines that it prints, in
-// their order, with `...` for what differs from run to run. What is *not run here* is so marked in its text, up to the
-// next heading or the next block.
+// Each `sh` block is run, all of a document's by one shell, in order; a `text` block after one shows lines that it prints,
+// in their order, with `...` for what differs from run to run. What is *not run here* is so marked in its text, up to the
+// next heading or the next block. Where a document begins with the demo, a demo of the walk's own runs beside it.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const PORTS = ["8080", "12111"];
+/** What stands by itself, and what is typed beside the demo of `make run`. Of all others each block is marked. */
+export const ALONE = ["docs/getting-started.md", "docs/metrics.md", "docs/tokens.md", "docs/compose.md"];
+export const BESIDE_THE_DEMO = ["README.md", "docs/tracing.md"];
+
+const PORTS = ["8080", "12111", "9464"];
 // Both programs listen at the documented ports by themselves.
 const LISTEN = "export BILLHOOK_LISTEN=127.0.0.1:8080 SANDBOX_LISTEN=127.0.0.1:12111";
-const PATIENCE_MS = 5 * 60 * 1000;
+const PATIENCE_MS = 2 * 60 * 1000;
+
+/** Where the walk's own demo keeps its files; the reader's is in .demo, with its logs in logs. */
+const DEMO = ".demo/walk-docs";
+const DEMO_START_MS = 60 * 1000;
 
 /** The blocks to run, each with the lines that it should print. */
 export function blocksOf(markdown) {
@@ -23,7 +31,9 @@ export function blocksOf(markdown) {
   let fence = null;
   let skipsBlock = false;
   let skipsSection = false;
-  for (const line of markdown.split("\n")) {
+  for (const written of markdown.split("\n")) {
+    // A block may belong to an item of a list.
+    const line = fence ? written.replace(fence.indent, "") : written.trimStart();
     if (fence && line.startsWith("```")) {
       if (fence.kind === "sh" && !skipsBlock && !skipsSection) blocks.push({ script: fence.lines.join("\n"), shows: [] });
       if (fence.kind === "text" && blocks.length > 0) blocks.at(-1).shows.push(...fence.lines);
@@ -32,11 +42,11 @@ export function blocksOf(markdown) {
     } else if (fence) {
       fence.lines.push(line);
     } else if (line.startsWith("```")) {
-      fence = { kind: line.slice(3).trim(), lines: [] };
+      fence = { kind: line.slice(3).trim(), lines: [], indent: written.match(/^\s*/)[0] };
     } else if (line.startsWith("#")) {
       skipsSection = false;
       skipsBlock = false;
-    } else if (/\*not run here\*/i.test(line)) {
+    } else if (/\*not run here\.?\*/i.test(line)) {
       if (/^All of this is/.test(line)) skipsSection = true;
       else skipsBlock = true;
     }
@@ -90,12 +100,44 @@ function run(script, dir) {
   });
 }
 
-async function walk(document) {
+/** The demo, where the documents have it but for its ports and its directory; and how it ends. */
+async function startDemo() {
+  const told = `${DEMO}/system.json`;
+  rmSync(told, { force: true });
+  const demo = spawn("node", ["scripts/demo.mjs", "--aside", "walk-docs", "--no-build"], { stdio: ["ignore", "ignore", "inherit"] });
+  const ended = new Promise((resolve) => demo.on("exit", resolve));
+  for (const begun = Date.now(); !existsSync(told); ) {
+    if (demo.exitCode !== null || Date.now() - begun > DEMO_START_MS) throw new Error("the demo does not start");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  const { service, sandbox } = JSON.parse(readFileSync(told, "utf8"));
+  const port = (url) => `:${new URL(url).port}`;
+  const places = [[".demo/", `${DEMO}/`], ["logs/", `${DEMO}/logs/`], [":8080", port(service)], [":12111", port(sandbox)]];
+  return {
+    places,
+    stop: async () => {
+      demo.kill("SIGTERM");
+      await ended;
+    },
+  };
+}
+
+/** Walks documents beside one demo, which stands for the `make run` that they begin with. */
+async function walkBesideTheDemo(documents) {
+  const demo = await startDemo();
+  try {
+    for (const document of documents) await walk(document, demo.places);
+  } finally {
+    await demo.stop();
+  }
+}
+
+async function walk(document, places) {
   const dir = mkdtempSync(join(tmpdir(), "walk-docs-"));
   try {
-    const ports = await freePorts();
-    const here = (text) => ports.reduce((text, [documented, free]) => text.replaceAll(documented, free), text);
-    const blocks = blocksOf(here(readFileSync(document, "utf8")));
+    const all = places ?? (await freePorts());
+    const here = (text) => all.reduce((text, [documented, here]) => text.replaceAll(documented, here), text);
+    const blocks = blocksOf(here(readFileSync(document, "utf8"))).filter(({ script }) => !(places && script === "make run"));
     const parts = blocks.map(({ script }, index) => `step=${index + 1}\n{\n${script}\n} > '${join(dir, String(index))}'`);
     const failed = `trap '[ $? -eq 0 ] || echo "step $step failed" >&2' EXIT`;
     const code = await run(["set -euo pipefail", failed, here(LISTEN), ...parts].join("\n"), dir);
@@ -115,7 +157,11 @@ async function walk(document) {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   try {
-    for (const document of process.argv.slice(2)) await walk(document);
+    const asked = process.argv.slice(2);
+    const isWanted = (document) => asked.length === 0 || asked.includes(document);
+    for (const document of ALONE.filter(isWanted)) await walk(document);
+    const beside = BESIDE_THE_DEMO.filter(isWanted);
+    if (beside.length > 0) await walkBesideTheDemo(beside);
   } catch (error) {
     console.error(error.message);
     process.exit(1);

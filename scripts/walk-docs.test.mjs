@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { blocksOf, missingLine } from "./walk-docs.mjs";
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+
+import { ALONE, BESIDE_THE_DEMO, blocksOf, missingLine } from "./walk-docs.mjs";
 
 const fenced = (kind, text) => `\`\`\`${kind}\n${text}\n\`\`\``;
 
@@ -26,6 +29,20 @@ test("each block is run with what it shows, but for what is not run here", () =>
     { script: "echo b", shows: [] },
     { script: "echo c", shows: [] },
   ]);
+});
+
+test("a block may belong to an item of a list", () => {
+  const markdown = ["1. One:", "", "   ```sh", "   echo a |", "     cat", "   ```", "2. Two. (*Not run here*.)", "", "   ```sh", "   echo b", "   ```"];
+  assert.deepEqual(blocksOf(markdown.join("\n")), [{ script: "echo a |\n  cat", shows: [] }]);
+});
+
+test("each command of each document is walked, or marked as not run here", () => {
+  const documents = execFileSync("git", ["ls-files", "*.md"], { encoding: "utf8" }).trim().split("\n");
+  const walked = [...ALONE, ...BESIDE_THE_DEMO];
+  for (const document of walked) assert.ok(documents.includes(document), document);
+  for (const document of documents.filter((document) => !walked.includes(document))) {
+    assert.deepEqual(blocksOf(readFileSync(document, "utf8")), [], `${document} is neither walked nor marked`);
+  }
 });
 
 test("what is shown must be printed, in order, with dots for what differs", () => {
