@@ -1,8 +1,14 @@
 # syntax=docker/dockerfile:1
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
 WORKDIR /src
-COPY . .
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+COPY entity entity
+COPY migration migration
+COPY sandbox sandbox
+COPY tests tests
+COPY benches benches
 # The mounts keep downloads and compiled crates between builds, and out of the image; so the program is copied out.
 # The directories are made here because the last stage runs nothing as root.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -14,7 +20,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 # The same Debian as above, for its C library. No page is put in: the billing page is a part of the operator's own
 # application (frontend/README.md), which docker-compose.yml mounts, and the application around it that `make page` builds
 # is for the demo's tokens alone.
-FROM debian:bookworm-slim
+FROM debian:12.13-slim AS service
 # Stripe's certificate is checked against these; the slim image has none.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out /
@@ -32,3 +38,30 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
 
 ENTRYPOINT ["billhook"]
 CMD ["serve"]
+
+# --- for the composition's profile `dev` alone: the double and the demo's page beside the service -----------------------
+
+FROM build AS double
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --release --package sandbox --bin sandbox \
+    && install -D target/release/sandbox /out/usr/local/bin/sandbox
+
+FROM node:24.20.0-bookworm-slim AS page
+WORKDIR /src/frontend
+COPY frontend/package.json frontend/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY frontend ./
+RUN npm run build:app
+
+FROM service AS dev
+COPY --from=double /out/usr/local/bin/sandbox /usr/local/bin/sandbox
+COPY --from=page /src/frontend/dist/demo /srv/demo
+COPY deploy/dev/start /usr/local/bin/billhook-dev
+ENV SANDBOX_LISTEN=0.0.0.0:12111
+EXPOSE 12111
+ENTRYPOINT ["billhook-dev"]
+CMD []
+
+# What is built when no target is named.
+FROM service
