@@ -53,7 +53,7 @@ fuzz: ## Looks for input that breaks a parser: ten million of each, or FUZZ_RUNS
 	scripts/fuzz
 
 bench: $(peers)/.done ## What telemetry costs, measured: ten minutes, on SQLite and PostgreSQL
-	scripts/with-postgres cargo bench --bench telemetry
+	scripts/with-postgres --durable cargo bench --bench webhooks
 
 check: page-check openapi-lint ## Format and lints; warnings are errors
 	cargo fmt --all --check

@@ -1,98 +1,113 @@
-//! Stripe, as fast as it is answered: each webhook is an update of one of many subscriptions, and changes it.
+//! Who asks, as fast as it is answered, over connections that stay open.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use billhook::clock::{Clock, SystemClock};
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::service::{Service, WEBHOOK_SECRET};
+use crate::event;
+use crate::figures::Figures;
+use crate::service::WEBHOOK_SECRET;
 
-/// Tenants that have something happen: more than a batch has events, so that few of them meet.
-const TENANTS: u64 = 200;
+/// Room for an answer's head and body: ours are small.
+const ANSWER_BYTES: usize = 4096;
 
-/// A load on one service. Its events go on where the last turn ended.
-pub struct Load {
-    address: String,
+/// Where webhooks are posted, and how many have been. The events of a later turn go on where the last one ended.
+#[derive(Clone)]
+pub struct Webhooks {
+    address: SocketAddr,
     sent: Arc<AtomicU64>,
 }
 
-impl Load {
-    pub fn on(service: &Service) -> Self {
-        Self { address: service.address.to_string(), sent: Arc::default() }
+impl Webhooks {
+    pub fn to(address: SocketAddr) -> Self {
+        Self { address, sent: Arc::default() }
     }
 
-    /// Sends webhooks on so many connections for so long. Returns how many were taken in a second.
-    pub async fn run(&mut self, connections: usize, turn: Duration) -> f64 {
-        let (began, until) = (Instant::now(), Instant::now() + turn);
-        let senders = (0..connections).map(|_| {
-            let (address, sent) = (self.address.clone(), self.sent.clone());
-            tokio::spawn(async move { send_until(&address, &sent, until).await })
-        });
-        let senders: Vec<_> = senders.collect();
-        let mut taken = 0;
-        for sender in senders {
-            taken += sender.await.expect("every webhook is taken");
+    /// How many were sent, and so taken: whatever is not taken ends the benchmark.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Posts over so many connections for so long.
+    pub async fn post(&self, connections: usize, turn: Duration) -> Figures {
+        let address = self.address;
+        let sent = self.sent.clone();
+        ask(address, connections, turn, move || {
+            webhook(address, &event::body(sent.fetch_add(1, Ordering::Relaxed)))
+        })
+        .await
+    }
+
+    /// Posts one event for each subscription, so that all are held.
+    pub async fn introduce(&self, connections: usize) {
+        while self.sent() < event::SUBSCRIPTIONS {
+            self.post(connections, Duration::from_millis(100)).await;
         }
-        f64::from(taken) / began.elapsed().as_secs_f64()
     }
 }
 
-async fn send_until(address: &str, sent: &AtomicU64, until: Instant) -> u32 {
-    let mut stream = TcpStream::connect(address).await.expect("the service answers");
-    stream.set_nodelay(true).expect("a socket");
-    let mut taken = 0;
+/// Sends a request again and again over so many connections for so long.
+pub async fn ask(
+    address: SocketAddr,
+    connections: usize,
+    turn: Duration,
+    request: impl Fn() -> Vec<u8> + Clone + Send + 'static,
+) -> Figures {
+    let mut streams = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let stream = TcpStream::connect(address).await.expect("the service answers");
+        stream.set_nodelay(true).expect("a socket");
+        streams.push(stream);
+    }
+    let began = Instant::now();
+    let askers =
+        streams.into_iter().map(|stream| tokio::spawn(ask_until(stream, began + turn, request.clone())));
+    let askers: Vec<_> = askers.collect();
+    let mut latencies = Vec::new();
+    for asker in askers {
+        latencies.extend(asker.await.expect("every request is answered well"));
+    }
+    Figures::of(latencies, began.elapsed())
+}
+
+async fn ask_until(mut stream: TcpStream, until: Instant, request: impl Fn() -> Vec<u8>) -> Vec<Duration> {
+    let mut latencies = Vec::new();
+    let mut answer = Vec::with_capacity(ANSWER_BYTES);
     while Instant::now() < until {
-        let request = webhook(address, sent.fetch_add(1, Ordering::Relaxed));
+        let request = request();
+        let began = Instant::now();
         stream.write_all(&request).await.expect("the request is sent");
-        let answer = answer(&mut stream).await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        taken += 1;
+        answer.clear();
+        while !is_whole(&answer) {
+            let read = stream.read_buf(&mut answer).await.expect("an answer");
+            assert!(read > 0, "the service hung up");
+        }
+        latencies.push(began.elapsed());
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     }
-    taken
+    latencies
 }
 
-/// An answer of the service's is small: one read has it, unless it comes in pieces.
-async fn answer(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::with_capacity(1024);
-    while !bytes.ends_with(b"}") {
-        let read = stream.read_buf(&mut bytes).await.expect("an answer");
-        assert!(read > 0, "the service hung up");
-    }
-    String::from_utf8(bytes).expect("text")
+/// Whether the head is there, and as much of the body as it announces.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.map_or(0, |length| length.trim().parse().expect("a length"));
+    answer.len() >= end + 4 + length
 }
 
-fn webhook(address: &str, number: u64) -> Vec<u8> {
-    let now = SystemClock.now_seconds();
-    let body = event(number, now).to_string();
-    let signature = sandbox::sign(WEBHOOK_SECRET, now, body.as_bytes());
+fn webhook(address: SocketAddr, body: &str) -> Vec<u8> {
+    let signature = event::signature(WEBHOOK_SECRET, body);
     let head = format!(
-        "POST /api/billing/webhook/ HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-         Stripe-Signature: {signature}\r\nContent-Length: {}\r\n\r\n",
+        "POST /api/billing/webhook/ HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json; charset=utf-8\r\n\
+         User-Agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)\r\nAccept: */*; q=0.5, application/xml\r\n\
+         Stripe-Signature: {signature}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    [head.into_bytes(), body.into_bytes()].concat()
-}
-
-/// The times go up with the numbers, so that each event is newer than what is held.
-fn event(number: u64, now: i64) -> serde_json::Value {
-    let (tenant, round) = (number % TENANTS, number / TENANTS);
-    let created = now - 10_000_000 + i64::try_from(round).expect("a small number");
-    json!({
-        "id": format!("evt_{number}"), "object": "event", "type": "customer.subscription.updated",
-        "created": created, "livemode": false, "api_version": "2026-09-30.endive",
-        "request": { "id": format!("req_{number}"), "idempotency_key": null }, "pending_webhooks": 1,
-        "data": { "object": {
-            "id": format!("sub_{tenant}"), "object": "subscription", "customer": format!("cus_{tenant}"),
-            "status": "active", "created": created, "cancel_at": null, "cancel_at_period_end": false,
-            "metadata": { "tenant_id": format!("tenant-{tenant}") },
-            "items": { "object": "list", "data": [{
-                "id": format!("si_{tenant}"), "quantity": round + 1, "current_period_end": created + 2_592_000,
-                "price": { "id": "price_pro_monthly", "lookup_key": "pro_monthly" },
-            }] },
-        } },
-    })
+    head.into_bytes()
 }

@@ -1,45 +1,112 @@
-//! What telemetry costs: webhooks a second with spans exported to a collector, against the same without, in one run.
+//! What a renewal burst costs: webhooks a second, how long each takes, cores and memory, against what the same machine can
+//! do at most, measured in the same run.
 //!
 //!     make bench
 //!
-//! Two services stand side by side, alike but for the export, and take turns under the same load, so that whatever else
-//! the machine does falls on both. The collector has the same cores, and its work counts against the export.
+//! The limits are a bare server that verifies a webhook and does nothing with it, and the database with one transaction for
+//! each event. Limit and service take turns, so that whatever else the machine does falls on both. Generator, service,
+//! database and collector share the machine's cores.
 
 #![allow(unreachable_pub, reason = "a benchmark has no outside to hide from")]
 #![allow(clippy::print_stdout, reason = "what was measured is told there")]
 
+mod answers;
+mod bare;
+mod event;
+mod figures;
 mod load;
+mod one_event;
+mod process;
 mod service;
 
 use std::env;
 use std::time::Duration;
 
-use load::Load;
-use service::{Collector, Service};
+use bare::Bare;
+use figures::Figures;
+use load::Webhooks;
+use service::{Collector, OwnDatabase, Service};
 
-/// Turns of each service. The median of them is told, and a warm-up before.
-const TURNS: usize = 9;
+/// Webhooks on their way at once.
+const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
+
+/// Turns of each. The one of the median rate is told.
+const TURNS: usize = 3;
 
 /// How long a turn takes, unless the first argument says otherwise, in seconds: long enough for hundreds of commits.
 const TURN_SECONDS: u64 = 3;
 
-/// Webhooks on their way at once.
-const CONNECTIONS: [usize; 2] = [1, 16];
-
 #[tokio::main]
 async fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if arguments.iter().any(|word| word == bare::ARGUMENT) {
+        return bare::serve().await;
+    }
     // Cargo adds arguments of its own.
-    let seconds = env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(TURN_SECONDS);
+    let seconds = arguments.iter().find_map(|word| word.parse().ok()).unwrap_or(TURN_SECONDS);
     let turn = Duration::from_secs(seconds);
     let collector = Collector::start().await;
+    let bare = Bare::start();
     let mut databases = vec![("SQLite", None)];
     if let Ok(server) = env::var("BILLHOOK_TEST_POSTGRES") {
         databases.push(("PostgreSQL", Some(server)));
     }
-    for (name, server) in databases {
+    println!("{HEADING}");
+    for (name, server) in &databases {
         for connections in CONNECTIONS {
-            compare(name, server.as_deref(), &collector, connections, turn).await;
+            compare(name, server.as_deref(), &collector, &bare, connections, turn).await;
         }
+    }
+    for (name, server) in &databases {
+        let server = server.as_deref();
+        answers::start(name, server).await;
+        answers::reads(name, server, turn).await;
+        answers::portal(name, server).await;
+    }
+}
+
+const HEADING: &str = "\
+database    conns  what                   per second  of bare  of 1/tx     p50 ms     p99 ms     max ms  CPU s/1000  peak MB    rows";
+
+/// What came of the turns of one of those that are compared.
+struct Turns {
+    what: &'static str,
+    turns: Vec<Figures>,
+}
+
+impl Turns {
+    fn of(what: &'static str) -> Self {
+        Self { what, turns: Vec::new() }
+    }
+
+    /// The turn of the median rate.
+    fn median(&mut self) -> &Figures {
+        self.turns.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+        &self.turns[self.turns.len() / 2]
+    }
+
+    fn count(&self) -> usize {
+        self.turns.iter().map(Figures::count).sum()
+    }
+}
+
+/// One service that is measured, and what it had used before.
+struct Candidate {
+    turns: Turns,
+    database: OwnDatabase,
+    service: Service,
+    webhooks: Webhooks,
+    used_before: Duration,
+}
+
+impl Candidate {
+    async fn start(what: &'static str, server: Option<&str>, collector: Option<&Collector>) -> Self {
+        let database = OwnDatabase::make(server).await;
+        let service = Service::start(&database, collector).await;
+        let webhooks = Webhooks::to(service.address);
+        webhooks.introduce(64).await;
+        let used_before = process::cpu_time(service.process());
+        Self { turns: Turns::of(what), database, service, webhooks, used_before }
     }
 }
 
@@ -47,40 +114,56 @@ async fn compare(
     name: &str,
     server: Option<&str>,
     collector: &Collector,
+    bare: &Bare,
     connections: usize,
     turn: Duration,
 ) {
-    let off = Service::start(server, None).await;
-    let on = Service::start(server, Some(collector)).await;
-    let (mut without, mut with) = (Load::on(&off), Load::on(&on));
-    for load in [&mut without, &mut with] {
-        load.run(connections, turn).await;
-    }
-    let (mut rates_without, mut rates_with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut off = Candidate::start("telemetry off", server, None).await;
+    let mut on = Candidate::start("telemetry on", server, Some(collector)).await;
+    let (mut bare_turns, mut one_event) =
+        (Turns::of("bare HTTP + HMAC"), Turns::of("one event a transaction"));
+    let to_bare = Webhooks::to(bare.address);
+    let mut beside = 0;
     for _ in 0..TURNS {
-        let pair = [without.run(connections, turn).await, with.run(connections, turn).await];
-        rates_without.push(pair[0]);
-        rates_with.push(pair[1]);
-        ratios.push(pair[1] / pair[0]);
+        bare_turns.turns.push(to_bare.post(connections, turn).await);
+        let alone = one_event::measure(&off.database.url, connections, turn).await;
+        beside += alone.count() as u64;
+        one_event.turns.push(alone);
+        for candidate in [&mut off, &mut on] {
+            candidate.turns.turns.push(candidate.webhooks.post(connections, turn).await);
+        }
+    }
+    let [bare_rate, one_rate] = [&mut bare_turns, &mut one_event].map(|turns| turns.median().per_second());
+    for turns in [&mut bare_turns, &mut one_event] {
+        println!("{}", line(name, connections, turns, [bare_rate, one_rate]));
     }
     // The last batches are on their way.
-    on.until_spans_have_left().await;
-    let [exported, no_room, not_taken] = on.spans().await;
-    println!(
-        "{name}, {connections} connections: {:.0}/s without, {:.0}/s with, ratio {:.2} (of pairs {:.2} to {:.2}); \
-         spans: {exported} exported, {no_room} dropped for want of room, {not_taken} not taken",
-        median(&mut rates_without),
-        median(&mut rates_with),
-        median(&mut ratios),
-        ratios.first().copied().unwrap_or_default(),
-        ratios.last().copied().unwrap_or_default(),
-    );
-    for service in [off, on] {
-        service.stop().await;
+    on.service.until_spans_have_left().await;
+    let [exported, no_room, not_taken] = on.service.spans().await;
+    for (mut candidate, others) in [(off, beside), (on, 0)] {
+        let process = candidate.service.process();
+        let used = process::cpu_time(process).saturating_sub(candidate.used_before);
+        let [_, peak] = process::memory_mb(process);
+        let rows = candidate.database.events().await - others;
+        assert_eq!(rows, candidate.webhooks.sent(), "what was taken is stored");
+        #[allow(clippy::cast_precision_loss, reason = "no run has so many")]
+        let used = used.as_secs_f64() * 1000.0 / candidate.turns.count() as f64;
+        let figures = line(name, connections, &mut candidate.turns, [bare_rate, one_rate]);
+        println!("{figures}  {used:>10.3}  {peak:>7.1}  {rows:>6}");
+        candidate.service.stop();
+        candidate.database.drop().await;
     }
+    println!("spans: {exported} exported, {no_room} dropped for want of room, {not_taken} not taken");
 }
 
-fn median(numbers: &mut [f64]) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+fn line(name: &str, connections: usize, turns: &mut Turns, [bare, one]: [f64; 2]) -> String {
+    let what = turns.what;
+    let figures = turns.median();
+    let rate = figures.per_second();
+    let [p50, p99, max] = [500, 990, 1000].map(|permille| figures.permille(permille));
+    format!(
+        "{name:<10}  {connections:>5}  {what:<23}  {rate:>8.0}  {:>7.2}  {:>7.2}  {p50:>9.2}  {p99:>9.2}  {max:>9.2}",
+        rate / bare,
+        rate / one,
+    )
 }

@@ -7,51 +7,130 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, Database};
+use entity::event;
+use sea_orm::{ConnectionTrait, Database, EntityTrait, PaginatorTrait};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 pub const WEBHOOK_SECRET: &str = "whsec_bench";
 
+/// The key that the double lets in.
+pub const STRIPE_KEY: &str = "sk_test_sandbox";
+
+/// Signs the tokens.
+const JWT_SECRET: &str = "a-secret-for-benchmarks-0123456789";
+
 /// How long what must happen may take.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// One service on a database of its own.
+/// A database of its own, for one service.
+pub struct OwnDatabase {
+    pub url: String,
+    /// The server and the database's name, of PostgreSQL.
+    on_server: Option<(String, String)>,
+    _dir: TempDir,
+}
+
+impl OwnDatabase {
+    /// A SQLite file, or a new database of the server.
+    pub async fn make(server: Option<&str>) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let Some(server) = server else {
+            let url = format!("sqlite://{}/billhook.db", dir.path().display());
+            return Self { url, on_server: None, _dir: dir };
+        };
+        let name = format!("billhook_bench_{}", Uuid::new_v4().simple());
+        execute(server, &format!("CREATE DATABASE {name}")).await;
+        let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
+        let url = format!("{base}/{name}");
+        Self { url, on_server: Some((server.to_owned(), name)), _dir: dir }
+    }
+
+    /// How many events are stored.
+    pub async fn events(&self) -> u64 {
+        let connection = Database::connect(&self.url).await.expect("the database answers");
+        let count = event::Entity::find().count(&connection).await.expect("a count");
+        connection.close().await.expect("the connection closes");
+        count
+    }
+
+    pub async fn drop(self) {
+        if let Some((server, name)) = self.on_server {
+            execute(&server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+}
+
+/// One service.
 pub struct Service {
     pub address: SocketAddr,
     metrics: SocketAddr,
     child: Child,
-    database: Option<(String, String)>,
     _dir: TempDir,
 }
 
 impl Service {
-    /// Starts it on SQLite, or in a new database of the server; it exports its spans if there is a collector.
-    pub async fn start(server: Option<&str>, collector: Option<&Collector>) -> Self {
+    /// Starts it; it exports its spans if there is a collector.
+    pub async fn start(database: &OwnDatabase, collector: Option<&Collector>) -> Self {
+        let endpoint = collector.map(|collector| format!("http://127.0.0.1:{}", collector.port));
+        Self::run(database, endpoint.iter().map(|url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()))).await
+    }
+
+    /// Starts it with a Stripe to ask.
+    pub async fn start_with_stripe(database: &OwnDatabase, url: &str) -> Self {
+        let more = [
+            ("STRIPE_SECRET_KEY", STRIPE_KEY),
+            ("STRIPE_API_BASE", url),
+            ("BILLHOOK_APP_URL", "http://localhost"),
+            ("BILLHOOK_THROTTLE_PER_MINUTE", "1000000"),
+        ];
+        Self::run(database, more).await
+    }
+
+    async fn run<'a>(database: &OwnDatabase, more: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let dir = TempDir::new().expect("a directory");
-        let (url, database) = match server {
-            None => (format!("sqlite://{}/billhook.db", dir.path().display()), None),
-            Some(server) => new_database(server).await,
-        };
         let stderr = dir.path().join("stderr");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_billhook"));
-        command
+        let child = Command::new(env!("CARGO_BIN_EXE_billhook"))
             .arg("serve")
             .env_clear()
             .env("BILLHOOK_LISTEN", "127.0.0.1:0")
             .env("BILLHOOK_METRICS_LISTEN", "127.0.0.1:0")
-            .env("DATABASE_URL", url)
+            .env("DATABASE_URL", &database.url)
             .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
+            .env("BILLHOOK_JWT_SECRET", JWT_SECRET)
             .env("BILLHOOK_PLANS", "pro=price_pro_monthly")
+            .envs(more)
             .current_dir(dir.path())
-            .stderr(File::create(&stderr).expect("a file"));
-        if let Some(collector) = collector {
-            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", collector.port));
-        }
-        let child = command.spawn().expect("the binary runs");
+            .stderr(File::create(&stderr).expect("a file"))
+            .spawn()
+            .expect("the binary runs");
         let address = until("it listens", || told(&stderr, "listening on http://")).await;
         let metrics = until("its metrics are told", || told(&stderr, "metrics on http://")).await;
-        Self { address, metrics, child, database, _dir: dir }
+        Self { address, metrics, child, _dir: dir }
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn until_ready(&self) {
+        let url = format!("http://{}/readyz", self.address);
+        while !reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// A token of a tenant's user.
+    pub fn token(tenant: &str) -> String {
+        let token = Command::new(env!("CARGO_BIN_EXE_billhook"))
+            .args(["token", "--user", "bench", "--tenant", tenant])
+            .env_clear()
+            .env("BILLHOOK_JWT_SECRET", JWT_SECRET)
+            .output()
+            .expect("the binary runs");
+        String::from_utf8(token.stdout).expect("text").trim().to_owned()
+    }
+
+    /// Its number at the kernel's.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Spans exported, dropped for want of room, and not taken.
@@ -79,20 +158,10 @@ impl Service {
         }
     }
 
-    pub async fn stop(mut self) {
+    pub fn stop(mut self) {
         self.child.kill().expect("it is killed");
         self.child.wait().expect("it ends");
-        if let Some((server, name)) = self.database {
-            execute(&server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
-        }
     }
-}
-
-async fn new_database(server: &str) -> (String, Option<(String, String)>) {
-    let name = format!("billhook_bench_{}", Uuid::new_v4().simple());
-    execute(server, &format!("CREATE DATABASE {name}")).await;
-    let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
-    (format!("{base}/{name}"), Some((server.to_owned(), name)))
 }
 
 async fn execute(server: &str, statement: &str) {
@@ -156,7 +225,7 @@ async fn until<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
         if let Some(answer) = ask() {
             return answer;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     panic!("still waiting: {what}");
 }
