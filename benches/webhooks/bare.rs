@@ -54,6 +54,7 @@ pub async fn serve() {
 }
 
 #[handler]
+#[allow(clippy::needless_pass_by_value, reason = "so a handler is given them")]
 fn receive(request: &Request, secrets: Data<&WebhookSecrets>, body: Vec<u8>) -> (StatusCode, &'static str) {
     let header = request.header("stripe-signature");
     match signature::verify(&body, header, &secrets, SystemClock.now_seconds()) {
