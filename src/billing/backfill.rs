@@ -13,10 +13,12 @@ use tracing::{Instrument, info_span};
 
 use super::background::{Step, forever};
 use super::ingest::{Delivery, Ingest, NotStored};
+use super::link::{LinkError, link_tenant};
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::event::{Event, UnreadableEvent};
 use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
+use crate::domain::unit_of_work::cause;
 use crate::store::{Lease, StoreError};
 use crate::stripe::{Deadline, EventPage, Stripe, StripeError, Window};
 use crate::telemetry::spans;
@@ -201,9 +203,35 @@ impl<'a> Backfill<'a> {
                 "Stripe lists events for 30 days, and more than that were missed: every customer's subscriptions are asked for"
             );
             self.ask_for_all_customers().await?;
+            self.link_tenants_since(stripe, from).await?;
             self.billing.store.note_leap(now).await?;
         }
         Ok(from.max(listed_from))
+    }
+
+    /// Links the tenants that have bought since then, and of which no event tells any more: their subscriptions say whose
+    /// they are.
+    async fn link_tenants_since(&self, stripe: &Stripe, since: i64) -> Result<(), Interrupted> {
+        let mut after = None;
+        loop {
+            self.hold_lease().await?;
+            let deadline = Deadline::after(STRIPE_DEADLINE);
+            let page = stripe.list_subscriptions_since(since, after.as_ref(), deadline).await?.value;
+            for snapshot in &page.snapshots {
+                let Some(tenant) = &snapshot.tags.tenant else { continue };
+                match link_tenant(self.billing, tenant, &snapshot.customer, cause::REFRESH).await {
+                    Ok(()) => {}
+                    Err(LinkError::Store(error)) => return Err(error.into()),
+                    Err(LinkError::Refused(refusal)) => {
+                        tracing::warn!(%tenant, customer = %snapshot.customer, %refusal, "a subscription names another's tenant");
+                    }
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     async fn ask_for_all_customers(&self) -> Result<(), StoreError> {

@@ -25,7 +25,7 @@ impl Lost for LinkError {
 }
 
 /// Links a tenant to a customer and applies what was parked for it. Linking twice is linking once. `cause` is our own
-/// word for the journal: `checkout` or `operator`.
+/// word for the journal: `checkout`, `operator` or `refresh`.
 pub async fn link_tenant(
     billing: &Billing,
     tenant: &TenantId,

@@ -11,7 +11,7 @@ use super::client::{Deadline, Stripe};
 use super::error::StripeError;
 use super::requests::{Answer, fresh_key};
 use crate::domain::event;
-use crate::domain::ids::{CustomerId, EventId};
+use crate::domain::ids::{CustomerId, EventId, SubscriptionId};
 use crate::domain::subscription::Snapshot;
 
 /// The most that Stripe puts on a page.
@@ -47,6 +47,15 @@ pub struct EventPage {
     pub next: Option<EventId>,
     /// When the page was made, by Stripe's clock in whole Unix seconds.
     pub answered_at: i64,
+}
+
+/// One page of the account's subscriptions, newest first.
+#[derive(Debug)]
+pub struct SubscriptionPage {
+    /// Those of them that can be read.
+    pub snapshots: Vec<Snapshot>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<SubscriptionId>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +102,33 @@ impl Stripe {
         }
         tracing::error!(%customer, "the customer has more subscriptions than are read: the newest of them are");
         Ok(Answer { value: found, request_id })
+    }
+
+    /// Asks for a page of the subscriptions that were made since then, whoever's, the ended ones too.
+    pub async fn list_subscriptions_since(
+        &self,
+        since: i64,
+        after: Option<&SubscriptionId>,
+        deadline: Deadline,
+    ) -> Result<Answer<SubscriptionPage>, StripeError> {
+        let bounds = RangeBoundsTs { gte: Some(since), ..RangeBoundsTs::default() };
+        let mut request = ListSubscription::new()
+            .status(ListSubscriptionStatus::All)
+            .created(RangeQueryTs::Bounds(bounds))
+            .limit(PAGE);
+        if let Some(after) = after {
+            request = request.starting_after(after.to_string());
+        }
+        let reply = self.send("GET /v1/subscriptions", request.build(), &fresh_key(), deadline).await?;
+        let page: Page = serde_json::from_slice(&reply.body).map_err(|_| reply.broken())?;
+        let id_of = |raw: &RawValue| {
+            let identified: Identified = serde_json::from_str(raw.get()).ok()?;
+            SubscriptionId::parse(&identified.id).ok()
+        };
+        let last = page.data.last().map(|last| id_of(last).ok_or_else(|| reply.broken())).transpose()?;
+        let read = page.data.iter().filter_map(|raw| event::read_subscription(raw.get().as_bytes()));
+        let value = SubscriptionPage { snapshots: read.collect(), next: last.filter(|_| page.has_more) };
+        Ok(Answer { value, request_id: reply.request_id })
     }
 
     /// Asks for a page of the events that we handle, at most a hundred.

@@ -47,9 +47,18 @@ impl Stripe {
 
     /// A customer buys the team's plan, and not by a checkout of ours.
     pub async fn buy_elsewhere(&self, customer: &str) {
+        self.buy_by(customer, "").await;
+    }
+
+    /// The same, and the subscription says for which tenant.
+    pub async fn buy_elsewhere_for(&self, tenant: &str, customer: &str) {
+        self.buy_by(customer, &format!("&subscription_data[metadata][tenant_id]={tenant}")).await;
+    }
+
+    async fn buy_by(&self, customer: &str, more: &str) {
         let form = format!(
             "mode=subscription&customer={customer}&success_url=http://a.example&line_items[0][quantity]=1\
-             &line_items[0][price]=price_team_monthly"
+             &line_items[0][price]=price_team_monthly{more}"
         );
         let session = self.api("POST", "/v1/checkout/sessions", &form).await;
         self.pay(session["id"].as_str().expect("a session")).await;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Reply;
+use super::created::Created;
 use super::error::StripeError;
 use super::form::Form;
 use super::page::Page;
@@ -29,15 +30,6 @@ struct Wanted {
     delivered: Option<bool>,
 }
 
-#[derive(Default)]
-struct Created {
-    exactly: Option<i64>,
-    gt: Option<i64>,
-    gte: Option<i64>,
-    lt: Option<i64>,
-    lte: Option<i64>,
-}
-
 impl Wanted {
     fn read(form: &mut Form) -> Result<Wanted, StripeError> {
         Ok(Wanted {
@@ -51,7 +43,7 @@ impl Wanted {
         let kind = text(event, "type");
         let is_delivered = event["pending_webhooks"] == 0;
         (self.types.is_empty() || self.types.iter().any(|wanted| matches(wanted, kind)))
-            && self.created.has(event["created"].as_i64().unwrap_or_default())
+            && self.created.has(event)
             && self.delivered.is_none_or(|delivered| delivered == is_delivered)
     }
 }
@@ -75,31 +67,4 @@ fn read_types(form: &mut Form) -> Result<Vec<String>, StripeError> {
         return Err(StripeError::invalid_param("types", format!("Give at most {MAX_TYPES} types.")));
     }
     Ok(types)
-}
-
-impl Created {
-    /// Either a second or bounds.
-    fn read(form: &mut Form) -> Result<Created, StripeError> {
-        if form.is_text("created") {
-            return Ok(Created { exactly: form.integer("created")?, ..Created::default() });
-        }
-        let bounds = form.hash("created", |bounds| {
-            Ok(Created {
-                exactly: None,
-                gt: bounds.integer("gt")?,
-                gte: bounds.integer("gte")?,
-                lt: bounds.integer("lt")?,
-                lte: bounds.integer("lte")?,
-            })
-        })?;
-        Ok(bounds.unwrap_or_default())
-    }
-
-    fn has(&self, created: i64) -> bool {
-        self.exactly.is_none_or(|exactly| created == exactly)
-            && self.gt.is_none_or(|gt| created > gt)
-            && self.gte.is_none_or(|gte| created >= gte)
-            && self.lt.is_none_or(|lt| created < lt)
-            && self.lte.is_none_or(|lte| created <= lte)
-    }
 }

@@ -9,6 +9,7 @@ pub(crate) mod tree;
 
 mod account;
 mod checkout;
+mod created;
 mod customers;
 mod endpoints;
 mod events;

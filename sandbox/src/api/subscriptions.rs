@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Reply;
+use super::created::Created;
 use super::error::StripeError;
 use super::form::Form;
 use super::page::Page;
@@ -31,6 +32,7 @@ pub(super) fn list(world: &World, mut form: Form) -> Reply {
     let page = Page::read(&mut form)?;
     let customer = form.text("customer")?;
     let price = form.text("price")?;
+    let created = Created::read(&mut form)?;
     let status = form.one_of("status", STATUSES)?;
     form.finish()?;
     // A deleted customer is still known by its stump, and its ended subscriptions are still listed.
@@ -43,6 +45,7 @@ pub(super) fn list(world: &World, mut form: Form) -> Reply {
                 items(subscription).iter().any(|item| text(&item["price"], "id") == price)
             })
             && has_status(subscription, status.as_deref())
+            && created.has(subscription)
     })
 }
 
