@@ -189,7 +189,8 @@ impl Load {
     }
 }
 
-/// One tenant's life, as fast as Stripe's page can be pressed: webhooks come while the next thing happens.
+/// One tenant's life, as fast as Stripe's page can be pressed: webhooks come while the next thing happens. It ends when the
+/// last has come, so that no more are on their way than the lanes have made.
 async fn live(app: &TestApp, tenant: &str) {
     let bought = app.check_out(&app.token(tenant), &json!({})).await.ok();
     app.stripe.pay(session_of(&bought)).await;
@@ -204,6 +205,9 @@ async fn live(app: &TestApp, tenant: &str) {
     }
     if tenant.ends_with(['0', '1', '2', '3']) {
         app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+        app.until(tenant, |answer| answer["status"] == "canceled").await;
+    } else {
+        app.until(tenant, |answer| answer["scheduled_cancel"] == true).await;
     }
 }
 
