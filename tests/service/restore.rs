@@ -22,7 +22,7 @@ const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
 /// How many tenants have something happen at a time, and how many lives there are at least before the backup and after it.
 const LANES: usize = 3;
-const LIVES: usize = 6;
+const LIVES: usize = 4;
 
 async fn a_backup_taken_under_load_and_restored_ends_where_stripe_is(database: Database) {
     let mut app = TestApp::start_process(database, &[]).await;
