@@ -4,11 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use poem::listener::Acceptor;
-use poem::web::{LocalAddr, RemoteAddr};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::connections::{Connection, Connections};
+use super::connections::{Connections, Place};
 
 /// How long to wait before taking the next connection after one could not be taken: out of file descriptors, say.
 /// Without it a server that is out of them spins.
@@ -40,24 +38,16 @@ impl NodelayAcceptor {
     pub fn connections(&self) -> Connections {
         self.connections.clone()
     }
-}
 
-impl Acceptor for NodelayAcceptor {
-    type Io = Connection;
-
-    fn local_addr(&self) -> Vec<LocalAddr> {
-        vec![LocalAddr(self.address.into())]
-    }
-
-    async fn accept(&mut self) -> io::Result<(Connection, LocalAddr, RemoteAddr, poem::http::uri::Scheme)> {
+    /// The next connection for which there is room.
+    pub(super) async fn accept(&self) -> (TcpStream, Place) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, remote)) => {
                     // A peer that is gone already shows at the first read.
                     let _ = stream.set_nodelay(true);
-                    let local = LocalAddr(self.address.into());
-                    let Some(connection) = self.connections.open(stream, remote) else { continue };
-                    return Ok((connection, local, RemoteAddr(remote.into()), poem::http::uri::Scheme::HTTP));
+                    let Some(place) = self.connections.open(remote) else { continue };
+                    return (stream, place);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");

@@ -5,16 +5,11 @@
 mod work;
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
 use poem::Request;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
 use super::client::Client;
@@ -76,10 +71,10 @@ impl Connections {
         Self(Arc::new(Shared { room, metrics, open: Mutex::default() }))
     }
 
-    /// A connection that has just been taken; none if each of the others is at work.
-    pub(super) fn open(&self, stream: TcpStream, caller: SocketAddr) -> Option<Connection> {
-        let record = self.enter(caller)?;
-        Some(Connection { stream, address: caller, caller: record, connections: self.clone() })
+    /// The place of a connection that has just been taken; none if each of the others is at work.
+    pub(super) fn open(&self, address: SocketAddr) -> Option<Place> {
+        let caller = self.enter(address)?;
+        Some(Place { address, caller, connections: self.clone() })
     }
 
     fn enter(&self, address: SocketAddr) -> Option<Arc<Caller>> {
@@ -104,14 +99,14 @@ impl Connections {
     fn leave(&self, address: SocketAddr, caller: &Arc<Caller>) {
         self.0.metrics.connection_closed();
         let mut open = self.lock();
-        // One that has given way may be replaced already, by another from the same address.
+        // One that has given way or is closed may be replaced already, by another from the same address.
         if open.get(&address).is_some_and(|there| Arc::ptr_eq(there, caller)) {
             open.remove(&address);
         }
     }
 
     /// Whoever is at the other end of an open connection.
-    pub(super) fn caller_at(&self, address: SocketAddr) -> Option<Arc<Caller>> {
+    fn caller_at(&self, address: SocketAddr) -> Option<Arc<Caller>> {
         self.lock().get(&address).cloned()
     }
 
@@ -158,6 +153,11 @@ pub fn raise_file_limit() {
 }
 
 impl Caller {
+    /// Nothing more can be read from whoever it is.
+    pub(super) fn hang_up(&self) {
+        self.hung_up.send_replace(true);
+    }
+
     /// Waits until somebody else needs the connection's place.
     pub(super) async fn given_way(&self) {
         self.gives_way.notified().await;
@@ -180,69 +180,29 @@ impl HangUp {
     }
 }
 
-/// A connection that tells when nothing more can be read from it.
+/// The place of a connection that is open, until this is dropped.
 #[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
+pub(super) struct Place {
     address: SocketAddr,
     caller: Arc<Caller>,
     connections: Connections,
 }
 
-impl Drop for Connection {
+impl Place {
+    /// Where the caller is.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whoever is at the other end.
+    pub(super) fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        // Before the stream is closed, after which another may come from the same address.
         self.connections.leave(self.address, &self.caller);
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let is_over = match &read {
-            Poll::Pending => false,
-            Poll::Ready(Ok(())) => buffer.filled().len() == before && buffer.remaining() > 0,
-            Poll::Ready(Err(_)) => true,
-        };
-        if is_over {
-            self.caller.hung_up.send_replace(true);
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

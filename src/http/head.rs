@@ -9,12 +9,7 @@
 //! Looked at is what is read while no request is being answered, which is where a proxy sends the next one. Who sends
 //! several at once has them read with the first, from a connection of its own: the others are only ever its own.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::Work;
 
@@ -28,10 +23,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Not to be in any head.
 const POISON: u8 = 0;
 
-/// A connection over which no ambiguous head comes.
+/// Looks at the heads that come over a connection, so that no ambiguous one is read.
 #[derive(Debug)]
-pub(super) struct StrictHead<Io> {
-    io: Io,
+pub(super) struct StrictHead {
     work: Arc<Work>,
     looking: Looking,
 }
@@ -46,12 +40,13 @@ enum Looking {
     Done,
 }
 
-impl<Io> StrictHead<Io> {
-    pub(super) fn new(io: Io, work: Arc<Work>) -> Self {
-        Self { io, work, looking: Looking::Away }
+impl StrictHead {
+    pub(super) fn new(work: Arc<Work>) -> Self {
+        Self { work, looking: Looking::Away }
     }
 
-    fn look(&mut self, bytes: &mut [u8]) {
+    /// Looks at what has been read, before anybody else does.
+    pub(super) fn look(&mut self, bytes: &mut [u8]) {
         if matches!(self.looking, Looking::Away) && self.work.takes_head() {
             self.looking = Looking::At(Vec::new());
         }
@@ -107,56 +102,13 @@ fn is_ambiguous(head: &[u8]) -> bool {
     framing.count() > 1
 }
 
-impl<Io: AsyncRead + Unpin> AsyncRead for StrictHead<Io> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(context, buffer);
-        self.look(&mut buffer.filled_mut()[before..]);
-        read
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> AsyncWrite for StrictHead<Io> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// What hyper is given to read, when the bytes come in pieces of this size.
     fn given(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let mut strict = StrictHead::new((), Arc::default());
+        let mut strict = StrictHead::new(Arc::default());
         let mut bytes = bytes.to_vec();
         for piece in bytes.chunks_mut(piece) {
             strict.look(piece);
@@ -206,7 +158,7 @@ mod tests {
     #[test]
     fn the_next_head_is_looked_at_once_the_answer_is_out() {
         let work = Arc::<Work>::default();
-        let mut strict = StrictHead::new((), work.clone());
+        let mut strict = StrictHead::new(work.clone());
         let (mut good, mut bad) = (*b"GET / HTTP/1.1\r\n\r\n", *b"GET / HTTP/1.1\n\r\n");
         strict.look(&mut good);
         let answering = work.answer();
@@ -218,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_head_without_end_is_not_kept() {
-        let mut strict = StrictHead::new((), Arc::default());
+        let mut strict = StrictHead::new(Arc::default());
         strict.look(&mut vec![b'a'; HEAD_BYTES + 1]);
         assert!(matches!(strict.looking, Looking::Away));
     }

@@ -21,6 +21,7 @@ mod rejections;
 mod security;
 mod server;
 mod static_files;
+mod tap;
 mod throttle;
 pub mod trace;
 mod upkeep;

@@ -2,6 +2,7 @@
 //! whose peer is silent for good once it has begun to close it, and leaves hyper's bounds as they are.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,16 +14,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use poem::Endpoint;
 use poem::http::{Response, header, uri::Scheme};
-use poem::listener::Acceptor;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem_openapi::payload::Payload;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::acceptor::NodelayAcceptor;
-use super::connections::{Answering, Caller};
+use super::connections::{Answering, Place};
 use super::event_stream::EventStream;
-use super::head::{HEAD_BYTES, StrictHead};
+use super::head::HEAD_BYTES;
+use super::tap::Tap;
 
 /// Requests at once over one connection of HTTP/2: what a proxy in front of many clients has under way.
 const STREAMS: u32 = 128;
@@ -45,28 +47,24 @@ const OTHERS: Duration = Duration::from_secs(15);
 
 /// Answers requests until told to stop, and then for as long as `drain` those that have begun.
 pub async fn serve(
-    mut acceptor: NodelayAcceptor,
+    acceptor: NodelayAcceptor,
     routes: impl Endpoint + 'static,
     told_to_stop: impl Future<Output = ()>,
     drain: Duration,
 ) {
     let (stop, stopped) = watch::channel(false);
-    let connections = acceptor.connections();
-    let server = Arc::new(Server { routes, protocols: protocols(), stopped, drain });
+    let address = acceptor.address();
+    let server = Arc::new(Server { routes, address, protocols: protocols(), stopped, drain });
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let mut told_to_stop = pin!(told_to_stop);
     loop {
-        let accepted = tokio::select! {
+        let (stream, place) = tokio::select! {
             () = &mut told_to_stop => break,
-            accepted = acceptor.accept() => accepted,
+            taken = acceptor.accept() => taken,
         };
-        // An acceptor says itself what it could not take.
-        let Ok((io, local, remote, scheme)) = accepted else { continue };
-        let peer = remote.as_socket_addr().copied();
-        let Some(caller) = peer.and_then(|peer| connections.caller_at(peer)) else { continue };
         let (server, open) = (server.clone(), open.clone());
         tokio::spawn(async move {
-            server.attend(io, (local, remote, scheme), &caller).await;
+            server.attend(stream, &place).await;
             drop(open);
         });
     }
@@ -78,6 +76,7 @@ pub async fn serve(
 
 struct Server<E> {
     routes: E,
+    address: SocketAddr,
     protocols: auto::Builder<TokioExecutor>,
     stopped: watch::Receiver<bool>,
     drain: Duration,
@@ -100,22 +99,24 @@ fn protocols() -> auto::Builder<TokioExecutor> {
 
 impl<E: Endpoint + 'static> Server<E> {
     /// Answers what comes over a connection until one side has had enough.
-    async fn attend<Io>(self: Arc<Self>, io: Io, ends: (LocalAddr, RemoteAddr, Scheme), caller: &Caller)
+    async fn attend<Io>(self: Arc<Self>, io: Io, place: &Place)
     where
-        Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let caller = place.caller();
+        let (local, remote) = (LocalAddr(self.address.into()), RemoteAddr(place.address().into()));
         let (server, work) = (self.clone(), caller.work.clone());
         let answer = service_fn(move |request: hyper::Request<Incoming>| {
             let (server, answering) = (server.clone(), work.clone().answer());
-            let (local, remote, scheme) = ends.clone();
+            let (local, remote) = (local.clone(), remote.clone());
             async move {
-                let request = (request, local, remote, scheme).into();
+                let request = (request, local, remote, Scheme::HTTP).into();
                 let response: Response<_> = server.routes.get_response(request).await.into();
                 answering.be_out_in(time_of(&response));
                 Ok::<_, Infallible>(response.map(|body| UnderWay { body, _answering: answering }))
             }
         });
-        let io = TokioIo::new(StrictHead::new(io, caller.work.clone()));
+        let io = TokioIo::new(Tap::new(io, caller.clone()));
         let mut connection = pin!(self.protocols.serve_connection(io, answer));
         let mut stopped = self.stopped.clone();
         let patience = tokio::select! {
