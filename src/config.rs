@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use secrecy::SecretString;
@@ -56,6 +57,9 @@ mod default {
     pub(super) const JOURNEY_WINDOW_HOURS: &str = "72";
     pub(super) const THROTTLE_PER_MINUTE: &str = "20";
     pub(super) const LISTEN: &str = "127.0.0.1:8080";
+    /// What Kubernetes takes to tell all of a cluster that a pod goes. For whoever asks `/readyz` now and then it is to be
+    /// longer than its interval times its threshold.
+    pub(super) const STOP_DELAY_SECONDS: &str = "5";
 }
 
 /// Where the database is.
@@ -183,7 +187,10 @@ const MOST_JOURNEY_HOURS: u32 = 8760;
 /// More than Stripe itself takes from one account in a minute (100 a second).
 const MOST_PER_MINUTE: u32 = 6000;
 
-/// Where the service listens.
+/// Five minutes: more than the slowest load balancers take to notice.
+const LONGEST_STOP_DELAY: u32 = 300;
+
+/// Where the service listens, and for how long when it is to stop.
 #[derive(Clone, Args)]
 pub struct ListenArgs {
     /// The address and port to listen on
@@ -199,9 +206,14 @@ pub struct ListenArgs {
     /// the field is ignored, and whoever connects is who sends
     #[arg(long, env = "BILLHOOK_TRUSTED_PROXIES", value_name = "NETWORK,..")]
     trusted_proxies: Option<String>,
+
+    /// For how many seconds after SIGTERM it still takes whoever comes, while `/readyz` says that it stops: as long as a
+    /// load balancer takes to hear it. SIGINT does not wait
+    #[arg(long, env = "BILLHOOK_STOP_DELAY_SECONDS", default_value = default::STOP_DELAY_SECONDS, value_name = "SECONDS")]
+    stop_delay_seconds: String,
 }
 
-/// Where the service listens.
+/// Where the service listens, and for how long when it is to stop.
 #[derive(Debug, Clone)]
 pub struct ListenConfig {
     /// `BILLHOOK_LISTEN`
@@ -210,10 +222,12 @@ pub struct ListenConfig {
     pub metrics: Option<SocketAddr>,
     /// `BILLHOOK_TRUSTED_PROXIES`
     pub trusted_proxies: TrustedProxies,
+    /// `BILLHOOK_STOP_DELAY_SECONDS`
+    pub stop_delay: Duration,
 }
 
 impl ListenArgs {
-    /// Reads `BILLHOOK_LISTEN`, `BILLHOOK_METRICS_LISTEN` and `BILLHOOK_TRUSTED_PROXIES`.
+    /// Reads `BILLHOOK_LISTEN`, `BILLHOOK_METRICS_LISTEN`, `BILLHOOK_TRUSTED_PROXIES` and `BILLHOOK_STOP_DELAY_SECONDS`.
     pub fn read(&self) -> Result<ListenConfig, ConfigError> {
         let address =
             |variable, text: &str| read(variable, text, "an address and a port, such as `127.0.0.1:8080`");
@@ -224,6 +238,11 @@ impl ListenArgs {
             public: address("BILLHOOK_LISTEN", or(&self.listen, default::LISTEN))?,
             metrics: metrics.map(|text| address("BILLHOOK_METRICS_LISTEN", text)).transpose()?,
             trusted_proxies: proxies.map_err(|error| ConfigError::new("BILLHOOK_TRUSTED_PROXIES", error))?,
+            stop_delay: Duration::from_secs(u64::from(number(
+                "BILLHOOK_STOP_DELAY_SECONDS",
+                or(&self.stop_delay_seconds, default::STOP_DELAY_SECONDS),
+                0..=LONGEST_STOP_DELAY,
+            )?)),
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::auth::TokenVerifier;
-use crate::http::{self, App, Connections, NodelayAcceptor, StaticFiles, Upkeep};
+use crate::http::{self, App, Connections, NodelayAcceptor, Stage, Stages, StaticFiles, Upkeep};
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -117,7 +117,8 @@ impl ServeConfig {
 pub struct Service {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
+    stop_delay: Duration,
     webhook_secrets: watch::Sender<WebhookSecrets>,
     server: JoinHandle<()>,
     metrics_server: JoinHandle<()>,
@@ -176,12 +177,12 @@ impl Service {
         });
         let tokens = TokenVerifier::new(config.tokens, billing.clock.clone(), billing.metrics.clone());
         let tokens = Arc::new(tokens.map_err(|error| no_http_client(&error))?);
-        let (stop, stopped) = watch::channel(false);
+        let (stage, stages) = Stages::begin();
         let (webhook_secrets, secrets_of_webhooks) = watch::channel(config.stripe.webhook_secrets);
         let (ingest, ingest_task) = Ingest::start(billing.clone());
         let background =
-            billing::start_background(billing.clone(), ingest.clone(), told_to_stop(stopped.clone()));
-        let ListenConfig { public, metrics, trusted_proxies } = config.listen;
+            billing::start_background(billing.clone(), ingest.clone(), stages.clone().stopping());
+        let ListenConfig { public, metrics, trusted_proxies, stop_delay } = config.listen;
         let acceptor =
             open("BILLHOOK_LISTEN", public, Connections::of_the_public(billing.metrics.clone())).await?;
         let metrics_acceptor = match metrics {
@@ -203,19 +204,21 @@ impl Service {
             static_files: config.web.static_files,
             cors_origins: config.web.cors_origins,
             not_configured,
+            stages: stages.clone(),
         });
 
         Ok(Self {
             address: acceptor.address(),
             metrics_address: metrics_acceptor.as_ref().map(NodelayAcceptor::address),
-            stop,
+            stage,
+            stop_delay,
             webhook_secrets,
-            server: tokio::spawn(http::serve(acceptor, routes, told_to_stop(stopped.clone()), DRAIN)),
-            metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stopped.clone())),
+            server: tokio::spawn(http::serve(acceptor, routes, stages.clone(), DRAIN)),
+            metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stages.clone())),
             ingest: ingest_task,
             background,
-            token_keys: tokio::spawn(tokens.keep_keys(told_to_stop(stopped.clone()))),
-            sweeper: tokio::spawn(sweep(upkeep.clone(), stopped)),
+            token_keys: tokio::spawn(tokens.keep_keys(stages.clone().stopping())),
+            sweeper: tokio::spawn(sweep(upkeep.clone(), stages)),
             upkeep,
         })
     }
@@ -248,10 +251,15 @@ impl Service {
         CommandError::Failed(what)
     }
 
+    /// Says that it is not ready any more, and gives whoever sends requests the time to hear it. Until then it serves on.
+    pub async fn leave(&self) {
+        self.stage.send_replace(Stage::Leaving);
+        tokio::time::sleep(self.stop_delay).await;
+    }
+
     /// Stops taking connections, answers what has been asked, and finishes the events that were handed in.
     pub async fn stop(self) -> Result<(), CommandError> {
-        // The receivers are gone only if the tasks below are.
-        let _ = self.stop.send(true);
+        self.stage.send_replace(Stage::Stopping);
         let ended = async {
             tokio::try_join!(
                 self.server,
@@ -281,16 +289,10 @@ async fn open(
     NodelayAcceptor::open(address, connections).await.map_err(cannot_listen)
 }
 
-async fn serve_metrics(
-    acceptor: Option<NodelayAcceptor>,
-    billing: Arc<Billing>,
-    stopped: watch::Receiver<bool>,
-) {
+async fn serve_metrics(acceptor: Option<NodelayAcceptor>, billing: Arc<Billing>, stages: Stages) {
     match acceptor {
-        Some(acceptor) => {
-            http::serve(acceptor, http::metrics_routes(billing), told_to_stop(stopped), DRAIN).await;
-        }
-        None => told_to_stop(stopped).await,
+        Some(acceptor) => http::serve(acceptor, http::metrics_routes(billing), stages, DRAIN).await,
+        None => stages.stopping().await,
     }
 }
 
@@ -316,18 +318,25 @@ async fn serve_until_told(
     if let Some(address) = service.metrics_address() {
         tracing::info!("metrics on http://{address}/metrics");
     }
-    loop {
+    let is_awaited = loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Told::ToStop => break,
+                Told::ToLeave => break true,
+                Told::ToStop => break false,
                 Told::ToReadAnew => read_anew(args, &service, &topics),
             },
             failed = service.failed() => return Err(failed),
         }
-    }
+    };
     tracing::info!("stopping; a second signal stops at once");
+    let stopping = async {
+        if is_awaited {
+            service.leave().await;
+        }
+        service.stop().await
+    };
     tokio::select! {
-        stopped = service.stop() => stopped,
+        stopped = stopping => stopped,
         () = signals.told_to_stop() => Err(CommandError::Failed("stopped at once".into())),
     }
 }
@@ -351,7 +360,7 @@ impl Signals {
 
     async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => Told::ToStop,
+            _ = self.terminate.recv() => Told::ToLeave,
             _ = self.interrupt.recv() => Told::ToStop,
             _ = self.hang_up.recv() => Told::ToReadAnew,
         }
@@ -364,7 +373,9 @@ impl Signals {
 
 /// What a signal asks for.
 enum Told {
-    /// SIGTERM or SIGINT.
+    /// SIGTERM, from a supervisor that has others serve first.
+    ToLeave,
+    /// SIGINT, from somebody at a terminal who waits.
     ToStop,
     /// SIGHUP.
     ToReadAnew,
@@ -383,16 +394,11 @@ fn read_anew(args: &ServeArgs, service: &Service, topics: &TopicLogs) {
     }
 }
 
-async fn told_to_stop(mut stopped: watch::Receiver<bool>) {
-    // An error means that the service is gone, which is as good as being told.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-async fn sweep(upkeep: Upkeep, stopped: watch::Receiver<bool>) {
-    let mut stopped = std::pin::pin!(told_to_stop(stopped));
+async fn sweep(upkeep: Upkeep, stages: Stages) {
+    let mut stopping = std::pin::pin!(stages.stopping());
     loop {
         tokio::select! {
-            () = &mut stopped => return,
+            () = &mut stopping => return,
             () = tokio::time::sleep(Upkeep::EVERY) => upkeep.sweep(),
         }
     }

@@ -20,6 +20,7 @@ mod problem;
 mod rejections;
 mod security;
 mod server;
+mod stage;
 mod static_files;
 mod tap;
 mod throttle;
@@ -54,6 +55,7 @@ pub use connections::{Connections, raise_file_limit};
 pub use contract::contract;
 pub use measure::metrics_routes;
 pub use server::serve;
+pub use stage::{Stage, Stages};
 pub use static_files::{InvalidStaticFiles, StaticFiles};
 pub use upkeep::Upkeep;
 
@@ -79,6 +81,8 @@ pub struct App {
     pub cors_origins: Vec<Origin>,
     /// Variables that are not set, without which a part of the service refuses to work.
     pub not_configured: Vec<&'static str>,
+    /// How far the service is.
+    pub stages: Stages,
 }
 
 /// How long an answer may take: the ten seconds that Stripe has, and five more for the database. Both have limits of their
@@ -95,6 +99,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         billing: app.billing.clone(),
         tokens: app.tokens.clone(),
         not_configured: app.not_configured,
+        stages: app.stages,
     };
     let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock.clone()));
     let limiter = Arc::new(UnverifiedLimiter::new(clock.clone()));

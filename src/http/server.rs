@@ -13,17 +13,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use poem::Endpoint;
-use poem::http::{Response, header, uri::Scheme};
+use poem::http::{HeaderValue, Response, Version, header, uri::Scheme};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem_openapi::payload::Payload;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::acceptor::NodelayAcceptor;
 use super::connections::{Answering, Place};
 use super::event_stream::EventStream;
 use super::head::HEAD_BYTES;
+use super::stage::Stages;
 use super::tap::Tap;
 
 /// Requests at once over one connection of HTTP/2: what a proxy in front of many clients has under way.
@@ -39,27 +40,26 @@ const FETCHED: Duration = Duration::from_mins(2);
 /// The same for a stream of events: a minute more than one is open for.
 const STREAMED: Duration = Duration::from_mins(61);
 
-/// How long a connection that has nothing to answer may take to say goodbye.
+/// How long a connection that has nothing to answer, or nothing but streams, may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long what else is being answered over a connection may take, when one answer on it is not fetched.
 const OTHERS: Duration = Duration::from_secs(15);
 
-/// Answers requests until told to stop, and then for as long as `drain` those that have begun.
+/// Answers requests until the service stops, and then for as long as `drain` those that have begun.
 pub async fn serve(
     acceptor: NodelayAcceptor,
     routes: impl Endpoint + 'static,
-    told_to_stop: impl Future<Output = ()>,
+    stages: Stages,
     drain: Duration,
 ) {
-    let (stop, stopped) = watch::channel(false);
+    let mut stopping = pin!(stages.clone().stopping());
     let address = acceptor.address();
-    let server = Arc::new(Server { routes, address, protocols: protocols(), stopped, drain });
+    let server = Arc::new(Server { routes, address, protocols: protocols(), stages, drain });
     let (open, mut all_closed) = mpsc::channel::<()>(1);
-    let mut told_to_stop = pin!(told_to_stop);
     loop {
         let (stream, place) = tokio::select! {
-            () = &mut told_to_stop => break,
+            () = &mut stopping => break,
             taken = acceptor.accept() => taken,
         };
         let (server, open) = (server.clone(), open.clone());
@@ -69,7 +69,6 @@ pub async fn serve(
         });
     }
     drop((acceptor, open));
-    stop.send_replace(true);
     // Nothing is ever sent: it ends when the last connection has.
     all_closed.recv().await;
 }
@@ -78,7 +77,7 @@ struct Server<E> {
     routes: E,
     address: SocketAddr,
     protocols: auto::Builder<TokioExecutor>,
-    stopped: watch::Receiver<bool>,
+    stages: Stages,
     drain: Duration,
 }
 
@@ -110,15 +109,23 @@ impl<E: Endpoint + 'static> Server<E> {
             let (server, answering) = (server.clone(), work.clone().answer());
             let (local, remote) = (local.clone(), remote.clone());
             async move {
+                let version = request.version();
                 let request = (request, local, remote, Scheme::HTTP).into();
-                let response: Response<_> = server.routes.get_response(request).await.into();
-                answering.be_out_in(time_of(&response));
+                let mut response: Response<_> = server.routes.get_response(request).await.into();
+                if is_stream(&response) {
+                    answering.stream_for(STREAMED);
+                } else {
+                    answering.be_out_in(FETCHED);
+                }
+                if server.stages.is_leaving() && version <= Version::HTTP_11 {
+                    // Or the next request could meet a connection that is just being closed. HTTP/2 has a word for that.
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(response.map(|body| UnderWay { body, _answering: answering }))
             }
         });
         let io = TokioIo::new(Tap::new(io, caller.clone()));
         let mut connection = pin!(self.protocols.serve_connection(io, answer));
-        let mut stopped = self.stopped.clone();
         let patience = tokio::select! {
             // Over, or given up by hyper because its sender has hung up: what had come whole may not have been looked at yet
             // then. Asked again, hyper goes on with it; poem's own server asks again too.
@@ -133,20 +140,22 @@ impl<E: Endpoint + 'static> Server<E> {
                 caller.ended(overdue.as_str());
                 OTHERS
             }
-            _ = stopped.wait_for(|stopped| *stopped) => self.drain,
+            () = self.stages.clone().stopping() => self.drain,
         };
         connection.as_mut().graceful_shutdown();
-        for patience in [GOODBYE, patience] {
-            if timeout(patience, &mut connection).await.is_ok() || caller.work.is_silent() {
-                return;
+        if timeout(GOODBYE, &mut connection).await.is_err() {
+            tokio::select! {
+                _ = timeout(patience, &mut connection) => {}
+                // The streams were told, and nobody has read it.
+                () = caller.work.only_streams() => {}
             }
         }
     }
 }
 
-fn time_of<B>(response: &Response<B>) -> Duration {
+fn is_stream<B>(response: &Response<B>) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| kind == EventStream::CONTENT_TYPE) { STREAMED } else { FETCHED }
+    kind.is_some_and(|kind| kind == EventStream::CONTENT_TYPE)
 }
 
 /// The body of an answer, which is under way until it is dropped.

@@ -11,6 +11,7 @@ use super::Tag;
 use crate::billing::Billing;
 use crate::http::auth::TokenVerifier;
 use crate::http::problem::{Code, Documented, Failure, Problem};
+use crate::http::stage::Stages;
 
 /// Whether the service is alive, and whether it can work.
 pub(in crate::http) struct HealthApi;
@@ -22,6 +23,7 @@ pub(in crate::http) struct Readiness {
     pub(in crate::http) tokens: Arc<TokenVerifier>,
     /// Variables that are not set, without which a part of the service answers 503 or 401.
     pub(in crate::http) not_configured: Vec<&'static str>,
+    pub(in crate::http) stages: Stages,
 }
 
 /// The process answers.
@@ -94,6 +96,10 @@ impl HealthApi {
     /// Send no requests to what answers 503. Variables that are not set are named, and are no reason for it.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
     async fn ready(&self, readiness: Data<&Readiness>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
+        if readiness.stages.is_leaving() {
+            let elsewhere = "The service is stopping: send requests to another.";
+            return Err(Problem::new(Code::Unavailable, elsewhere).into());
+        }
         let migrated = readiness.billing.store.is_migrated().await.map_err(|error| {
             tracing::warn!(%error, "not ready");
             Problem::new(Code::Unavailable, "The database cannot be reached.")

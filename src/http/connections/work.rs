@@ -34,9 +34,17 @@ struct State {
     /// Since when there is nothing to answer.
     silent_since: Instant,
     has_asked: bool,
-    /// Until when each of the answers that are under way must be out, by its number.
-    answers: BTreeMap<u64, Instant>,
+    /// The answers that are under way, by their numbers.
+    answers: BTreeMap<u64, Answer>,
     next: u64,
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// Until when it must be out.
+    due: Instant,
+    /// Whether it goes on until somebody ends it.
+    is_stream: bool,
 }
 
 /// Why a connection is ended.
@@ -81,7 +89,7 @@ impl Work {
             number = state.next;
             state.next += 1;
             state.has_asked = true;
-            state.answers.insert(number, Instant::now() + THOUGHT);
+            state.answers.insert(number, Answer { due: Instant::now() + THOUGHT, is_stream: false });
         });
         Answering { work: self, number }
     }
@@ -95,6 +103,13 @@ impl Work {
     /// Whether there is nothing to answer.
     pub(in crate::http) fn is_silent(&self) -> bool {
         self.silent_since().is_some()
+    }
+
+    /// Waits until there is nothing to answer, or nothing but streams, which do not end by themselves.
+    pub(in crate::http) async fn only_streams(&self) {
+        let mut state = self.state.subscribe();
+        // There is always a sender, as long as there is somebody to ask it.
+        let _ = state.wait_for(|state| state.answers.values().all(|answer| answer.is_stream)).await;
     }
 
     /// Whether what is read next begins a head. It does once for each that this says so of.
@@ -118,8 +133,8 @@ impl Work {
 
 impl State {
     fn deadline(&self) -> (Instant, Overdue) {
-        match self.answers.values().min() {
-            Some(earliest) => (*earliest, Overdue::Stalled),
+        match self.answers.values().map(|answer| answer.due).min() {
+            Some(earliest) => (earliest, Overdue::Stalled),
             None if self.has_asked => (self.silent_since + SILENCE, Overdue::Silent),
             None => (self.silent_since + FIRST_HEAD, Overdue::Silent),
         }
@@ -129,7 +144,16 @@ impl State {
 impl Answering {
     /// The answer has begun, and must be out in this time.
     pub(in crate::http) fn be_out_in(&self, time: Duration) {
-        self.work.state.send_modify(|state| _ = state.answers.insert(self.number, Instant::now() + time));
+        self.is(Answer { due: Instant::now() + time, is_stream: false });
+    }
+
+    /// A stream has begun, and must be over in this time.
+    pub(in crate::http) fn stream_for(&self, time: Duration) {
+        self.is(Answer { due: Instant::now() + time, is_stream: true });
+    }
+
+    fn is(&self, answer: Answer) {
+        self.work.state.send_modify(|state| _ = state.answers.insert(self.number, answer));
     }
 }
 
@@ -145,6 +169,7 @@ impl Drop for Answering {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use tokio::time::timeout;
 
     use super::*;
@@ -166,7 +191,7 @@ mod tests {
     async fn an_answer_has_its_own_time() {
         let work = Arc::new(Work::default());
         let long = work.clone().answer();
-        long.be_out_in(Duration::from_hours(1));
+        long.stream_for(Duration::from_hours(1));
         assert_eq!(is_overdue_after(&work, SILENCE * 2).await, None, "a stream is not silence");
         let short = work.clone().answer();
         assert_eq!(is_overdue_after(&work, THOUGHT * 2).await, Some(Overdue::Stalled));
@@ -175,6 +200,17 @@ mod tests {
         assert!(!work.is_silent());
         drop(long);
         assert!(work.is_silent());
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_nothing_to_wait_for() {
+        let work = Arc::new(Work::default());
+        let (stream, answer) = (work.clone().answer(), work.clone().answer());
+        stream.stream_for(Duration::from_hours(1));
+        assert!(work.only_streams().now_or_never().is_none(), "an answer is");
+        drop(answer);
+        assert!(work.only_streams().now_or_never().is_some());
+        assert!(!work.is_silent());
     }
 
     #[test]
