@@ -110,6 +110,8 @@ async function choosePlace({ aside, app }) {
     STRIPE_API_BASE: sandbox.url,
     DATABASE_URL: `sqlite://${dir}/billhook.db?mode=rwc`,
     BILLHOOK_LISTEN: service.address,
+    // Nobody else is to be told before it stops.
+    BILLHOOK_STOP_DELAY_SECONDS: "0",
     BILLHOOK_APP_URL: app ?? service.url,
     BILLHOOK_PLANS: "pro=pro_monthly,price_pro_yearly;team=team_monthly",
     BILLHOOK_JWT_SECRET: "for-the-demo-only-7c1e94d05ab86f23e1",

@@ -7,6 +7,7 @@ mod logs;
 mod retention;
 mod secret;
 mod stripe;
+mod tls;
 mod tokens;
 mod web;
 
@@ -32,6 +33,7 @@ use secret::SecretVariable;
 pub use logs::{LogArgs, LogDirArgs};
 pub use retention::RetentionArgs;
 pub use stripe::{StripeArgs, StripeConfig};
+pub use tls::{TlsArgs, TlsConfig};
 pub use tokens::{KeySource, TokenArgs, TokenConfig};
 pub use web::{WebArgs, WebConfig};
 

@@ -58,6 +58,9 @@ fn help_names_every_variable_and_shows_no_secret() {
         "DATABASE_URL_FILE",
         "BILLHOOK_LISTEN",
         "BILLHOOK_METRICS_LISTEN",
+        "BILLHOOK_STOP_DELAY_SECONDS",
+        "BILLHOOK_TLS_CERTIFICATE_FILE",
+        "BILLHOOK_TLS_KEY_FILE",
         "BILLHOOK_APP_URL",
         "BILLHOOK_PLANS",
         "BILLHOOK_JWT_ALGORITHM",
@@ -114,6 +117,8 @@ fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing
         ("BILLHOOK_TRUSTED_PROXIES", "canary"),
         ("BILLHOOK_TRUSTED_PROXIES", "10.0.0.0/8,"),
         ("BILLHOOK_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("BILLHOOK_STOP_DELAY_SECONDS", "canary"),
+        ("BILLHOOK_STOP_DELAY_SECONDS", "301"),
         ("BILLHOOK_APP_URL", "canary"),
         ("BILLHOOK_APP_URL", "https://user:canary@app.example"),
         ("BILLHOOK_PLANS", "canary"),
@@ -398,6 +403,37 @@ fn a_token_for_development_says_what_the_service_asks_for() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_served_stops_the_start_with_one_sentence() {
+    let shell = Shell::new();
+    for name in ["empty", "other"] {
+        std::fs::write(shell.path().join(name), "").expect("written");
+    }
+    let (certificate, key) = ("BILLHOOK_TLS_CERTIFICATE_FILE", "BILLHOOK_TLS_KEY_FILE");
+    for (environment, sentence) in [
+        (vec![(certificate, "empty")], format!("{key} is not set, and {certificate} is: HTTPS takes both")),
+        (vec![(key, "empty")], format!("{certificate} is not set, and {key} is: HTTPS takes both")),
+        (
+            vec![(certificate, "nowhere"), (key, "empty")],
+            format!("{certificate} names a file that cannot be read: No such file"),
+        ),
+        (
+            vec![(certificate, "empty"), (key, "nowhere")],
+            format!("{key} names a file that cannot be read: No such file"),
+        ),
+        (
+            vec![(certificate, "empty"), (key, "other")],
+            format!("{certificate} names a file that holds no certificate"),
+        ),
+    ] {
+        let output = shell.run(&["serve"], &environment);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.starts_with(&format!("billhook: {sentence}")), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
 fn a_variable_that_is_set_to_nothing_is_not_set() {
     let nothing = [
         ("DATABASE_URL", ""),
@@ -405,6 +441,8 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
         ("STRIPE_WEBHOOK_SECRET", ""),
         ("STRIPE_API_BASE", ""),
         ("BILLHOOK_METRICS_LISTEN", ""),
+        ("BILLHOOK_TLS_CERTIFICATE_FILE", ""),
+        ("BILLHOOK_TLS_KEY_FILE", ""),
         ("BILLHOOK_APP_URL", ""),
         ("BILLHOOK_PLANS", ""),
         ("BILLHOOK_JWT_ALGORITHM", ""),
@@ -522,6 +560,8 @@ impl Running {
             .env_clear()
             .env("RUST_LOG", "info")
             .env("BILLHOOK_LISTEN", "127.0.0.1:0")
+            // Nobody is to be told before it ends.
+            .env("BILLHOOK_STOP_DELAY_SECONDS", "0")
             .envs(environment.iter().copied())
             .current_dir(shell.path())
             .stdout(stdout)

@@ -36,6 +36,7 @@ pub(super) async fn run(args: &DoctorArgs) -> Result<(), CommandError> {
     let setup = here::configuration(args, &mut report);
     here::database(&setup, &mut report).await;
     stripe::account(&setup, &mut report).await;
+    here::certificate(&setup, &mut report);
     here::log_directory(&setup, &mut report);
     here::collector(&mut report).await;
     say(&if args.json { report.as_json() } else { report.as_lines() })?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::{CommandError, guarded_mode, no_http_client, stripe};
@@ -15,13 +15,15 @@ use crate::billing::{self, Billing, CatchingUp, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, KeySource, ListenArgs, ListenConfig, LogArgs,
-    RetentionArgs, StripeArgs, StripeConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
+    RetentionArgs, StripeArgs, StripeConfig, TlsArgs, TlsConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
 use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::auth::TokenVerifier;
-use crate::http::{self, App, Connections, NodelayAcceptor, Stage, Stages, StaticFiles, Upkeep};
+use crate::http::{
+    self, App, CertificateKeeper, Connections, NodelayAcceptor, Stage, Stages, StaticFiles, Upkeep,
+};
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -50,6 +52,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub(super) listen: ListenArgs,
     #[command(flatten)]
+    pub(super) tls: TlsArgs,
+    #[command(flatten)]
     pub(super) database: DatabaseArgs,
     #[command(flatten)]
     pub(super) stripe: StripeArgs,
@@ -69,6 +73,7 @@ pub struct ServeArgs {
 #[derive(Clone)]
 pub struct ServeConfig {
     listen: ListenConfig,
+    tls: Option<TlsConfig>,
     database: DatabaseUrl,
     stripe: StripeConfig,
     billing: BillingConfig,
@@ -83,6 +88,7 @@ impl ServeArgs {
     pub fn read(&self) -> Result<ServeConfig, ConfigError> {
         Ok(ServeConfig {
             listen: self.listen.read()?,
+            tls: self.tls.read()?,
             database: self.database.read()?,
             stripe: self.stripe.read()?,
             billing: self.billing.read()?,
@@ -116,11 +122,13 @@ impl ServeConfig {
 /// The service, running.
 pub struct Service {
     address: SocketAddr,
+    certificate_wanted: Option<Arc<Notify>>,
     metrics_address: Option<SocketAddr>,
     stage: watch::Sender<Stage>,
     stop_delay: Duration,
     webhook_secrets: watch::Sender<WebhookSecrets>,
     server: JoinHandle<()>,
+    certificate: JoinHandle<()>,
     metrics_server: JoinHandle<()>,
     ingest: IngestTask,
     background: JoinHandle<()>,
@@ -183,6 +191,9 @@ impl Service {
         let background =
             billing::start_background(billing.clone(), ingest.clone(), stages.clone().stopping());
         let ListenConfig { public, metrics, trusted_proxies, stop_delay } = config.listen;
+        let certificate = config.tls.map(|TlsConfig { files, certificate }| {
+            CertificateKeeper::new(files, certificate, billing.clock.clone(), billing.metrics.clone())
+        });
         let acceptor =
             open("BILLHOOK_LISTEN", public, Connections::of_the_public(billing.metrics.clone())).await?;
         let metrics_acceptor = match metrics {
@@ -209,11 +220,16 @@ impl Service {
 
         Ok(Self {
             address: acceptor.address(),
+            certificate_wanted: certificate.as_ref().map(CertificateKeeper::wanted),
             metrics_address: metrics_acceptor.as_ref().map(NodelayAcceptor::address),
             stage,
             stop_delay,
             webhook_secrets,
-            server: tokio::spawn(http::serve(acceptor, routes, stages.clone(), DRAIN)),
+            server: {
+                let tls = certificate.as_ref().map(CertificateKeeper::tls);
+                tokio::spawn(http::serve(acceptor, tls, routes, stages.clone(), DRAIN))
+            },
+            certificate: tokio::spawn(keep_certificate(certificate, stages.clone())),
             metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stages.clone())),
             ingest: ingest_task,
             background,
@@ -228,6 +244,11 @@ impl Service {
         self.address
     }
 
+    /// How it is asked: `https`, where it speaks TLS itself, or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.certificate_wanted.is_some() { "https" } else { "http" }
+    }
+
     /// Where it tells its metrics, if anywhere.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
@@ -238,10 +259,18 @@ impl Service {
         self.webhook_secrets.send_replace(secrets);
     }
 
+    /// Looks at the files of the certificate now, if it has one, instead of at the next time that it would by itself.
+    pub fn want_certificate(&self) {
+        if let Some(wanted) = &self.certificate_wanted {
+            wanted.notify_one();
+        }
+    }
+
     /// Waits until a part of the service ends by itself, which none of them should.
     async fn failed(&mut self) -> CommandError {
         let what = tokio::select! {
             ended = &mut self.server => format!("the server ended: {ended:?}"),
+            ended = &mut self.certificate => format!("the keeper of the certificate ended: {ended:?}"),
             ended = &mut self.metrics_server => format!("the metrics' server ended: {ended:?}"),
             ended = &mut self.ingest => format!("the ingest task ended: {ended:?}"),
             ended = &mut self.background => format!("the background work ended: {ended:?}"),
@@ -263,6 +292,7 @@ impl Service {
         let ended = async {
             tokio::try_join!(
                 self.server,
+                self.certificate,
                 self.metrics_server,
                 self.ingest,
                 self.background,
@@ -291,7 +321,14 @@ async fn open(
 
 async fn serve_metrics(acceptor: Option<NodelayAcceptor>, billing: Arc<Billing>, stages: Stages) {
     match acceptor {
-        Some(acceptor) => http::serve(acceptor, http::metrics_routes(billing), stages, DRAIN).await,
+        Some(acceptor) => http::serve(acceptor, None, http::metrics_routes(billing), stages, DRAIN).await,
+        None => stages.stopping().await,
+    }
+}
+
+async fn keep_certificate(certificate: Option<CertificateKeeper>, stages: Stages) {
+    match certificate {
+        Some(certificate) => certificate.keep(stages.stopping()).await,
         None => stages.stopping().await,
     }
 }
@@ -314,16 +351,16 @@ async fn serve_until_told(
     // Before anything else, so that no signal meets its default, which is to kill us on the spot.
     let mut signals = Signals::listen()?;
     let mut service = Service::start(config, topics.clone(), metrics, Arc::new(SystemClock)).await?;
-    tracing::info!("listening on http://{}", service.address());
+    tracing::info!("listening on {}://{}", service.scheme(), service.address());
     if let Some(address) = service.metrics_address() {
         tracing::info!("metrics on http://{address}/metrics");
     }
     let is_awaited = loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Told::ToLeave => break true,
-                Told::ToStop => break false,
-                Told::ToReadAnew => read_anew(args, &service, &topics),
+                Told::Leave => break true,
+                Told::Stop => break false,
+                Told::ReadAnew => read_anew(args, &service, &topics),
             },
             failed = service.failed() => return Err(failed),
         }
@@ -360,31 +397,32 @@ impl Signals {
 
     async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => Told::ToLeave,
-            _ = self.interrupt.recv() => Told::ToStop,
-            _ = self.hang_up.recv() => Told::ToReadAnew,
+            _ = self.terminate.recv() => Told::Leave,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hang_up.recv() => Told::ReadAnew,
         }
     }
 
     async fn told_to_stop(&mut self) {
-        while matches!(self.next().await, Told::ToReadAnew) {}
+        while matches!(self.next().await, Told::ReadAnew) {}
     }
 }
 
 /// What a signal asks for.
 enum Told {
     /// SIGTERM, from a supervisor that has others serve first.
-    ToLeave,
+    Leave,
     /// SIGINT, from somebody at a terminal who waits.
-    ToStop,
+    Stop,
     /// SIGHUP.
-    ToReadAnew,
+    ReadAnew,
 }
 
-/// Opens the topic files anew, for whoever rotates them, and takes the webhook secrets as they are now. What cannot be
-/// read changes nothing.
+/// Opens the topic files anew, for whoever rotates them, and takes the webhook secrets and the certificate as they are now.
+/// What cannot be read changes nothing.
 fn read_anew(args: &ServeArgs, service: &Service, topics: &TopicLogs) {
     topics.reopen();
+    service.want_certificate();
     match args.stripe.webhook_secrets() {
         Ok(secrets) => {
             tracing::info!(?secrets, "took the webhook secrets anew");

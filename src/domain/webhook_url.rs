@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use url::Url;
+
 use super::address::Authority;
 
 /// The route of webhooks below an address.
@@ -55,6 +57,13 @@ impl WebhookUrl {
         url.trim_end_matches('/').ends_with(ROUTE.trim_end_matches('/'))
     }
 
+    /// The host that Stripe posts to.
+    pub fn host(&self) -> String {
+        let url = Url::parse(&self.0).ok();
+        let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+        host.trim_matches(['[', ']']).to_owned()
+    }
+
     /// The URL.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -70,6 +79,17 @@ impl fmt::Display for WebhookUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_host_is_without_a_port() {
+        for (text, host) in [
+            ("https://billing.example.com", "billing.example.com"),
+            ("https://billing.example.com:8443/hook", "billing.example.com"),
+            ("https://[2001:db8::1]:8443", "2001:db8::1"),
+        ] {
+            assert_eq!(WebhookUrl::parse(text).expect("a URL").host(), host);
+        }
+    }
 
     #[test]
     fn an_address_gets_the_route_and_an_endpoint_keeps_its_own() {

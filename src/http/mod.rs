@@ -24,6 +24,7 @@ mod stage;
 mod static_files;
 mod tap;
 mod throttle;
+mod tls;
 pub mod trace;
 mod upkeep;
 mod webhook;
@@ -57,6 +58,7 @@ pub use measure::metrics_routes;
 pub use server::serve;
 pub use stage::{Stage, Stages};
 pub use static_files::{InvalidStaticFiles, StaticFiles};
+pub use tls::{Certificate, CertificateFiles, CertificateKeeper, InvalidCertificate, Tls};
 pub use upkeep::Upkeep;
 
 /// What the routes are made of.

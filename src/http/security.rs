@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::http::uri::Scheme;
 use poem::http::{HeaderName, HeaderValue, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
@@ -44,10 +45,14 @@ pub(super) fn protect(page: &mut Response, content_security_policy: &'static str
     );
 }
 
+/// For a year, nobody is to come here without TLS. Only where it was agreed on with us: a proxy says so itself.
+const HTTPS_ONLY: (HeaderName, &str) = (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+
 /// Adds to an answer what every answer has.
 pub(super) async fn protected<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {
+    let https_only = (*request.scheme() == Scheme::HTTPS).then_some(HTTPS_ONLY);
     let mut answer = next.call(request).await?.into_response();
-    for (name, value) in EVERYWHERE {
+    for (name, value) in EVERYWHERE.into_iter().chain(https_only) {
         answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     Ok(answer)

@@ -17,6 +17,7 @@ use poem::http::{HeaderValue, Response, Version, header, uri::Scheme};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem_openapi::payload::Payload;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -26,6 +27,7 @@ use super::event_stream::EventStream;
 use super::head::HEAD_BYTES;
 use super::stage::Stages;
 use super::tap::Tap;
+use super::tls::{Agreement, Tls};
 
 /// Requests at once over one connection of HTTP/2: what a proxy in front of many clients has under way.
 const STREAMS: u32 = 128;
@@ -49,13 +51,14 @@ const OTHERS: Duration = Duration::from_secs(15);
 /// Answers requests until the service stops, and then for as long as `drain` those that have begun.
 pub async fn serve(
     acceptor: NodelayAcceptor,
+    tls: Option<Tls>,
     routes: impl Endpoint + 'static,
     stages: Stages,
     drain: Duration,
 ) {
     let mut stopping = pin!(stages.clone().stopping());
     let address = acceptor.address();
-    let server = Arc::new(Server { routes, address, protocols: protocols(), stages, drain });
+    let server = Arc::new(Server { routes, tls, address, protocols: protocols(), stages, drain });
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
         let (stream, place) = tokio::select! {
@@ -64,7 +67,7 @@ pub async fn serve(
         };
         let (server, open) = (server.clone(), open.clone());
         tokio::spawn(async move {
-            server.attend(stream, &place).await;
+            server.welcome(stream, &place).await;
             drop(open);
         });
     }
@@ -75,6 +78,7 @@ pub async fn serve(
 
 struct Server<E> {
     routes: E,
+    tls: Option<Tls>,
     address: SocketAddr,
     protocols: auto::Builder<TokioExecutor>,
     stages: Stages,
@@ -97,8 +101,26 @@ fn protocols() -> auto::Builder<TokioExecutor> {
 }
 
 impl<E: Endpoint + 'static> Server<E> {
+    /// Attends to a connection that has been taken, once TLS is agreed on where it is to be. That has the time of a first
+    /// head: however it is used, there is silence until then.
+    async fn welcome(self: Arc<Self>, stream: TcpStream, place: &Place) {
+        let Some(tls) = &self.tls else { return self.attend(stream, Scheme::HTTP, place).await };
+        let caller = place.caller();
+        let agreement = tokio::select! {
+            agreement = tls.agree(stream) => agreement,
+            () = caller.given_way() => return caller.ended("crowded"),
+            overdue = caller.work.overdue() => return caller.ended(overdue.as_str()),
+            () = self.stages.clone().stopping() => return,
+        };
+        match agreement {
+            Agreement::Reached(stream) => self.attend(stream, Scheme::HTTPS, place).await,
+            Agreement::Failed => caller.ended("no_tls"),
+            Agreement::Left => {}
+        }
+    }
+
     /// Answers what comes over a connection until one side has had enough.
-    async fn attend<Io>(self: Arc<Self>, io: Io, place: &Place)
+    async fn attend<Io>(self: Arc<Self>, io: Io, scheme: Scheme, place: &Place)
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -107,10 +129,10 @@ impl<E: Endpoint + 'static> Server<E> {
         let (server, work) = (self.clone(), caller.work.clone());
         let answer = service_fn(move |request: hyper::Request<Incoming>| {
             let (server, answering) = (server.clone(), work.clone().answer());
-            let (local, remote) = (local.clone(), remote.clone());
+            let (local, remote, scheme) = (local.clone(), remote.clone(), scheme.clone());
             async move {
                 let version = request.version();
-                let request = (request, local, remote, Scheme::HTTP).into();
+                let request = (request, local, remote, scheme).into();
                 let mut response: Response<_> = server.routes.get_response(request).await.into();
                 if is_stream(&response) {
                     answering.stream_for(STREAMED);
@@ -181,5 +203,88 @@ impl<B: Body + Unpin> Body for UnderWay<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use bytes::Bytes;
+    use poem::{Body, EndpointExt, Route, get, handler};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::sync::watch;
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::http::connections::Connections;
+    use crate::http::stage::Stage;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::topics::{LogConfig, TopicLogs};
+
+    const DRAIN: Duration = Duration::from_secs(15);
+
+    #[handler]
+    fn stream() -> poem::Response {
+        let endless = futures_util::stream::pending::<io::Result<Bytes>>();
+        poem::Response::builder()
+            .content_type(EventStream::CONTENT_TYPE)
+            .body(Body::from_bytes_stream(endless))
+    }
+
+    #[handler]
+    async fn answer() -> &'static str {
+        sleep(DRAIN / 2).await;
+        "answered"
+    }
+
+    /// A connection on which this was asked for, and whoever attends to it.
+    async fn asked(path: &str) -> (DuplexStream, JoinHandle<()>, watch::Sender<Stage>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let topics = TopicLogs::open(&LogConfig::in_dir(dir.path()));
+        let connections = Connections::of_few(Metrics::new(topics, Arc::default()));
+        let address = SocketAddr::from(([192, 0, 2, 1], 1));
+        let place = connections.open(address).expect("room");
+        let (stage, stages) = Stages::begin();
+        let routes = Route::new().at("/stream", get(stream)).at("/answer", get(answer)).boxed();
+        let server =
+            Arc::new(Server { routes, tls: None, address, protocols: protocols(), stages, drain: DRAIN });
+        let (mut client, io) = duplex(1024);
+        let attending = tokio::spawn(async move { server.attend(io, Scheme::HTTP, &place).await });
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.write_all(request.as_bytes()).await.expect("it is sent");
+        // Long enough for it to be read, by a clock that stands still until then.
+        sleep(Duration::from_millis(1)).await;
+        (client, attending, stage)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_an_answer() {
+        let (mut client, attending, stage) = asked("/answer").await;
+        stage.send_replace(Stage::Stopping);
+        attending.await.expect("it ends");
+        let mut read = String::new();
+        client.read_to_string(&mut read).await.expect("text");
+        assert!(read.ends_with("answered") && read.contains("\r\nconnection: close\r\n"), "{read}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_no_stream_longer_than_for_a_goodbye() {
+        let (_client, attending, stage) = asked("/stream").await;
+        let begun = Instant::now();
+        stage.send_replace(Stage::Stopping);
+        attending.await.expect("it ends");
+        assert!(begun.elapsed() < 2 * GOODBYE, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_says_so_to_whoever_asks_and_answers_all_the_same() {
+        let (mut client, attending, stage) = asked("/answer").await;
+        stage.send_replace(Stage::Leaving);
+        let mut read = String::new();
+        client.read_to_string(&mut read).await.expect("text");
+        assert!(read.ends_with("answered") && read.contains("\r\nconnection: close\r\n"), "{read}");
+        attending.await.expect("it ends");
     }
 }

@@ -68,7 +68,10 @@ const KEY_FETCHES: [&str; 8] = [
     "too_many_keys",
 ];
 /// Why connections are ended.
-const ENDINGS: [&str; 4] = ["silent", "stalled", "crowded", "refused"];
+const ENDINGS: [&str; 5] = ["silent", "stalled", "crowded", "refused", "no_tls"];
+
+/// What comes of a certificate's new files.
+const CERTIFICATES: [&str; 2] = ["taken", "refused"];
 
 /// How an event came to be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +141,8 @@ struct Counted {
     token_keys_fetched: Gauge,
     connections: Gauge,
     connections_ended: Family<OfReason, Counter>,
+    certificate_expires: Gauge,
+    certificates_read: Family<OfOutcome, Counter>,
 }
 
 fn durations() -> Histogram {
@@ -166,6 +171,8 @@ impl Metrics {
             token_keys_fetched: Gauge::default(),
             connections: Gauge::default(),
             connections_ended: Family::default(),
+            certificate_expires: Gauge::default(),
+            certificates_read: Family::default(),
         };
         for reason in REJECTIONS {
             drop(counted.rejected.get_or_create(&OfReason { reason }));
@@ -175,6 +182,9 @@ impl Metrics {
         }
         for reason in ENDINGS {
             drop(counted.connections_ended.get_or_create(&OfReason { reason }));
+        }
+        for outcome in CERTIFICATES {
+            drop(counted.certificates_read.get_or_create(&OfOutcome { outcome }));
         }
         for requests in [&counted.checkouts, &counted.portals, &counted.checkout_refreshes] {
             drop(requests.get_or_create(&OfOutcome { outcome: "success" }));
@@ -249,6 +259,17 @@ impl Metrics {
     pub fn connection_ended(&self, reason: &'static str) {
         debug_assert!(ENDINGS.contains(&reason), "{reason} is told from the start");
         self.0.connections_ended.get_or_create(&OfReason { reason }).inc();
+    }
+
+    /// Takes note of when the certificate that is served will be over, in Unix seconds.
+    pub fn certificate_expires(&self, at_seconds: i64) {
+        self.0.certificate_expires.set(at_seconds);
+    }
+
+    /// The certificate's files were read again.
+    pub fn certificate_read(&self, outcome: &'static str) {
+        debug_assert!(CERTIFICATES.contains(&outcome), "{outcome} is told from the start");
+        self.0.certificates_read.get_or_create(&OfOutcome { outcome }).inc();
     }
 
     /// A request for a checkout session ended.
@@ -411,6 +432,17 @@ impl Counted {
             "connections_ended",
             "Connections that were ended before their time, or not taken",
             self.connections_ended.clone(),
+        );
+        registry.register_with_unit(
+            "tls_certificate_expiry_timestamp",
+            "When the certificate that is served will be over, in Unix time; 0 without one",
+            Unit::Seconds,
+            self.certificate_expires.clone(),
+        );
+        registry.register(
+            "tls_certificate_reads",
+            "Certificates found in changed files, by what became of them",
+            self.certificates_read.clone(),
         );
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::answer::Answer;
+use crate::authority::{Authority, Files};
 use crate::database::{Database, Fresh};
 use crate::replica::Replica;
 use crate::stripe::Stripe;
@@ -74,6 +75,24 @@ impl TestApp {
         app
     }
 
+    /// The service as it speaks HTTPS by itself, and a client that trusts it.
+    pub async fn start_over_https(authority: &Authority, files: &Files) -> Self {
+        let (certificate, key) = (files.certificate(), files.key());
+        let settings = https_settings(&certificate, &key);
+        let mut app = Self::start_with(Database::Sqlite, &settings).await;
+        app.http = authority.client();
+        app
+    }
+
+    /// The same, as a process of its own.
+    pub async fn start_process_over_https(authority: &Authority, files: &Files) -> Self {
+        let (certificate, key) = (files.certificate(), files.key());
+        let settings = https_settings(&certificate, &key);
+        let mut app = Self::start_process_with(Database::Sqlite, &settings, &[]).await;
+        app.http = authority.client();
+        app
+    }
+
     /// All but the service: the story makes something of its database before it comes.
     pub async fn without_service(database: Database, otherwise: &[(&str, &str)]) -> Self {
         install_subscriber();
@@ -94,6 +113,8 @@ impl TestApp {
             ("--plans", PLANS),
             ("--jwt-secret", JWT_SECRET),
             ("--log-dir", log_dir.to_str().expect("a path")),
+            // Nobody is to be told before a story ends.
+            ("--stop-delay-seconds", "0"),
         ];
         settings.retain(|(name, _)| !otherwise.iter().any(|(other, _)| other == name));
         settings.extend_from_slice(otherwise);
@@ -113,7 +134,7 @@ impl TestApp {
     }
 
     async fn go_up(&mut self, replica: Replica) {
-        self.url = format!("http://{}", replica.address());
+        self.url = format!("{}://{}", replica.scheme(), replica.address());
         self.replicas.push(replica);
         self.stripe.deliver_to(&self.at(WEBHOOK)).await;
     }
@@ -131,7 +152,22 @@ impl TestApp {
 
     /// Sends the latest replica, which is a process, a SIGHUP.
     pub fn hang_up(&self) {
-        self.replicas.last().expect("a replica").hang_up();
+        self.replicas.last().expect("a replica").signal("-HUP");
+    }
+
+    /// Sends the latest replica, which is a process, the signal to leave, and does not wait.
+    pub fn terminate(&self) {
+        self.replicas.last().expect("a replica").signal("-TERM");
+    }
+
+    /// The same, from a terminal.
+    pub fn interrupt(&self) {
+        self.replicas.last().expect("a replica").signal("-INT");
+    }
+
+    /// Waits until the latest replica, which is a process, has ended, and says with which exit code.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        self.replicas.pop().expect("a replica").exit_code().await
     }
 
     /// Ends the service, and leaves all else as it is.
@@ -496,6 +532,11 @@ impl TestApp {
     fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
+}
+
+fn https_settings<'a>(certificate: &'a Path, key: &'a Path) -> [(&'a str, &'a str); 2] {
+    let text = |path: &'a Path| path.to_str().expect("a path");
+    [("--tls-certificate-file", text(certificate)), ("--tls-key-file", text(key))]
 }
 
 /// An event about a subscription of its own (`sub_webhook` of `cus_webhook`, active on pro), changed at will.

@@ -60,7 +60,7 @@ async fn a_stream_that_nobody_reads_holds_nobody_up() {
         stream.until(|answer| answer["quantity"] == quantity).await;
     }
     drop(stream);
-    // Not even a stop, which gives it the time that every answer has.
+    // Not even a stop.
     app.stop().await;
 }
 

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::app::{PLANS, TestApp};
+use crate::authority::{Authority, Files, Pair};
 use crate::database::Database;
 
 /// What it found of one check, and what mends it.
@@ -107,6 +108,42 @@ async fn what_is_wrong_here_is_found_and_its_mend_is_named() {
     let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", nobody.as_str());
     let found = is_found(&app, &[collector], "collector", "yellow");
     assert!(found.mend.contains("start it"), "{}", found.mend);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_looked_at_where_there_is_one() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let authority = Authority::new();
+    let alone = |pair: Pair| {
+        let (first, _) = pair.certificate.split_once("-----END").expect("PEM");
+        Pair { certificate: format!("{first}-----END CERTIFICATE-----\n"), key: pair.key }
+    };
+    for (pair, health, says, mend) in [
+        (authority.pair(), "green", "is good for 90 more days", ""),
+        (authority.pair_for("127.0.0.1", 14), "green", "is good for 14 more days", ""),
+        (authority.pair_for("127.0.0.1", 13), "yellow", "is good for 13 more days", "renew it"),
+        (authority.pair_for("127.0.0.1", -1), "red", "is over", "renew it"),
+        (authority.pair_for("elsewhere.example", 90), "yellow", "is not for 127.0.0.1", "for the host that"),
+        (alone(authority.pair()), "yellow", "comes without those that lead", "fullchain.pem"),
+    ] {
+        let files = Files::of(&pair);
+        let (certificate, key) = (files.certificate(), files.key());
+        let set = [
+            ("BILLHOOK_TLS_CERTIFICATE_FILE", certificate.to_str().expect("a path")),
+            ("BILLHOOK_TLS_KEY_FILE", key.to_str().expect("a path")),
+        ];
+        let found = is_found(&app, &set, "certificate", health);
+        assert!(found.says.contains(says) && found.mend.contains(mend), "{says}: {}", found.says);
+    }
+    let (one, other) = (Files::of(&authority.pair()), Files::of(&authority.pair()));
+    let (certificate, key) = (one.certificate(), other.key());
+    let set = [
+        ("BILLHOOK_TLS_CERTIFICATE_FILE", certificate.to_str().expect("a path")),
+        ("BILLHOOK_TLS_KEY_FILE", key.to_str().expect("a path")),
+    ];
+    let found = is_found(&app, &set, "configuration", "red");
+    assert!(found.says.contains("holds the key of another certificate"), "{}", found.says);
     app.stop().await;
 }
 

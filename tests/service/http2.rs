@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::{join, join_all};
 use h2::client::{self, SendRequest};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::answer::Answer;
@@ -29,13 +29,18 @@ const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const ENHANCE_YOUR_CALM: u8 = 11;
 
-async fn connect(app: &TestApp) -> TcpStream {
+pub async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.url.trim_start_matches("http://")).await.expect("a connection")
 }
 
 /// A connection of HTTP/2 by a client that keeps to it.
 pub async fn speak(app: &TestApp) -> SendRequest<Bytes> {
-    let (requests, connection) = client::handshake(connect(app).await).await.expect("HTTP/2 is spoken");
+    speak_over(connect(app).await).await
+}
+
+/// The same, over a connection that is there already.
+pub async fn speak_over(wire: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> SendRequest<Bytes> {
+    let (requests, connection) = client::handshake(wire).await.expect("HTTP/2 is spoken");
     tokio::spawn(async move {
         // It ends with the service or with the client, whichever is first.
         let _ = connection.await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::answer::Answer;
@@ -14,9 +14,14 @@ use crate::app::TestApp;
 /// pass.
 const DEADLINE: Duration = Duration::from_mins(2);
 
+/// What bytes go over.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// A connection to the service.
 pub struct Raw {
-    stream: TcpStream,
+    wire: Box<dyn Wire>,
     read: Vec<u8>,
 }
 
@@ -27,29 +32,38 @@ impl Raw {
 
     pub async fn at(url: &str) -> Self {
         let address = url.trim_start_matches("http://");
-        Self { stream: TcpStream::connect(address).await.expect("a connection"), read: Vec::new() }
+        Self::over(TcpStream::connect(address).await.expect("a connection"))
+    }
+
+    /// One that is there already.
+    pub fn over(wire: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self { wire: Box::new(wire), read: Vec::new() }
     }
 
     /// Sends bytes, unless the service has had enough already.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.write_all(bytes.as_ref()).await.is_ok()
+        self.wire.write_all(bytes.as_ref()).await.is_ok()
     }
 
     /// Whether the service has answered already, or closed the connection.
     pub async fn has_ended(&mut self) -> bool {
-        let soon = tokio::time::timeout(Duration::from_millis(1), self.stream.readable());
-        soon.await.is_ok()
+        tokio::time::timeout(Duration::from_millis(1), self.read_more()).await.is_ok()
     }
 
     /// The next answer, or none if the connection is closed first. It is held to the house's rules, but where hyper makes
     /// it, which never asks us: of what is not HTTP.
     pub async fn answer(&mut self) -> Option<Answer> {
-        let reading = tokio::time::timeout(DEADLINE, self.read_answer());
-        let answer = reading.await.expect("an answer or the end in time")?;
+        let answer = self.unruly_answer().await?;
         if answer.status.as_u16() >= 200 && !is_of_hyper(&answer) {
             answer.assert_well_made(&Method::GET);
         }
         Some(answer)
+    }
+
+    /// The same, held to no rule.
+    pub async fn unruly_answer(&mut self) -> Option<Answer> {
+        let reading = tokio::time::timeout(DEADLINE, self.read_answer());
+        reading.await.expect("an answer or the end in time")
     }
 
     /// All answers until the service closes the connection.
@@ -87,7 +101,7 @@ impl Raw {
 
     async fn read_more(&mut self) -> Option<()> {
         // A reset is an end too: the service may close before it has read all.
-        let read = self.stream.read_buf(&mut self.read).await.unwrap_or(0);
+        let read = self.wire.read_buf(&mut self.read).await.unwrap_or(0);
         (read > 0).then_some(())
     }
 }

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 
 use billhook::clock::ManualClock;
@@ -17,7 +17,7 @@ use crate::app::eventually;
 
 pub enum Replica {
     Here(Box<Service>),
-    Process { child: Process, address: SocketAddr, metrics_address: SocketAddr },
+    Process { child: Process, scheme: &'static str, address: SocketAddr, metrics_address: SocketAddr },
 }
 
 #[derive(Parser)]
@@ -51,20 +51,30 @@ impl Replica {
         let child = Process(child);
         let told = |what: &str| {
             let text = fs::read_to_string(&stderr).expect("what it prints");
-            let (_, rest) = text.split_once(&format!("{what} on http://"))?;
+            let (_, rest) = text.split_once(&format!("{what} on "))?;
             // A line that is still being written tells nothing yet.
             let (line, _) = rest.split_once('\n')?;
-            line.split([' ', '/']).next()?.parse().ok()
+            let (scheme, rest) = line.split_once("://")?;
+            let address = rest.split([' ', '/']).next()?.parse().ok()?;
+            Some((if scheme == "https" { "https" } else { "http" }, address))
         };
-        let address = eventually("it says where it listens", || async { told("listening") }).await;
-        let metrics_address = eventually("it says where its metrics are", || async { told("metrics") }).await;
-        Self::Process { child, address, metrics_address }
+        let (scheme, address) = eventually("it says where it listens", || async { told("listening") }).await;
+        let (_, metrics_address) =
+            eventually("it says where its metrics are", || async { told("metrics") }).await;
+        Self::Process { child, scheme, address, metrics_address }
     }
 
     pub fn address(&self) -> SocketAddr {
         match self {
             Self::Here(service) => service.address(),
             Self::Process { address, .. } => *address,
+        }
+    }
+
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Here(service) => service.scheme(),
+            Self::Process { scheme, .. } => scheme,
         }
     }
 
@@ -75,9 +85,15 @@ impl Replica {
         }
     }
 
-    pub fn hang_up(&self) {
+    pub fn signal(&self, signal: &str) {
         let Self::Process { child, .. } = self else { panic!("only a process gets signals") };
-        child.signal("-HUP");
+        child.signal(signal);
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn exit_code(self) -> Option<i32> {
+        let Self::Process { child, .. } = self else { panic!("only a process has an exit code") };
+        child.ended().await.code()
     }
 
     /// Ends it in an orderly way, as SIGTERM does.
@@ -98,10 +114,14 @@ impl Process {
         assert!(told.expect("kill runs").success());
     }
 
-    async fn terminate(mut self) {
+    async fn terminate(self) {
         self.signal("-TERM");
+        assert!(self.ended().await.success(), "in good order");
+    }
+
+    async fn ended(mut self) -> ExitStatus {
         let ended = tokio::task::spawn_blocking(move || self.0.wait()).await.expect("joined");
-        assert!(ended.expect("it ends").success(), "and in good order");
+        ended.expect("it ends")
     }
 }
 

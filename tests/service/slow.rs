@@ -14,12 +14,12 @@ use crate::raw_http::{Raw, is_of_hyper};
 const DRIP: Duration = Duration::from_millis(100);
 
 /// Sends the bytes one by one, again and again, until the service has had enough.
-async fn drip(raw: &mut Raw, bytes: &str) {
+pub async fn drip(raw: &mut Raw, bytes: &[u8]) {
     let mut tick = interval(DRIP);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for byte in bytes.bytes().cycle() {
+    for byte in bytes.iter().cycle() {
         tick.tick().await;
-        if raw.has_ended().await || !raw.send([byte]).await {
+        if raw.has_ended().await || !raw.send([*byte]).await {
             return;
         }
     }
@@ -41,7 +41,7 @@ async fn a_head_that_comes_byte_by_byte_is_waited_for_ten_seconds_and_no_longer(
 async fn send_head(app: &TestApp, beginning: &str, more: &str) {
     let mut raw = Raw::to(app).await;
     raw.send(beginning).await;
-    drip(&mut raw, more).await;
+    drip(&mut raw, more.as_bytes()).await;
     raw.closed().await;
 }
 
@@ -66,7 +66,7 @@ async fn send_body(app: &TestApp, lines: &str, body: &str) {
         "POST /api/billing/webhook/ HTTP/1.1\r\nHost: a\r\nStripe-Signature: {forged}\r\n{lines}\r\n"
     ))
     .await;
-    drip(&mut raw, body).await;
+    drip(&mut raw, body.as_bytes()).await;
     let answer = raw.answer().await.expect("an answer");
     answer.assert_is(400, "invalid_request");
     assert!(answer.text.contains("10 s"), "{}", answer.text);

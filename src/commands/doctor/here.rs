@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::DoctorArgs;
 use super::report::Report;
-use crate::config::{self, BillingConfig, ConfigError, StripeConfig};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, BillingConfig, ConfigError, StripeConfig, TlsConfig};
 use crate::domain::mode::Mode;
 use crate::domain::webhook_url::WebhookUrl;
 use crate::store::{DatabaseUrl, Store, StoreError};
@@ -17,12 +18,18 @@ use crate::telemetry::topics::{LogConfig, LogSink};
 /// How long the collector may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// For how long a certificate should still be good. Whatever renews it does so weeks before: with less left, it has not.
+const GOOD_DAYS: i64 = 14;
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
 /// What of the configuration can be read.
 pub(super) struct Setup {
     pub(super) database: Option<DatabaseUrl>,
     pub(super) stripe: Option<StripeConfig>,
     pub(super) billing: Option<BillingConfig>,
     pub(super) webhook_url: Option<WebhookUrl>,
+    tls: Option<TlsConfig>,
     logs: Option<LogConfig>,
 }
 
@@ -40,6 +47,7 @@ pub(super) fn configuration(args: &DoctorArgs, report: &mut Report) -> Setup {
         stripe: good(serve.stripe.read(), &mut wrong),
         billing: good(serve.billing.read(), &mut wrong),
         webhook_url: good(webhook_url.transpose(), &mut wrong).flatten(),
+        tls: good(serve.tls.read(), &mut wrong).flatten(),
         logs: good(serve.logs.read(), &mut wrong),
     };
     for error in &wrong {
@@ -118,6 +126,29 @@ fn mode(remembered: Result<Option<Mode>, StoreError>, key: Option<Mode>, report:
             report.green("mode", format_args!("{key}, from the service's first start on"));
         }
         (Ok(None), None) => {}
+    }
+}
+
+/// Whether clients trust the certificate, and for how long, where the service has one.
+pub(super) fn certificate(setup: &Setup, report: &mut Report) {
+    let Some(TlsConfig { certificate, .. }) = &setup.tls else { return };
+    let left = certificate.expires_at() - SystemClock.now_seconds();
+    let days = left / DAY_SECONDS;
+    let host = setup.webhook_url.as_ref().map(WebhookUrl::host);
+    let renew = "renew it; the service takes the new one as soon as it is in the files";
+    if left <= 0 {
+        report.red("certificate", "is over, and no client trusts it", renew);
+    } else if let Some(host) = host.filter(|host| !certificate.is_for(host)) {
+        let mend =
+            "have one made for the host that Stripe posts to, unless another is shown there, by a proxy";
+        report.yellow("certificate", format_args!("is not for {host}"), mend);
+    } else if certificate.is_alone() {
+        let mend = "name the file that has them too, often called `fullchain.pem`";
+        report.yellow("certificate", "comes without those that lead to its authority", mend);
+    } else if days < GOOD_DAYS {
+        report.yellow("certificate", format_args!("is good for {days} more days"), renew);
+    } else {
+        report.green("certificate", format_args!("is good for {days} more days"));
     }
 }
 

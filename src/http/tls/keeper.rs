@@ -1,0 +1,106 @@
+//! Serving the certificate that is in the files now. Whoever renews it writes new files, or turns a link to others
+//! (certbot, Kubernetes), and tells nobody.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_rustls::rustls::ServerConfig;
+
+use super::certificate::Contents;
+use super::{Certificate, CertificateFiles, InvalidCertificate, Tls};
+use crate::clock::Clock;
+use crate::telemetry::metrics::Metrics;
+
+/// How often it is looked whether the files are others: two small files. A certificate is renewed weeks before it is
+/// needed, and whoever renews one by hand is not kept waiting.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Sees to it that the certificate in the files is the one that is served.
+pub struct CertificateKeeper {
+    files: CertificateFiles,
+    judged: Look,
+    served: watch::Sender<Arc<ServerConfig>>,
+    wanted: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+/// What was found in the files.
+type Look = Result<Contents, InvalidCertificate>;
+
+impl CertificateKeeper {
+    /// Begins with a certificate that was read from the files.
+    pub fn new(
+        files: CertificateFiles,
+        certificate: Certificate,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
+        if certificate.expires_at() <= clock.now_seconds() {
+            tracing::error!(
+                "the certificate is over: no client trusts it, and a new one is taken when it is there"
+            );
+        }
+        metrics.certificate_expires(certificate.expires_at());
+        let judged = Ok(certificate.contents);
+        let served = watch::Sender::new(certificate.config);
+        Self { files, judged, served, wanted: Arc::default(), clock, metrics }
+    }
+
+    /// How the service speaks TLS at the moment.
+    pub fn tls(&self) -> Tls {
+        Tls(self.served.subscribe())
+    }
+
+    /// What to notify when the files are to be looked at now.
+    pub fn wanted(&self) -> Arc<Notify> {
+        self.wanted.clone()
+    }
+
+    /// Looks at the files until told to stop. What is found twice is taken, since the first time somebody may be writing;
+    /// at once, if somebody asks for it. What cannot be served is told once.
+    pub async fn keep(mut self, told_to_stop: impl Future<Output = ()>) {
+        let mut told_to_stop = pin!(told_to_stop);
+        let mut last = self.judged.clone();
+        loop {
+            let is_wanted = tokio::select! {
+                () = &mut told_to_stop => return,
+                () = self.wanted.notified() => true,
+                () = tokio::time::sleep(EVERY) => false,
+            };
+            let look = self.look().await;
+            if is_wanted || (look == last && look != self.judged) {
+                self.judge(look.clone());
+                self.judged = look.clone();
+            }
+            last = look;
+        }
+    }
+
+    async fn look(&self) -> Look {
+        let files = self.files.clone();
+        let look = tokio::task::spawn_blocking(move || files.contents()).await;
+        look.unwrap_or_else(|_| Err(InvalidCertificate::Certificate("was not looked at".into())))
+    }
+
+    fn judge(&self, look: Look) {
+        match look.and_then(Certificate::parse) {
+            Ok(certificate) if certificate.expires_at() <= self.clock.now_seconds() => {
+                self.metrics.certificate_read("refused");
+                tracing::error!("the certificate stays as it was: the one in its file is over");
+            }
+            Ok(certificate) => {
+                self.metrics.certificate_read("taken");
+                self.metrics.certificate_expires(certificate.expires_at());
+                self.served.send_replace(certificate.config);
+                tracing::info!("took the certificate anew");
+            }
+            Err(error) => {
+                self.metrics.certificate_read("refused");
+                tracing::error!(%error, "the certificate stays as it was");
+            }
+        }
+    }
+}
