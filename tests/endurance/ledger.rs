@@ -46,6 +46,11 @@ impl Ledger {
         self.books().acknowledged.len()
     }
 
+    /// The ids of the events that were answered 2xx.
+    pub fn acknowledged(&self) -> HashSet<String> {
+        self.books().acknowledged.clone()
+    }
+
     /// Holds a database against the books, once every life has been told to its end.
     pub async fn assert_kept_in(&self, database_url: &str) {
         let held = Held::read(database_url).await;

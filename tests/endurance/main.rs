@@ -1,5 +1,5 @@
-//! The service as a process of its own, killed, or robbed of its database, under load: what it has acknowledged is
-//! never lost, nothing happens twice, and it recovers by itself.
+//! The service as a process of its own, killed, or robbed of its database, or restarted as an upgrade does it, under load:
+//! what it has acknowledged is never lost, nothing happens twice, and it recovers by itself.
 //!
 //! On Linux: the processes of a server that is made to stand still, a disk that one process sees, and the limits of a
 //! running one are told and set in its ways.
@@ -10,6 +10,7 @@
 #[path = "../service/answer.rs"]
 #[allow(dead_code, reason = "the stories of the service need more of it than these")]
 mod answer;
+mod balancer;
 mod chance;
 mod crash;
 #[path = "../service/database.rs"]
@@ -21,6 +22,9 @@ mod ledger;
 mod life;
 mod outage;
 mod postgres_server;
+mod rolling;
+mod rotation;
 mod running;
 mod sender;
+mod told;
 mod waiting;

@@ -61,6 +61,27 @@ impl Running {
         self.process.wait().expect("it ends");
     }
 
+    /// SIGTERM: it ends in good order, in its own time.
+    pub async fn terminate(&mut self) {
+        self.signal("-TERM");
+        let ended = eventually("it ends", || {
+            let status = self.process.try_wait().expect("it can be asked for");
+            async move { status }
+        })
+        .await;
+        assert!(ended.success(), "{ended}: {}", self.said());
+    }
+
+    /// SIGHUP: somebody has moved its files.
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([signal, &self.id().to_string()]).status();
+        assert!(told.expect("kill runs").success());
+    }
+
     /// Starts it again, and does not wait.
     pub fn launch(&mut self) {
         self.process = launch(&self.launcher, &self.dir, &self.database_url, self.port);
@@ -123,6 +144,10 @@ impl Running {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.path().join("logs")
     }
 
     pub fn id(&self) -> u32 {

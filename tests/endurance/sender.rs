@@ -24,6 +24,10 @@ const TENANTS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a connection may lie idle and be used again. As with any client it is shorter than the time for which a replica
+/// says that it leaves, so that none is used again that has not heard of it.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// A load on the service, that goes on until it is told to end.
 pub struct Load {
     sender: Arc<Sender>,
@@ -64,14 +68,23 @@ enum Answer {
 impl Load {
     /// The usual load.
     pub fn on(service: &Running) -> Self {
-        Self::of_tenants(service, TENANTS)
+        Self::at(&service.url())
+    }
+
+    /// The same, at whatever stands before the service.
+    pub fn at(url: &str) -> Self {
+        Self::by_tenants(url, TENANTS)
     }
 
     /// The same, with so many tenants at a time.
     pub fn of_tenants(service: &Running, tenants: usize) -> Self {
+        Self::by_tenants(&service.url(), tenants)
+    }
+
+    fn by_tenants(url: &str, tenants: usize) -> Self {
         let sender = Arc::new(Sender {
-            http: Client::builder().timeout(ANSWER).build().expect("a client"),
-            url: service.url(),
+            http: Client::builder().timeout(ANSWER).pool_idle_timeout(IDLE).build().expect("a client"),
+            url: url.to_owned(),
             ledger: Ledger::default(),
             tally: Tally::default(),
             ending: AtomicBool::new(false),
