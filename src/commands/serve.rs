@@ -194,6 +194,7 @@ impl Service {
         let certificate = config.tls.map(|TlsConfig { files, certificate }| {
             CertificateKeeper::new(files, certificate, billing.clock.clone(), billing.metrics.clone())
         });
+        let tls = certificate.as_ref().map(CertificateKeeper::tls);
         let acceptor =
             open("BILLHOOK_LISTEN", public, Connections::of_the_public(billing.metrics.clone())).await?;
         let metrics_acceptor = match metrics {
@@ -225,10 +226,7 @@ impl Service {
             stage,
             stop_delay,
             webhook_secrets,
-            server: {
-                let tls = certificate.as_ref().map(CertificateKeeper::tls);
-                tokio::spawn(http::serve(acceptor, tls, routes, stages.clone(), DRAIN))
-            },
+            server: tokio::spawn(http::serve(acceptor, tls, routes, stages.clone(), DRAIN)),
             certificate: tokio::spawn(keep_certificate(certificate, stages.clone())),
             metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stages.clone())),
             ingest: ingest_task,

@@ -17,8 +17,8 @@ use crate::telemetry::metrics::Metrics;
 
 pub(super) use work::{Answering, Work};
 
-/// The most connections that are open at once: four times the streams that there may be. One takes some 45 KB, and 80 KB
-/// with a long head half sent; whoever asks nothing over one makes room.
+/// The most connections that are open at once: four times the streams that there may be. One takes some 45 KB, over TLS
+/// 55 KB, and 80 KB with a long head half sent; whoever asks nothing over one makes room.
 const MOST: usize = 2048;
 
 /// Files that all else may have open: the database's connections, the topic files, what goes to Stripe and the collector.

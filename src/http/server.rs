@@ -208,48 +208,55 @@ impl<B: Body + Unpin> Body for UnderWay<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{fs, io};
 
     use bytes::Bytes;
-    use poem::{Body, EndpointExt, Route, get, handler};
+    use poem::{Body, IntoEndpoint, Route, get, handler};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::TcpListener;
     use tokio::sync::watch;
     use tokio::task::JoinHandle;
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::clock::SystemClock;
     use crate::http::connections::Connections;
     use crate::http::stage::Stage;
+    use crate::http::tls::{CertificateFiles, CertificateKeeper};
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::topics::{LogConfig, TopicLogs};
 
     const DRAIN: Duration = Duration::from_secs(15);
 
     #[handler]
-    fn stream() -> poem::Response {
-        let endless = futures_util::stream::pending::<io::Result<Bytes>>();
-        poem::Response::builder()
-            .content_type(EventStream::CONTENT_TYPE)
-            .body(Body::from_bytes_stream(endless))
+    fn endless() -> poem::Response {
+        let body = futures_util::stream::pending::<io::Result<Bytes>>();
+        poem::Response::builder().content_type(EventStream::CONTENT_TYPE).body(Body::from_bytes_stream(body))
     }
 
     #[handler]
-    async fn answer() -> &'static str {
+    async fn slow() -> &'static str {
         sleep(DRAIN / 2).await;
         "answered"
     }
 
+    fn metrics() -> Metrics {
+        let dir = tempfile::tempdir().expect("a directory");
+        Metrics::new(TopicLogs::open(&LogConfig::in_dir(dir.path())), Arc::default())
+    }
+
+    fn server(tls: Option<Tls>) -> (Arc<Server<impl Endpoint>>, watch::Sender<Stage>) {
+        let (stage, stages) = Stages::begin();
+        let routes = Route::new().at("/endless", get(endless)).at("/slow", get(slow)).into_endpoint();
+        let address = SocketAddr::from(([192, 0, 2, 2], 443));
+        (Arc::new(Server { routes, tls, address, protocols: protocols(), stages, drain: DRAIN }), stage)
+    }
+
     /// A connection on which this was asked for, and whoever attends to it.
     async fn asked(path: &str) -> (DuplexStream, JoinHandle<()>, watch::Sender<Stage>) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let topics = TopicLogs::open(&LogConfig::in_dir(dir.path()));
-        let connections = Connections::of_few(Metrics::new(topics, Arc::default()));
-        let address = SocketAddr::from(([192, 0, 2, 1], 1));
-        let place = connections.open(address).expect("room");
-        let (stage, stages) = Stages::begin();
-        let routes = Route::new().at("/stream", get(stream)).at("/answer", get(answer)).boxed();
-        let server =
-            Arc::new(Server { routes, tls: None, address, protocols: protocols(), stages, drain: DRAIN });
+        let caller = SocketAddr::from(([192, 0, 2, 1], 1));
+        let place = Connections::of_few(metrics()).open(caller).expect("room");
+        let (server, stage) = server(None);
         let (mut client, io) = duplex(1024);
         let attending = tokio::spawn(async move { server.attend(io, Scheme::HTTP, &place).await });
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -259,9 +266,39 @@ mod tests {
         (client, attending, stage)
     }
 
+    /// TLS with a certificate of nobody's.
+    fn tls() -> Tls {
+        let dir = tempfile::tempdir().expect("a directory");
+        let files =
+            CertificateFiles { certificate: dir.path().join("certificate"), key: dir.path().join("key") };
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a certificate");
+        fs::write(&files.certificate, made.cert.pem()).expect("written");
+        fs::write(&files.key, made.signing_key.serialize_pem()).expect("written");
+        let certificate = files.read().expect("they fit");
+        CertificateKeeper::new(files, certificate, Arc::new(SystemClock), metrics()).tls()
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_finish_a_handshake_makes_room_for_others() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (client, taken) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut client, (stream, caller)) = (client.expect("a connection"), taken.expect("a connection"));
+        let connections = Connections::of_few(metrics());
+        let place = connections.open(caller).expect("room");
+        let (server, _stage) = server(Some(tls()));
+        let welcoming = tokio::spawn(async move { server.welcome(stream, &place).await });
+        client.write_all(&[22, 3, 1]).await.expect("it is sent");
+        // As many as there is room for, and each of them more lately.
+        let others: Vec<_> =
+            (1..=192).map(|port| connections.open(SocketAddr::from(([192, 0, 2, 1], port)))).collect();
+        assert!(others.iter().all(Option::is_some), "there is room");
+        welcoming.await.expect("it has given way");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_stop_waits_for_an_answer() {
-        let (mut client, attending, stage) = asked("/answer").await;
+        let (mut client, attending, stage) = asked("/slow").await;
         stage.send_replace(Stage::Stopping);
         attending.await.expect("it ends");
         let mut read = String::new();
@@ -271,7 +308,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stop_waits_for_no_stream_longer_than_for_a_goodbye() {
-        let (_client, attending, stage) = asked("/stream").await;
+        let (_client, attending, stage) = asked("/endless").await;
         let begun = Instant::now();
         stage.send_replace(Stage::Stopping);
         attending.await.expect("it ends");
@@ -280,7 +317,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_leaves_says_so_to_whoever_asks_and_answers_all_the_same() {
-        let (mut client, attending, stage) = asked("/answer").await;
+        let (mut client, attending, stage) = asked("/slow").await;
         stage.send_replace(Stage::Leaving);
         let mut read = String::new();
         client.read_to_string(&mut read).await.expect("text");
