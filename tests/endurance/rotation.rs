@@ -1,9 +1,11 @@
 //! The topic files are rotated under load, by the service and by somebody else who moves them away and says so.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::disk::{sqlite, words};
@@ -27,6 +29,7 @@ async fn while_the_logs_are_rotated_under_load_no_line_is_lost_and_nobody_is_ref
     let load = Load::on(&service);
     for round in 0..rounds() {
         let before = rotated(&service.log_dir());
+        TOPICS.iter().for_each(|topic| fill(&service.log_dir(), topic));
         eventually("the service rotates by itself", || async {
             (rotated(&service.log_dir()) > before).then_some(())
         })
@@ -50,6 +53,13 @@ async fn while_the_logs_are_rotated_under_load_no_line_is_lost_and_nobody_is_ref
     tally.assert_every_request_was_answered();
     ledger.assert_kept_in(&url).await;
     told.assert_each_once(&ledger);
+}
+
+/// Adds lines of somebody else's, so many that the service has room for some of its own before it is to rotate the file.
+fn fill(dir: &Path, topic: &str) {
+    let line = json!({ "topic": topic, "filler": "x".repeat(900) }).to_string() + "\n";
+    let file = File::options().create(true).append(true).open(dir.join(format!("{topic}.log")));
+    file.expect("a file").write_all(line.repeat(1000).as_bytes()).expect("written");
 }
 
 /// How many files the service has rotated.
