@@ -1,4 +1,5 @@
-//! Every customer that Stripe has named to us; a deleted one stays as a tombstone.
+//! Every customer that Stripe has named to us; a deleted one stays as a tombstone, and one that the operator has taken from
+//! its tenant is marked.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,6 +10,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: String,
     pub deleted_at_ms: Option<i64>,
+    pub withheld_at_ms: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

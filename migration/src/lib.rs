@@ -13,6 +13,7 @@ mod m20261123_000001_first;
 mod m20261123_000002_background;
 mod m20261125_000003_event_span;
 mod m20261125_000004_retention;
+mod m20261127_000005_withheld;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_background::Migration),
             Box::new(m20261125_000003_event_span::Migration),
             Box::new(m20261125_000004_retention::Migration),
+            Box::new(m20261127_000005_withheld::Migration),
         ]
     }
 }

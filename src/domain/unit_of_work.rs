@@ -42,6 +42,8 @@ pub struct Policy {
 #[derive(Debug, Default)]
 pub struct UnitOfWork {
     tombstones: BTreeSet<CustomerId>,
+    /// Customers that the operator has taken from their tenant: no event links them again.
+    withheld: BTreeSet<CustomerId>,
     tenants: BTreeMap<TenantId, Tenant>,
     subscriptions: BTreeMap<SubscriptionId, Held>,
     checkouts: BTreeMap<SessionId, Checkout>,
@@ -70,12 +72,16 @@ pub struct Held {
 pub struct Changes {
     /// Customers that were deleted.
     pub tombstones: BTreeSet<CustomerId>,
+    /// Customers that are withheld from events now, and were not, or the other way round.
+    pub withheld: BTreeSet<CustomerId>,
     /// Tenants that changed.
     pub tenants: BTreeSet<TenantId>,
     /// Those of them that had no row.
     pub new_tenants: BTreeSet<TenantId>,
     /// Subscriptions that changed.
     pub subscriptions: BTreeSet<SubscriptionId>,
+    /// Subscriptions that are held no longer.
+    pub dropped: BTreeSet<SubscriptionId>,
     /// The tenants that have them: what they are entitled to may have changed.
     pub entitlements: BTreeSet<TenantId>,
     /// Checkouts that changed.
@@ -152,6 +158,7 @@ impl UnitOfWork {
     ) -> Self {
         Self {
             tombstones: tombstones.into_iter().collect(),
+            withheld: BTreeSet::new(),
             tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect(),
             subscriptions: subscriptions
                 .into_iter()
@@ -172,6 +179,21 @@ impl UnitOfWork {
         if let Some(customer) = event.customer() {
             self.parked.entry(customer.clone()).or_default().push(event);
         }
+    }
+
+    /// Adds a checkout that an event is about which waits for its customer.
+    pub fn add_checkout(&mut self, checkout: Checkout) {
+        self.checkouts.entry(checkout.session.clone()).or_insert(checkout);
+    }
+
+    /// Adds a customer that the operator has taken from its tenant.
+    pub fn withhold(&mut self, customer: CustomerId) {
+        self.withheld.insert(customer);
+    }
+
+    /// Whether only the operator links this customer.
+    pub fn is_withheld(&self, customer: &CustomerId) -> bool {
+        self.withheld.contains(customer)
     }
 
     /// The customers that no tenant has: the store asks for what is parked for them.
@@ -195,6 +217,11 @@ impl UnitOfWork {
     /// A tenant that is touched.
     pub fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
         self.tenants.get(id)
+    }
+
+    /// The subscriptions of a customer.
+    pub fn held_of<'a>(&'a self, customer: &'a CustomerId) -> impl Iterator<Item = &'a Held> {
+        self.subscriptions.values().filter(move |held| held.subscription.customer == *customer)
     }
 
     /// A subscription that is touched.

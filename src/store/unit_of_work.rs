@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use entity::{checkout, customer, subscription, tenant};
+use entity::{checkout, customer, refresh, subscription, tenant};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -77,12 +77,14 @@ impl Touched {
 
     /// A tenant and a customer that are to be linked.
     pub fn pair(tenant: &TenantId, customer: &CustomerId) -> Self {
-        Self {
-            customers: [customer.clone()].into(),
-            tenants: [tenant.clone()].into(),
-            decided: [customer.clone()].into(),
-            ..Self::default()
-        }
+        Self::pairs([(tenant, customer)])
+    }
+
+    /// Many of them.
+    pub fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a TenantId, &'a CustomerId)>) -> Self {
+        let (tenants, customers): (BTreeSet<_>, BTreeSet<_>) =
+            pairs.into_iter().map(|(tenant, customer)| (tenant.clone(), customer.clone())).unzip();
+        Self { tenants, decided: customers.clone(), customers, ..Self::default() }
     }
 }
 
@@ -95,22 +97,31 @@ fn decides_on_its_customer(event: &Event) -> bool {
 impl Transaction {
     /// Locks and reads what is touched.
     pub async fn unit_of_work(&self, touched: &Touched) -> Result<UnitOfWork, StoreError> {
-        let tombstones = self.lock_customers(&touched.customers).await?;
+        let customers = self.lock_customers(&touched.customers).await?;
+        let marked = |is: fn(&customer::Model) -> bool| {
+            let marked = customers.iter().filter(move |row| is(row));
+            marked.map(|row| rows::id("customer", &row.id)).collect::<Result<Vec<CustomerId>, _>>()
+        };
         let tenants = self.lock_tenants(touched, self.tenants_of_sessions(&touched.sessions).await?).await?;
         let subscriptions = self.touched_subscriptions(touched).await?;
         let checkouts = self.touched_checkouts(touched, &tenants).await?;
         let mut work = UnitOfWork::begin(
-            tombstones,
+            marked(|row| row.deleted_at_ms.is_some())?,
             tenants.iter().map(rows::tenant).collect::<Result<Vec<_>, _>>()?,
             subscriptions.iter().map(rows::subscription).collect::<Result<Vec<_>, _>>()?,
             checkouts.iter().map(rows::checkout).collect::<Result<Vec<_>, _>>()?,
         );
+        marked(|row| row.withheld_at_ms.is_some())?.into_iter().for_each(|id| work.withhold(id));
         let unlinked: Vec<CustomerId> = work.unlinked(touched.decided.iter()).cloned().collect();
+        let mut waiting = Vec::new();
         for customer in unlinked {
-            for event in self.parked(&customer).await? {
-                work.park(event);
-            }
+            waiting.extend(self.parked(&customer).await?);
         }
+        // What was paid on a page of ours for a customer that had lost its tenant closes its checkout when its wait is over.
+        for row in self.touched_checkouts(&Touched::by(&waiting), &[]).await? {
+            work.add_checkout(rows::checkout(&row)?);
+        }
+        waiting.into_iter().for_each(|event| work.park(event));
         for (id, payment, at) in self.payments(&work, &touched.subscriptions).await? {
             work.remember_payment(&id, payment, at);
         }
@@ -130,9 +141,11 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         let Changes {
             tombstones,
+            withheld,
             tenants,
             new_tenants,
             subscriptions,
+            dropped,
             entitlements,
             checkouts,
             journal,
@@ -140,6 +153,8 @@ impl Transaction {
             refreshes,
         } = work.changes();
         self.write_tombstones(tombstones, now_ms).await?;
+        self.write_withheld(work, withheld, now_ms).await?;
+        self.drop_subscriptions(dropped).await?;
         let rows_of = |ids: Vec<&TenantId>| {
             let tenants = ids.into_iter().filter_map(|id| work.tenant(id));
             tenants.map(|tenant| rows::tenant_row(tenant, now_ms)).collect::<Vec<_>>()
@@ -160,20 +175,21 @@ impl Transaction {
         self.announce(entitlements).await
     }
 
-    /// Locks the customers, the new ones too, so that two replicas cannot both be first. Returns the deleted ones.
-    async fn lock_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<CustomerId>, StoreError> {
+    /// Locks the customers, the new ones too, so that two replicas cannot both be first.
+    async fn lock_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<customer::Model>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let place =
-            |id: &CustomerId| customer::ActiveModel { id: Set(id.to_string()), deleted_at_ms: Set(None) };
+        let place = |id: &CustomerId| customer::ActiveModel {
+            id: Set(id.to_string()),
+            deleted_at_ms: Set(None),
+            withheld_at_ms: Set(None),
+        };
         customer::Entity::insert_many(ids.iter().map(place))
             .on_conflict_do_nothing_on([customer::Column::Id])
             .exec_without_returning(&self.db)
             .await?;
-        let locked = self.select_customers(ids).await?;
-        let deleted = locked.iter().filter(|row| row.deleted_at_ms.is_some());
-        deleted.map(|row| rows::id("customer", &row.id)).collect()
+        self.select_customers(ids).await
     }
 
     async fn select_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<customer::Model>, StoreError> {
@@ -265,6 +281,39 @@ impl Transaction {
             .filter(customer::Column::Id.is_in(ids.iter().map(CustomerId::as_str)))
             .exec(&self.db)
             .await?;
+        Ok(())
+    }
+
+    async fn write_withheld(
+        &self,
+        work: &UnitOfWork,
+        ids: &BTreeSet<CustomerId>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        for id in ids {
+            let since_ms = work.is_withheld(id).then_some(now_ms);
+            customer::Entity::update_many()
+                .set(customer::ActiveModel { withheld_at_ms: Set(since_ms), ..Default::default() })
+                .filter(customer::Column::Id.eq(id.as_str()))
+                .exec(&self.db)
+                .await?;
+            // What was to be asked about it would be answered to nobody.
+            if since_ms.is_some() {
+                let questions =
+                    refresh::Entity::delete_many().filter(refresh::Column::CustomerId.eq(id.as_str()));
+                questions.exec(&self.db).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn drop_subscriptions(&self, ids: &BTreeSet<SubscriptionId>) -> Result<(), StoreError> {
+        if !ids.is_empty() {
+            subscription::Entity::delete_many()
+                .filter(subscription::Column::Id.is_in(ids.iter().map(SubscriptionId::as_str)))
+                .exec(&self.db)
+                .await?;
+        }
         Ok(())
     }
 

@@ -18,8 +18,27 @@ impl UnitOfWork {
         policy: &Policy,
     ) -> Result<(), LinkRefusal> {
         self.set_customer(tenant, customer, cause)?;
+        if self.withheld.remove(customer) {
+            self.changes.withheld.insert(customer.clone());
+        }
         self.unpark(cause, policy);
         Ok(())
+    }
+
+    /// Takes the customer from its tenant, which it returns, for good: it is then as if nobody had ever linked it. What it
+    /// has is held no longer, what it still says waits, and whatever its metadata says only the operator links it again.
+    pub fn unlink(&mut self, customer: &CustomerId, cause: Cause<'_>) -> Option<TenantId> {
+        let tenant = self.free_tenant_of(customer, cause)?;
+        let held: Vec<_> = self.held_of(customer).map(|held| held.subscription.id.clone()).collect();
+        for id in held {
+            if let Some(held) = self.subscriptions.remove(&id) {
+                self.changes.entitlements.insert(held.tenant);
+                self.changes.dropped.insert(id);
+            }
+        }
+        self.withheld.insert(customer.clone());
+        self.changes.withheld.insert(customer.clone());
+        Some(tenant)
     }
 
     fn set_customer(
@@ -129,6 +148,10 @@ impl UnitOfWork {
         let Some(named) = named else {
             return Err(Effect::new(Outcome::Parked).because("unknown_customer"));
         };
+        // Our own checkouts have named the tenant for good: the operator's word would not last until the next renewal.
+        if self.is_withheld(customer) {
+            return Err(Effect::new(Outcome::Parked).because("customer_unlinked").loudly());
+        }
         match self.set_customer(named, customer, Cause::event(event)) {
             Ok(()) => Ok(named.clone()),
             // A tenant with a living customer is never taken over by what an event says.

@@ -13,6 +13,7 @@ mod order;
 mod quarantine;
 mod several;
 mod stage;
+mod unlinking;
 
 use super::*;
 use crate::domain::event::{CheckoutChange, Invoice, InvoiceChange, Session, SubscriptionChange, Tags};
