@@ -1,11 +1,13 @@
-//! Linking a tenant to its customer.
+//! Linking tenants to their customers, and taking a customer from its tenant.
 
 use super::Billing;
 use super::commit::commit;
 use super::race::{Lost, race};
-use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::unit_of_work::{Cause, LinkRefusal};
-use crate::store::{StoreError, Touched};
+use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
+use crate::domain::subscription::Status;
+use crate::domain::tenant::{Checkout, CheckoutStatus};
+use crate::domain::unit_of_work::{Cause, LinkRefusal, UnitOfWork, cause};
+use crate::store::{StoreError, Touched, Transaction};
 
 /// Why a tenant could not be linked.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,35 @@ impl Lost for LinkError {
     fn lost(&self) -> bool {
         matches!(self, Self::Store(error) if error.lost())
     }
+}
+
+/// Whether what is asked for is done, or only told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// It is done.
+    Real,
+    /// It is decided as if it were, and then left as it was.
+    Dry,
+}
+
+/// What came of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// The tenant has its customer now.
+    Now,
+    /// It had it before.
+    Before,
+}
+
+/// What a tenant loses with its customer.
+#[derive(Debug)]
+pub struct Unlinked {
+    /// The customer.
+    pub customer: CustomerId,
+    /// What is held no longer, and goes on at Stripe as it stands.
+    pub subscriptions: Vec<(SubscriptionId, Status)>,
+    /// Pages on which somebody can still pay for the customer.
+    pub open_checkouts: Vec<SessionId>,
 }
 
 /// Links a tenant to a customer and applies what was parked for it. Linking twice is linking once. `cause` is our own
@@ -46,4 +77,88 @@ async fn link_once(
     let cause = Cause { name: cause, event: None, at: billing.clock.now_seconds() };
     work.link(tenant, customer, cause, &billing.policy)?;
     Ok(commit(billing, transaction, &work).await?)
+}
+
+/// Links many tenants in one transaction, because an operator says so. What came of each, in their order.
+pub async fn link_tenants(
+    billing: &Billing,
+    links: &[(TenantId, CustomerId)],
+    run: Run,
+) -> Result<Vec<Result<Linked, LinkRefusal>>, StoreError> {
+    race(|| link_all_once(billing, links, run)).await
+}
+
+/// What is linked already is passed over without a lock: an import that goes on has much of it.
+async fn link_all_once(
+    billing: &Billing,
+    links: &[(TenantId, CustomerId)],
+    run: Run,
+) -> Result<Vec<Result<Linked, LinkRefusal>>, StoreError> {
+    let before = billing.store.customers_of(links.iter().map(|(tenant, _)| tenant)).await?;
+    let is_linked = |tenant: &TenantId, customer: &CustomerId| before.get(tenant) == Some(customer);
+    let new = links.iter().filter(|(tenant, customer)| !is_linked(tenant, customer));
+    let new: Vec<_> = new.map(|(tenant, customer)| (tenant, customer)).collect();
+    if new.is_empty() {
+        return Ok(vec![Ok(Linked::Before); links.len()]);
+    }
+    let transaction = billing.store.begin().await?;
+    let mut work = transaction.unit_of_work(&Touched::pairs(new)).await?;
+    let cause = Cause { name: cause::OPERATOR, event: None, at: billing.clock.now_seconds() };
+    let mut link = |tenant: &TenantId, customer: &CustomerId| {
+        let had = work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) == Some(customer);
+        let linked = if had { Linked::Before } else { Linked::Now };
+        work.link(tenant, customer, cause, &billing.policy).map(|()| linked)
+    };
+    let came_of_each = links.iter().map(|(tenant, customer)| {
+        if is_linked(tenant, customer) { Ok(Linked::Before) } else { link(tenant, customer) }
+    });
+    let came_of_each = came_of_each.collect();
+    finish(billing, transaction, &work, run).await?;
+    Ok(came_of_each)
+}
+
+/// Takes its customer from a tenant: it is then as if the two had never been linked, and only the operator links the
+/// customer again. None if the tenant has no customer.
+pub async fn unlink_tenant(
+    billing: &Billing,
+    tenant: &TenantId,
+    run: Run,
+) -> Result<Option<Unlinked>, StoreError> {
+    race(|| unlink_once(billing, tenant, run)).await
+}
+
+async fn unlink_once(billing: &Billing, tenant: &TenantId, run: Run) -> Result<Option<Unlinked>, StoreError> {
+    let customer = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
+    let Some(customer) = customer else { return Ok(None) };
+    let transaction = billing.store.begin().await?;
+    let mut work = transaction.unit_of_work(&Touched::pair(tenant, &customer)).await?;
+    let subscriptions = work
+        .held_of(&customer)
+        .map(|held| (held.subscription.id.clone(), held.subscription.state.status.clone()))
+        .collect();
+    let cause = Cause { name: cause::OPERATOR, event: None, at: billing.clock.now_seconds() };
+    // Whoever was faster has freed the tenant already, or given its customer to another.
+    if work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) != Some(&customer) {
+        return Ok(None);
+    }
+    work.unlink(&customer, cause);
+    finish(billing, transaction, &work, run).await?;
+    let checkouts = billing.store.pending_checkouts(tenant).await?;
+    let is_open =
+        |checkout: &Checkout| checkout.status == CheckoutStatus::Open && checkout.customer == customer;
+    let open_checkouts = checkouts.into_iter().filter(is_open).map(|checkout| checkout.session).collect();
+    Ok(Some(Unlinked { customer, subscriptions, open_checkouts }))
+}
+
+/// Commits what was decided, or drops it with its transaction.
+async fn finish(
+    billing: &Billing,
+    transaction: Transaction,
+    work: &UnitOfWork,
+    run: Run,
+) -> Result<(), StoreError> {
+    match run {
+        Run::Real => commit(billing, transaction, work).await,
+        Run::Dry => Ok(()),
+    }
 }

@@ -7,6 +7,7 @@ mod openapi;
 mod prune;
 mod reconcile;
 pub mod serve;
+mod table;
 mod tenant;
 mod token;
 mod webhook;
@@ -62,7 +63,7 @@ enum Command {
     /// Look at events that could not be applied, and have them tried again
     #[command(subcommand)]
     Event(event::EventCommand),
-    /// Look at tenants and link them to customers
+    /// Look at tenants, link them to customers and take those from them
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Sign a token with the configured secret, for development

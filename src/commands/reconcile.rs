@@ -1,6 +1,7 @@
 //! `billhook reconcile`
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
@@ -13,6 +14,7 @@ use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::plan::Catalog;
 use crate::domain::subscription::Difference;
 use crate::domain::unit_of_work::Policy;
+use crate::store::StoreError;
 use crate::stripe::CustomerStanding;
 
 /// How many tenants are read at once.
@@ -48,11 +50,11 @@ pub(super) struct ReconcileArgs {
 /// How many tenants were compared, of how many Stripe said something else, before and after, and how many could not be
 /// compared.
 #[derive(Default)]
-struct Tally {
-    compared: u64,
+pub(super) struct Tally {
+    pub(super) compared: u64,
     found: u64,
-    left: u64,
-    failed: u64,
+    pub(super) left: u64,
+    pub(super) failed: u64,
     failed_in_a_row: u64,
 }
 
@@ -106,6 +108,41 @@ async fn all(billing: &Billing, apply: bool) -> Result<Tally, CommandError> {
             .buffered(AT_ONCE);
         while let Some((tenant, customer, comparison)) = compared.next().await {
             tally.add(tenant, customer, comparison, |text| bar.suspend(|| say(text)))?;
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(tally)
+}
+
+/// Takes over what Stripe says of every customer that was linked and that nobody has asked about yet, and tells on stderr
+/// what it cannot. Whoever ends it in the midst of it leaves the rest to the service.
+pub(super) async fn new_links(billing: &Billing) -> Result<Tally, CommandError> {
+    let bar = progress(billing.store.count_open_links().await?);
+    let tell = |text: &str| bar.suspend(|| Ok(writeln!(io::stderr(), "{text}")?));
+    let mut tally = Tally::default();
+    let mut after = None;
+    loop {
+        let open = billing.store.open_links(after.as_ref(), PAGE).await?;
+        let Some(last) = open.last() else { break };
+        after = Some(last.customer.clone());
+        let mut compared = stream::iter(&open)
+            .map(|link| async move {
+                let compared = billing::reconcile(billing, &link.tenant, &link.customer, true).await;
+                if compared.as_ref().is_ok_and(|comparison| comparison.left.is_empty()) {
+                    billing.store.settle_link(link).await?;
+                }
+                Ok::<_, StoreError>((link, compared))
+            })
+            .buffered(AT_ONCE);
+        while let Some(compared) = compared.next().await {
+            let (link, comparison) = compared?;
+            // That there is much to take over goes without saying.
+            let comparison = comparison.map(|Comparison { found, left }| Comparison {
+                found: found.into_iter().filter(|drift| left.contains(drift)).collect(),
+                left,
+            });
+            tally.add(&link.tenant, &link.customer, comparison, tell)?;
             bar.inc(1);
         }
     }

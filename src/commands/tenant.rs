@@ -1,26 +1,37 @@
-//! `billhook tenant link` and `billhook tenant show`
+//! `billhook tenant`: who has which customer, and what it is entitled to.
 
+mod import;
+mod list;
 mod timeline;
-
-use std::fmt::Write;
+mod unlink;
 
 use clap::{Args, Subcommand};
 use poem_openapi::types::ToJSON;
 use serde_json::{Value, json};
 
+use super::table::{self, or_dash};
 use super::{CommandError, at_the_command_line, migrated, say};
-use crate::billing::{self, LinkError};
-use crate::config::{self, BillingArgs, DatabaseArgs, LogDirArgs, PlanArgs};
+use crate::billing::{Billing, LinkError, link_tenant};
+use crate::config::{self, BillingArgs, BillingConfig, DatabaseArgs, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::subscription::{PaymentProblem, Subscription as Held};
 use crate::domain::tenant::Tenant;
 use crate::domain::unit_of_work::{Policy, cause};
 use crate::http::Subscription;
+use crate::store::Store;
 
 #[derive(Subcommand)]
 pub(super) enum TenantCommand {
     /// Link a tenant to the customer that it has at Stripe already
     Link(LinkArgs),
+    /// Take its customer from a tenant
+    #[command(after_help = unlink::CONSEQUENCES)]
+    Unlink(unlink::UnlinkArgs),
+    /// Link many tenants to their customers, from a file, and ask Stripe what they have
+    #[command(after_help = import::FILE)]
+    Import(Box<import::ImportArgs>),
+    /// List tenants and what they are entitled to
+    List(list::ListArgs),
     /// Show what a tenant is entitled to, and why
     Show(ShowArgs),
 }
@@ -66,6 +77,9 @@ pub(super) struct ShowArgs {
 pub(super) async fn run(command: &TenantCommand) -> Result<(), CommandError> {
     match command {
         TenantCommand::Link(args) => link(args).await,
+        TenantCommand::Unlink(args) => unlink::run(args).await,
+        TenantCommand::Import(args) => import::run(args).await,
+        TenantCommand::List(args) => list::run(args).await,
         TenantCommand::Show(args) => show(args).await,
     }
 }
@@ -75,20 +89,22 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
     let customer: CustomerId = config::argument("CUSTOMER", &args.customer)?;
     let config = args.billing.read()?;
     let store = migrated(&args.database).await?;
+    let billing = billing(store, config, &args.logs).await?;
+    link_tenant(&billing, &tenant, &customer, cause::OPERATOR).await.map_err(|error| match error {
+        LinkError::Refused(refusal) => CommandError::Link(refusal),
+        LinkError::Store(error) => CommandError::Store(error),
+    })?;
+    say(&format!("Tenant {tenant} is linked to {customer}."))
+}
+
+/// What links and unlinks. The service asks Stripe what a customer has.
+async fn billing(store: Store, config: BillingConfig, logs: &LogDirArgs) -> Result<Billing, CommandError> {
     let policy = Policy {
         mode: store.mode().await?,
         trust_client_reference: config.trust_client_reference,
         catalog: config.catalog,
     };
-    // The service asks Stripe what the customer has.
-    let billing = at_the_command_line(store, None, policy, &args.logs)?;
-    billing::link_tenant(&billing, &tenant, &customer, cause::OPERATOR).await.map_err(
-        |error| match error {
-            LinkError::Refused(refusal) => CommandError::Link(refusal),
-            LinkError::Store(error) => CommandError::Store(error),
-        },
-    )?;
-    say(&format!("Tenant {tenant} is linked to {customer}."))
+    at_the_command_line(store, None, policy, logs)
 }
 
 async fn show(args: &ShowArgs) -> Result<(), CommandError> {
@@ -133,19 +149,12 @@ fn as_json(tenant: &Tenant, answer: &Value, held: &[Held]) -> String {
 }
 
 fn as_table(tenant: &Tenant, answer: &Value, held: &[Held]) -> String {
-    let mut table = String::new();
-    let mut row = |name: &str, value: &str| {
-        let _ = writeln!(table, "{name:<20} {value}");
-    };
-    row("customer", tenant.customer.as_ref().map_or("-", CustomerId::as_str));
-    row("journey_id", &tenant.journey.map_or_else(|| "-".into(), |journey| journey.id().to_string()));
-    for (name, value) in answer.as_object().into_iter().flatten() {
-        row(name, &plain(value));
-    }
-    for subscription in held {
-        row(subscription.id.as_str(), subscription.state.status.as_str());
-    }
-    table
+    let journey = tenant.journey.map(|journey| journey.id());
+    let mut fields = vec![("customer", or_dash(tenant.customer.as_ref())), ("journey_id", or_dash(journey))];
+    let answer = answer.as_object().into_iter().flatten();
+    fields.extend(answer.map(|(name, value)| (name.as_str(), plain(value))));
+    fields.extend(held.iter().map(|held| (held.id.as_str(), held.state.status.to_string())));
+    table::fields(&fields)
 }
 
 fn plain(value: &Value) -> String {

@@ -34,7 +34,7 @@ pub use error::{StoreError, StoreFailure};
 pub use events::InboxRow;
 pub use lease::Lease;
 pub use mode::ModeConflict;
-pub use refreshes::ClaimedRefresh;
+pub use refreshes::{ClaimedRefresh, OpenLink};
 pub use retries::{ClaimedEvent, TroubledEvent};
 pub use timeline::{Timeline, TimelineEntry};
 pub use unit_of_work::Touched;

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use entity::refresh;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 
 use super::{Due, Store, StoreError, Transaction, rows};
-use crate::domain::ids::EventId;
+use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 
@@ -25,6 +27,16 @@ pub struct ClaimedRefresh {
     version: i64,
     /// Until when it is ours: whoever claims it later has another time.
     until_ms: i64,
+}
+
+/// The question what a customer has that was linked.
+#[derive(Debug)]
+pub struct OpenLink {
+    /// The tenant that it was linked to.
+    pub tenant: TenantId,
+    /// The customer.
+    pub customer: CustomerId,
+    version: i64,
 }
 
 impl Store {
@@ -76,6 +88,43 @@ impl Store {
         let transaction = self.begin().await?;
         transaction.settle_refresh(claimed, now_ms).await?;
         transaction.commit().await
+    }
+
+    /// How many linked customers nobody has asked about yet.
+    pub async fn count_open_links(&self) -> Result<u64, StoreError> {
+        Ok(open_links().count(&self.db).await?)
+    }
+
+    /// Linked customers that nobody has asked about yet, by their ids, from after one of them.
+    pub async fn open_links(
+        &self,
+        after: Option<&CustomerId>,
+        most: u64,
+    ) -> Result<Vec<OpenLink>, StoreError> {
+        let open = open_links()
+            .filter(refresh::Column::Subject.gt(after.map(CustomerId::as_str).unwrap_or_default()))
+            .order_by_asc(refresh::Column::Subject)
+            .limit(most)
+            .all(&self.db)
+            .await?;
+        let read = |row: &refresh::Model| {
+            Ok(OpenLink {
+                tenant: rows::id("refresh", &row.tenant_id)?,
+                customer: rows::id("refresh", &row.customer_id)?,
+                version: row.version,
+            })
+        };
+        open.iter().map(read).collect()
+    }
+
+    /// Somebody has asked, whoever it was: takes the question back, unless it was raised anew since.
+    pub async fn settle_link(&self, link: &OpenLink) -> Result<(), StoreError> {
+        refresh::Entity::delete_many()
+            .filter(refresh::Column::Subject.eq(link.customer.as_str()))
+            .filter(refresh::Column::Version.eq(link.version))
+            .exec(&self.db)
+            .await?;
+        Ok(())
     }
 
     /// Leaves questions that are not asked already. `trace` is what raised them.
@@ -140,6 +189,11 @@ impl ClaimedRefresh {
             .add(refresh::Column::Subject.eq(self.refresh.subject.as_str()))
             .add(refresh::Column::DueAtMs.eq(self.until_ms))
     }
+}
+
+/// Only linking has somebody ask for this reason, and always about a customer.
+fn open_links() -> Select<refresh::Entity> {
+    refresh::Entity::find().filter(refresh::Column::Reason.eq(RefreshReason::Linked.as_str()))
 }
 
 fn read(row: &refresh::Model, until_ms: i64) -> Result<ClaimedRefresh, StoreError> {
