@@ -15,6 +15,7 @@ mod reconcile;
 mod refresh;
 mod refresh_checkout;
 mod refresh_log;
+mod replay;
 mod request_log;
 mod retention;
 mod retry;
@@ -35,6 +36,7 @@ pub use link::{LinkError, Linked, Run, Unlinked, link_tenant, link_tenants, unli
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
 pub use reconcile::{Comparison, Drift, reconcile};
 pub use refresh_checkout::refresh_checkout_session;
+pub use replay::{NotReplayed, Replayed, replay};
 pub use request_log::{Operation, log_invalid, refuse};
 pub use streams::{NotOpened, Stream, Streams};
 pub use subscription::entitlement;

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod doctor;
+mod entry;
 mod event;
 mod migrate;
 mod openapi;
@@ -60,8 +61,8 @@ enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Drop the payloads of old events, as the service does by itself
     Prune(prune::PruneArgs),
-    /// Look at events that could not be applied, and have them tried again
-    #[command(subcommand)]
+    /// Look at events, and have them tried or asked about again
+    #[command(subcommand, alias = "events")]
     Event(event::EventCommand),
     /// Look at tenants, link them to customers and take those from them
     #[command(subcommand)]

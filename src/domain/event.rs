@@ -249,7 +249,7 @@ impl Event {
 
     /// Whether the bytes may be kept. A portal session's object bears its URL, which is a key to the customer's billing.
     pub fn may_be_kept(&self) -> bool {
-        self.type_name != PORTAL_OPENED
+        may_be_kept(&self.type_name)
     }
 
     /// The journey that the event's object names, by what our own checkout wrote into it or into its subscription.
@@ -268,6 +268,11 @@ impl Event {
             _ => None,
         }
     }
+}
+
+/// Whether the bytes of events of this type may be kept.
+pub fn may_be_kept(type_name: &str) -> bool {
+    type_name != PORTAL_OPENED
 }
 
 /// Types, versions and ids of requests are dotted words; anything else would be somebody's attempt on the log lines.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What became of an event. Every event in the inbox has one; a repeat is told apart from all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
     /// It stands in the state.
     Applied,
@@ -51,6 +51,30 @@ impl Outcome {
             Self::Duplicate => "event.duplicate",
         }
     }
+
+    /// Whether the event has had its effect, if it was to have any: deciding on it anew could have it twice.
+    pub fn is_settled(self) -> bool {
+        match self {
+            Self::Applied | Self::Stale | Self::Ignored | Self::Duplicate => true,
+            Self::Parked | Self::Quarantined | Self::Failed | Self::Dead => false,
+        }
+    }
+
+    /// Reads the word in the inbox.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::OF_THE_INBOX.into_iter().find(|outcome| outcome.as_str() == text)
+    }
+
+    /// Those that an event in the inbox can have, in their order.
+    pub const OF_THE_INBOX: [Self; 7] = [
+        Self::Applied,
+        Self::Stale,
+        Self::Ignored,
+        Self::Parked,
+        Self::Quarantined,
+        Self::Failed,
+        Self::Dead,
+    ];
 
     /// Whether the payload is worth its room: what was ignored needs no second look.
     pub fn keeps_payload(self) -> bool {

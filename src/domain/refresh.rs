@@ -74,6 +74,8 @@ pub enum RefreshReason {
     Linked,
     /// Events were missed that Stripe lists no longer.
     MissedEvents,
+    /// The operator wants to know.
+    Operator,
 }
 
 impl RefreshReason {
@@ -86,6 +88,7 @@ impl RefreshReason {
             Self::NotHeld => "subscription_not_held",
             Self::Linked => "linked",
             Self::MissedEvents => "missed_events",
+            Self::Operator => "operator",
         }
     }
 
@@ -98,6 +101,7 @@ impl RefreshReason {
             Self::NotHeld,
             Self::Linked,
             Self::MissedEvents,
+            Self::Operator,
         ]
         .into_iter()
         .find(|reason| reason.as_str() == text)

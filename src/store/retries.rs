@@ -2,7 +2,10 @@
 
 use entity::event;
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::SimpleExpr;
+use sea_orm::{
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+};
 
 use super::{Due, Store, StoreError, Transaction, rows};
 use crate::domain::event::Event;
@@ -24,27 +27,6 @@ pub struct ClaimedEvent {
     pub trace: Option<Traceparent>,
     /// Until when it is ours: whoever claims it later has another time.
     until_ms: i64,
-}
-
-/// An event that needs somebody's eye.
-#[derive(Debug)]
-pub struct TroubledEvent {
-    /// `evt_...`
-    pub id: String,
-    /// Stripe's word for what happened.
-    pub type_name: String,
-    /// When Stripe made it, in Unix seconds.
-    pub created: i64,
-    /// What became of it.
-    pub outcome: String,
-    /// Why.
-    pub reason: Option<String>,
-    /// Whose it is, if that is known.
-    pub customer: Option<String>,
-    /// How often it was tried again.
-    pub attempts: i64,
-    /// The trace that processed it.
-    pub trace: Option<String>,
 }
 
 impl Store {
@@ -102,39 +84,65 @@ impl Store {
         Ok(noted.rows_affected == 1)
     }
 
-    /// Events with one of these outcomes, the latest of Stripe's first.
-    pub async fn events_with_outcome(
-        &self,
-        outcomes: &[Outcome],
-        most: u64,
-    ) -> Result<Vec<TroubledEvent>, StoreError> {
-        let found = event::Entity::find()
-            .filter(event::Column::Outcome.is_in(outcomes.iter().map(|outcome| outcome.as_str())))
-            .order_by_desc(event::Column::Created)
-            .order_by_desc(event::Column::Id)
-            .limit(most)
-            .all(&self.db)
-            .await?;
-        Ok(found.into_iter().map(troubled).collect())
+    /// Has an event that is not settled decided on anew, at once and with all its tries before it: it counts as failed
+    /// until then. Whether there is such an event, with the bytes that it takes.
+    pub async fn decide_anew(&self, id: &EventId, now_ms: i64) -> Result<bool, StoreError> {
+        let unsettled = Outcome::OF_THE_INBOX.into_iter().filter(|outcome| !outcome.is_settled());
+        let one = event::Column::Id.eq(id.as_str());
+        Ok(self.make_due(one, unsettled, now_ms).await? == 1)
     }
 
-    /// Makes an event that failed or was given up due at once, with all its tries before it. Whether there is such an
-    /// event.
-    pub async fn retry_event(&self, id: &EventId, now_ms: i64) -> Result<bool, StoreError> {
+    /// The same for events that were given up, by their ids from after one of them. Which they were; none when there are
+    /// no more.
+    pub async fn retry_dead_events(
+        &self,
+        type_name: Option<&str>,
+        after: Option<&EventId>,
+        most: u64,
+        now_ms: i64,
+    ) -> Result<Vec<EventId>, StoreError> {
+        let dead: Vec<String> = dead_events(type_name)
+            .select_only()
+            .column(event::Column::Id)
+            .filter(event::Column::Id.gt(after.map(EventId::as_str).unwrap_or_default()))
+            .order_by_asc(event::Column::Id)
+            .limit(most)
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        if !dead.is_empty() {
+            let these = event::Column::Id.is_in(dead.iter().map(String::as_str));
+            self.make_due(these, [Outcome::Dead], now_ms).await?;
+        }
+        dead.iter().map(|id| rows::id("event", id)).collect()
+    }
+
+    /// How many events were given up and can be tried again.
+    pub async fn count_dead_events(&self, type_name: Option<&str>) -> Result<u64, StoreError> {
+        Ok(dead_events(type_name).count(&self.db).await?)
+    }
+
+    async fn make_due(
+        &self,
+        events: SimpleExpr,
+        outcomes: impl IntoIterator<Item = Outcome>,
+        now_ms: i64,
+    ) -> Result<u64, StoreError> {
         let again = event::ActiveModel {
             outcome: Set(Outcome::Failed.as_str().to_owned()),
+            reason: Set(Some("replayed".to_owned())),
             attempts: Set(0),
             retry_at_ms: Set(Some(now_ms)),
             ..Default::default()
         };
-        let troubled = [Outcome::Failed, Outcome::Dead].map(Outcome::as_str);
-        let retried = event::Entity::update_many()
+        let due = event::Entity::update_many()
             .set(again)
-            .filter(event::Column::Id.eq(id.as_str()))
-            .filter(event::Column::Outcome.is_in(troubled))
+            .filter(events)
+            .filter(event::Column::Outcome.is_in(outcomes.into_iter().map(Outcome::as_str)))
+            .filter(event::Column::Payload.is_not_null())
             .exec(&self.db)
             .await?;
-        Ok(retried.rows_affected == 1)
+        Ok(due.rows_affected)
     }
 
     /// Lets go of events that have waited for their customer since before that time: their payload is dropped, and
@@ -213,15 +221,10 @@ fn claimed_event(row: event::Model, until_ms: i64) -> Result<ClaimedEvent, Store
     })
 }
 
-fn troubled(row: event::Model) -> TroubledEvent {
-    TroubledEvent {
-        id: row.id,
-        type_name: row.event_type,
-        created: row.created,
-        outcome: row.outcome,
-        reason: row.reason,
-        customer: row.customer_id,
-        attempts: row.attempts,
-        trace: row.trace_id,
-    }
+/// What was given up. Without its payload it would be given up again at once.
+fn dead_events(type_name: Option<&str>) -> Select<event::Entity> {
+    event::Entity::find()
+        .filter(event::Column::Outcome.eq(Outcome::Dead.as_str()))
+        .filter(event::Column::Payload.is_not_null())
+        .apply_if(type_name, |dead, type_name| dead.filter(event::Column::EventType.eq(type_name)))
 }

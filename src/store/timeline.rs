@@ -140,7 +140,7 @@ fn received(row: Arrival) -> TimelineEntry {
 }
 
 /// The cause is an event's type where an event did it, else our own word.
-fn journaled(row: transition::Model) -> TimelineEntry {
+pub(super) fn journaled(row: transition::Model) -> TimelineEntry {
     let (event_type, reason) =
         if row.event_id.is_some() { (Some(row.cause), None) } else { (None, Some(row.cause)) };
     TimelineEntry {
