@@ -18,6 +18,7 @@ mod crowds;
 mod database;
 mod deaf;
 mod doctor;
+mod documented;
 mod door;
 mod event_stream;
 mod events;
