@@ -223,7 +223,7 @@ impl<'a> Backfill<'a> {
                     Ok(()) => {}
                     Err(LinkError::Store(error)) => return Err(error.into()),
                     Err(LinkError::Refused(refusal)) => {
-                        tracing::warn!(%tenant, customer = %snapshot.customer, %refusal, "a subscription names another's tenant");
+                        tracing::warn!(%tenant, customer = %snapshot.customer, %refusal, "a subscription is not linked to the tenant that it names");
                     }
                 }
             }

@@ -146,6 +146,9 @@ pub enum LinkRefusal {
     /// The customer was deleted at Stripe.
     #[error("the customer was deleted at Stripe")]
     CustomerDeleted,
+    /// The operator has taken the customer from its tenant.
+    #[error("only the operator links the customer again")]
+    CustomerWithheld,
 }
 
 impl UnitOfWork {

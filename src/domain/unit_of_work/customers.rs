@@ -17,6 +17,9 @@ impl UnitOfWork {
         cause: Cause<'_>,
         policy: &Policy,
     ) -> Result<(), LinkRefusal> {
+        if self.is_withheld(customer) && cause.name != cause::OPERATOR {
+            return Err(LinkRefusal::CustomerWithheld);
+        }
         self.set_customer(tenant, customer, cause)?;
         if self.withheld.remove(customer) {
             self.changes.withheld.insert(customer.clone());

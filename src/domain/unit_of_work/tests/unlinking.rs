@@ -89,6 +89,15 @@ fn the_operator_links_it_again_to_the_same_tenant_or_another() {
 }
 
 #[test]
+fn what_stripe_answers_links_it_no_more_than_what_it_tells() {
+    let mut stage = unlinked();
+    let asked = Cause { name: cause::REFRESH, event: None, at: 500 };
+    let linked = stage.work.link(&tenant_id("acme"), &customer_id("cus_acme"), asked, &stage.policy);
+    assert_eq!(linked, Err(LinkRefusal::CustomerWithheld));
+    assert!(stage.work.is_withheld(&customer_id("cus_acme")));
+}
+
+#[test]
 fn the_tenants_next_customer_has_nothing_to_do_with_it() {
     let mut stage = unlinked();
     assert_eq!(stage.operator_links("acme", "cus_new"), Ok(()));
