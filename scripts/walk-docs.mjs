@@ -13,7 +13,14 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 /** What stands by itself, and what is typed beside the demo of `make run`. Of all others each block is marked. */
-export const ALONE = ["docs/getting-started.md", "docs/metrics.md", "docs/tokens.md", "docs/compose.md"];
+export const ALONE = [
+  "docs/getting-started.md",
+  "docs/commands.md",
+  "docs/migrating.md",
+  "docs/metrics.md",
+  "docs/tokens.md",
+  "docs/compose.md",
+];
 export const BESIDE_THE_DEMO = ["README.md", "docs/tracing.md"];
 
 const PORTS = ["8080", "12111", "9464"];
