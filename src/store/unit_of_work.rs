@@ -121,7 +121,9 @@ impl Transaction {
         for row in self.touched_checkouts(&Touched::by(&waiting), &[]).await? {
             work.add_checkout(rows::checkout(&row)?);
         }
-        waiting.into_iter().for_each(|event| work.park(event));
+        for event in waiting {
+            work.park(event);
+        }
         for (id, payment, at) in self.payments(&work, &touched.subscriptions).await? {
             work.remember_payment(&id, payment, at);
         }

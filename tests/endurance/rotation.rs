@@ -29,7 +29,9 @@ async fn while_the_logs_are_rotated_under_load_no_line_is_lost_and_nobody_is_ref
     let load = Load::on(&service);
     for round in 0..rounds() {
         let before = rotated(&service.log_dir());
-        TOPICS.iter().for_each(|topic| fill(&service.log_dir(), topic));
+        for topic in TOPICS {
+            fill(&service.log_dir(), topic);
+        }
         eventually("the service rotates by itself", || async {
             (rotated(&service.log_dir()) > before).then_some(())
         })

@@ -117,8 +117,8 @@ async fn a_long_list_goes_on_where_it_ended_and_no_event_is_in_it_twice(database
         let found: Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!(ids(&found).len(), length, "page {page}");
         all.extend(ids(&found).into_iter().map(str::to_owned));
-        let last = all.last().expect("an event");
-        assert_eq!(err.contains(&format!("--after {last}")), page < 3, "{err}");
+        let oldest = all.last().expect("an event");
+        assert_eq!(err.contains(&format!("--after {oldest}")), page < 3, "{err}");
     }
     all.sort_unstable();
     all.dedup();

@@ -179,9 +179,9 @@ async fn a_dry_run_says_what_an_import_would_do_and_leaves_no_trace(database: Da
     let app = TestApp::start(database).await;
     assert!(app.run_command(&["tenant", "link", "acme", "cus_1"]).status.success());
     // What one batch promises the next one takes into account.
-    let others: String = (0..70).map(|other| format!("other-{other},cus_other{other}\n")).collect();
+    let others: Vec<String> = (0..70).map(|other| format!("other-{other},cus_other{other}\n")).collect();
     let refused = "birch,cus_3\ncedar,cus_2\nbirch,cus_2\nacme,cus_9\ndogwood,cus_4\n";
-    let csv = file(&app, &format!("tenant,customer\nacme,cus_1\nbirch,cus_2\n{others}{refused}"));
+    let csv = file(&app, &format!("tenant,customer\nacme,cus_1\nbirch,cus_2\n{}{refused}", others.concat()));
     let (code, out, err) =
         told(&app.run_command_with(&["tenant", "import", &csv, "--dry-run"], &[("STRIPE_SECRET_KEY", "")]));
     assert_eq!(code, Some(1), "{err}");

@@ -63,6 +63,6 @@ mod timeline;
 mod tls;
 mod tokens;
 mod traces;
-mod upgrade;
 mod unlink;
+mod upgrade;
 mod webhook;

@@ -111,7 +111,7 @@ pub(super) async fn run(args: &ListArgs) -> Result<(), CommandError> {
     let has_more = events.len() > MOST;
     events.truncate(MOST);
     if args.json {
-        say(&format!("{:#}", Value::from_iter(events.iter().map(as_json))))?;
+        say(&format!("{:#}", events.iter().map(as_json).collect::<Value>()))?;
     } else if events.is_empty() {
         say(if args.outcome.is_empty() { NOTHING_FAILED } else { "There are none." })?;
     } else {

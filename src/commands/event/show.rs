@@ -34,7 +34,7 @@ pub(in crate::commands) struct ShowArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     /// They are there.
-    Kept,
+    There,
     /// They were, until nobody needed them any more.
     Dropped,
     /// They never were: the event concerns nothing here, or bears a key.
@@ -64,7 +64,7 @@ impl Kept {
     fn of(event: &InboxEvent, payload: Option<&[u8]>) -> Self {
         let waited_too_long = event.reason.as_deref() == Some("never_linked");
         match payload {
-            Some(_) => Self::Kept,
+            Some(_) => Self::There,
             None if !may_be_kept(&event.type_name) => Self::Never,
             None if !event.outcome.keeps_payload() && !waited_too_long => Self::Never,
             None => Self::Dropped,
@@ -73,7 +73,7 @@ impl Kept {
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::Kept => "kept",
+            Self::There => "kept",
             Self::Dropped => "dropped",
             Self::Never => "never_kept",
         }
@@ -81,7 +81,7 @@ impl Kept {
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::Kept => "kept; --payload prints it",
+            Self::There => "kept; --payload prints it",
             Self::Dropped => "dropped when it was old",
             Self::Never => "never kept: it concerns nothing here, or bears a key",
         }

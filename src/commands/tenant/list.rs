@@ -63,7 +63,7 @@ pub(super) async fn run(args: &ListArgs) -> Result<(), CommandError> {
     let (mut tenants, has_more) = find(args).await?;
     tenants.truncate(MOST);
     if args.json {
-        say(&format!("{:#}", Value::from_iter(tenants.iter().map(as_json))))?;
+        say(&format!("{:#}", tenants.iter().map(as_json).collect::<Value>()))?;
     } else if tenants.is_empty() {
         say("There are none.")?;
     } else {

@@ -25,7 +25,7 @@ pub(super) async fn tell(store: &Store, tenant: &TenantId, json: bool) -> Result
 
 fn as_json(tenant: &TenantId, entries: &[TimelineEntry]) -> String {
     let objects = entries.iter().map(|entry| entry::as_json(Some(tenant), entry));
-    format!("{:#}", Value::from_iter(objects))
+    format!("{:#}", objects.collect::<Value>())
 }
 
 fn as_lines(entries: &[TimelineEntry]) -> String {
