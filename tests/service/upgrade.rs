@@ -115,7 +115,12 @@ impl Past {
             let row = format!("INSERT INTO retention (id, dropped_before_ms) VALUES (1, {cut})");
             app.database.execute(&row).await;
         }
-        assert!(step <= 4, "tell here what a database of step {step} holds");
+        if step >= 5 {
+            let row =
+                format!("INSERT INTO customer (id, withheld_at_ms) VALUES ('cus_withheld', {})", now * 1000);
+            app.database.execute(&row).await;
+        }
+        assert!(step <= 5, "tell here what a database of step {step} holds");
         past
     }
 
@@ -219,6 +224,17 @@ impl Past {
             line["event"] == "event.duplicate" && line["stripe_event_id"] == self.old["id"]
         })
         .await;
+
+        // What the operator has taken from a tenant stays taken.
+        if self.step >= 5 {
+            let withheld = stripe_event("customer.subscription.created", self.now, |object| {
+                object["id"] = json!("sub_withheld");
+                object["customer"] = json!("cus_withheld");
+                object["metadata"] = json!({ "tenant_id": "elm" });
+            });
+            app.deliver(&withheld).await.ok();
+            assert_eq!(app.outcome_of(&withheld).await.0, "parked");
+        }
 
         // What Stripe tells, by a webhook and by its list.
         let ended = stripe_event("customer.subscription.deleted", self.now, |object| {
