@@ -52,7 +52,7 @@ soak: $(peers)/.done ## Kills and outages under load, random lives and tenants, 
 fuzz: ## Looks for input that breaks a parser: ten million of each, or FUZZ_RUNS, with cargo-fuzz
 	scripts/fuzz
 
-bench: $(peers)/.done ## What telemetry costs, measured: ten minutes, on SQLite and PostgreSQL
+bench: $(peers)/.done ## A renewal burst against what this machine can do at most, on SQLite and PostgreSQL: ten minutes
 	scripts/with-postgres --durable cargo bench --bench webhooks
 
 check: page-check openapi-lint ## Format and lints; warnings are errors

@@ -26,7 +26,7 @@ const REST: Duration = Duration::from_secs(2);
 pub async fn reads(name: &str, server: Option<&str>, turn: Duration) {
     let database = OwnDatabase::make(server).await;
     let service = Service::start(&database, None).await;
-    Webhooks::to(service.address).introduce(READERS).await;
+    Webhooks::to(service.address).introduce().await;
     let token = Service::token(&format!("tenant-{}", event::FIRST_SUBSCRIPTION));
     let get = |path: &str, more: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", service.address);

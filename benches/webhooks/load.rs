@@ -15,6 +15,9 @@ use crate::service::WEBHOOK_SECRET;
 /// Room for an answer's head and body: ours are small.
 const ANSWER_BYTES: usize = 4096;
 
+/// Who posts at once so that all subscriptions are soon held.
+const INTRODUCERS: usize = 64;
+
 /// Where webhooks are posted, and how many have been. The events of a later turn go on where the last one ended.
 #[derive(Clone)]
 pub struct Webhooks {
@@ -43,9 +46,9 @@ impl Webhooks {
     }
 
     /// Posts one event for each subscription, so that all are held.
-    pub async fn introduce(&self, connections: usize) {
+    pub async fn introduce(&self) {
         while self.sent() < event::SUBSCRIPTIONS {
-            self.post(connections, Duration::from_millis(100)).await;
+            self.post(INTRODUCERS, Duration::from_millis(100)).await;
         }
     }
 }

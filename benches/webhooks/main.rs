@@ -25,6 +25,7 @@ use std::time::Duration;
 use bare::Bare;
 use figures::Figures;
 use load::Webhooks;
+use one_event::OneEvent;
 use service::{Collector, OwnDatabase, Service};
 
 /// Webhooks on their way at once.
@@ -104,7 +105,7 @@ impl Candidate {
         let database = OwnDatabase::make(server).await;
         let service = Service::start(&database, collector).await;
         let webhooks = Webhooks::to(service.address);
-        webhooks.introduce(64).await;
+        webhooks.introduce().await;
         let used_before = process::cpu_time(service.process());
         Self { turns: Turns::of(what), database, service, webhooks, used_before }
     }
@@ -123,12 +124,11 @@ async fn compare(
     let (mut bare_turns, mut one_event) =
         (Turns::of("bare HTTP + HMAC"), Turns::of("one event a transaction"));
     let to_bare = Webhooks::to(bare.address);
-    let mut beside = 0;
+    let alone = OwnDatabase::introduced(server).await;
+    let directly = OneEvent::on(&alone.url).await;
     for _ in 0..TURNS {
         bare_turns.turns.push(to_bare.post(connections, turn).await);
-        let alone = one_event::measure(&off.database.url, connections, turn).await;
-        beside += alone.count() as u64;
-        one_event.turns.push(alone);
+        one_event.turns.push(directly.measure(connections, turn).await);
         for candidate in [&mut off, &mut on] {
             candidate.turns.turns.push(candidate.webhooks.post(connections, turn).await);
         }
@@ -140,12 +140,14 @@ async fn compare(
     // The last batches are on their way.
     on.service.until_spans_have_left().await;
     let [exported, no_room, not_taken] = on.service.spans().await;
-    for (mut candidate, others) in [(off, beside), (on, 0)] {
+    drop(directly);
+    alone.drop().await;
+    for mut candidate in [off, on] {
         let process = candidate.service.process();
         let used = process::cpu_time(process).saturating_sub(candidate.used_before);
         let [_, peak] = process::memory_mb(process);
-        let rows = candidate.database.events().await - others;
-        assert_eq!(rows, candidate.webhooks.sent(), "what was taken is stored");
+        let rows = candidate.database.applied().await;
+        assert_eq!(rows, candidate.webhooks.sent(), "what was taken is stored and applied");
         #[allow(clippy::cast_precision_loss, reason = "no run has so many")]
         let used = used.as_secs_f64() * 1000.0 / candidate.turns.count() as f64;
         let figures = line(name, connections, &mut candidate.turns, [bare_rate, one_rate]);

@@ -1,17 +1,18 @@
 //! The other limit: what the service asks of its database for one event, in a transaction for each, and nothing else.
-//! PostgreSQL's own pgbench asks it there. SQLite has no such program, and here are as many tasks, each with a
-//! connection.
+//! PostgreSQL's own pgbench asks it there. SQLite has no such program, and one writer at a time: here as many tasks take
+//! turns on one connection, which is quicker than for each to try again and again with its own.
 
 use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use crate::event::{self, FIRST_SUBSCRIPTION, SUBSCRIPTIONS};
 use crate::figures::Figures;
@@ -19,15 +20,38 @@ use crate::figures::Figures;
 /// What is asked, as pgbench reads it.
 const SCRIPT: &str = include_str!("one_event.sql");
 
-/// How long a connection to SQLite waits for the others: as the service's own does.
-const BUSY: Duration = Duration::from_secs(5);
+/// Of SQLite the first event's number: behind those that introduced the subscriptions.
+const FIRST_NUMBER: u64 = 100_000_000_000;
 
-/// One event a transaction, over so many connections for so long. The subscriptions are held already.
-pub async fn measure(database_url: &str, connections: usize, turn: Duration) -> Figures {
-    if database_url.starts_with("sqlite:") {
-        sqlite(database_url, connections, turn).await
-    } else {
-        pgbench(database_url, connections, turn)
+/// The database, asked for one event a transaction. Its subscriptions are held already.
+pub enum OneEvent {
+    PostgreSql { url: String },
+    Sqlite(Arc<Mutex<Writer>>),
+}
+
+/// The one connection that writes to SQLite, and the number of its next event.
+pub struct Writer {
+    connection: SqliteConnection,
+    number: u64,
+}
+
+impl OneEvent {
+    pub async fn on(url: &str) -> Self {
+        if url.starts_with("postgres") {
+            return Self::PostgreSql { url: url.to_owned() };
+        }
+        let options: SqliteConnectOptions = url.parse().expect("a URL");
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let connection = SqliteConnection::connect_with(&options).await.expect("the file opens");
+        Self::Sqlite(Arc::new(Mutex::new(Writer { connection, number: FIRST_NUMBER })))
+    }
+
+    /// For so many at once for so long.
+    pub async fn measure(&self, connections: usize, turn: Duration) -> Figures {
+        match self {
+            Self::PostgreSql { url } => pgbench(url, connections, turn),
+            Self::Sqlite(writer) => sqlite(writer, connections, turn).await,
+        }
     }
 }
 
@@ -41,7 +65,6 @@ fn pgbench(database_url: &str, connections: usize, turn: Duration) -> Figures {
         .replace("@LAST@", &(FIRST_SUBSCRIPTION + SUBSCRIPTIONS - 1).to_string())
         .replace("@PAYLOAD@", &hex::encode(event::body(0)));
     fs::write(&script, filled).expect("a file");
-    let began = Instant::now();
     let run = Command::new(PathBuf::from(bin).join("pgbench"))
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=1", "--log", "--log-prefix=latencies"])
         .arg(format!("--client={connections}"))
@@ -49,10 +72,8 @@ fn pgbench(database_url: &str, connections: usize, turn: Duration) -> Figures {
         .arg(format!("--file={}", script.display()))
         .arg(database_url)
         .current_dir(dir.path())
-        .stdout(Stdio::null())
         .output()
         .expect("pgbench runs");
-    let lasted = began.elapsed();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let log = fs::read_dir(dir.path())
         .expect("the directory")
@@ -61,21 +82,22 @@ fn pgbench(database_url: &str, connections: usize, turn: Duration) -> Figures {
     let log = fs::read_to_string(log.expect("pgbench's log")).expect("text");
     // Client, transaction, and how long it took in microseconds.
     let latency = |line: &str| line.split(' ').nth(2).expect("a latency").parse().map(Duration::from_micros);
-    Figures::of(log.lines().map(|line| latency(line).expect("a number")).collect(), lasted)
+    let latencies: Vec<Duration> = log.lines().map(|line| latency(line).expect("a number")).collect();
+    let lasted = lasted(&String::from_utf8_lossy(&run.stdout), latencies.len());
+    Figures::of(latencies, lasted)
 }
 
-async fn sqlite(database_url: &str, connections: usize, turn: Duration) -> Figures {
-    let mut opened = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        let options: SqliteConnectOptions = database_url.parse().expect("a URL");
-        let options = options
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY);
-        opened.push(SqliteConnection::connect_with(&options).await.expect("the file opens"));
-    }
+/// How long it took by the rate that pgbench tells, which leaves out the time to connect.
+#[allow(clippy::cast_precision_loss, reason = "no run has so many")]
+fn lasted(told: &str, transactions: usize) -> Duration {
+    let rate = told.lines().find_map(|line| line.strip_prefix("tps = ")).expect("a rate");
+    let rate: f64 = rate.split(' ').next().expect("a number").parse().expect("a number");
+    Duration::from_secs_f64(transactions as f64 / rate)
+}
+
+async fn sqlite(writer: &Arc<Mutex<Writer>>, connections: usize, turn: Duration) -> Figures {
     let began = Instant::now();
-    let tasks = opened.into_iter().map(|connection| tokio::spawn(one_by_one(connection, began + turn)));
+    let tasks = (0..connections).map(|_| tokio::spawn(one_by_one(writer.clone(), began + turn)));
     let tasks: Vec<_> = tasks.collect();
     let mut latencies = Vec::new();
     for task in tasks {
@@ -84,40 +106,36 @@ async fn sqlite(database_url: &str, connections: usize, turn: Duration) -> Figur
     Figures::of(latencies, began.elapsed())
 }
 
-async fn one_by_one(mut connection: SqliteConnection, until: Instant) -> Vec<Duration> {
-    static NUMBER: AtomicU64 = AtomicU64::new(1_000_000_000_000);
-    let payload = event::body(0).into_bytes();
+async fn one_by_one(writer: Arc<Mutex<Writer>>, until: Instant) -> Vec<Duration> {
     let mut latencies = Vec::new();
-    loop {
+    while Instant::now() < until {
         let began = Instant::now();
-        if began >= until {
-            return latencies;
-        }
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut transaction = loop {
-            // Who has waited for the others in vain tries again, as the service's callers would.
-            match connection.begin_with("BEGIN IMMEDIATE").await {
-                Ok(transaction) => break transaction,
-                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("5") => {}
-                Err(error) => panic!("{error}"),
-            }
-        };
+        writer.lock().await.write_one().await.expect("it is written");
+        latencies.push(began.elapsed());
+    }
+    latencies
+}
+
+impl Writer {
+    async fn write_one(&mut self) -> Result<(), sqlx::Error> {
+        let payload = event::body(self.number).into_bytes();
+        let subscription = (FIRST_SUBSCRIPTION + self.number % SUBSCRIPTIONS).to_string();
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         for statement in STATEMENTS.iter() {
             sqlx::query(statement.as_str())
-                .bind(number.to_string())
-                .bind((FIRST_SUBSCRIPTION + number % SUBSCRIPTIONS).to_string())
+                .bind(self.number.to_string())
+                .bind(&subscription)
                 .bind(&payload)
                 .fetch_all(&mut *transaction)
-                .await
-                .expect("the statement is carried out");
+                .await?;
         }
-        transaction.commit().await.expect("it commits");
-        latencies.push(began.elapsed());
+        self.number += 1;
+        transaction.commit().await
     }
 }
 
 /// The script's statements between BEGIN and COMMIT, in SQLite's words.
-static STATEMENTS: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| {
+static STATEMENTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let lines =
         SCRIPT.lines().skip_while(|line| *line != "BEGIN;").skip(1).take_while(|line| *line != "COMMIT;");
     let ours = lines.filter(|line| !line.contains("pg_notify"));

@@ -8,9 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use entity::event;
-use sea_orm::{ConnectionTrait, Database, EntityTrait, PaginatorTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, Database, EntityTrait, PaginatorTrait, QueryFilter};
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use crate::load::Webhooks;
 
 pub const WEBHOOK_SECRET: &str = "whsec_bench";
 
@@ -46,10 +48,20 @@ impl OwnDatabase {
         Self { url, on_server: Some((server.to_owned(), name)), _dir: dir }
     }
 
-    /// How many events are stored.
-    pub async fn events(&self) -> u64 {
+    /// One in which all subscriptions are held, and which nobody uses.
+    pub async fn introduced(server: Option<&str>) -> Self {
+        let database = Self::make(server).await;
+        let service = Service::start(&database, None).await;
+        Webhooks::to(service.address).introduce().await;
+        service.stop();
+        database
+    }
+
+    /// How many events are stored that changed something, as each that is sent does.
+    pub async fn applied(&self) -> u64 {
         let connection = Database::connect(&self.url).await.expect("the database answers");
-        let count = event::Entity::find().count(&connection).await.expect("a count");
+        let applied = event::Entity::find().filter(event::Column::Outcome.eq("applied"));
+        let count = applied.count(&connection).await.expect("a count");
         connection.close().await.expect("the connection closes");
         count
     }
