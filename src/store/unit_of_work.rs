@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use entity::{checkout, customer, refresh, subscription, tenant};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
 
 use super::{StoreError, Transaction, rows};
 use crate::domain::event::{Event, Session, Subject};
@@ -92,6 +92,14 @@ impl Touched {
 fn decides_on_its_customer(event: &Event) -> bool {
     let names_a_tenant = event.tags().is_some_and(|tags| tags.tenant.is_some());
     names_a_tenant || matches!(event.subject, Subject::Checkout(..) | Subject::CustomerDeleted(_))
+}
+
+/// Whether a column is one of these; none if there are none. A condition that nothing can meet, beside others, would keep
+/// PostgreSQL from a plan by their indexes that holds for any values, and have it plan the statement anew each time.
+fn one_of<V: Into<Value>>(column: impl ColumnTrait, values: impl IntoIterator<Item = V>) -> Option<Expr> {
+    let mut values = values.into_iter().peekable();
+    values.peek()?;
+    Some(column.is_in(values))
 }
 
 impl Transaction {
@@ -228,8 +236,8 @@ impl Transaction {
         let locked = tenant::Entity::find()
             .filter(
                 Condition::any()
-                    .add(tenant::Column::StripeCustomerId.is_in(customers))
-                    .add(tenant::Column::Id.is_in(tenants)),
+                    .add_option(one_of(tenant::Column::StripeCustomerId, customers))
+                    .add_option(one_of(tenant::Column::Id, tenants)),
             )
             .order_by_asc(tenant::Column::Id)
             .lock_exclusive();
@@ -244,8 +252,8 @@ impl Transaction {
         let subscriptions = touched.subscriptions.iter().map(SubscriptionId::as_str);
         let held = subscription::Entity::find().filter(
             Condition::any()
-                .add(subscription::Column::CustomerId.is_in(customers))
-                .add(subscription::Column::Id.is_in(subscriptions)),
+                .add_option(one_of(subscription::Column::CustomerId, customers))
+                .add_option(one_of(subscription::Column::Id, subscriptions)),
         );
         Ok(held.all(&self.db).await?)
     }
@@ -267,9 +275,9 @@ impl Transaction {
         let journeys = journeys.iter().map(|journey| journey.journey_id().to_string()).chain(of_tenants);
         let ours = checkout::Entity::find().filter(
             Condition::any()
-                .add(checkout::Column::SessionId.is_in(sessions))
-                .add(checkout::Column::SubscriptionId.is_in(subscriptions))
-                .add(checkout::Column::JourneyId.is_in(journeys)),
+                .add_option(one_of(checkout::Column::SessionId, sessions))
+                .add_option(one_of(checkout::Column::SubscriptionId, subscriptions))
+                .add_option(one_of(checkout::Column::JourneyId, journeys)),
         );
         Ok(ours.all(&self.db).await?)
     }
