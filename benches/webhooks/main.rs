@@ -2,6 +2,7 @@
 //! do at most, measured in the same run.
 //!
 //!     make bench
+//!     scripts/with-postgres --durable cargo bench --bench webhooks -- PostgreSQL 1      # that database alone, turns of a second
 //!
 //! The limits are a bare server that verifies a webhook and does nothing with it, and the database with one transaction for
 //! each event. Limit and service take turns, so that whatever else the machine does falls on both. Generator, service,
@@ -34,7 +35,7 @@ const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 /// Turns of each. The one of the median rate is told.
 const TURNS: usize = 3;
 
-/// How long a turn takes, unless the first argument says otherwise, in seconds: long enough for hundreds of commits.
+/// How long a turn takes, unless an argument says otherwise, in seconds: long enough for hundreds of commits.
 const TURN_SECONDS: u64 = 3;
 
 #[tokio::main]
@@ -48,10 +49,7 @@ async fn main() {
     let turn = Duration::from_secs(seconds);
     let collector = Collector::start().await;
     let bare = Bare::start();
-    let mut databases = vec![("SQLite", None)];
-    if let Ok(server) = env::var("BILLHOOK_TEST_POSTGRES") {
-        databases.push(("PostgreSQL", Some(server)));
-    }
+    let databases = databases(&arguments);
     println!("{HEADING}");
     for (name, server) in &databases {
         for connections in CONNECTIONS {
@@ -64,6 +62,16 @@ async fn main() {
         answers::reads(name, server, turn).await;
         answers::portal(name, server).await;
     }
+}
+
+/// What is measured, and for PostgreSQL its server: both, or the one that an argument names.
+fn databases(arguments: &[String]) -> Vec<(&'static str, Option<String>)> {
+    let sqlite = [("SQLite", None)];
+    let postgres = env::var("BILLHOOK_TEST_POSTGRES").ok().map(|server| ("PostgreSQL", Some(server)));
+    let all: Vec<_> = sqlite.into_iter().chain(postgres).collect();
+    let is_named = |name: &str| arguments.iter().any(|word| word == name);
+    let named: Vec<_> = all.iter().filter(|(name, _)| is_named(name)).cloned().collect();
+    if named.is_empty() { all } else { named }
 }
 
 const HEADING: &str = "\
