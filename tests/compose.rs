@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_yaml::{Mapping, Value};
 
 const COMPOSITION: &str = include_str!("../docker-compose.yml");
+const DOCKERFILE: &str = include_str!("../Dockerfile");
 const PUBLIC_VARIABLES: &str = include_str!("../.env.example");
 const DEV_VARIABLES: &str = include_str!("../deploy/dev/compose.env");
 
@@ -40,6 +41,38 @@ fn every_service_is_hardened() {
     }
 }
 
+/// What is in memory would be root's, whoever owns the image's directory; in /tmp all may write.
+#[test]
+fn what_a_service_keeps_in_memory_is_its_own() {
+    for (name, service) in services() {
+        let places = service.get("tmpfs").map(words).unwrap_or_default();
+        for place in places.iter().filter(|place| *place != "/tmp") {
+            let (_, owner) = place.split_once(':').unwrap_or_else(|| panic!("{name}: {place} is root's"));
+            assert_eq!(owner, owner_in(service["image"].as_str().expect("an image")), "{name}: {place}");
+        }
+    }
+}
+
+/// Who runs in an image. Of PostgreSQL's it is known, ours say so.
+fn owner_in(image: &str) -> String {
+    let user = if image.starts_with("postgres:") {
+        "999:999"
+    } else {
+        DOCKERFILE.lines().find_map(|line| line.strip_prefix("USER ")).expect("a user")
+    };
+    let (uid, gid) = user.split_once(':').expect("a user and a group");
+    format!("uid={uid},gid={gid}")
+}
+
+#[test]
+fn nobody_is_killed_before_a_stop_has_had_its_time() {
+    for name in ["billhook", "dev"] {
+        let service = services().remove(name).expect("the service");
+        // 45 s and the delay's 5: see docs/operations.md.
+        assert_eq!(service["stop_grace_period"], Value::from("50s"), "{name}");
+    }
+}
+
 #[test]
 fn images_are_named_by_whole_versions_and_only_the_front_is_open_to_all() {
     for (name, service) in services() {
@@ -50,7 +83,7 @@ fn images_are_named_by_whole_versions_and_only_the_front_is_open_to_all() {
         let is_inner = |port: &String| port.starts_with("127.0.0.1:");
         assert!(name == "caddy" || ports.iter().all(is_inner), "{name} is open at {ports:?}");
     }
-    for line in include_str!("../Dockerfile").lines().filter(|line| line.starts_with("FROM ")) {
+    for line in DOCKERFILE.lines().filter(|line| line.starts_with("FROM ")) {
         let image = line.split(' ').nth(1).expect("an image");
         assert!(!image.contains(':') || image.contains('.'), "no whole version: {line}");
     }
