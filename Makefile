@@ -32,7 +32,7 @@ run: $(page_built) ## A whole billing system on this machine: service, billing p
 	@node scripts/demo.mjs
 
 test: $(sdk_done) $(peers)/.done ## Everything that must hold, on SQLite and on a throwaway PostgreSQL
-	scripts/need sqlite3 jq
+	scripts/need sqlite3 jq curl openssl
 	node --test $(wildcard scripts/*.test.mjs)
 	scripts/with-postgres $(run_tests)
 	node scripts/walk-docs.mjs
