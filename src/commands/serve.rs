@@ -278,10 +278,14 @@ impl Service {
         CommandError::Failed(what)
     }
 
-    /// Says that it is not ready any more, and gives whoever sends requests the time to hear it. Until then it serves on.
-    pub async fn leave(&self) {
+    /// Says that it is not ready any more, and gives whoever sends requests the time to hear it. Until then it serves on,
+    /// or fails, as ever.
+    async fn leave(&mut self) -> Result<(), CommandError> {
         self.stage.send_replace(Stage::Leaving);
-        tokio::time::sleep(self.stop_delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(self.stop_delay) => Ok(()),
+            failed = self.failed() => Err(failed),
+        }
     }
 
     /// Stops taking connections, answers what has been asked, and finishes the events that were handed in.
@@ -366,7 +370,7 @@ async fn serve_until_told(
     tracing::info!("stopping; a second signal stops at once");
     let stopping = async {
         if is_awaited {
-            service.leave().await;
+            service.leave().await?;
         }
         service.stop().await
     };
@@ -437,5 +441,34 @@ async fn sweep(upkeep: Upkeep, stages: Stages) {
             () = &mut stopping => return,
             () = tokio::time::sleep(Upkeep::EVERY) => upkeep.sweep(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_while_others_hear_of_the_stop_is_noticed_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = format!("sqlite://{}", dir.path().join("billhook.db").display());
+        let line =
+            ["billhook", "--listen=127.0.0.1:0", "--stop-delay-seconds=300", "--database-url", &database];
+        let config = CommandLine::parse_from(line).serve.read().expect("it is good");
+        let metrics = Metrics::new(TopicLogs::none(), Arc::default());
+        let service = Service::start(config, TopicLogs::none(), metrics, Arc::new(SystemClock)).await;
+        let mut service = service.expect("it starts");
+        service.sweeper.abort();
+        let left =
+            tokio::time::timeout(Duration::from_mins(1), service.leave()).await.expect("it is noticed");
+        assert!(left.expect_err("it failed").to_string().contains("the sweeper ended"));
     }
 }
