@@ -46,9 +46,19 @@ impl Authority {
     /// One for a host, that is good for so many days.
     pub fn pair_for(&self, host: &str, days: i64) -> Pair {
         let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
-        let now = OffsetDateTime::from_unix_timestamp(SystemClock.now_seconds()).expect("a time");
         // Half a day more, so that the days left are still as many when somebody counts them.
-        params.not_after = now + Duration::days(days) + Duration::hours(12);
+        params.not_after = now() + Duration::days(days) + Duration::hours(12);
+        self.signed(&params)
+    }
+
+    /// One for this machine that is not good yet.
+    pub fn pair_from_tomorrow(&self) -> Pair {
+        let mut params = CertificateParams::new([HOST.to_owned()]).expect("a name");
+        params.not_before = now() + Duration::days(1);
+        self.signed(&params)
+    }
+
+    fn signed(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         Pair { certificate: certificate.pem() + &self.0.pem(), key: key.serialize_pem() }
@@ -77,6 +87,10 @@ impl Authority {
         let host = ServerName::try_from(HOST).expect("a name");
         TlsConnector::from(Arc::new(config)).connect(host, stream).await.expect("TLS")
     }
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(SystemClock.now_seconds()).expect("a time")
 }
 
 /// Where an app that speaks HTTPS listens.

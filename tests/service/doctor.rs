@@ -124,6 +124,8 @@ async fn a_certificate_is_looked_at_where_there_is_one() {
         (authority.pair_for("127.0.0.1", 14), "green", "is good for 14 more days", ""),
         (authority.pair_for("127.0.0.1", 13), "yellow", "is good for 13 more days", "renew it"),
         (authority.pair_for("127.0.0.1", -1), "red", "is over", "renew it"),
+        (authority.pair_from_tomorrow(), "red", "is not good yet", "renew it"),
+        (alone(authority.pair_for("127.0.0.1", 13)), "yellow", "is good for 13 more days", "renew it"),
         (authority.pair_for("elsewhere.example", 90), "yellow", "is not for 127.0.0.1", "for the host that"),
         (alone(authority.pair()), "yellow", "comes without those that lead", "fullchain.pem"),
     ] {

@@ -138,12 +138,16 @@ async fn a_pair_that_does_not_fit_changes_nothing_and_is_told_once() {
     files.write(&authority.pair_for("127.0.0.1", -1));
     read("refused", 2).await;
     until_shown(&authority, &app, &first).await;
+    // Nor is one that is not good yet.
+    files.write(&authority.pair_from_tomorrow());
+    read("refused", 3).await;
+    until_shown(&authority, &app, &first).await;
     files.write(&second);
     read("taken", 1).await;
     until_shown(&authority, &app, &second).await;
 
     let told = app.stderr();
-    assert_eq!(told.matches("stays as it was").count(), 2, "{told}");
+    assert_eq!(told.matches("stays as it was").count(), 3, "{told}");
     assert!(told.contains("the key's file holds the key of another certificate"), "{told}");
 
     // Whoever asks by a signal does not wait, and is told whatever comes of it.
@@ -153,16 +157,35 @@ async fn a_pair_that_does_not_fit_changes_nothing_and_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_is_over_is_told_at_the_start_and_replaced_without_another() {
+async fn a_certificate_that_is_over_or_not_good_yet_is_told_at_the_start_and_replaced_without_another() {
     let authority = Authority::new();
-    let files = Files::of(&authority.pair_for("127.0.0.1", -1));
-    let app = TestApp::start_process_over_https(&authority, &files).await;
-    assert!(app.stderr().contains("the certificate is over"), "{}", app.stderr());
-    let new = authority.pair();
-    files.write(&new);
-    let expires = "billhook_tls_certificate_reads_total{outcome=\"taken\"} 1";
-    eventually("it is taken", || async { app.metrics().await.contains(expires).then_some(()) }).await;
-    until_shown(&authority, &app, &new).await;
+    for (pair, told) in [
+        (authority.pair_for("127.0.0.1", -1), "the certificate is over"),
+        (authority.pair_from_tomorrow(), "the certificate is not good yet"),
+    ] {
+        let files = Files::of(&pair);
+        let app = TestApp::start_process_over_https(&authority, &files).await;
+        assert!(app.stderr().contains(told), "{}", app.stderr());
+        let new = authority.pair();
+        files.write(&new);
+        eventually("it is taken", || async { app.metrics().await.contains(ONE_TAKEN).then_some(()) }).await;
+        until_shown(&authority, &app, &new).await;
+        app.stop().await;
+    }
+}
+
+const ONE_TAKEN: &str = "billhook_tls_certificate_reads_total{outcome=\"taken\"} 1\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_not_good_yet_is_taken_when_its_time_has_come() {
+    let authority = Authority::new();
+    let files = Files::of(&authority.pair());
+    let app = TestApp::start_over_https(&authority, &files).await;
+    files.write(&authority.pair_from_tomorrow());
+    let refused = "billhook_tls_certificate_reads_total{outcome=\"refused\"} 1\n";
+    eventually("it is refused", || async { app.metrics().await.contains(refused).then_some(()) }).await;
+    app.clock.advance_seconds(2 * 24 * 60 * 60);
+    eventually("it is taken", || async { app.metrics().await.contains(ONE_TAKEN).then_some(()) }).await;
     app.stop().await;
 }
 

@@ -132,23 +132,27 @@ fn mode(remembered: Result<Option<Mode>, StoreError>, key: Option<Mode>, report:
 /// Whether clients trust the certificate, and for how long, where the service has one.
 pub(super) fn certificate(setup: &Setup, report: &mut Report) {
     let Some(TlsConfig { certificate, .. }) = &setup.tls else { return };
-    let left = certificate.expires_at() - SystemClock.now_seconds();
-    let days = left / DAY_SECONDS;
-    let host = setup.webhook_url.as_ref().map(WebhookUrl::host);
+    let now = SystemClock.now_seconds();
+    let days = (certificate.expires_at() - now) / DAY_SECONDS;
     let renew = "renew it; the service takes the new one as soon as it is in the files";
-    if left <= 0 {
-        report.red("certificate", "is over, and no client trusts it", renew);
-    } else if let Some(host) = host.filter(|host| !certificate.is_for(host)) {
+    match certificate.is_timely(now) {
+        Err(untimely) => {
+            report.red("certificate", format_args!("{untimely}, and no client trusts it"), renew);
+        }
+        Ok(()) if days < GOOD_DAYS => {
+            report.yellow("certificate", format_args!("is good for {days} more days"), renew);
+        }
+        Ok(()) => report.green("certificate", format_args!("is good for {days} more days")),
+    }
+    let host = setup.webhook_url.as_ref().map(WebhookUrl::host);
+    if let Some(host) = host.filter(|host| !certificate.is_for(host)) {
         let mend =
             "have one made for the host that Stripe posts to, unless another is shown there, by a proxy";
         report.yellow("certificate", format_args!("is not for {host}"), mend);
-    } else if certificate.is_alone() {
+    }
+    if certificate.is_alone() {
         let mend = "name the file that has them too, often called `fullchain.pem`";
         report.yellow("certificate", "comes without those that lead to its authority", mend);
-    } else if days < GOOD_DAYS {
-        report.yellow("certificate", format_args!("is good for {days} more days"), renew);
-    } else {
-        report.green("certificate", format_args!("is good for {days} more days"));
     }
 }
 

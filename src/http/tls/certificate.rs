@@ -41,7 +41,19 @@ pub struct Certificate {
     pub(super) config: Arc<ServerConfig>,
     pub(super) contents: Contents,
     chain: Vec<CertificateDer<'static>>,
+    starts_at: i64,
     expires_at: i64,
+}
+
+/// Why no client trusts a certificate, if the time is why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Untimely {
+    /// Its time has not come.
+    #[error("is not good yet")]
+    NotYet,
+    /// Its time has gone.
+    #[error("is over")]
+    Over,
 }
 
 /// Files that cannot be served, and which of them is to blame.
@@ -90,7 +102,7 @@ impl Certificate {
         let chain = chain.map_err(|_| InvalidCertificate::Certificate("is not whole PEM".into()))?;
         let first =
             chain.first().ok_or_else(|| InvalidCertificate::Certificate("holds no certificate".into()))?;
-        let expires_at = expiry(first).ok_or_else(|| {
+        let (starts_at, expires_at) = validity(first).ok_or_else(|| {
             InvalidCertificate::Certificate("holds a certificate that cannot be read".into())
         })?;
         let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| {
@@ -102,7 +114,23 @@ impl Certificate {
                 error => format!("holds a key that cannot be used: {error}"),
             })
         })?;
-        Ok(Self { config: Arc::new(config), contents, chain, expires_at })
+        Ok(Self { config: Arc::new(config), contents, chain, starts_at, expires_at })
+    }
+
+    /// Whether it is good now, in Unix seconds.
+    pub fn is_timely(&self, now: i64) -> Result<(), Untimely> {
+        if now < self.starts_at {
+            Err(Untimely::NotYet)
+        } else if self.expires_at <= now {
+            Err(Untimely::Over)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// From when on it is good, in Unix seconds.
+    pub fn starts_at(&self) -> i64 {
+        self.starts_at
     }
 
     /// Until when it is good, in Unix seconds.
@@ -142,18 +170,21 @@ fn server_config(
     Ok(config)
 }
 
-/// Until when a certificate is good, in Unix seconds. The library tells it to whoever asks whether it still is, and is told
-/// no: so it is asked at the end of all time.
-fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
+/// From when until when a certificate is good, in Unix seconds. The library tells it to whoever asks whether it is, and is
+/// told no: so it is asked at the beginning and at the end of all time.
+fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;
-    let end_of_time = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
-    let usage = KeyUsage::server_auth();
-    let verdict =
-        certificate.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[], &[], end_of_time, usage, None, None);
-    match verdict {
-        Err(webpki::Error::CertExpired { not_after, .. }) => i64::try_from(not_after.as_secs()).ok(),
-        _ => None,
-    }
+    let verdict_at = |seconds| {
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let usage = KeyUsage::server_auth();
+        certificate.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[], &[], time, usage, None, None).err()
+    };
+    let starts_at = match verdict_at(0) {
+        Some(webpki::Error::CertNotValidYet { not_before, .. }) => not_before.as_secs(),
+        _ => 0,
+    };
+    let Some(webpki::Error::CertExpired { not_after, .. }) = verdict_at(u64::MAX) else { return None };
+    Some((starts_at.try_into().ok()?, not_after.as_secs().try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -170,6 +201,7 @@ mod tests {
     fn made(host: &str) -> Made {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
+        params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2040, 1, 1);
         let certificate = params.self_signed(&key).expect("a certificate");
         Made { certificate: certificate.pem(), key: key.serialize_pem() }
@@ -182,10 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn it_says_until_when_and_for_whom_it_is_good() {
+    fn it_says_when_and_for_whom_it_is_good() {
         let made = made("billing.example.com");
         let certificate = parsed(&made.certificate, &made.key).expect("they fit");
-        assert_eq!(certificate.expires_at(), 2_208_988_800);
+        let (starts_at, expires_at) = (1_577_836_800, 2_208_988_800);
+        assert_eq!((certificate.starts_at(), certificate.expires_at()), (starts_at, expires_at));
+        assert_eq!(certificate.is_timely(starts_at - 1), Err(Untimely::NotYet));
+        assert_eq!(certificate.is_timely(starts_at), Ok(()));
+        assert_eq!(certificate.is_timely(expires_at - 1), Ok(()));
+        assert_eq!(certificate.is_timely(expires_at), Err(Untimely::Over));
         assert!(certificate.is_for("billing.example.com") && !certificate.is_for("example.com"));
         assert!(!certificate.is_alone(), "it is its own authority");
     }

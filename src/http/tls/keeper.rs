@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::rustls::ServerConfig;
 
-use super::certificate::Contents;
+use super::certificate::{Contents, Untimely};
 use super::{Certificate, CertificateFiles, InvalidCertificate, Tls};
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(2);
 pub struct CertificateKeeper {
     files: CertificateFiles,
     judged: Look,
+    /// When what was judged is to be judged again, since it was not good yet.
+    good_from: Option<i64>,
     served: watch::Sender<Arc<ServerConfig>>,
     wanted: Arc<Notify>,
     clock: Arc<dyn Clock>,
@@ -38,15 +40,15 @@ impl CertificateKeeper {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        if certificate.expires_at() <= clock.now_seconds() {
+        if let Err(untimely) = certificate.is_timely(clock.now_seconds()) {
             tracing::error!(
-                "the certificate is over: no client trusts it, and a new one is taken when it is there"
+                "the certificate {untimely}: no client trusts it, and a new one is taken when it is there"
             );
         }
         metrics.certificate_expires(certificate.expires_at());
         let judged = Ok(certificate.contents);
         let served = watch::Sender::new(certificate.config);
-        Self { files, judged, served, wanted: Arc::default(), clock, metrics }
+        Self { files, judged, good_from: None, served, wanted: Arc::default(), clock, metrics }
     }
 
     /// How the service speaks TLS at the moment.
@@ -60,7 +62,7 @@ impl CertificateKeeper {
     }
 
     /// Looks at the files until told to stop. What is found twice is taken, since the first time somebody may be writing;
-    /// at once, if somebody asks for it. What cannot be served is told once.
+    /// at once, if somebody asks for it. What cannot be served is told once; what is not good yet is taken when it is.
     pub async fn keep(mut self, told_to_stop: impl Future<Output = ()>) {
         let mut told_to_stop = pin!(told_to_stop);
         let mut last = self.judged.clone();
@@ -71,9 +73,8 @@ impl CertificateKeeper {
                 () = tokio::time::sleep(EVERY) => false,
             };
             let look = self.look().await;
-            if is_wanted || (look == last && look != self.judged) {
+            if is_wanted || (look == last && (look != self.judged || self.is_good_by_now())) {
                 self.judge(look.clone());
-                self.judged = look.clone();
             }
             last = look;
         }
@@ -85,22 +86,32 @@ impl CertificateKeeper {
         look.unwrap_or_else(|_| Err(InvalidCertificate::Certificate("was not looked at".into())))
     }
 
-    fn judge(&self, look: Look) {
+    fn is_good_by_now(&self) -> bool {
+        self.good_from.is_some_and(|good_from| good_from <= self.clock.now_seconds())
+    }
+
+    fn judge(&mut self, look: Look) {
+        self.judged.clone_from(&look);
+        self.good_from = None;
         match look.and_then(Certificate::parse) {
-            Ok(certificate) if certificate.expires_at() <= self.clock.now_seconds() => {
-                self.metrics.certificate_read("refused");
-                tracing::error!("the certificate stays as it was: the one in its file is over");
-            }
-            Ok(certificate) => {
-                self.metrics.certificate_read("taken");
-                self.metrics.certificate_expires(certificate.expires_at());
-                self.served.send_replace(certificate.config);
-                tracing::info!("took the certificate anew");
-            }
+            Ok(certificate) => self.judge_time(certificate),
             Err(error) => {
                 self.metrics.certificate_read("refused");
                 tracing::error!(%error, "the certificate stays as it was");
             }
+        }
+    }
+
+    fn judge_time(&mut self, certificate: Certificate) {
+        if let Err(untimely) = certificate.is_timely(self.clock.now_seconds()) {
+            self.good_from = (untimely == Untimely::NotYet).then(|| certificate.starts_at());
+            self.metrics.certificate_read("refused");
+            tracing::error!("the certificate stays as it was: the one in its file {untimely}");
+        } else {
+            self.metrics.certificate_read("taken");
+            self.metrics.certificate_expires(certificate.expires_at());
+            self.served.send_replace(certificate.config);
+            tracing::info!("took the certificate anew");
         }
     }
 }
