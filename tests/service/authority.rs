@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use billhook::clock::{Clock, SystemClock};
@@ -134,6 +135,15 @@ impl Files {
             std::os::unix::fs::symlink(to, &link).expect("a link");
             fs::rename(link, from).expect("it is there at once");
         }
+    }
+
+    /// Has the certificate's file say nothing, once somebody has begun to read it, for as long as this is held.
+    pub async fn hang(&self) -> tokio::fs::File {
+        let pipe = self.certificate().with_extension("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+        fs::rename(pipe, self.certificate()).expect("it is there at once");
+        // This waits for a reader.
+        tokio::fs::File::options().write(true).open(self.certificate()).await.expect("it is read")
     }
 
     pub fn certificate(&self) -> PathBuf {

@@ -189,6 +189,18 @@ async fn a_certificate_that_is_not_good_yet_is_taken_when_its_time_has_come() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_never_read_to_its_end_holds_up_no_stop() {
+    let authority = Authority::new();
+    let files = Files::of(&authority.pair());
+    let mut app = TestApp::start_process_over_https(&authority, &files).await;
+    // As on a mount that hangs: it can be opened, which the service does now, and nothing comes.
+    let hanging = files.hang().await;
+    app.interrupt();
+    assert_eq!(app.exit_code().await, Some(0), "{}", app.stderr());
+    drop(hanging);
+}
+
 /// A record of a handshake whose end never comes.
 const HALF_A_HELLO: &[u8] = &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 

@@ -72,7 +72,11 @@ impl CertificateKeeper {
                 () = self.wanted.notified() => true,
                 () = tokio::time::sleep(EVERY) => false,
             };
-            let look = self.look().await;
+            // On a mount that hangs it takes for ever, and the stop does not.
+            let look = tokio::select! {
+                () = &mut told_to_stop => return,
+                look = self.look() => look,
+            };
             if is_wanted || (look == last && (look != self.judged || self.is_good_by_now())) {
                 self.judge(look.clone());
             }
