@@ -105,6 +105,10 @@ async fn link_all_once(
     let mut work = transaction.unit_of_work(&Touched::pairs(new)).await?;
     let cause = Cause { name: cause::OPERATOR, event: None, at: billing.clock.now_seconds() };
     let mut link = |tenant: &TenantId, customer: &CustomerId| {
+        // A file that is older than the operator's word does not take it back.
+        if work.is_withheld(customer) {
+            return Err(LinkRefusal::CustomerWithheld);
+        }
         let had = work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) == Some(customer);
         let linked = if had { Linked::Before } else { Linked::Now };
         work.link(tenant, customer, cause, &billing.policy).map(|()| linked)

@@ -147,7 +147,7 @@ pub enum LinkRefusal {
     #[error("the customer was deleted at Stripe")]
     CustomerDeleted,
     /// The operator has taken the customer from its tenant.
-    #[error("only the operator links the customer again")]
+    #[error("the customer was taken from its tenant; `billhook tenant link` links it again")]
     CustomerWithheld,
 }
 

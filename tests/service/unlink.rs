@@ -11,6 +11,7 @@ on_both_databases!(
     a_tenant_that_is_unlinked_is_free_at_once_and_its_page_hears_it,
     what_an_unlinked_customer_still_says_waits_until_the_operator_links_it,
     who_pays_on_a_page_that_was_open_waits_and_is_told_of,
+    an_import_does_not_bring_back_what_was_unlinked,
 );
 
 async fn a_tenant_that_is_unlinked_is_free_at_once_and_its_page_hears_it(database: Database) {
@@ -96,5 +97,27 @@ async fn who_pays_on_a_page_that_was_open_waits_and_is_told_of(database: Databas
     assert!(app.run_command(&["tenant", "link", "acme", &customer]).status.success());
     app.until_plan("acme", "pro").await;
     app.until_checkout(session, "complete").await;
+    app.stop().await;
+}
+
+async fn an_import_does_not_bring_back_what_was_unlinked(database: Database) {
+    let app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    let customer = app.customer_of("acme").await;
+    assert!(app.run_command(&["tenant", "unlink", "acme"]).status.success());
+
+    let csv = app.dir().join("tenants.csv");
+    std::fs::write(&csv, format!("tenant,customer\nacme,{customer}\n")).expect("written");
+    let csv = csv.to_str().expect("a path");
+    for words in [&["tenant", "import", csv, "--dry-run"][..], &["tenant", "import", csv]] {
+        let (code, out, err) = told(&app.run_command(words));
+        assert_eq!((code, out.contains("1 of 1 lines are refused")), (Some(1), true), "{out}");
+        let refused =
+            "line 2: acme: the customer was taken from its tenant; `billhook tenant link` links it again";
+        assert!(err.contains(refused), "{err}");
+    }
+    assert!(app.run_command(&["tenant", "link", "acme", &customer]).status.success());
+    let again = json_of(&app, &["tenant", "import", csv]);
+    assert_eq!((&again["linked_before"], &again["refused"]), (&json!(1), &json!(0)));
     app.stop().await;
 }
