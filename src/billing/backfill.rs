@@ -124,9 +124,14 @@ impl<'a> Backfill<'a> {
         // A trace of its own; the events that it finds are processed in it.
         let cause = if self.has_run.load(Ordering::Relaxed) { "schedule" } else { "start" };
         let span = info_span!(parent: None, "backfill", billing.backfill.cause = cause);
+        let hold = self.billing.catching_up.until_dropped();
         let ended = self.fill(stripe).instrument(span).await;
+        match &ended {
+            Ok(_) | Err(Interrupted::Stripe(_)) => drop(hold),
+            // Neither is for long, and what was bought is there to be read.
+            Err(Interrupted::Store(_) | Interrupted::NotStored(_) | Interrupted::LeaseLost) => hold.keep(),
+        }
         self.give_way().await;
-        self.billing.catching_up.end();
         match ended {
             Ok(found) => {
                 if found > 0 {

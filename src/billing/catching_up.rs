@@ -20,10 +20,10 @@ impl CatchingUp {
         Self(Arc::new(AtomicBool::new(now - watermark > LONG_SECONDS)))
     }
 
-    /// A run has reached the present; or it was interrupted, and selling nothing until Stripe tells its events would be worse
-    /// than what may be sold twice.
-    pub(super) fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
+    /// Ends with what is returned, however the run ends: it has reached the present; or Stripe did not tell, or the run took
+    /// too long or panicked, and selling nothing until a later one succeeds would be worse than what may be sold twice.
+    pub(super) fn until_dropped(&self) -> Hold {
+        Hold(Some(self.clone()))
     }
 
     /// Refuses to sell before that.
@@ -32,9 +32,43 @@ impl CatchingUp {
     }
 }
 
+/// What ends it when it is dropped.
+#[must_use]
+pub(super) struct Hold(Option<CatchingUp>);
+
+impl Hold {
+    /// It does not end with this run: the next try comes within seconds.
+    pub(super) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(CatchingUp(is_under_way)) = &self.0 {
+            is_under_way.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
+
+    #[test]
+    fn it_ends_with_a_run_however_that_ends_unless_the_next_comes_at_once() {
+        let catching_up = CatchingUp::from(0, 10_000);
+        catching_up.until_dropped().keep();
+        assert!(catching_up.refuse_until_over().is_err());
+        let run = AssertUnwindSafe(|| {
+            let _hold = catching_up.until_dropped();
+            std::panic::resume_unwind(Box::new("a defect"));
+        });
+        assert!(catch_unwind(run).is_err());
+        assert!(catching_up.refuse_until_over().is_ok());
+    }
 
     #[test]
     fn an_absence_of_more_than_an_hour_is_long() {
@@ -42,7 +76,7 @@ mod tests {
         {
             let catching_up = CatchingUp::from(watermark, 10_000);
             assert_eq!(catching_up.refuse_until_over().is_err(), is_long, "{watermark}");
-            catching_up.end();
+            drop(catching_up.until_dropped());
             assert!(catching_up.refuse_until_over().is_ok());
         }
     }
