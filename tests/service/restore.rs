@@ -150,7 +150,8 @@ fn session_of(bought: &Value) -> &str {
 
 /// What the page's own command finds of links that were made at the command line.
 fn links_by_hand(app: &TestApp) -> String {
-    const LOOK: &str = r#"grep '"customer.linked"' logs/subscription_state.log* | grep '"operator"'"#;
+    const LOOK: &str =
+        r#"grep -E '"customer\.(un)?linked"' logs/subscription_state.log* | grep '"operator"'"#;
     assert!(OPERATIONS.contains(LOOK));
     let found = Command::new("sh").args(["-c", LOOK]).current_dir(app.dir()).output().expect("a shell");
     String::from_utf8(found.stdout).expect("text")
