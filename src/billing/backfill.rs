@@ -13,7 +13,7 @@ use tracing::{Instrument, info_span};
 
 use super::background::{Step, forever};
 use super::ingest::{Delivery, Ingest, NotStored};
-use super::link::{LinkError, link_tenant};
+use super::link::{Run, link_tenants};
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::event::{Event, UnreadableEvent};
 use crate::domain::ids::{CustomerId, EventId, TenantId};
@@ -215,21 +215,19 @@ impl<'a> Backfill<'a> {
     }
 
     /// Links the tenants that have bought since then, and of which no event tells any more: their subscriptions say whose
-    /// they are.
+    /// they are. A page is one transaction, and costs a later try none.
     async fn link_tenants_since(&self, stripe: &Stripe, since: i64) -> Result<(), Interrupted> {
         let mut after = None;
         loop {
             self.hold_lease().await?;
             let deadline = Deadline::after(STRIPE_DEADLINE);
             let page = stripe.list_subscriptions_since(since, after.as_ref(), deadline).await?.value;
-            for snapshot in &page.snapshots {
-                let Some(tenant) = &snapshot.tags.tenant else { continue };
-                match link_tenant(self.billing, tenant, &snapshot.customer, cause::REFRESH).await {
-                    Ok(()) => {}
-                    Err(LinkError::Store(error)) => return Err(error.into()),
-                    Err(LinkError::Refused(refusal)) => {
-                        tracing::warn!(%tenant, customer = %snapshot.customer, %refusal, "a subscription is not linked to the tenant that it names");
-                    }
+            let named = page.snapshots.into_iter().filter_map(|one| Some((one.tags.tenant?, one.customer)));
+            let links: Vec<_> = named.collect();
+            let came_of_each = link_tenants(self.billing, &links, cause::REFRESH, Run::Real).await?;
+            for ((tenant, customer), came) in links.iter().zip(came_of_each) {
+                if let Err(refusal) = came {
+                    tracing::warn!(%tenant, %customer, %refusal, "a subscription is not linked to the tenant that it names");
                 }
             }
             after = page.next;

@@ -79,19 +79,21 @@ async fn link_once(
     Ok(commit(billing, transaction, &work).await?)
 }
 
-/// Links many tenants in one transaction, because an operator says so. What came of each, in their order.
+/// Links many tenants in one transaction, because of what `cause` says. What came of each, in their order.
 pub async fn link_tenants(
     billing: &Billing,
     links: &[(TenantId, CustomerId)],
+    cause: &'static str,
     run: Run,
 ) -> Result<Vec<Result<Linked, LinkRefusal>>, StoreError> {
-    race(|| link_all_once(billing, links, run)).await
+    race(|| link_all_once(billing, links, cause, run)).await
 }
 
-/// What is linked already is passed over without a lock: an import that goes on has much of it.
+/// What is linked already is passed over without a lock: whoever goes on has much of it.
 async fn link_all_once(
     billing: &Billing,
     links: &[(TenantId, CustomerId)],
+    cause: &'static str,
     run: Run,
 ) -> Result<Vec<Result<Linked, LinkRefusal>>, StoreError> {
     let before = billing.store.customers_of(links.iter().map(|(tenant, _)| tenant)).await?;
@@ -103,7 +105,7 @@ async fn link_all_once(
     }
     let transaction = billing.store.begin().await?;
     let mut work = transaction.unit_of_work(&Touched::pairs(new)).await?;
-    let cause = Cause { name: cause::OPERATOR, event: None, at: billing.clock.now_seconds() };
+    let cause = Cause { name: cause, event: None, at: billing.clock.now_seconds() };
     let mut link = |tenant: &TenantId, customer: &CustomerId| {
         // A file that is older than the operator's word does not take it back.
         if work.is_withheld(customer) {

@@ -18,7 +18,7 @@ use crate::commands::reconcile::{self, Tally};
 use crate::commands::{CommandError, guarded_mode, migrated, say, without_a_key};
 use crate::config::{BillingArgs, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::unit_of_work::LinkRefusal;
+use crate::domain::unit_of_work::{LinkRefusal, cause};
 use crate::store::{StoreError, StoreFailure};
 use lines::{Line, Lines, NoLines};
 
@@ -201,7 +201,7 @@ impl<'a> Import<'a> {
     /// If something about one of the tenants is more than the database takes, each is linked alone, so that it holds up
     /// no other.
     async fn link_all(&self, links: &[(TenantId, CustomerId)]) -> Result<Vec<Came>, StoreError> {
-        match link_tenants(self.billing, links, self.run).await {
+        match link_tenants(self.billing, links, cause::OPERATOR, self.run).await {
             Err(error) if error.failure() == StoreFailure::Refused => self.link_one_by_one(links).await,
             came => Ok(came?.into_iter().map(in_words).collect()),
         }
@@ -210,7 +210,7 @@ impl<'a> Import<'a> {
     async fn link_one_by_one(&self, links: &[(TenantId, CustomerId)]) -> Result<Vec<Came>, StoreError> {
         let mut all = Vec::with_capacity(links.len());
         for link in links {
-            match link_tenants(self.billing, std::slice::from_ref(link), self.run).await {
+            match link_tenants(self.billing, std::slice::from_ref(link), cause::OPERATOR, self.run).await {
                 Err(error) if error.failure() == StoreFailure::Refused => all.push(Err(error.to_string())),
                 came => all.extend(came?.into_iter().map(in_words)),
             }
