@@ -3,6 +3,7 @@
 use tracing::{Instrument, Span, info_span};
 
 use super::link::{LinkError, link_tenant};
+use super::reconcile::reconcile;
 use super::request_log::{Operation, RequestLog};
 use super::stale_customer::Suspect;
 use super::take_over::take_over_session;
@@ -134,6 +135,7 @@ struct Sale<'a> {
 impl Sale<'_> {
     /// Finds or makes a page to pay on; none if another request of the tenant's made one at the same time that stands.
     async fn attempt(&self, log: &mut RequestLog<'_>) -> Result<Option<Purchase>, BillingError> {
+        self.ask_what_it_has().await?;
         self.refuse_a_second_subscription().await?;
         for checkout in self.billing.store.pending_checkouts(&self.caller.tenant).await? {
             if let Some(purchase) = self.settle(&checkout, log).await? {
@@ -148,6 +150,19 @@ impl Sale<'_> {
         log.customer = Some(customer.clone());
         let price = self.price(log).await?;
         self.open(customer, &price, journey, log).await
+    }
+
+    /// What a customer has is not known when it was linked lately, or its events were missed. The service asks for it, but
+    /// its turn may be hours away: the buyer's comes now.
+    async fn ask_what_it_has(&self) -> Result<(), BillingError> {
+        let (store, tenant) = (&self.billing.store, &self.caller.tenant);
+        let customer = store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
+        if let Some(customer) = customer
+            && store.is_asked_about(&customer).await?
+        {
+            reconcile(self.billing, tenant, &customer, true).await?;
+        }
+        Ok(())
     }
 
     async fn refuse_a_second_subscription(&self) -> Result<(), BillingError> {

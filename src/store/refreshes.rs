@@ -95,6 +95,11 @@ impl Store {
         Ok(open_links().count(&self.db).await?)
     }
 
+    /// Whether there is a question about all that the customer has: it is not known, then.
+    pub async fn is_asked_about(&self, customer: &CustomerId) -> Result<bool, StoreError> {
+        Ok(refresh::Entity::find_by_id(customer.as_str()).count(&self.db).await? > 0)
+    }
+
     /// Linked customers that nobody has asked about yet, by their ids, from after one of them.
     pub async fn open_links(
         &self,

@@ -15,6 +15,7 @@ use crate::database::{Database, on_both_databases};
 on_both_databases!(
     a_backup_taken_under_load_and_restored_ends_where_stripe_is,
     after_a_long_absence_nothing_is_sold_before_it_is_known_what_was_bought,
+    nothing_is_sold_to_a_customer_before_it_is_known_what_it_has,
 );
 
 /// What the operator reads, and types.
@@ -141,6 +142,28 @@ async fn after_a_long_absence_nothing_is_sold_before_it_is_known_what_was_bought
         (app.check_out(&app.token("birch"), &json!({})).await.status == 200).then_some(())
     })
     .await;
+    app.stop().await;
+}
+
+async fn nothing_is_sold_to_a_customer_before_it_is_known_what_it_has(database: Database) {
+    let app = TestApp::start(database).await;
+    app.until_backfilled().await;
+    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let customer = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();
+    let customer = customer.as_str().expect("a customer");
+    app.stripe.buy_elsewhere(customer).await;
+    // The service asks in vain, and not again before its clock goes on.
+    let refused = json!({ "match": "GET /v1/subscriptions", "kind": "status", "status": 403, "times": 1 });
+    app.stripe.fault(&refused).await;
+    assert!(app.run_command(&["tenant", "link", "acme", customer]).status.success());
+    // By the command's clock it is to be asked now; ours was set when the story began.
+    app.clock.advance_seconds(60);
+    app.line("subscription_state", |line| line["event"] == "refresh.failed").await;
+    assert_eq!(app.questions().await.len(), 1, "it stays open");
+
+    let token = app.token("acme");
+    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
+    assert_eq!(app.subscription(&token).await.ok()["plan"], "team");
     app.stop().await;
 }
 
