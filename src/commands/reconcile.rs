@@ -1,16 +1,18 @@
 //! `billhook reconcile`
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use super::{CommandError, at_the_command_line, guarded_mode, migrated, say, without_a_key};
 use crate::billing::{self, Billing, BillingError, Comparison, Drift};
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
-use crate::domain::ids::{CustomerId, TenantId};
+use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::plan::Catalog;
 use crate::domain::subscription::Difference;
 use crate::domain::unit_of_work::Policy;
@@ -37,6 +39,10 @@ pub(super) struct ReconcileArgs {
     #[arg(long)]
     apply: bool,
 
+    /// Print JSON, for tools
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     database: DatabaseArgs,
 
@@ -45,6 +51,21 @@ pub(super) struct ReconcileArgs {
 
     #[command(flatten)]
     logs: LogDirArgs,
+}
+
+/// What is told of a tenant.
+pub(super) struct Told<'a> {
+    tenant: &'a TenantId,
+    customer: &'a CustomerId,
+    came: Came<'a>,
+}
+
+/// What came of comparing it.
+enum Came<'a> {
+    /// Stripe says something else, or did until it was taken over.
+    Drift { drift: &'a Drift, mended: bool },
+    /// Nothing.
+    Failed(&'a BillingError),
 }
 
 /// How many tenants were compared, of how many Stripe said something else, before and after, and how many could not be
@@ -73,14 +94,32 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
         catalog: Catalog::empty(true),
     };
     let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
-    let tally = match &tenant {
-        Some(tenant) => one(&billing, tenant, args.apply).await?,
-        None => all(&billing, args.apply).await?,
+    // People are told as it goes, tools in the end.
+    let for_tools = RefCell::new(Vec::new());
+    let tell = |told: &Told<'_>| {
+        if args.json {
+            for_tools.borrow_mut().extend(told.as_json());
+            Ok(())
+        } else {
+            told.lines().iter().try_for_each(|line| say(line))
+        }
     };
-    conclude(&tally, args.apply)
+    let tally = match &tenant {
+        Some(tenant) => one(&billing, tenant, args.apply, tell).await?,
+        None => all(&billing, args.apply, tell).await?,
+    };
+    if args.json {
+        say(&format!("{:#}", tally.as_json(&for_tools.take())))?;
+    }
+    conclude(&tally, args)
 }
 
-async fn one(billing: &Billing, tenant: &TenantId, apply: bool) -> Result<Tally, CommandError> {
+async fn one(
+    billing: &Billing,
+    tenant: &TenantId,
+    apply: bool,
+    tell: impl Fn(&Told<'_>) -> Result<(), CommandError>,
+) -> Result<Tally, CommandError> {
     let customer = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
     let Some(customer) = customer else {
         return Err(CommandError::Failed(format!(
@@ -89,11 +128,15 @@ async fn one(billing: &Billing, tenant: &TenantId, apply: bool) -> Result<Tally,
     };
     let comparison = billing::reconcile(billing, tenant, &customer, apply).await;
     let mut tally = Tally::default();
-    tally.add(tenant, &customer, comparison, say)?;
+    tally.add(tenant, &customer, comparison, tell)?;
     Ok(tally)
 }
 
-async fn all(billing: &Billing, apply: bool) -> Result<Tally, CommandError> {
+async fn all(
+    billing: &Billing,
+    apply: bool,
+    tell: impl Fn(&Told<'_>) -> Result<(), CommandError>,
+) -> Result<Tally, CommandError> {
     let bar = progress(billing.store.count_linked_tenants().await?);
     let mut tally = Tally::default();
     let mut after = None;
@@ -107,7 +150,7 @@ async fn all(billing: &Billing, apply: bool) -> Result<Tally, CommandError> {
             })
             .buffered(AT_ONCE);
         while let Some((tenant, customer, comparison)) = compared.next().await {
-            tally.add(tenant, customer, comparison, |text| bar.suspend(|| say(text)))?;
+            tally.add(tenant, customer, comparison, |told| bar.suspend(|| tell(told)))?;
             bar.inc(1);
         }
     }
@@ -119,7 +162,9 @@ async fn all(billing: &Billing, apply: bool) -> Result<Tally, CommandError> {
 /// what it cannot. Whoever ends it in the midst of it leaves the rest to the service.
 pub(super) async fn new_links(billing: &Billing) -> Result<Tally, CommandError> {
     let bar = progress(billing.store.count_open_links().await?);
-    let tell = |text: &str| bar.suspend(|| Ok(writeln!(io::stderr(), "{text}")?));
+    let tell = |told: &Told<'_>| {
+        bar.suspend(|| told.lines().iter().try_for_each(|line| Ok(writeln!(io::stderr(), "{line}")?)))
+    };
     let mut tally = Tally::default();
     let mut after = None;
     loop {
@@ -157,14 +202,14 @@ fn progress(tenants: u64) -> ProgressBar {
 }
 
 impl Tally {
-    /// Prints what a comparison came to and counts it. A tenant that cannot be compared holds up nobody else; but when one
+    /// Tells what a comparison came to and counts it. A tenant that cannot be compared holds up nobody else; but when one
     /// after the other cannot, Stripe or the database is in trouble, and the run ends.
     fn add(
         &mut self,
         tenant: &TenantId,
         customer: &CustomerId,
         comparison: Result<Comparison, BillingError>,
-        print: impl Fn(&str) -> Result<(), CommandError>,
+        tell: impl Fn(&Told<'_>) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
         let Comparison { found, left } = match comparison {
             Ok(comparison) => comparison,
@@ -178,20 +223,64 @@ impl Tally {
                         self.compared
                     )));
                 }
-                return print(&format!("{tenant} {customer} cannot be compared: {error}"));
+                return tell(&Told { tenant, customer, came: Came::Failed(&error) });
             }
         };
         self.failed_in_a_row = 0;
         self.compared += 1;
         self.found += u64::from(!found.is_empty());
         self.left += u64::from(!left.is_empty());
-        for drift in found {
-            let mended = if left.contains(&drift) { "" } else { " (mended)" };
-            for line in lines(&drift) {
-                print(&format!("{tenant} {customer} {line}{mended}"))?;
-            }
+        for drift in &found {
+            tell(&Told { tenant, customer, came: Came::Drift { drift, mended: !left.contains(drift) } })?;
         }
         Ok(())
+    }
+
+    fn as_json(&self, told: &[Value]) -> Value {
+        let Self { compared, found, left, failed, .. } = self;
+        json!({ "compared": compared, "differed": found, "left": left, "failed": failed, "told": told })
+    }
+}
+
+impl Told<'_> {
+    fn lines(&self) -> Vec<String> {
+        let Self { tenant, customer, came } = self;
+        match came {
+            Came::Failed(error) => vec![format!("{tenant} {customer} cannot be compared: {error}")],
+            Came::Drift { drift, mended } => {
+                let mended = if *mended { " (mended)" } else { "" };
+                lines(drift).iter().map(|line| format!("{tenant} {customer} {line}{mended}")).collect()
+            }
+        }
+    }
+
+    /// One object for each line.
+    fn as_json(&self) -> Vec<Value> {
+        let object = |kind: &str, subscription: Option<&SubscriptionId>, difference: Option<&Difference>| {
+            json!({
+                "tenant": self.tenant,
+                "customer": self.customer,
+                "kind": kind,
+                "subscription": subscription,
+                "field": difference.map(|difference| difference.field),
+                "here": difference.map(|difference| &difference.ours),
+                "at_stripe": difference.map(|difference| &difference.theirs),
+                "mended": matches!(self.came, Came::Drift { mended: true, .. }),
+                "error": if let Came::Failed(error) = self.came { Some(error.to_string()) } else { None },
+            })
+        };
+        match &self.came {
+            Came::Failed(_) => vec![object("not_compared", None, None)],
+            Came::Drift { drift, .. } => match drift {
+                Drift::NotHeld(id) => vec![object("not_here", Some(id), None)],
+                Drift::UnknownSubscription(id) => vec![object("not_at_stripe", Some(id), None)],
+                Drift::NoCustomer(CustomerStanding::Deleted) => vec![object("customer_deleted", None, None)],
+                Drift::NoCustomer(_) => vec![object("customer_unknown", None, None)],
+                Drift::Differs(id, differences) => {
+                    differences.iter().map(|one| object("differs", Some(id), Some(one))).collect()
+                }
+            },
+        }
     }
 }
 
@@ -211,11 +300,11 @@ fn lines(drift: &Drift) -> Vec<String> {
     }
 }
 
-/// One sentence, and success only if both sides now agree.
-fn conclude(tally: &Tally, apply: bool) -> Result<(), CommandError> {
+/// One sentence, for people or of a failure, and success only if both sides now agree.
+fn conclude(tally: &Tally, args: &ReconcileArgs) -> Result<(), CommandError> {
     let Tally { compared, found, left, failed, .. } = tally;
     let mut sentence = format!("{found} of {compared} tenants differed from Stripe");
-    match (found, left, apply) {
+    match (found, left, args.apply) {
         (0, ..) => {}
         (_, 0, _) => sentence.push_str(", and do no more"),
         (_, left, true) => {
@@ -226,5 +315,9 @@ fn conclude(tally: &Tally, apply: bool) -> Result<(), CommandError> {
     if *failed > 0 {
         _ = write!(sentence, "; {failed} could not be compared");
     }
-    if *left + *failed > 0 { Err(CommandError::Failed(sentence)) } else { say(&sentence) }
+    match *left + *failed {
+        0 if args.json => Ok(()),
+        0 => say(&sentence),
+        _ => Err(CommandError::Failed(sentence)),
+    }
 }

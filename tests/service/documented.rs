@@ -50,6 +50,7 @@ async fn printed(app: &TestApp) -> BTreeMap<String, Fields> {
         is_transition.then(|| line["stripe_event_id"].as_str().expect("an id").to_owned())
     });
     let event = event.expect("the purchase is told");
+    app.stripe.change(&subscription, &json!({ "status": "unpaid", "silently": true })).await;
     let csv = app.dir().join("tenants.csv");
     std::fs::write(&csv, "tenant,customer\nbirch,cus_2\ncedar,nonsense\n").expect("written");
     let csv = csv.to_str().expect("a path");
@@ -64,6 +65,8 @@ async fn printed(app: &TestApp) -> BTreeMap<String, Fields> {
         ("tenant list", vec!["tenant", "list"]),
         ("tenant show", vec!["tenant", "show", "acme"]),
         ("tenant show --timeline", vec!["tenant", "show", "acme", "--timeline"]),
+        ("reconcile", vec!["reconcile"]),
+        ("prune", vec!["prune"]),
         ("tenant unlink", vec!["tenant", "unlink", "acme"]),
         ("doctor", vec!["doctor"]),
     ] {
