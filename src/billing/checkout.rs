@@ -2,7 +2,7 @@
 
 use tracing::{Instrument, Span, info_span};
 
-use super::link::{LinkError, link_tenant};
+use super::link::{LinkError, link_buyer};
 use super::reconcile::reconcile;
 use super::request_log::{Operation, RequestLog};
 use super::stale_customer::Suspect;
@@ -15,7 +15,7 @@ use crate::domain::journey::{Journey, JourneyId, Traceparent};
 use crate::domain::plan::Plan;
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
-use crate::domain::unit_of_work::{LinkRefusal, cause};
+use crate::domain::unit_of_work::LinkRefusal;
 use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe};
 use crate::telemetry::spans::{self, Whose};
 
@@ -257,7 +257,7 @@ impl Sale<'_> {
         let stripe = self.stripe.on_behalf_of(log.whose());
         let made = stripe.create_customer(&tenant.id, tenant.generation, self.deadline).await?;
         log.request_id = made.request_id;
-        match link_tenant(self.billing, &tenant.id, &made.value, cause::CHECKOUT).await {
+        match link_buyer(self.billing, &tenant.id, &made.value).await {
             Ok(()) => Ok(made.value),
             Err(LinkError::Store(error)) => Err(error.into()),
             // Somebody linked the tenant while we asked: theirs stands.

@@ -55,15 +55,23 @@ pub struct Unlinked {
     pub open_checkouts: Vec<SessionId>,
 }
 
-/// Links a tenant to a customer and applies what was parked for it. Linking twice is linking once. `cause` is our own
-/// word for the journal: `checkout`, `operator` or `refresh`.
-pub async fn link_tenant(
+/// Links a tenant to the customer that its checkout has made, and applies what was parked for it. Linking twice is linking
+/// once.
+pub(super) async fn link_buyer(
     billing: &Billing,
     tenant: &TenantId,
     customer: &CustomerId,
-    cause: &'static str,
 ) -> Result<(), LinkError> {
-    race(|| link_once(billing, tenant, customer, cause)).await
+    race(|| link_once(billing, tenant, customer, cause::CHECKOUT, |_| {})).await
+}
+
+/// The same for a customer that the operator names, also if the operator has taken it from its tenant before.
+pub async fn link_by_hand(
+    billing: &Billing,
+    tenant: &TenantId,
+    customer: &CustomerId,
+) -> Result<(), LinkError> {
+    race(|| link_once(billing, tenant, customer, cause::OPERATOR, |work| work.release(customer))).await
 }
 
 async fn link_once(
@@ -71,15 +79,21 @@ async fn link_once(
     tenant: &TenantId,
     customer: &CustomerId,
     cause: &'static str,
+    prepare: impl FnOnce(&mut UnitOfWork),
 ) -> Result<(), LinkError> {
     let transaction = billing.store.begin().await?;
     let mut work = transaction.unit_of_work(&Touched::pair(tenant, customer)).await?;
-    let cause = Cause { name: cause, event: None, at: billing.clock.now_seconds() };
-    work.link(tenant, customer, cause, &billing.policy)?;
+    prepare(&mut work);
+    work.link(tenant, customer, now(billing, cause), &billing.policy)?;
     Ok(commit(billing, transaction, &work).await?)
 }
 
-/// Links many tenants in one transaction, because of what `cause` says. What came of each, in their order.
+fn now(billing: &Billing, cause: &'static str) -> Cause<'static> {
+    Cause { name: cause, event: None, at: billing.clock.now_seconds() }
+}
+
+/// Links many tenants in one transaction, because of what `cause` says. What came of each, in their order. A list that is
+/// older than the operator's word does not take it back: what was taken from its tenant stays so.
 pub async fn link_tenants(
     billing: &Billing,
     links: &[(TenantId, CustomerId)],
@@ -105,12 +119,8 @@ async fn link_all_once(
     }
     let transaction = billing.store.begin().await?;
     let mut work = transaction.unit_of_work(&Touched::pairs(new)).await?;
-    let cause = Cause { name: cause, event: None, at: billing.clock.now_seconds() };
+    let cause = now(billing, cause);
     let mut link = |tenant: &TenantId, customer: &CustomerId| {
-        // A file that is older than the operator's word does not take it back.
-        if work.is_withheld(customer) {
-            return Err(LinkRefusal::CustomerWithheld);
-        }
         let had = work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) == Some(customer);
         let linked = if had { Linked::Before } else { Linked::Now };
         work.link(tenant, customer, cause, &billing.policy).map(|()| linked)
@@ -142,12 +152,11 @@ async fn unlink_once(billing: &Billing, tenant: &TenantId, run: Run) -> Result<O
         .held_of(&customer)
         .map(|held| (held.subscription.id.clone(), held.subscription.state.status.clone()))
         .collect();
-    let cause = Cause { name: cause::OPERATOR, event: None, at: billing.clock.now_seconds() };
     // Whoever was faster has freed the tenant already, or given its customer to another.
     if work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) != Some(&customer) {
         return Ok(None);
     }
-    work.unlink(&customer, cause);
+    work.unlink(&customer, now(billing, cause::OPERATOR));
     finish(billing, transaction, &work, run).await?;
     let checkouts = billing.store.pending_checkouts(tenant).await?;
     let is_open =

@@ -32,7 +32,7 @@ pub use background::start as start_background;
 pub use catching_up::CatchingUp;
 pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
 pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
-pub use link::{LinkError, Linked, Run, Unlinked, link_tenant, link_tenants, unlink_tenant};
+pub use link::{LinkError, Linked, Run, Unlinked, link_by_hand, link_tenants, unlink_tenant};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
 pub use reconcile::{Comparison, Drift, reconcile};
 pub use refresh_checkout::refresh_checkout_session;

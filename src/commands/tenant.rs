@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::table::{self, or_dash};
 use super::{CommandError, at_the_command_line, migrated, say};
-use crate::billing::{Billing, LinkError, link_tenant};
+use crate::billing::{Billing, LinkError, link_by_hand};
 use crate::config::{self, BillingArgs, BillingConfig, DatabaseArgs, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::subscription::{PaymentProblem, Subscription as Held};
 use crate::domain::tenant::Tenant;
-use crate::domain::unit_of_work::{Policy, cause};
+use crate::domain::unit_of_work::Policy;
 use crate::http::Subscription;
 use crate::store::Store;
 
@@ -90,7 +90,7 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
     let config = args.billing.read()?;
     let store = migrated(&args.database).await?;
     let billing = billing(store, config, &args.logs).await?;
-    link_tenant(&billing, &tenant, &customer, cause::OPERATOR).await.map_err(|error| match error {
+    link_by_hand(&billing, &tenant, &customer).await.map_err(|error| match error {
         LinkError::Refused(refusal) => CommandError::Link(refusal),
         LinkError::Store(error) => CommandError::Store(error),
     })?;

@@ -17,15 +17,19 @@ impl UnitOfWork {
         cause: Cause<'_>,
         policy: &Policy,
     ) -> Result<(), LinkRefusal> {
-        if self.is_withheld(customer) && cause.name != cause::OPERATOR {
+        if self.is_withheld(customer) {
             return Err(LinkRefusal::CustomerWithheld);
         }
         self.set_customer(tenant, customer, cause)?;
+        self.unpark(cause, policy);
+        Ok(())
+    }
+
+    /// Takes the operator's mark off a customer, so that it can be linked again.
+    pub fn release(&mut self, customer: &CustomerId) {
         if self.withheld.remove(customer) {
             self.changes.withheld.insert(customer.clone());
         }
-        self.unpark(cause, policy);
-        Ok(())
     }
 
     /// Takes the customer from its tenant, which it returns, for good: it is then as if nobody had ever linked it. What it

@@ -80,9 +80,10 @@ impl Stage {
         }
     }
 
-    /// The operator links a tenant to a customer.
+    /// The operator links a tenant to a customer by hand.
     pub(super) fn operator_links(&mut self, tenant: &str, customer: &str) -> Result<(), LinkRefusal> {
         let cause = Cause { name: "operator", event: None, at: 500 };
+        self.work.release(&customer_id(customer));
         self.work.link(&tenant_id(tenant), &customer_id(customer), cause, &self.policy)
     }
 

@@ -89,12 +89,14 @@ fn the_operator_links_it_again_to_the_same_tenant_or_another() {
 }
 
 #[test]
-fn what_stripe_answers_links_it_no_more_than_what_it_tells() {
-    let mut stage = unlinked();
-    let asked = Cause { name: cause::REFRESH, event: None, at: 500 };
-    let linked = stage.work.link(&tenant_id("acme"), &customer_id("cus_acme"), asked, &stage.policy);
-    assert_eq!(linked, Err(LinkRefusal::CustomerWithheld));
-    assert!(stage.work.is_withheld(&customer_id("cus_acme")));
+fn neither_what_stripe_answers_nor_an_import_links_it() {
+    for cause in [cause::REFRESH, cause::OPERATOR] {
+        let mut stage = unlinked();
+        let cause = Cause { name: cause, event: None, at: 500 };
+        let linked = stage.work.link(&tenant_id("acme"), &customer_id("cus_acme"), cause, &stage.policy);
+        assert_eq!(linked, Err(LinkRefusal::CustomerWithheld));
+        assert!(stage.work.is_withheld(&customer_id("cus_acme")));
+    }
 }
 
 #[test]
