@@ -13,11 +13,13 @@ mod tenant;
 mod token;
 mod webhook;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::billing::{Billing, CatchingUp, Streams};
 use crate::clock::SystemClock;
@@ -197,6 +199,18 @@ fn at_the_command_line(
         streams: Streams::default(),
         clock: Arc::new(SystemClock),
     })
+}
+
+/// Tells that a list ends before the last entry, and how to go on. Not on stdout, where every line and every member of the
+/// array is an entry.
+fn say_there_are_more(last: &impl fmt::Display) -> Result<(), CommandError> {
+    Ok(writeln!(io::stderr(), "billhook: there are more; they begin with --after {last}")?)
+}
+
+/// A bar on a terminal, and nothing elsewhere. `counts` says what it counts, in indicatif's words.
+fn progress(length: u64, counts: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {counts}, {{eta}} to go"));
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Writes a command's answer.

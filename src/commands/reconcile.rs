@@ -1,23 +1,26 @@
 //! `billhook reconcile`
 
+mod told;
+
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{CommandError, at_the_command_line, guarded_mode, migrated, say, without_a_key};
-use crate::billing::{self, Billing, BillingError, Comparison, Drift};
+use super::{CommandError, at_the_command_line, guarded_mode, migrated, progress, say, without_a_key};
+use crate::billing::{self, Billing, BillingError, Comparison};
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
-use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
+use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::plan::Catalog;
-use crate::domain::subscription::Difference;
 use crate::domain::unit_of_work::Policy;
 use crate::store::StoreError;
-use crate::stripe::CustomerStanding;
+use told::{Came, Told};
+
+/// What a bar counts.
+const TENANTS: &str = "{pos} of {len} tenants";
 
 /// How many tenants are read at once.
 const PAGE: u64 = 500;
@@ -51,21 +54,6 @@ pub(super) struct ReconcileArgs {
 
     #[command(flatten)]
     logs: LogDirArgs,
-}
-
-/// What is told of a tenant.
-pub(super) struct Told<'a> {
-    tenant: &'a TenantId,
-    customer: &'a CustomerId,
-    came: Came<'a>,
-}
-
-/// What came of comparing it.
-enum Came<'a> {
-    /// Stripe says something else, or did until it was taken over.
-    Drift { drift: &'a Drift, mended: bool },
-    /// Nothing.
-    Failed(&'a BillingError),
 }
 
 /// How many tenants were compared, of how many Stripe said something else, before and after, and how many could not be
@@ -137,7 +125,7 @@ async fn all(
     apply: bool,
     tell: impl Fn(&Told<'_>) -> Result<(), CommandError>,
 ) -> Result<Tally, CommandError> {
-    let bar = progress(billing.store.count_linked_tenants().await?);
+    let bar = progress(billing.store.count_linked_tenants().await?, TENANTS);
     let mut tally = Tally::default();
     let mut after = None;
     loop {
@@ -161,7 +149,7 @@ async fn all(
 /// Takes over what Stripe says of every customer that was linked and that nobody has asked about yet, and tells on stderr
 /// what it cannot. Whoever ends it in the midst of it leaves the rest to the service.
 pub(super) async fn new_links(billing: &Billing) -> Result<Tally, CommandError> {
-    let bar = progress(billing.store.count_open_links().await?);
+    let bar = progress(billing.store.count_open_links().await?, TENANTS);
     let tell = |told: &Told<'_>| {
         bar.suspend(|| told.lines().iter().try_for_each(|line| Ok(writeln!(io::stderr(), "{line}")?)))
     };
@@ -193,12 +181,6 @@ pub(super) async fn new_links(billing: &Billing) -> Result<Tally, CommandError> 
     }
     bar.finish_and_clear();
     Ok(tally)
-}
-
-/// A bar on a terminal, and nothing elsewhere.
-fn progress(tenants: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} tenants, {eta} to go");
-    ProgressBar::new(tenants).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 impl Tally {
@@ -239,64 +221,6 @@ impl Tally {
     fn as_json(&self, told: &[Value]) -> Value {
         let Self { compared, found, left, failed, .. } = self;
         json!({ "compared": compared, "differed": found, "left": left, "failed": failed, "told": told })
-    }
-}
-
-impl Told<'_> {
-    fn lines(&self) -> Vec<String> {
-        let Self { tenant, customer, came } = self;
-        match came {
-            Came::Failed(error) => vec![format!("{tenant} {customer} cannot be compared: {error}")],
-            Came::Drift { drift, mended } => {
-                let mended = if *mended { " (mended)" } else { "" };
-                lines(drift).iter().map(|line| format!("{tenant} {customer} {line}{mended}")).collect()
-            }
-        }
-    }
-
-    /// One object for each line.
-    fn as_json(&self) -> Vec<Value> {
-        let object = |kind: &str, subscription: Option<&SubscriptionId>, difference: Option<&Difference>| {
-            json!({
-                "tenant": self.tenant,
-                "customer": self.customer,
-                "kind": kind,
-                "subscription": subscription,
-                "field": difference.map(|difference| difference.field),
-                "here": difference.map(|difference| &difference.ours),
-                "at_stripe": difference.map(|difference| &difference.theirs),
-                "mended": matches!(self.came, Came::Drift { mended: true, .. }),
-                "error": if let Came::Failed(error) = self.came { Some(error.to_string()) } else { None },
-            })
-        };
-        match &self.came {
-            Came::Failed(_) => vec![object("not_compared", None, None)],
-            Came::Drift { drift, .. } => match drift {
-                Drift::NotHeld(id) => vec![object("not_here", Some(id), None)],
-                Drift::UnknownSubscription(id) => vec![object("not_at_stripe", Some(id), None)],
-                Drift::NoCustomer(CustomerStanding::Deleted) => vec![object("customer_deleted", None, None)],
-                Drift::NoCustomer(_) => vec![object("customer_unknown", None, None)],
-                Drift::Differs(id, differences) => {
-                    differences.iter().map(|one| object("differs", Some(id), Some(one))).collect()
-                }
-            },
-        }
-    }
-}
-
-fn lines(drift: &Drift) -> Vec<String> {
-    let differs = |difference: &Difference| {
-        let Difference { field, ours, theirs } = difference;
-        format!("{field}: {ours} here, {theirs} at Stripe")
-    };
-    match drift {
-        Drift::NotHeld(id) => vec![format!("{id} is at Stripe, but not here")],
-        Drift::UnknownSubscription(id) => vec![format!("{id} is here, but not at Stripe")],
-        Drift::NoCustomer(CustomerStanding::Deleted) => vec!["was deleted at Stripe".to_owned()],
-        Drift::NoCustomer(_) => vec!["is not at Stripe: is the key of the right account?".to_owned()],
-        Drift::Differs(id, differences) => {
-            differences.iter().map(|difference| format!("{id} {}", differs(difference))).collect()
-        }
     }
 }
 

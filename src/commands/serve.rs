@@ -1,12 +1,13 @@
 //! `billhook serve`: the service from its configuration to its last request.
 
+mod signals;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -28,6 +29,7 @@ use crate::store::{DatabaseUrl, Store};
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::{LogConfig, TopicLogs};
+use signals::{Signals, Told};
 
 /// How long requests that are being answered may take to end once we are told to stop.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -378,46 +380,6 @@ async fn serve_until_told(
         stopped = stopping => stopped,
         () = signals.told_to_stop() => Err(CommandError::Failed("stopped at once".into())),
     }
-}
-
-/// The signals that an operator, a supervisor or a log rotator sends.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, CommandError> {
-        let listen = |kind| signal(kind).map_err(|error| CommandError::Failed(format!("signals: {error}")));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::Leave,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hang_up.recv() => Told::ReadAnew,
-        }
-    }
-
-    async fn told_to_stop(&mut self) {
-        while matches!(self.next().await, Told::ReadAnew) {}
-    }
-}
-
-/// What a signal asks for.
-enum Told {
-    /// SIGTERM, from a supervisor that has others serve first.
-    Leave,
-    /// SIGINT, from somebody at a terminal who waits.
-    Stop,
-    /// SIGHUP.
-    ReadAnew,
 }
 
 /// Opens the topic files anew, for whoever rotates them, and takes the webhook secrets and the certificate as they are now.

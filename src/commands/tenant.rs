@@ -14,6 +14,7 @@ use super::{CommandError, at_the_command_line, migrated, say};
 use crate::billing::{Billing, LinkError, link_by_hand};
 use crate::config::{self, BillingArgs, BillingConfig, DatabaseArgs, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
+use crate::domain::plan::Entitlement;
 use crate::domain::subscription::{PaymentProblem, Subscription as Held};
 use crate::domain::tenant::Tenant;
 use crate::domain::unit_of_work::Policy;
@@ -118,10 +119,16 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
         return timeline::tell(&store, &id, args.json).await;
     }
     let held = store.subscriptions(&id).await?;
-    let mut answer = Subscription::new(&id, &catalog.entitlement(&held), false).to_json().unwrap_or_default();
+    let answer = answer(&id, &catalog.entitlement(&held));
+    say(&if args.json { as_json(&tenant, &answer, &held) } else { as_table(&tenant, &answer, &held) })
+}
+
+/// What the service answers for a tenant.
+fn answer(tenant: &TenantId, entitlement: &Entitlement) -> Value {
+    let mut answer = Subscription::new(tenant, entitlement, false).to_json().unwrap_or_default();
     // That is said of the bearer of a token, and here is none.
     answer.as_object_mut().map(|answer| answer.remove("may_manage"));
-    say(&if args.json { as_json(&tenant, &answer, &held) } else { as_table(&tenant, &answer, &held) })
+    answer
 }
 
 fn as_json(tenant: &Tenant, answer: &Value, held: &[Held]) -> String {

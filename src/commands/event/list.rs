@@ -1,7 +1,5 @@
 //! `billhook event list`
 
-use std::io::{self, Write};
-
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
@@ -11,7 +9,7 @@ use time::{Date, OffsetDateTime, Time};
 use super::as_json;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::table::{self, or_dash};
-use crate::commands::{CommandError, migrated, say};
+use crate::commands::{CommandError, migrated, say, say_there_are_more};
 use crate::config::{self, DatabaseArgs};
 use crate::domain::ids::{EventId, TenantId};
 use crate::domain::outcome::Outcome;
@@ -118,10 +116,7 @@ pub(super) async fn run(args: &ListArgs) -> Result<(), CommandError> {
         say(&as_table(&events))?;
     }
     match events.last() {
-        // Not on stdout, where every line and every member of the array is an event.
-        Some(last) if has_more => {
-            Ok(writeln!(io::stderr(), "billhook: there are more; they begin with --after {}", last.id)?)
-        }
+        Some(last) if has_more => say_there_are_more(&last.id),
         _ => Ok(()),
     }
 }

@@ -9,13 +9,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::billing;
 use crate::billing::{Billing, Linked, Run, link_tenants};
 use crate::commands::reconcile::{self, Tally};
-use crate::commands::{CommandError, guarded_mode, migrated, say, without_a_key};
+use crate::commands::{CommandError, guarded_mode, migrated, progress, say, without_a_key};
 use crate::config::{BillingArgs, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{LinkRefusal, cause};
@@ -148,7 +148,7 @@ impl<'a> Import<'a> {
     async fn file(&mut self, path: &Path) -> Result<(), CommandError> {
         let cannot = |error: NoLines| CommandError::Failed(format!("{} {error}", path.display()));
         let (mut lines, bytes) = Lines::open(path).map_err(cannot)?;
-        let bar = progress(bytes);
+        let bar = progress(bytes, "{percent} % of the file");
         while let Some(batch) = self.batch(&mut lines, &bar).map_err(|error| cannot(error.into()))? {
             self.link(batch, &bar).await?;
         }
@@ -275,10 +275,4 @@ impl<'a> Import<'a> {
         }
         if faults.is_empty() { Ok(()) } else { Err(CommandError::Failed(faults.join("; "))) }
     }
-}
-
-/// A bar on a terminal, and nothing elsewhere.
-fn progress(bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {percent} % of the file, {eta} to go");
-    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -1,19 +1,16 @@
 //! `billhook tenant list`
 
-use std::io::{self, Write};
-
 use clap::Args;
-use poem_openapi::types::ToJSON;
 use serde_json::{Value, json};
 
+use super::answer;
 use crate::commands::table::{self, or_dash};
-use crate::commands::{CommandError, migrated, say};
+use crate::commands::{CommandError, migrated, say, say_there_are_more};
 use crate::config::{self, DatabaseArgs, PlanArgs};
 use crate::domain::ids::{PlanName, TenantId};
-use crate::domain::plan::Entitlement;
+use crate::domain::plan::{Catalog, Entitlement};
 use crate::domain::subscription::Status;
 use crate::domain::tenant::Tenant;
-use crate::http::Subscription;
 use crate::store::Store;
 use crate::telemetry::topics::rfc3339;
 
@@ -70,10 +67,7 @@ pub(super) async fn run(args: &ListArgs) -> Result<(), CommandError> {
         say(&as_table(&tenants))?;
     }
     match tenants.last() {
-        // Not on stdout, where every line and every member of the array is a tenant.
-        Some((last, _)) if has_more => {
-            Ok(writeln!(io::stderr(), "billhook: there are more; they begin with --after {}", last.id)?)
-        }
+        Some((last, _)) if has_more => say_there_are_more(&last.id),
         _ => Ok(()),
     }
 }
@@ -99,7 +93,7 @@ async fn find(args: &ListArgs) -> Result<(Vec<Listed>, bool), CommandError> {
 
 async fn entitlements(
     store: &Store,
-    catalog: &crate::domain::plan::Catalog,
+    catalog: &Catalog,
     tenants: Vec<Tenant>,
 ) -> Result<Vec<Listed>, CommandError> {
     let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id.clone()).collect();
@@ -126,12 +120,12 @@ fn plan(entitlement: &Entitlement) -> &str {
     entitlement.plan.as_ref().map_or("free", PlanName::as_str)
 }
 
-/// The answer is that of the service.
 fn as_json((tenant, entitlement): &Listed) -> Value {
-    let mut answer = Subscription::new(&tenant.id, entitlement, false).to_json().unwrap_or_default();
-    // That is said of the bearer of a token, and here is none.
-    answer.as_object_mut().map(|answer| answer.remove("may_manage"));
-    json!({ "tenant": tenant.id, "customer": tenant.customer, "subscription": answer })
+    json!({
+        "tenant": tenant.id,
+        "customer": tenant.customer,
+        "subscription": answer(&tenant.id, entitlement),
+    })
 }
 
 fn as_table(tenants: &[Listed]) -> String {

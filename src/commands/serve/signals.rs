@@ -1,0 +1,48 @@
+//! What the service is told from outside while it runs.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::commands::CommandError;
+
+/// The signals that an operator, a supervisor or a log rotator sends.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// From here on none of them meets its default.
+    pub(super) fn listen() -> Result<Self, CommandError> {
+        let listen = |kind| signal(kind).map_err(|error| CommandError::Failed(format!("signals: {error}")));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// What the next one asks for.
+    pub(super) async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Leave,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hang_up.recv() => Told::ReadAnew,
+        }
+    }
+
+    /// Waits for one that asks to stop.
+    pub(super) async fn told_to_stop(&mut self) {
+        while matches!(self.next().await, Told::ReadAnew) {}
+    }
+}
+
+/// What a signal asks for.
+pub(super) enum Told {
+    /// SIGTERM, from a supervisor that has others serve first.
+    Leave,
+    /// SIGINT, from somebody at a terminal who waits.
+    Stop,
+    /// SIGHUP.
+    ReadAnew,
+}
