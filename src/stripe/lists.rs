@@ -1,5 +1,7 @@
 //! What we read page by page.
 
+use std::str::FromStr;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use stripe::StripeRequest;
@@ -7,9 +9,9 @@ use stripe_billing::subscription::{ListSubscription, ListSubscriptionStatus};
 use stripe_core::event::ListEvent;
 use stripe_types::{RangeBoundsTs, RangeQueryTs};
 
-use super::client::{Deadline, Stripe};
+use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
-use super::requests::{Answer, fresh_key};
+use super::requests::{Answer, Identified, fresh_key};
 use crate::domain::event;
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId};
 use crate::domain::subscription::Snapshot;
@@ -64,9 +66,20 @@ struct Page {
     has_more: bool,
 }
 
-#[derive(Deserialize)]
-struct Identified {
-    id: String,
+impl Page {
+    fn read(reply: &Reply) -> Result<Self, StripeError> {
+        serde_json::from_slice(&reply.body).map_err(|_| reply.broken())
+    }
+
+    /// Where the next page begins, if there is one: after the last on this one.
+    fn next<Id: FromStr>(&self, reply: &Reply) -> Result<Option<Id>, StripeError> {
+        let id_of = |raw: &RawValue| {
+            let identified: Identified = serde_json::from_str(raw.get()).ok()?;
+            identified.id.parse().ok()
+        };
+        let last = self.data.last().map(|last| id_of(last).ok_or_else(|| reply.broken())).transpose()?;
+        Ok(last.filter(|_| self.has_more))
+    }
 }
 
 impl Stripe {
@@ -89,7 +102,7 @@ impl Stripe {
             }
             let reply = self.send("GET /v1/subscriptions", request.build(), &fresh_key(), deadline).await?;
             let answered_at = reply.answered_at.ok_or_else(|| reply.broken())?;
-            let page: Page = serde_json::from_slice(&reply.body).map_err(|_| reply.broken())?;
+            let page = Page::read(&reply)?;
             let read = |raw: &RawValue| event::read_subscription(raw.get().as_bytes());
             let snapshots: Option<Vec<Snapshot>> = page.data.iter().map(|raw| read(raw)).collect();
             found.snapshots.extend(snapshots.ok_or_else(|| reply.broken())?);
@@ -120,14 +133,9 @@ impl Stripe {
             request = request.starting_after(after.to_string());
         }
         let reply = self.send("GET /v1/subscriptions", request.build(), &fresh_key(), deadline).await?;
-        let page: Page = serde_json::from_slice(&reply.body).map_err(|_| reply.broken())?;
-        let id_of = |raw: &RawValue| {
-            let identified: Identified = serde_json::from_str(raw.get()).ok()?;
-            SubscriptionId::parse(&identified.id).ok()
-        };
-        let last = page.data.last().map(|last| id_of(last).ok_or_else(|| reply.broken())).transpose()?;
+        let page = Page::read(&reply)?;
         let read = page.data.iter().filter_map(|raw| event::read_subscription(raw.get().as_bytes()));
-        let value = SubscriptionPage { snapshots: read.collect(), next: last.filter(|_| page.has_more) };
+        let value = SubscriptionPage { snapshots: read.collect(), next: page.next(&reply)? };
         Ok(Answer { value, request_id: reply.request_id })
     }
 
@@ -149,14 +157,8 @@ impl Stripe {
         }
         let reply = self.send("GET /v1/events", request.build(), &fresh_key(), deadline).await?;
         let answered_at = reply.answered_at.ok_or_else(|| reply.broken())?;
-        let page: Page = serde_json::from_slice(&reply.body).map_err(|_| reply.broken())?;
-        let id_of = |raw: &RawValue| {
-            let identified: Identified = serde_json::from_str(raw.get()).ok()?;
-            EventId::parse(&identified.id).ok()
-        };
-        let last = page.data.last().map(|last| id_of(last).ok_or_else(|| reply.broken())).transpose()?;
-        let next = last.filter(|_| page.has_more);
-        let value = EventPage { events: page.data, next, answered_at };
+        let page = Page::read(&reply)?;
+        let value = EventPage { next: page.next(&reply)?, events: page.data, answered_at };
         Ok(Answer { value, request_id: reply.request_id })
     }
 }

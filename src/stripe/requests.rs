@@ -337,8 +337,8 @@ impl Reply {
 }
 
 #[derive(Deserialize)]
-struct Identified {
-    id: String,
+pub(super) struct Identified {
+    pub(super) id: String,
 }
 
 #[derive(Deserialize)]
