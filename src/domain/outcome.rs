@@ -23,6 +23,9 @@ pub enum Outcome {
     Duplicate,
 }
 
+/// Why an event is `ignored` that was parked: its customer was linked to nobody for too long, and its payload was dropped.
+pub const NEVER_LINKED: &str = "never_linked";
+
 impl Outcome {
     /// The word in logs, spans, metrics and the inbox.
     pub fn as_str(self) -> &'static str {

@@ -11,7 +11,7 @@ use super::{Due, Store, StoreError, Transaction, rows};
 use crate::domain::event::Event;
 use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{NEVER_LINKED, Outcome};
 use crate::domain::unit_of_work::Effect;
 
 /// A failed event that is ours to try until the claim ends, so that of several replicas one tries.
@@ -162,7 +162,7 @@ impl Store {
         }
         let aged = event::ActiveModel {
             outcome: Set(Outcome::Ignored.as_str().to_owned()),
-            reason: Set(Some("never_linked".to_owned())),
+            reason: Set(Some(NEVER_LINKED.to_owned())),
             payload: Set(None),
             ..Default::default()
         };

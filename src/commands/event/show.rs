@@ -10,6 +10,7 @@ use crate::commands::{CommandError, migrated, say};
 use crate::config::{self, DatabaseArgs};
 use crate::domain::event::may_be_kept;
 use crate::domain::ids::EventId;
+use crate::domain::outcome::NEVER_LINKED;
 use crate::store::{InboxEvent, TimelineEntry};
 use crate::telemetry::topics::rfc3339;
 
@@ -62,7 +63,7 @@ pub(super) async fn run(args: &ShowArgs) -> Result<(), CommandError> {
 
 impl Kept {
     fn of(event: &InboxEvent, payload: Option<&[u8]>) -> Self {
-        let waited_too_long = event.reason.as_deref() == Some("never_linked");
+        let waited_too_long = event.reason.as_deref() == Some(NEVER_LINKED);
         match payload {
             Some(_) => Self::There,
             None if !may_be_kept(&event.type_name) => Self::Never,
