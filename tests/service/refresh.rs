@@ -86,11 +86,9 @@ async fn linking_a_customer_brings_what_it_has_at_stripe(database: Database) {
     app.until_backfilled().await;
     // Bought long before anybody set up Billhook: no event of it will ever come.
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
-    let customer = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();
-    let customer = customer.as_str().expect("a customer");
-    app.stripe.buy_elsewhere(customer).await;
+    let customer = app.stripe.customer_who_bought_elsewhere().await;
 
-    let linked = app.run_command(&["tenant", "link", "acme", customer]);
+    let linked = app.run_command(&["tenant", "link", "acme", &customer]);
     assert!(linked.status.success(), "{linked:?}");
     // The command has the machine's clock, and the service one that stands still.
     app.clock.advance_seconds(60);

@@ -31,9 +31,7 @@ async fn a_backup_taken_under_load_and_restored_ends_where_stripe_is(database: D
     app.make_pro("deleted").await;
     let pending = app.check_out(&app.token("pending"), &json!({})).await.ok();
     let customer_of_deleted = app.customer_of("deleted").await;
-    let stranger = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();
-    let stranger = stranger.as_str().expect("a customer");
-    app.stripe.buy_elsewhere(stranger).await;
+    let stranger = app.stripe.customer_who_bought_elsewhere().await;
 
     // A backup in the midst of it, and things go on.
     let load = Load::default();
@@ -48,7 +46,7 @@ async fn a_backup_taken_under_load_and_restored_ends_where_stripe_is(database: D
     app.stripe.pay(session_of(&pending)).await;
     app.until_plan("pending", "pro").await;
     let were_on = journeys(&app).await;
-    assert!(app.run_command(&["tenant", "link", "by-hand", stranger]).status.success());
+    assert!(app.run_command(&["tenant", "link", "by-hand", &stranger]).status.success());
     app.until_plan("by-hand", "team").await;
     let open = app.check_out(&app.token("open"), &json!({})).await.ok();
     app.stripe.api("DELETE", &format!("/v1/customers/{customer_of_deleted}"), "").await;
@@ -69,7 +67,7 @@ async fn a_backup_taken_under_load_and_restored_ends_where_stripe_is(database: D
     // What was done by hand is in the logs, and has to be done again.
     assert_eq!(app.subscription(&app.token("by-hand")).await.ok()["plan"], "free");
     assert!(links_by_hand(&app).contains(&format!("\"customer_id\":\"{stranger}\"")));
-    assert!(app.run_command(&["tenant", "link", "by-hand", stranger]).status.success());
+    assert!(app.run_command(&["tenant", "link", "by-hand", &stranger]).status.success());
     app.until_plan("by-hand", "team").await;
 
     let tenants = load.lived() + 5;
@@ -149,13 +147,11 @@ async fn nothing_is_sold_to_a_customer_before_it_is_known_what_it_has(database: 
     let app = TestApp::start(database).await;
     app.until_backfilled().await;
     app.stripe.fault(&json!({ "deliveries": "drop" })).await;
-    let customer = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();
-    let customer = customer.as_str().expect("a customer");
-    app.stripe.buy_elsewhere(customer).await;
+    let customer = app.stripe.customer_who_bought_elsewhere().await;
     // The service asks in vain, and not again before its clock goes on.
     let refused = json!({ "match": "GET /v1/subscriptions", "kind": "status", "status": 403, "times": 1 });
     app.stripe.fault(&refused).await;
-    assert!(app.run_command(&["tenant", "link", "acme", customer]).status.success());
+    assert!(app.run_command(&["tenant", "link", "acme", &customer]).status.success());
     // By the command's clock it is to be asked now; ours was set when the story began.
     app.clock.advance_seconds(60);
     app.line("subscription_state", |line| line["event"] == "refresh.failed").await;

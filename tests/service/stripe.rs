@@ -45,6 +45,14 @@ impl Stripe {
         self.pay_with(session, "ok").await;
     }
 
+    /// A customer that has bought the team's plan, and not by a checkout of ours.
+    pub async fn customer_who_bought_elsewhere(&self) -> String {
+        let customer = self.api("POST", "/v1/customers", "").await["id"].clone();
+        let customer = customer.as_str().expect("a customer").to_owned();
+        self.buy_elsewhere(&customer).await;
+        customer
+    }
+
     /// A customer buys the team's plan, and not by a checkout of ours.
     pub async fn buy_elsewhere(&self, customer: &str) {
         self.buy_by(customer, "").await;

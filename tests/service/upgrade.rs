@@ -82,9 +82,7 @@ impl Past {
         make_schema(&app.database, step).await;
         // What happens at Stripe is not told until the story wants it.
         app.stripe.fault(&json!({ "events": "hidden" })).await;
-        let acme = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();
-        let acme = acme.as_str().expect("a customer");
-        app.stripe.buy_elsewhere(acme).await;
+        let acme = app.stripe.customer_who_bought_elsewhere().await;
         let subscription =
             app.stripe.api("GET", "/v1/subscriptions?status=all", "").await["data"][0]["id"].clone();
         let of = |name: &str, created: i64| {
@@ -102,13 +100,13 @@ impl Past {
             old: of("old", now - 89 * DAY),
         };
         app.database.execute("INSERT INTO installation (id, mode) VALUES (1, 'test')").await;
-        past.tenant(&app.database, "acme", acme, &past.subscription).await;
+        past.tenant(&app.database, "acme", &acme, &past.subscription).await;
         past.tenant(&app.database, "birch", "cus_failed", "sub_birch").await;
         past.event(&app.database, &past.failed, "failed").await;
         past.event(&app.database, &past.parked, "parked").await;
         past.event(&app.database, &past.old, "applied").await;
         if step >= 2 {
-            past.background(&app.database, acme).await;
+            past.background(&app.database, &acme).await;
         }
         if step >= 4 {
             let cut = (now - 90 * DAY) * 1000;
