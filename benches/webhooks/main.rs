@@ -2,7 +2,7 @@
 //! do at most, measured in the same run.
 //!
 //!     make bench
-//!     scripts/with-postgres --durable cargo bench --bench webhooks -- PostgreSQL 1      # that database alone, turns of a second
+//!     scripts/with-postgres --durable cargo bench --bench webhooks -- PostgreSQL 64x1   # that database, 64 connections, turns of 1 s
 //!
 //! The limits are a bare server that verifies a webhook and does nothing with it, and the database with one transaction for
 //! each event. Limit and service take turns, so that whatever else the machine does falls on both. Generator, service,
@@ -35,8 +35,8 @@ const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 /// Turns of each. The one of the median rate is told.
 const TURNS: usize = 3;
 
-/// How long a turn takes, unless an argument says otherwise, in seconds: long enough for hundreds of commits.
-const TURN_SECONDS: u64 = 3;
+/// How long a turn takes: long enough for hundreds of commits.
+const TURN: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() {
@@ -44,17 +44,18 @@ async fn main() {
     if arguments.iter().any(|word| word == bare::ARGUMENT) {
         return bare::serve().await;
     }
-    // Cargo adds arguments of its own.
-    let seconds = arguments.iter().find_map(|word| word.parse().ok()).unwrap_or(TURN_SECONDS);
-    let turn = Duration::from_secs(seconds);
+    let (connections, turn) = turns(&arguments);
     let collector = Collector::start().await;
     let bare = Bare::start();
     let databases = databases(&arguments);
     println!("{HEADING}");
     for (name, server) in &databases {
-        for connections in CONNECTIONS {
+        for connections in connections.iter().copied() {
             compare(name, server.as_deref(), &collector, &bare, connections, turn).await;
         }
+    }
+    if connections.len() < CONNECTIONS.len() {
+        return;
     }
     for (name, server) in &databases {
         let server = server.as_deref();
@@ -62,6 +63,16 @@ async fn main() {
         answers::reads(name, server, turn).await;
         answers::portal(name, server).await;
     }
+}
+
+/// Over how many connections, and how long a turn takes: what an argument such as `64x1` says, or all of it.
+fn turns(arguments: &[String]) -> (Vec<usize>, Duration) {
+    // Cargo adds arguments of its own.
+    let asked = arguments.iter().find_map(|word| {
+        let (connections, seconds) = word.split_once('x')?;
+        Some((vec![connections.parse().ok()?], Duration::from_secs(seconds.parse().ok()?)))
+    });
+    asked.unwrap_or_else(|| (CONNECTIONS.to_vec(), TURN))
 }
 
 /// What is measured, and for PostgreSQL its server: both, or the one that an argument names.

@@ -29,6 +29,24 @@ pub(super) const CONNECTIONS: u32 = 16;
 /// no writes: whoever is still connected to it finds the new one once the connection is made anew.
 const POSTGRES_CONNECTION_AGE: Duration = Duration::from_mins(30);
 
+/// For how long a connection to PostgreSQL is good without being tried. While events come one after another it need not be
+/// asked before each of them; what failed is closed, and not used again.
+const POSTGRES_TRUSTED: Duration = Duration::from_secs(1);
+
+/// What the connection that writes to SQLite remembers of the file, in KiB: the pages that a few batches touch.
+const SQLITE_WRITER_CACHE: u32 = 8192;
+
+/// What each that reads remembers, in KiB: SQLite's own default. It is out of date with the next batch.
+const SQLITE_READER_CACHE: u32 = 2000;
+
+/// How many rows SQLite's thread reads ahead of whoever asked: as many as a batch asks for at once, so that the two need
+/// not take turns.
+const SQLITE_ROWS: usize = 256;
+
+/// After how many pages in its log (of 4 KiB) SQLite writes them to where they belong. Four times its default: pages that
+/// one batch after another changes are written once for all of them.
+const SQLITE_WAL_PAGES: &str = "4000";
+
 /// The advisory lock that one migrating replica holds at a time: "billhook" in bytes.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"billhook");
 
@@ -91,30 +109,28 @@ impl Store {
     }
 
     async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
-        let mut options = ConnectOptions::new(url.url.expose_secret());
-        options.max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).sqlx_logging(false);
-        // The pool's task that looks for aged and idle connections can take one that is just being given back for 2^64 of
-        // them, and then holds a core, and the service when it is to stop, for good
-        // (<https://github.com/launchbadge/sqlx/issues/3645>). With nothing to look for there is no task.
-        options.idle_timeout(None).max_lifetime(None);
+        match url.backend {
+            DbBackend::Sqlite => Self::open_sqlite(url, create).await,
+            _ => Self::open_postgres(url).await,
+        }
+    }
+
+    async fn open_postgres(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let mut options = pool_options(url, CONNECTIONS);
+        options.test_before_acquire_if_idle_for(POSTGRES_TRUSTED);
         options.map_sqlx_postgres_before_acquire(|_, connection| {
             Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
         });
         options.map_sqlx_postgres_opts(|postgres| postgres.options(TIME_LIMITS));
-        options.map_sqlx_sqlite_opts(move |sqlite| {
-            use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-            // FULL: a 2xx to Stripe is a promise that must survive a power cut, which WAL with NORMAL would not.
-            sqlite
-                .create_if_missing(create)
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(ACQUIRE)
-                .foreign_keys(true)
-        });
-        options.map_sqlx_sqlite_pool_opts(|pool| {
-            pool.after_release(|connection, _| Box::pin(is_out_of_transactions(connection)))
-        });
-        Ok(Self { db: Traced::new(Database::connect(options).await?, url.server()) })
+        let db = Traced::new(Database::connect(options).await?, url.server());
+        Ok(Self { writer: db.clone(), db })
+    }
+
+    async fn open_sqlite(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
+        // The file is made by whoever comes first.
+        let writer = Database::connect(sqlite_options(url, create, 1, SQLITE_WRITER_CACHE)).await?;
+        let db = Database::connect(sqlite_options(url, false, CONNECTIONS, SQLITE_READER_CACHE)).await?;
+        Ok(Self { db: Traced::new(db, url.server()), writer: Traced::new(writer, url.server()) })
     }
 
     /// Runs the migrations that are missing. Replicas that start at once wait for each other: the migrations run in
@@ -155,6 +171,40 @@ impl Store {
     }
 }
 
+fn pool_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url.url.expose_secret());
+    options.max_connections(connections).acquire_timeout(ACQUIRE).sqlx_logging(false);
+    // The pool's task that looks for aged and idle connections can take one that is just being given back for 2^64 of
+    // them, and then holds a core, and the service when it is to stop, for good
+    // (<https://github.com/launchbadge/sqlx/issues/3645>). With nothing to look for there is no task.
+    options.idle_timeout(None).max_lifetime(None);
+    options
+}
+
+/// The cache is in KiB.
+fn sqlite_options(url: &DatabaseUrl, create: bool, connections: u32, cache: u32) -> ConnectOptions {
+    let mut options = pool_options(url, connections);
+    // Nobody hangs up within a process.
+    options.test_before_acquire(false);
+    options.map_sqlx_sqlite_opts(move |sqlite| {
+        use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+        // FULL: a 2xx to Stripe is a promise that must survive a power cut, which WAL with NORMAL would not.
+        sqlite
+            .create_if_missing(create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(ACQUIRE)
+            .foreign_keys(true)
+            .row_buffer_size(SQLITE_ROWS)
+            .pragma("cache_size", format!("-{cache}"))
+            .pragma("wal_autocheckpoint", SQLITE_WAL_PAGES)
+    });
+    options.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.after_release(|connection, _| Box::pin(is_out_of_transactions(connection)))
+    });
+    options
+}
+
 /// The latest migration that the database has had and this build does not know.
 async fn unknown_migration(database: &DatabaseTransaction) -> Result<Option<String>, StoreError> {
     if !SchemaManager::new(database).has_table("seaql_migrations").await? {
@@ -178,8 +228,10 @@ async fn unknown_migration(database: &DatabaseTransaction) -> Result<Option<Stri
 /// it goes on counting a transaction that is not there: what follows are savepoints, and once one of them is undone, the
 /// commits of those after it make nothing last, and are no errors.
 async fn is_out_of_transactions(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    // Behind whatever is still to be undone.
-    connection.ping().await?;
+    if connection.is_in_transaction() {
+        // It may yet be undone: behind what is on its way.
+        connection.ping().await?;
+    }
     Ok(!connection.is_in_transaction())
 }
 

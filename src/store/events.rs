@@ -5,11 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use entity::event;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::ExprTrait;
-use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    TryInsertResult,
-};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::lengths::one_of;
 use super::{Store, StoreError, Transaction, rows};
 use crate::domain::event::{Event, InvoiceChange, Subject, SubscriptionChange, UnreadableEvent};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId};
@@ -59,10 +57,11 @@ async fn known_events(
     db: &impl ConnectionTrait,
     ids: impl Iterator<Item = &EventId>,
 ) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
+    let Some(wanted) = one_of(event::Column::Id, ids.map(EventId::as_str)) else { return Ok(HashMap::new()) };
     let known: Vec<(String, Option<String>)> = event::Entity::find()
         .select_only()
         .columns([event::Column::Id, event::Column::TenantId])
-        .filter(event::Column::Id.is_in(ids.map(EventId::as_str)))
+        .filter(wanted)
         .into_tuple()
         .all(db)
         .await?;
@@ -88,18 +87,8 @@ impl Transaction {
     pub async fn insert_events(&self, inbox: &[InboxRow<'_>]) -> Result<(), StoreError> {
         let mut inbox: Vec<_> = inbox.iter().collect();
         inbox.sort_unstable_by(|a, b| a.event.id.cmp(&b.event.id));
-        if inbox.is_empty() {
-            return Ok(());
-        }
-        let expected = inbox.len() as u64;
-        let inserted = event::Entity::insert_many(inbox.into_iter().map(row))
-            .on_conflict_do_nothing_on([event::Column::Id])
-            .exec_without_returning(&self.db)
-            .await?;
-        match inserted {
-            TryInsertResult::Inserted(count) if count == expected => Ok(()),
-            _ => Err(StoreError::lost_race("an event of the batch is being processed elsewhere")),
-        }
+        let rows = inbox.into_iter().map(row);
+        self.insert_new(event::Column::Id, rows, "an event of the batch is being processed elsewhere").await
     }
 
     /// The snapshots in the inbox that share their second with one of these, where that second is the one of what we
@@ -142,11 +131,8 @@ impl Transaction {
         work: &UnitOfWork,
         subscriptions: &BTreeSet<SubscriptionId>,
     ) -> Result<Vec<(SubscriptionId, Payment, i64)>, StoreError> {
-        let unheld: Vec<&str> =
-            subscriptions.iter().filter(|id| work.held(id).is_none()).map(SubscriptionId::as_str).collect();
-        if unheld.is_empty() {
-            return Ok(Vec::new());
-        }
+        let unheld = subscriptions.iter().filter(|id| work.held(id).is_none()).map(SubscriptionId::as_str);
+        let Some(of_unheld) = one_of(event::Column::SubscriptionId, unheld) else { return Ok(Vec::new()) };
         let of_money = event::Column::EventType
             .starts_with("invoice.")
             .or(event::Column::EventType.starts_with("checkout.session."));
@@ -155,7 +141,7 @@ impl Transaction {
             .select_only()
             .columns([event::Column::SubscriptionId, event::Column::EventType, event::Column::Created])
             .column(event::Column::Payload)
-            .filter(event::Column::SubscriptionId.is_in(unheld))
+            .filter(of_unheld)
             .filter(of_money)
             .filter(event::Column::Outcome.is_in(seen))
             .order_by_desc(event::Column::Created)

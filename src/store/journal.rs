@@ -2,7 +2,6 @@
 
 use entity::transition;
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::EntityTrait;
 
 use super::{StoreError, Transaction};
 use crate::domain::ids::EventId;
@@ -17,12 +16,7 @@ impl Transaction {
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let rows = entries.iter().map(|entry| row(entry, trace_of(entry.event.as_ref()), now_ms));
-        transition::Entity::insert_many(rows).exec_without_returning(&self.db).await?;
-        Ok(())
+        self.insert(entries.iter().map(|entry| row(entry, trace_of(entry.event.as_ref()), now_ms))).await
     }
 }
 

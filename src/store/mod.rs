@@ -11,6 +11,7 @@ mod events;
 mod inbox;
 mod journal;
 mod lease;
+mod lengths;
 mod mode;
 mod refreshes;
 mod retention;
@@ -48,6 +49,9 @@ use traced::Traced;
 #[derive(Debug, Clone)]
 pub struct Store {
     db: Traced<DatabaseConnection>,
+    /// Where transactions begin. On SQLite one connection of their own: only one of them can write at a time, and what it
+    /// remembers of the file is good for as long as nobody else writes.
+    writer: Traced<DatabaseConnection>,
 }
 
 /// A transaction; dropping it undoes it.
@@ -65,7 +69,7 @@ impl Store {
                 .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(Transaction { db: self.db.begin_with_options(options).await? })
+        Ok(Transaction { db: self.writer.begin_with_options(options).await? })
     }
 }
 

@@ -159,16 +159,12 @@ impl Transaction {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         use refresh::Column::{CustomerId, EventId, Reason, Subject, TenantId, Traceparent, Version};
-        if refreshes.is_empty() {
-            return Ok(());
-        }
         let rows = refreshes.values().map(|refresh| row(refresh, trace_of(refresh.event.as_ref()), now_ms));
         let again = OnConflict::column(Subject)
             .update_columns([CustomerId, TenantId, Reason, EventId, Traceparent])
             .value(Version, Expr::col((refresh::Entity, Version)).add(1))
             .to_owned();
-        refresh::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&self.db).await?;
-        Ok(())
+        self.upsert(rows, &again).await
     }
 
     /// The question is answered, unless it has been raised anew since: then it is due at once.

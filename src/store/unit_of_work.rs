@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use entity::{checkout, customer, refresh, subscription, tenant};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::lengths::one_of;
 use super::{StoreError, Transaction, rows};
 use crate::domain::event::{Event, Session, Subject};
 use crate::domain::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
@@ -94,14 +95,6 @@ fn decides_on_its_customer(event: &Event) -> bool {
     names_a_tenant || matches!(event.subject, Subject::Checkout(..) | Subject::CustomerDeleted(_))
 }
 
-/// Whether a column is one of these; none if there are none. A condition that nothing can meet, beside others, would keep
-/// PostgreSQL from a plan by their indexes that holds for any values, and have it plan the statement anew each time.
-fn one_of<V: Into<Value>>(column: impl ColumnTrait, values: impl IntoIterator<Item = V>) -> Option<Expr> {
-    let mut values = values.into_iter().peekable();
-    values.peek()?;
-    Some(column.is_in(values))
-}
-
 impl Transaction {
     /// Locks and reads what is touched.
     pub async fn unit_of_work(&self, touched: &Touched) -> Result<UnitOfWork, StoreError> {
@@ -169,7 +162,8 @@ impl Transaction {
             let tenants = ids.into_iter().filter_map(|id| work.tenant(id));
             tenants.map(|tenant| rows::tenant_row(tenant, now_ms)).collect::<Vec<_>>()
         };
-        self.insert_tenants(rows_of(new_tenants.iter().collect())).await?;
+        // One that another transaction has inserted since is a lost race, and must not be written over.
+        self.insert(rows_of(new_tenants.iter().collect())).await?;
         self.update_tenants(rows_of(tenants.difference(new_tenants).collect())).await?;
         let subscriptions = subscriptions.iter().filter_map(|id| work.held(id));
         self.write_subscriptions(
@@ -185,41 +179,33 @@ impl Transaction {
         self.announce(entitlements).await
     }
 
-    /// Locks the customers, the new ones too, so that two replicas cannot both be first.
+    /// Locks the customers, and puts those in their place that have no row, so that two replicas cannot both be first. Of
+    /// those there is nothing to read.
+    ///
+    /// Whoever is second with a new one begins again. It would have to lock its row behind rows that it holds, out of order.
     async fn lock_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<customer::Model>, StoreError> {
-        if ids.is_empty() {
+        let Some(wanted) = one_of(customer::Column::Id, ids.iter().map(CustomerId::as_str)) else {
             return Ok(Vec::new());
-        }
+        };
+        let locked =
+            customer::Entity::find().filter(wanted).order_by_asc(customer::Column::Id).lock_exclusive();
+        let locked = locked.all(&self.db).await?;
+        let known: BTreeSet<&str> = locked.iter().map(|row| row.id.as_str()).collect();
         let place = |id: &CustomerId| customer::ActiveModel {
             id: Set(id.to_string()),
             deleted_at_ms: Set(None),
             withheld_at_ms: Set(None),
         };
-        customer::Entity::insert_many(ids.iter().map(place))
-            .on_conflict_do_nothing_on([customer::Column::Id])
-            .exec_without_returning(&self.db)
-            .await?;
-        self.select_customers(ids).await
-    }
-
-    async fn select_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<customer::Model>, StoreError> {
-        let ids = ids.iter().map(CustomerId::as_str);
-        let locked = customer::Entity::find()
-            .filter(customer::Column::Id.is_in(ids))
-            .order_by_asc(customer::Column::Id)
-            .lock_exclusive();
-        Ok(locked.all(&self.db).await?)
+        let places = ids.iter().filter(|id| !known.contains(id.as_str())).map(place);
+        self.insert_new(customer::Column::Id, places, "a customer of the batch is new elsewhere too").await?;
+        Ok(locked)
     }
 
     /// The tenants that our own checkouts were made for, whatever their events say.
     async fn tenants_of_sessions(&self, sessions: &BTreeSet<SessionId>) -> Result<Vec<String>, StoreError> {
-        if sessions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let tenants = checkout::Entity::find()
-            .select_only()
-            .column(checkout::Column::TenantId)
-            .filter(checkout::Column::SessionId.is_in(sessions.iter().map(SessionId::as_str)));
+        let sessions = sessions.iter().map(SessionId::as_str);
+        let Some(ours) = one_of(checkout::Column::SessionId, sessions) else { return Ok(Vec::new()) };
+        let tenants = checkout::Entity::find().select_only().column(checkout::Column::TenantId).filter(ours);
         Ok(tenants.into_tuple().all(&self.db).await?)
     }
 
@@ -283,12 +269,12 @@ impl Transaction {
     }
 
     async fn write_tombstones(&self, ids: &BTreeSet<CustomerId>, now_ms: i64) -> Result<(), StoreError> {
-        if ids.is_empty() {
+        let Some(these) = one_of(customer::Column::Id, ids.iter().map(CustomerId::as_str)) else {
             return Ok(());
-        }
+        };
         customer::Entity::update_many()
             .set(customer::ActiveModel { deleted_at_ms: Set(Some(now_ms)), ..Default::default() })
-            .filter(customer::Column::Id.is_in(ids.iter().map(CustomerId::as_str)))
+            .filter(these)
             .exec(&self.db)
             .await?;
         Ok(())
@@ -318,20 +304,9 @@ impl Transaction {
     }
 
     async fn drop_subscriptions(&self, ids: &BTreeSet<SubscriptionId>) -> Result<(), StoreError> {
-        if !ids.is_empty() {
-            subscription::Entity::delete_many()
-                .filter(subscription::Column::Id.is_in(ids.iter().map(SubscriptionId::as_str)))
-                .exec(&self.db)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Inserts tenants that had no row to lock. One that another transaction has inserted since is a lost race, and
-    /// must not be written over.
-    async fn insert_tenants(&self, rows: Vec<tenant::ActiveModel>) -> Result<(), StoreError> {
-        if !rows.is_empty() {
-            tenant::Entity::insert_many(rows).exec_without_returning(&self.db).await?;
+        let ids = ids.iter().map(SubscriptionId::as_str);
+        if let Some(these) = one_of(subscription::Column::Id, ids) {
+            subscription::Entity::delete_many().filter(these).exec(&self.db).await?;
         }
         Ok(())
     }
@@ -342,9 +317,6 @@ impl Transaction {
             CustomerGeneration, Id, JourneyBeganAtMs, JourneyId, JourneyTraceparent, StripeCustomerId,
             UpdatedAtMs,
         };
-        if rows.is_empty() {
-            return Ok(());
-        }
         let changed = [
             StripeCustomerId,
             CustomerGeneration,
@@ -353,40 +325,19 @@ impl Transaction {
             JourneyBeganAtMs,
             UpdatedAtMs,
         ];
-        tenant::Entity::insert_many(rows)
-            .on_conflict(OnConflict::column(Id).update_columns(changed).to_owned())
-            .exec_without_returning(&self.db)
-            .await?;
-        Ok(())
+        self.upsert(rows, OnConflict::column(Id).update_columns(changed)).await
     }
 
     async fn write_subscriptions(&self, rows: Vec<subscription::ActiveModel>) -> Result<(), StoreError> {
         use sea_orm::Iterable;
         use subscription::Column;
-        if rows.is_empty() {
-            return Ok(());
-        }
         let changed = Column::iter().filter(|column| !matches!(column, Column::Id));
-        subscription::Entity::insert_many(rows)
-            .on_conflict(OnConflict::column(Column::Id).update_columns(changed).to_owned())
-            .exec_without_returning(&self.db)
-            .await?;
-        Ok(())
+        self.upsert(rows, OnConflict::column(Column::Id).update_columns(changed)).await
     }
 
     async fn write_checkouts(&self, rows: Vec<checkout::ActiveModel>) -> Result<(), StoreError> {
         use checkout::Column::{SessionId, Status, SubscriptionId, UpdatedAtMs};
-        if rows.is_empty() {
-            return Ok(());
-        }
-        checkout::Entity::insert_many(rows)
-            .on_conflict(
-                OnConflict::column(SessionId)
-                    .update_columns([Status, SubscriptionId, UpdatedAtMs])
-                    .to_owned(),
-            )
-            .exec_without_returning(&self.db)
-            .await?;
-        Ok(())
+        let changed = [Status, SubscriptionId, UpdatedAtMs];
+        self.upsert(rows, OnConflict::column(SessionId).update_columns(changed)).await
     }
 }

@@ -9,22 +9,43 @@ use crate::billing::race::race;
 use crate::domain::ids::{EventId, TenantId};
 use crate::domain::outcome::Outcome;
 use crate::domain::unit_of_work::{Changes, Effect};
-use crate::store::{InboxRow, StoreError, Touched};
+use crate::store::{InboxRow, StoreError, StoreFailure, Touched};
 
 /// Applies the events, beginning again when another replica was faster with one of them.
+///
+/// At first none of them is taken for a repeat, which few are. One that is in the inbox already cannot be put there again, and
+/// then the inbox is asked.
 pub(super) async fn apply(
     billing: &Billing,
     deliveries: &[Delivery],
 ) -> Result<(Vec<Effect>, Changes), StoreError> {
-    race(|| apply_once(billing, deliveries)).await
+    match apply_once(billing, deliveries, Inbox::NotAsked).await {
+        Err(error) if error.failure() == StoreFailure::Conflict => {
+            race(|| apply_once(billing, deliveries, Inbox::Asked)).await
+        }
+        result => result,
+    }
+}
+
+/// Whether the inbox is asked for repeats.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inbox {
+    NotAsked,
+    Asked,
 }
 
 async fn apply_once(
     billing: &Billing,
     deliveries: &[Delivery],
+    inbox: Inbox,
 ) -> Result<(Vec<Effect>, Changes), StoreError> {
     let transaction = billing.store.begin().await?;
-    let known = transaction.known_events(deliveries.iter().map(|delivery| &delivery.event.id)).await?;
+    let known = match inbox {
+        Inbox::NotAsked => HashMap::new(),
+        Inbox::Asked => {
+            transaction.known_events(deliveries.iter().map(|delivery| &delivery.event.id)).await?
+        }
+    };
     let fresh = Fresh::of(deliveries, &known);
     let mut work =
         transaction.unit_of_work(&Touched::by(fresh.deliveries().map(|delivery| &delivery.event))).await?;
