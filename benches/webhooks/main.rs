@@ -15,6 +15,8 @@ mod answers;
 mod bare;
 mod event;
 mod figures;
+mod flood;
+mod history;
 mod load;
 mod one_event;
 mod process;
@@ -62,6 +64,8 @@ async fn main() {
         answers::start(name, server).await;
         answers::reads(name, server, turn).await;
         answers::portal(name, server).await;
+        flood::flood(name, server, turn).await;
+        history::compare(name, server, TURNS, turn).await;
     }
 }
 
@@ -166,7 +170,7 @@ async fn compare(
         let used = process::cpu_time(process).saturating_sub(candidate.used_before);
         let [_, peak] = process::memory_mb(process);
         let rows = candidate.database.applied().await;
-        assert_eq!(rows, candidate.webhooks.sent(), "what was taken is stored and applied");
+        assert_eq!(rows, candidate.webhooks.taken(), "what was taken is stored and applied");
         #[allow(clippy::cast_precision_loss, reason = "no run has so many")]
         let used = used.as_secs_f64() * 1000.0 / candidate.turns.count() as f64;
         let figures = line(name, connections, &mut candidate.turns, [bare_rate, one_rate]);

@@ -66,6 +66,14 @@ impl OwnDatabase {
         count
     }
 
+    /// How many events are stored, whatever became of them.
+    pub async fn stored(&self) -> u64 {
+        let connection = Database::connect(&self.url).await.expect("the database answers");
+        let count = event::Entity::find().count(&connection).await.expect("a count");
+        connection.close().await.expect("the connection closes");
+        count
+    }
+
     pub async fn drop(self) {
         if let Some((server, name)) = self.on_server {
             execute(&server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;

@@ -54,6 +54,8 @@ pub struct Delivery {
     pub received_at_ms: i64,
     /// The span that processes it.
     pub span: Span,
+    /// The same, named for others.
+    trace: Option<Traceparent>,
     /// The span of the request that brought it, if one did.
     pub request_span: Span,
 }
@@ -61,35 +63,28 @@ pub struct Delivery {
 impl Delivery {
     /// An event that Stripe posted, in the span of its request.
     pub fn by_webhook(event: Event, payload: Vec<u8>, verified: Verified, now_ms: i64) -> Self {
+        let span = span(&event, Source::Webhook);
         let request_span = Span::current();
-        Self { verified: Some(verified), request_span, ..Self::new(event, payload, now_ms, Source::Webhook) }
+        Self { verified: Some(verified), request_span, ..Self::new(event, payload, now_ms, span) }
     }
 
     /// An event that Stripe listed when asked. Its trace is its own, since a journey may begin with it, and links to that
     /// of the run that found it.
     pub(super) fn by_backfill(event: Event, payload: Vec<u8>, now_ms: i64) -> Self {
-        let delivery = Self::new(event, payload, now_ms, Source::Backfill);
-        spans::detach(&delivery.span);
+        let span = span(&event, Source::Backfill);
+        spans::detach(&span);
         if let Some(run) = spans::current_trace() {
-            spans::link(&delivery.span, run);
+            spans::link(&span, run);
         }
-        delivery
+        Self::new(event, payload, now_ms, span)
     }
 
-    fn new(event: Event, payload: Vec<u8>, received_at_ms: i64, source: Source) -> Self {
-        let span = info_span!(
-            "process event",
-            otel.name = format!("process {}", event.type_name),
-            otel.kind = "consumer",
-            billing.event.source = source.as_str(),
-        );
+    /// In a span that has its place.
+    fn new(event: Event, payload: Vec<u8>, received_at_ms: i64, span: Span) -> Self {
         let (event_id, event_type) = (Some(&event.id), Some(event.type_name.as_str()));
         BillingAttributes { event_id, event_type, ..BillingAttributes::default() }.record(&span);
-        Self { event, payload, verified: None, received_at_ms, span, request_span: Span::none() }
-    }
-
-    fn trace(&self) -> Option<Traceparent> {
-        spans::traceparent_of(&self.span)
+        let trace = spans::traceparent_of(&span);
+        Self { event, payload, verified: None, received_at_ms, span, trace, request_span: Span::none() }
     }
 
     /// How it came: what nobody signed for us we have fetched ourselves.
@@ -99,8 +94,17 @@ impl Delivery {
 
     /// The journey that would begin where the event is processed.
     fn here(&self, now_ms: i64) -> Option<Journey> {
-        self.trace().map(|origin| Journey { origin, began_at_ms: now_ms })
+        self.trace.map(|origin| Journey { origin, began_at_ms: now_ms })
     }
+}
+
+fn span(event: &Event, source: Source) -> Span {
+    info_span!(
+        "process event",
+        otel.name = format!("process {}", event.type_name),
+        otel.kind = "consumer",
+        billing.event.source = source.as_str(),
+    )
 }
 
 /// The event was not stored: Stripe must send it again.
@@ -271,7 +275,7 @@ fn is_of_its_events(error: &StoreError, events: usize) -> bool {
 /// which links to those of the events that share it.
 async fn attempt(billing: &Billing, deliveries: &[Delivery]) -> Result<Vec<Effect>, Setback> {
     let span = info_span!(parent: None, "ingest batch", billing.batch.events = deliveries.len());
-    for trace in deliveries.iter().filter_map(Delivery::trace) {
+    for trace in deliveries.iter().filter_map(|delivery| delivery.trace) {
         spans::link(&span, trace);
     }
     // A defect that panics over one event must not end the task that every other event needs.

@@ -55,6 +55,12 @@ impl fmt::Display for JourneyId {
     }
 }
 
+impl serde::Serialize for JourneyId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Debug for JourneyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
@@ -176,8 +182,12 @@ fn not_zero<const N: usize>(bytes: [u8; N]) -> Option<[u8; N]> {
     (bytes != [0; N]).then_some(bytes)
 }
 
+/// At once, for every line and row has several of them.
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    let mut digits = [0; 32];
+    let digits = &mut digits[..2 * bytes.len()];
+    hex::encode_to_slice(bytes, digits).map_err(|_| fmt::Error)?;
+    f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)
 }
 
 #[cfg(test)]

@@ -126,9 +126,9 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         .catch_all_error(problem::from_framework)
         .with(CatchPanic::new().with_handler(|_| problem::from_panic()))
         .around(|next, request| methods::told(contract::methods, next, request))
-        .data(state)
-        .data(readiness)
-        .data(webhook)
+        .data(Arc::new(state))
+        .data(Arc::new(readiness))
+        .data(Arc::new(webhook))
         .data(app.tokens)
         // Else the type of all that is around it grows beyond what an optimising compiler follows.
         .boxed()

@@ -11,7 +11,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::contract::template;
 use crate::domain::journey::Traceparent;
-use crate::telemetry::spans::{continue_from, detach};
+use crate::telemetry::spans::{continue_from, detach, is_recorded};
 
 /// The segments of the webhook's path. Whoever posts there is not known yet, and may not choose our trace.
 const WEBHOOK: [&str; 3] = ["api", "billing", "webhook"];
@@ -60,6 +60,9 @@ fn open_span(request: &Request, method: &'static str) -> Span {
 /// Adds what is known only once the request has been routed and answered. The route stands for the path too: a path
 /// may bear ids, and what matches no route may bear anything.
 fn describe(span: &Span, method: &str, route: Option<&str>, status: StatusCode) {
+    if !is_recorded(span) {
+        return;
+    }
     span.record("http.response.status_code", status.as_u16());
     if let Some(route) = route {
         span.record("http.route", route);

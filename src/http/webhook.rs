@@ -37,7 +37,6 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 pub(super) struct WebhookApi;
 
 /// What the webhook endpoint works with.
-#[derive(Clone)]
 pub(super) struct WebhookState {
     pub(super) billing: Arc<Billing>,
     pub(super) ingest: Ingest,
@@ -83,12 +82,12 @@ impl WebhookApi {
     #[oai(path = "/api/billing/webhook/", method = "post", operation_id = "receiveWebhook")]
     async fn receive(
         &self,
-        state: Data<&WebhookState>,
+        state: Data<&Arc<WebhookState>>,
         request: &Request,
         body: WebhookBody,
     ) -> Result<Json<Received>, Failure<WebhookProblems>> {
         let claim = state.claim(request)?;
-        let state = WebhookState::clone(&state);
+        let state = Arc::clone(&state);
         // A task of its own: what has been sent whole is taken, though its sender has hung up since.
         let taking = tokio::spawn(async move { state.take(claim, body).await }.in_current_span());
         match taking.await.map_err(JoinError::try_into_panic) {

@@ -49,7 +49,7 @@ impl Store {
         };
         backfill::Entity::insert(first)
             .on_conflict_do_nothing_on([backfill::Column::Id])
-            .exec_without_returning(&self.db)
+            .exec_without_returning(&self.writer)
             .await?;
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Store {
         backfill::Entity::update_many()
             .set(backfill::ActiveModel { leapt_at: Set(now), ..Default::default() })
             .filter(backfill::Column::Id.eq(ONLY))
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Store {
             .col_expr(FinishedAtMs, finished)
             .filter(Id.eq(ONLY))
             .filter(is_ours)
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(moved.rows_affected == 1)
     }

@@ -3,7 +3,7 @@
 use entity::{backfill, event, refresh};
 use sea_orm::{ColumnTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 
-use super::{CONNECTIONS, Store, StoreError};
+use super::{Store, StoreError};
 use crate::domain::outcome::Outcome;
 use crate::telemetry::metrics::{Backlog, Connections, Waiting};
 
@@ -49,15 +49,21 @@ impl Store {
 
     /// The connections of the pool.
     pub fn connections(&self) -> Connections {
-        let db = self.db.untraced();
-        let (held, idle) = if db.get_database_backend() == DbBackend::Sqlite {
-            let pool = db.get_sqlite_connection_pool();
-            (pool.size(), pool.num_idle())
-        } else {
-            let pool = db.get_postgres_connection_pool();
-            (pool.size(), pool.num_idle())
-        };
-        let idle = u32::try_from(idle).unwrap_or(held).min(held);
-        Connections { used: held - idle, idle, most: CONNECTIONS }
+        let (db, writer) = (self.db.untraced(), self.writer.untraced());
+        if db.get_database_backend() == DbBackend::Postgres {
+            return counted(db.get_postgres_connection_pool());
+        }
+        let [readers, writer] = [db, writer].map(|db| counted(db.get_sqlite_connection_pool()));
+        Connections {
+            used: readers.used + writer.used,
+            idle: readers.idle + writer.idle,
+            most: readers.most + writer.most,
+        }
     }
+}
+
+fn counted<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Connections {
+    let held = pool.size();
+    let idle = u32::try_from(pool.num_idle()).unwrap_or(held).min(held);
+    Connections { used: held - idle, idle, most: pool.options().get_max_connections() }
 }

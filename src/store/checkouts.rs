@@ -79,7 +79,7 @@ impl Store {
             .set(expired)
             .filter(checkout::Column::SessionId.eq(session.as_str()))
             .filter(checkout::Column::Status.eq(CheckoutStatus::Open.as_str()))
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(())
     }

@@ -22,8 +22,8 @@ pub(super) const ACQUIRE: Duration = Duration::from_secs(5);
 const TIME_LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "15s")];
 
-/// How many connections one replica holds. PostgreSQL allows a hundred in all by default.
-pub(super) const CONNECTIONS: u32 = 16;
+/// How many connections to PostgreSQL one replica holds. It allows a hundred in all by default.
+const CONNECTIONS: u32 = 16;
 
 /// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
 /// no writes: whoever is still connected to it finds the new one once the connection is made anew.
@@ -38,6 +38,9 @@ const SQLITE_WRITER_CACHE: u32 = 8192;
 
 /// What each that reads remembers, in KiB: SQLite's own default. It is out of date with the next batch.
 const SQLITE_READER_CACHE: u32 = 2000;
+
+/// How many connections read from SQLite. Each is a thread of our own process, and more of them than cores read no faster.
+const SQLITE_READERS: u32 = 4;
 
 /// How many rows SQLite's thread reads ahead of whoever asked: as many as a batch asks for at once, so that the two need
 /// not take turns.
@@ -129,7 +132,7 @@ impl Store {
     async fn open_sqlite(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
         // The file is made by whoever comes first.
         let writer = Database::connect(sqlite_options(url, create, 1, SQLITE_WRITER_CACHE)).await?;
-        let db = Database::connect(sqlite_options(url, false, CONNECTIONS, SQLITE_READER_CACHE)).await?;
+        let db = Database::connect(sqlite_options(url, false, SQLITE_READERS, SQLITE_READER_CACHE)).await?;
         Ok(Self { db: Traced::new(db, url.server()), writer: Traced::new(writer, url.server()) })
     }
 

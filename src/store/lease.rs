@@ -39,7 +39,7 @@ impl Store {
         // The place first, so that what follows is one update that the database's clock decides.
         lease::Entity::insert(place)
             .on_conflict(OnConflict::column(Name).do_nothing().to_owned())
-            .exec_without_returning(&self.db)
+            .exec_without_returning(&self.writer)
             .await?;
         let free = Expr::col(ExpiresAtMs).lte(now.clone());
         let taken = lease::Entity::update_many()
@@ -47,7 +47,7 @@ impl Store {
             .col_expr(ExpiresAtMs, now.add(length_ms))
             .filter(Name.eq(lease.name))
             .filter(free.or(Token.eq(lease.token.as_str())))
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(taken.rows_affected == 1)
     }
@@ -58,7 +58,7 @@ impl Store {
             .set(lease::ActiveModel { expires_at_ms: Set(0), ..Default::default() })
             .filter(lease::Column::Name.eq(lease.name))
             .filter(lease::Column::Token.eq(lease.token.as_str()))
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(())
     }

@@ -42,7 +42,6 @@ pub use retries::ClaimedEvent;
 pub use timeline::{Timeline, TimelineEntry};
 pub use unit_of_work::Touched;
 
-use connect::CONNECTIONS;
 use traced::Traced;
 
 /// The database, behind a pool of connections. Cheap to clone.

@@ -37,7 +37,7 @@ impl Store {
         let first = installation::ActiveModel { id: Set(ONLY), mode: Set(key.as_str().to_owned()) };
         installation::Entity::insert(first)
             .on_conflict_do_nothing_on([installation::Column::Id])
-            .exec_without_returning(&self.db)
+            .exec_without_returning(&self.writer)
             .await?;
         Ok(match self.mode().await? {
             Some(database) if database != key => Err(ModeConflict { key, database }),

@@ -60,7 +60,7 @@ impl Store {
                 .set(claim)
                 .filter(refresh::Column::Subject.eq(row.subject.as_str()))
                 .filter(refresh::Column::DueAtMs.eq(row.due_at_ms));
-            if claim.exec(&self.db).await?.rows_affected == 1 {
+            if claim.exec(&self.writer).await?.rows_affected == 1 {
                 // One that another build wrote is left to it, and must not hold up the others.
                 let unreadable =
                     |error: &StoreError| tracing::error!(%error, "a question to Stripe is left out");
@@ -79,7 +79,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let later =
             refresh::ActiveModel { due_at_ms: Set(due_at_ms), attempts: Set(attempts), ..Default::default() };
-        refresh::Entity::update_many().set(later).filter(claimed.is_ours()).exec(&self.db).await?;
+        refresh::Entity::update_many().set(later).filter(claimed.is_ours()).exec(&self.writer).await?;
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl Store {
         refresh::Entity::delete_many()
             .filter(refresh::Column::Subject.eq(link.customer.as_str()))
             .filter(refresh::Column::Version.eq(link.version))
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Store {
         }
         refresh::Entity::insert_many(refreshes.iter().map(|refresh| row(refresh, trace, now_ms)))
             .on_conflict_do_nothing_on([refresh::Column::Subject])
-            .exec_without_returning(&self.db)
+            .exec_without_returning(&self.writer)
             .await?;
         Ok(())
     }

@@ -34,7 +34,7 @@ impl Store {
             .filter(event::Column::ReceivedAtMs.gte(oldest_ms))
             .filter(event::Column::ReceivedAtMs.lt(until_ms))
             .filter(event::Column::Payload.is_not_null())
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         // Afterwards: whoever is killed in between drops the slice once more.
         self.note_dropped(until_ms).await?;
@@ -83,7 +83,7 @@ impl Store {
         let noted = OnConflict::column(retention::Column::Id)
             .update_column(retention::Column::DroppedBeforeMs)
             .to_owned();
-        retention::Entity::insert(row).on_conflict(noted).exec_without_returning(&self.db).await?;
+        retention::Entity::insert(row).on_conflict(noted).exec_without_returning(&self.writer).await?;
         Ok(())
     }
 }

@@ -52,7 +52,7 @@ impl Store {
                 .filter(event::Column::Id.eq(row.id.as_str()))
                 .filter(event::Column::Outcome.eq(Outcome::Failed.as_str()))
                 .filter(as_found);
-            if claim.exec(&self.db).await?.rows_affected == 1 {
+            if claim.exec(&self.writer).await?.rows_affected == 1 {
                 claimed.push(claimed_event(row, due.until_ms)?);
             }
         }
@@ -79,7 +79,7 @@ impl Store {
             .filter(event::Column::Id.eq(claimed.id.as_str()))
             .filter(event::Column::Outcome.eq(Outcome::Failed.as_str()))
             .filter(event::Column::RetryAtMs.eq(claimed.until_ms))
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(noted.rows_affected == 1)
     }
@@ -140,7 +140,7 @@ impl Store {
             .filter(events)
             .filter(event::Column::Outcome.is_in(outcomes.into_iter().map(Outcome::as_str)))
             .filter(event::Column::Payload.is_not_null())
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(due.rows_affected)
     }
@@ -170,7 +170,7 @@ impl Store {
             .set(aged)
             .filter(event::Column::Id.is_in(old))
             .filter(event::Column::Outcome.eq(Outcome::Parked.as_str()))
-            .exec(&self.db)
+            .exec(&self.writer)
             .await?;
         Ok(aged.rows_affected)
     }

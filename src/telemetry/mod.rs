@@ -25,7 +25,7 @@ use opentelemetry_sdk::trace::{SdkTracerProvider, TracerProviderBuilder};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::SetGlobalDefaultError;
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
@@ -125,15 +125,21 @@ where
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_filter(filter_fn(is_span_of_ours).with_max_level_hint(LevelFilter::INFO));
+    // A line says nothing of the spans that it stands in but the trace's id, so that none need be written down for it.
+    let rust_log = EnvFilter::builder().parse_lossy(rust_log.unwrap_or(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt::layer()
         .event_format(TracedLine)
         .with_writer(writer)
-        .with_filter(EnvFilter::builder().parse_lossy(rust_log.unwrap_or(DEFAULT_FILTER)));
+        .with_filter(filter_fn(is_event).with_max_level_hint(LevelFilter::TRACE).and(rust_log));
     Registry::default().with(traces).with(lines)
 }
 
 fn is_span_of_ours(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target().starts_with("billhook") && *metadata.level() <= Level::INFO
+}
+
+fn is_event(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event()
 }
 
 /// A variable of the environment; an empty one is as good as none, says OpenTelemetry's specification.

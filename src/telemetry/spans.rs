@@ -20,6 +20,11 @@ pub fn traceparent_of(span: &Span) -> Option<Traceparent> {
     traceparent(&span.context())
 }
 
+/// Whether what is said on the span goes anywhere. This starts it.
+pub fn is_recorded(span: &Span) -> bool {
+    span.context().span().is_recording()
+}
+
 /// Points from the span to another one, of whatever trace.
 pub fn link(span: &Span, to: Traceparent) {
     span.add_link(span_context(to));
@@ -87,8 +92,12 @@ pub struct BillingAttributes<'a> {
 }
 
 impl BillingAttributes<'_> {
-    /// Sets what is known on the span, which need not have declared any of it.
+    /// Sets what is known on the span, which need not have declared any of it. This starts the span. One that nobody records
+    /// is left as it is.
     pub fn record(&self, span: &Span) {
+        if !is_recorded(span) {
+            return;
+        }
         let attributes = [
             ("billing.tenant.id", self.tenant.map(ToString::to_string)),
             ("billing.journey.id", self.journey.map(|id| id.to_string())),

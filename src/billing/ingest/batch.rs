@@ -139,7 +139,7 @@ fn inbox_row<'a>(delivery: &'a Delivery, effect: &'a Effect) -> InboxRow<'a> {
         event: &delivery.event,
         effect,
         payload: &delivery.payload,
-        trace: delivery.trace(),
+        trace: delivery.trace,
         received_at_ms: delivery.received_at_ms,
     }
 }

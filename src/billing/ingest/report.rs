@@ -26,7 +26,7 @@ impl<'a> Traces<'a> {
     pub(super) fn of(deliveries: &'a [Delivery], changes: &'a Changes) -> Self {
         let mut traces = HashMap::new();
         for delivery in deliveries {
-            if let Some(trace) = delivery.trace() {
+            if let Some(trace) = delivery.trace {
                 traces.entry(&delivery.event.id).or_insert(trace);
             }
         }
@@ -57,7 +57,7 @@ pub(super) fn report(billing: &Billing, deliveries: &[Delivery], effects: &[Effe
         lines.extend(change_line(entry, trace, now_ms));
     }
     for (delivery, effect) in deliveries.iter().zip(effects) {
-        lines.push(event_line(&delivery.event, effect, delivery.trace(), now_ms));
+        lines.push(event_line(&delivery.event, effect, delivery.trace, now_ms));
     }
     for Unparked { event, effect, .. } in &changes.unparked {
         lines.push(event_line(event, effect, traces.of_event(&event.id), now_ms));
@@ -123,7 +123,7 @@ fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> 
         .stripe_event_type(delivery.event.type_name.as_str())
         .stripe_request(delivery.event.request_id.as_deref())
         .journey(effect.and_then(|effect| effect.journey).map(|journey| journey.id()))
-        .in_trace(delivery.trace())
+        .in_trace(delivery.trace)
         .reason(future.then_some("future_timestamp"))
         .skew_seconds(verified.skew_seconds)
         .secret_name(&verified.secret);

@@ -1,6 +1,8 @@
 //! `POST /api/billing/create-checkout-session/`, and `POST /api/billing/checkout-sessions/{session_id}/refresh/` for whoever
 //! is back from there.
 
+use std::sync::Arc;
+
 use poem::web::Data;
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
@@ -102,7 +104,7 @@ impl CheckoutApi {
     )]
     async fn create(
         &self,
-        state: Data<&ApiState>,
+        state: Data<&Arc<ApiState>>,
         token: UserToken,
         body: OptionalJson<CheckoutSessionRequest>,
     ) -> Result<Json<CheckoutSession>, Failure<CheckoutProblems>> {
@@ -125,7 +127,7 @@ impl CheckoutApi {
     )]
     async fn refresh(
         &self,
-        state: Data<&ApiState>,
+        state: Data<&Arc<ApiState>>,
         token: UserToken,
         /// Stripe's id of the session.
         session_id: Path<String>,

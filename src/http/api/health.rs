@@ -17,7 +17,6 @@ use crate::http::stage::Stages;
 pub(in crate::http) struct HealthApi;
 
 /// What readiness is told from.
-#[derive(Clone)]
 pub(in crate::http) struct Readiness {
     pub(in crate::http) billing: Arc<Billing>,
     pub(in crate::http) tokens: Arc<TokenVerifier>,
@@ -95,7 +94,7 @@ impl HealthApi {
     ///
     /// Send no requests to what answers 503. Variables that are not set are named, and are no reason for it.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
-    async fn ready(&self, readiness: Data<&Readiness>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
+    async fn ready(&self, readiness: Data<&Arc<Readiness>>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
         if readiness.stages.is_leaving() {
             let elsewhere = "The service is stopping: send requests to another.";
             return Err(Problem::new(Code::Unavailable, elsewhere).into());

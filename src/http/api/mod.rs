@@ -32,7 +32,6 @@ pub(super) enum Tag {
 }
 
 /// What the operations share.
-#[derive(Clone)]
 pub(super) struct ApiState {
     pub(super) billing: Arc<Billing>,
     pub(super) throttle: Arc<Throttle>,

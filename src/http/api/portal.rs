@@ -1,5 +1,7 @@
 //! `POST /api/billing/create-portal-session/`
 
+use std::sync::Arc;
+
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::types::Example;
@@ -84,7 +86,7 @@ impl PortalApi {
     )]
     async fn create(
         &self,
-        state: Data<&ApiState>,
+        state: Data<&Arc<ApiState>>,
         token: UserToken,
         body: OptionalJson<PortalSessionRequest>,
     ) -> Result<Json<PortalSession>, Failure<PortalProblems>> {

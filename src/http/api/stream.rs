@@ -78,7 +78,7 @@ impl StreamApi {
     async fn open(
         &self,
         request: &Request,
-        state: Data<&ApiState>,
+        state: Data<&Arc<ApiState>>,
         token: UserToken,
         /// The `id` of the last message that was received. While it is the ETag of the present state, the first message
         /// is a comment.

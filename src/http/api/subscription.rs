@@ -1,6 +1,8 @@
 //! What a tenant is entitled to: `GET /api/billing/subscription/` for its users, and
 //! `GET /api/billing/tenants/{tenant}/subscription/` for the product's other services.
 
+use std::sync::Arc;
+
 use poem::web::Data;
 use poem_openapi::param::{Header, Path};
 use poem_openapi::payload::Json;
@@ -124,7 +126,7 @@ impl SubscriptionApi {
     )]
     async fn of_caller(
         &self,
-        state: Data<&ApiState>,
+        state: Data<&Arc<ApiState>>,
         token: UserToken,
         /// The ETag of an answer that is held already.
         #[oai(name = "If-None-Match")]
@@ -145,7 +147,7 @@ impl SubscriptionApi {
     )]
     async fn of_tenant(
         &self,
-        state: Data<&ApiState>,
+        state: Data<&Arc<ApiState>>,
         _token: ServiceToken,
         /// The tenant.
         tenant: Path<String>,

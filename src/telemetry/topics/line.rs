@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -51,32 +51,31 @@ pub enum Level {
 #[derive(Debug, Clone, Serialize)]
 #[must_use]
 pub struct Line {
-    #[serde(skip)]
+    #[serde(rename = "time", serialize_with = "as_rfc3339")]
     pub(super) at_milliseconds: i64,
-    time: String,
     level: Level,
     pub(super) topic: Topic,
     event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tenant_id: Option<String>,
+    tenant_id: Option<TenantId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    customer_id: Option<String>,
+    customer_id: Option<CustomerId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    subscription_id: Option<String>,
+    subscription_id: Option<SubscriptionId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stripe_event_id: Option<String>,
+    stripe_event_id: Option<EventId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stripe_event_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stripe_request_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    journey_id: Option<String>,
+    journey_id: Option<JourneyId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<String>,
+    trace_id: Option<JourneyId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     span_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,7 +89,7 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     skew_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret_name: Option<String>,
+    secret_name: Option<SecretName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     suppressed: Option<u64>,
 }
@@ -100,7 +99,6 @@ impl Line {
     pub fn new(topic: Topic, level: Level, event: &'static str, at_milliseconds: i64) -> Self {
         Self {
             at_milliseconds,
-            time: rfc3339(at_milliseconds),
             level,
             topic,
             event,
@@ -132,7 +130,7 @@ impl Line {
 
     /// Whose it is.
     pub fn tenant<'a>(self, tenant: impl Into<Option<&'a TenantId>>) -> Self {
-        Self { tenant_id: tenant.into().map(ToString::to_string), ..self }
+        Self { tenant_id: tenant.into().cloned(), ..self }
     }
 
     /// Who asked. A name with an `@` is hashed, for it is somebody's address.
@@ -142,17 +140,17 @@ impl Line {
 
     /// Stripe's customer.
     pub fn customer<'a>(self, customer: impl Into<Option<&'a CustomerId>>) -> Self {
-        Self { customer_id: customer.into().map(ToString::to_string), ..self }
+        Self { customer_id: customer.into().cloned(), ..self }
     }
 
     /// Stripe's subscription.
     pub fn subscription<'a>(self, subscription: impl Into<Option<&'a SubscriptionId>>) -> Self {
-        Self { subscription_id: subscription.into().map(ToString::to_string), ..self }
+        Self { subscription_id: subscription.into().cloned(), ..self }
     }
 
     /// The event that Stripe sent.
     pub fn stripe_event<'a>(self, event: impl Into<Option<&'a EventId>>) -> Self {
-        Self { stripe_event_id: event.into().map(ToString::to_string), ..self }
+        Self { stripe_event_id: event.into().cloned(), ..self }
     }
 
     /// The type of that event, as Stripe wrote it.
@@ -167,7 +165,7 @@ impl Line {
 
     /// The journey that it is a part of.
     pub fn journey(self, journey: impl Into<Option<JourneyId>>) -> Self {
-        Self { journey_id: journey.into().map(|id| id.to_string()), ..self }
+        Self { journey_id: journey.into(), ..self }
     }
 
     /// The trace that the caller is in, if it is in one.
@@ -178,7 +176,7 @@ impl Line {
     /// The trace in which it happened, when that is not the caller's.
     pub fn in_trace(self, trace: impl Into<Option<Traceparent>>) -> Self {
         let trace = trace.into();
-        let trace_id = trace.map(|trace| trace.journey_id().to_string());
+        let trace_id = trace.map(Traceparent::journey_id);
         Self { trace_id, span_id: trace.map(Traceparent::span_id_hex), ..self }
     }
 
@@ -204,7 +202,7 @@ impl Line {
 
     /// Which of the configured secrets verified. Never the secret.
     pub fn secret_name<'a>(self, name: impl Into<Option<&'a SecretName>>) -> Self {
-        Self { secret_name: name.into().map(ToString::to_string), ..self }
+        Self { secret_name: name.into().cloned(), ..self }
     }
 
     /// How many lines like this one were not written since the last that was.
@@ -228,6 +226,10 @@ pub(crate) fn rfc3339(at_milliseconds: i64) -> String {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
         .format(TIME)
         .expect("a date has all that the format asks for")
+}
+
+fn as_rfc3339<S: Serializer>(at_milliseconds: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at_milliseconds))
 }
 
 /// The time that a line bears, in milliseconds of the Unix epoch.
