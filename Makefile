@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz bench check audit openapi openapi-lint client page page-test page-check
+.PHONY: help run test soak fuzz bench instructions instructions-baseline check audit openapi openapi-lint client page page-test page-check
 
 # npm writes the hidden lockfile when it is done, so it is newer than the lockfile exactly when the modules are up to date.
 # Of Stripe's SDK, which a test drives the double with:
@@ -26,7 +26,7 @@ run_tests := $(if $(nextest),cargo nextest run,cargo test) --workspace
 run_soak := $(if $(nextest),cargo nextest run --profile soak --success-output final,cargo test) --package billhook
 
 help: ## Lists what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(page_built) ## A whole billing system on this machine: service, billing page, Stripe double, demo tenants
 	@node scripts/demo.mjs
@@ -55,9 +55,16 @@ fuzz: ## Looks for input that breaks a parser: ten million of each, or FUZZ_RUNS
 bench: $(peers)/.done ## A renewal burst against what this machine can do at most, on SQLite and PostgreSQL: ten minutes
 	scripts/with-postgres --durable cargo bench --bench webhooks
 
+instructions: ## The instructions that a webhook costs, against the baseline that is committed, where valgrind is installed
+	node scripts/instructions.mjs
+
+instructions-baseline: ## Makes them the baseline
+	node scripts/instructions.mjs --renew
+
 check: page-check openapi-lint ## Format and lints; warnings are errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path benches/instructions/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 audit: ## What comes into the program from others, with cargo-deny and cargo-machete where they are installed
