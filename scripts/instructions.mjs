@@ -65,7 +65,7 @@ function main() {
     if (renew) throw new Trouble(missing);
     return console.log(missing);
   }
-  const tools = { compiler: compiler(), libc: versionOf("getconf", "GNU_LIBC_VERSION"), valgrind };
+  const tools = { compiler: compiler(), libc: versionOf("getconf", "GNU_LIBC_VERSION"), valgrind, processor: processor() };
   const program = build();
   const counts = Object.fromEntries(COUNTED.map((what) => [what, count(program, what)]));
   return renew ? write(tools, counts) : compare(tools, counts);
@@ -81,6 +81,14 @@ function compiler() {
   const told = execFileSync("rustc", ["--version", "--verbose"], { encoding: "utf8" });
   const [release, host] = ["release", "host"].map((name) => told.match(new RegExp(`^${name}: (.*)$`, "m"))?.[1]);
   return `rustc ${release}, ${host}`;
+}
+
+/** What a processor may have by which the C library chooses how to copy memory. */
+const CHOSEN_BY = ["avx2", "erms", "fsrm"];
+
+function processor() {
+  const flags = readFileSync("/proc/cpuinfo", "utf8").match(/^flags\s*: (.*)$/m)?.[1].split(" ") ?? [];
+  return `a processor with ${CHOSEN_BY.filter((flag) => flags.includes(flag)).join(", ") || "nothing of its own"}`;
 }
 
 /** Builds the program, with the dependencies in the versions that the service has. */
