@@ -1,8 +1,9 @@
 //! From a verified event to a committed one.
 //!
-//! One task takes whatever is waiting, up to a bound, and applies it in one transaction: under load a commit is shared
-//! by many events, and alone an event waits for nobody. Work that has been handed over is done even if whoever handed
-//! it over has gone.
+//! A writer takes whatever is waiting, up to a bound, and applies it in one transaction: under load a commit is shared
+//! by many events, and alone an event waits for nobody. Where a database takes more than one transaction at a time there is a
+//! second writer, which prepares its batch while the first waits for its commit. Work that has been handed over is done even
+//! if whoever handed it over has gone.
 
 mod batch;
 mod report;
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
 
@@ -123,14 +124,18 @@ pub enum NotStored {
 
 type Reply = oneshot::Sender<Result<Outcome, NotStored>>;
 
-/// Where events are handed in. Cheap to clone; when the last clone is gone the task finishes what it has and ends.
+/// What waits, for whichever writer is free.
+type Queue = Mutex<mpsc::Receiver<(Delivery, Reply)>>;
+
+/// Where events are handed in. Cheap to clone; when the last clone is gone the writers finish what they have
+/// and end.
 #[derive(Clone)]
 pub struct Ingest {
     billing: Arc<Billing>,
     waiting: mpsc::Sender<(Delivery, Reply)>,
 }
 
-/// The task behind [`Ingest`].
+/// The writers behind [`Ingest`].
 pub type IngestTask = JoinHandle<()>;
 
 impl NotStored {
@@ -145,10 +150,15 @@ impl NotStored {
 }
 
 impl Ingest {
-    /// Starts the task.
+    /// Starts the writers.
     pub fn start(billing: Arc<Billing>) -> (Self, IngestTask) {
         let (waiting, queue) = mpsc::channel(WAITING);
-        let task = tokio::spawn(run(billing.clone(), queue));
+        let queue = Arc::new(Mutex::new(queue));
+        let mut writers = JoinSet::new();
+        for _ in 0..billing.store.writers() {
+            writers.spawn(write(billing.clone(), queue.clone()));
+        }
+        let task = tokio::spawn(writers.join_all().map(|_| ()));
         (Self { billing, waiting }, task)
     }
 
@@ -169,10 +179,13 @@ impl Ingest {
     }
 }
 
-async fn run(billing: Arc<Billing>, mut queue: mpsc::Receiver<(Delivery, Reply)>) {
-    let mut waiting = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut waiting, BATCH).await > 0 {
-        let (deliveries, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
+async fn write(billing: Arc<Billing>, queue: Arc<Queue>) {
+    loop {
+        let batch = next_batch(&queue).await;
+        if batch.is_empty() {
+            return;
+        }
+        let (deliveries, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let outcomes = process(&billing, &deliveries).await;
         let nothing_stored = outcomes.iter().all(|outcome| *outcome == Err(NotStored::Database));
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -180,14 +193,23 @@ async fn run(billing: Arc<Billing>, mut queue: mpsc::Receiver<(Delivery, Reply)>
             let _ = reply.send(outcome);
         }
         if nothing_stored {
-            refuse_waiting(&billing, &mut queue);
+            refuse_waiting(&billing, &queue);
         }
     }
 }
 
+/// Waits for events, and takes those that are there; none at the end.
+async fn next_batch(queue: &Queue) -> Vec<(Delivery, Reply)> {
+    let mut batch = Vec::new();
+    queue.lock().await.recv_many(&mut batch, BATCH).await;
+    batch
+}
+
 /// Those who wait already have waited while the database took nothing. Batch after batch they would find out the same for
 /// themselves, the last of them long after Stripe has given up.
-fn refuse_waiting(billing: &Billing, queue: &mut mpsc::Receiver<(Delivery, Reply)>) {
+fn refuse_waiting(billing: &Billing, queue: &Queue) {
+    // Whoever else has the queue waits at it, since nobody does in it.
+    let Ok(mut queue) = queue.try_lock() else { return };
     for _ in 0..queue.len() {
         let Ok((delivery, reply)) = queue.try_recv() else { return };
         report::report_not_stored(billing, &[delivery]);
