@@ -6,9 +6,12 @@
 
 mod wire;
 
+use std::borrow::Cow;
+
 use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Traceparent;
-use super::json::object;
+use super::json;
+use super::ordering::Previous;
 use super::subscription::Snapshot;
 use super::tenant::CheckoutStatus;
 
@@ -170,6 +173,9 @@ pub enum UnreadableEvent {
     NoCreated,
 }
 
+/// What a thin event says that it is.
+const THIN: &str = "v2.core.event";
+
 /// The event that tells of a portal session.
 const PORTAL_OPENED: &str = "billing_portal.session.created";
 
@@ -201,27 +207,22 @@ impl Event {
     /// Reads an event from the bytes that Stripe sent.
     pub fn read(bytes: &[u8]) -> Result<Self, UnreadableEvent> {
         let text = std::str::from_utf8(bytes).map_err(|_| UnreadableEvent::NotJson)?;
-        let envelope: wire::Envelope<'_> = object(text).ok_or(UnreadableEvent::NotJson)?;
+        let envelope: wire::Envelope<'_> = json::read(text).ok().flatten().ok_or(UnreadableEvent::NotJson)?;
 
         let id = envelope.id.get().and_then(|id| EventId::parse(&id).ok()).ok_or(UnreadableEvent::NoId)?;
-        let type_name = envelope.kind.get().filter(|kind| is_word(kind)).ok_or(UnreadableEvent::NoType)?;
-        let created = envelope.created_seconds().ok_or(UnreadableEvent::NoCreated)?;
-        let subject = if envelope.is_thin() {
-            Subject::Thin
-        } else {
-            {
-                let (object, previous) = envelope.data();
-                subject(&type_name, object, previous)
-            }
-        };
+        let type_name = envelope.kind.get().and_then(word).ok_or(UnreadableEvent::NoType)?;
+        let wire::Created(created) = envelope.created.get().ok_or(UnreadableEvent::NoCreated)?;
+        let is_thin = envelope.object.get().is_some_and(|object| object == THIN);
+        let data = envelope.data.get().and_then(wire::Data::object_and_previous);
+        let subject = if is_thin { Subject::Thin } else { subject(&type_name, data.unwrap_or_default()) };
         Ok(Self {
             id,
             type_name,
             created,
             livemode: envelope.livemode.get(),
-            account: envelope.account.get().filter(|account| !account.is_empty()),
-            api_version: envelope.api_version.get().filter(|text| is_word(text)),
-            request_id: envelope.request_id().filter(|text| is_word(text)),
+            account: envelope.account.get().filter(|account| !account.is_empty()).map(Cow::into_owned),
+            api_version: envelope.api_version.get().and_then(word),
+            request_id: envelope.request.get().and_then(|wire::Reference(id)| word(id)),
             subject,
         })
     }
@@ -276,12 +277,13 @@ pub fn may_be_kept(type_name: &str) -> bool {
 }
 
 /// Types, versions and ids of requests are dotted words; anything else would be somebody's attempt on the log lines.
-fn is_word(text: &str) -> bool {
+fn word(text: Cow<'_, str>) -> Option<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'[' | b']');
-    (1..=WORD_LENGTH).contains(&text.len()) && text.bytes().all(plain)
+    let is_word = (1..=WORD_LENGTH).contains(&text.len()) && text.bytes().all(plain);
+    is_word.then(|| text.into_owned())
 }
 
-fn subject(type_name: &str, object: &str, previous: &str) -> Subject {
+fn subject(type_name: &str, (object, previous): (wire::Object<'_>, Previous)) -> Subject {
     use {CheckoutChange as Checkout, InvoiceChange as Invoice, SubscriptionChange as Subscription};
     match type_name {
         "customer.subscription.created" => subscription(Subscription::Created, object, previous),
@@ -298,33 +300,32 @@ fn subject(type_name: &str, object: &str, previous: &str) -> Subject {
         "checkout.session.async_payment_succeeded" => checkout(Checkout::PaymentSucceeded, object),
         "checkout.session.async_payment_failed" => checkout(Checkout::PaymentFailed, object),
         "checkout.session.expired" => checkout(Checkout::Expired, object),
-        "customer.deleted" => wire::customer(object)
+        "customer.deleted" => object
+            .customer()
             .map_or(Subject::Unreadable("the customer has no readable id"), Subject::CustomerDeleted),
-        PORTAL_OPENED => wire::portal_customer(object)
+        PORTAL_OPENED => object
+            .portal_customer()
             .map_or(Subject::Unreadable("the portal session names no customer"), Subject::PortalOpened),
         other => Invoice::parse(other).map_or(Subject::Unhandled, |change| invoice(change, object)),
     }
 }
 
-fn subscription(change: SubscriptionChange, object: &str, previous: &str) -> Subject {
-    match wire::snapshot(object) {
-        Some(snapshot) => {
-            let previous = wire::previous(previous);
-            Subject::Subscription(change, Box::new(Snapshot { previous, ..snapshot }))
-        }
+fn subscription(change: SubscriptionChange, object: wire::Object<'_>, previous: Previous) -> Subject {
+    match object.snapshot() {
+        Some(snapshot) => Subject::Subscription(change, Box::new(Snapshot { previous, ..snapshot })),
         None => Subject::Unreadable("the subscription has no id, customer or status"),
     }
 }
 
-fn checkout(change: CheckoutChange, object: &str) -> Subject {
-    match wire::session(object) {
+fn checkout(change: CheckoutChange, object: wire::Object<'_>) -> Subject {
+    match object.session() {
         Some(session) => Subject::Checkout(change, Box::new(session)),
         None => Subject::Unreadable("the checkout session has no id"),
     }
 }
 
-fn invoice(change: InvoiceChange, object: &str) -> Subject {
-    match wire::invoice(object) {
+fn invoice(change: InvoiceChange, object: wire::Object<'_>) -> Subject {
+    match object.invoice() {
         Some(invoice) => Subject::Invoice(change, invoice),
         None => Subject::Unreadable("the invoice names no customer"),
     }
@@ -332,12 +333,16 @@ fn invoice(change: InvoiceChange, object: &str) -> Subject {
 
 /// Reads a subscription as Stripe's API answers with it. `None` if it has no id, customer or status.
 pub fn read_subscription(bytes: &[u8]) -> Option<Snapshot> {
-    wire::snapshot(std::str::from_utf8(bytes).ok()?)
+    read_object(bytes)?.snapshot()
 }
 
 /// Reads a checkout session as Stripe's API answers with it. `None` if it has no id.
 pub fn read_session(bytes: &[u8]) -> Option<Session> {
-    wire::session(std::str::from_utf8(bytes).ok()?)
+    read_object(bytes)?.session()
+}
+
+fn read_object(bytes: &[u8]) -> Option<wire::Object<'_>> {
+    json::read(str::from_utf8(bytes).ok()?).ok()?
 }
 
 #[cfg(test)]

@@ -1,456 +1,512 @@
-//! The shapes on the wire. Every field is [`Lenient`]: absent, `null` or of an unexpected type reads as nothing, so
-//! that no change of Stripe's can cost us an event.
+//! The shapes on the wire. No [`Member`] can fail: absent, `null` or of an unexpected type it reads as nothing, so that no
+//! change of Stripe's can cost us an event.
+//!
+//! An event is read in one pass. Its type, which says what its object is, may stand behind it, so [`Object`] has what any
+//! object has that we read, and is made one of them once the type is known.
 
-use std::fmt;
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Invoice, Session, Tags};
 use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
-use crate::domain::json::object;
+use crate::domain::json::{FromJson, Members, NotJson, Read, Reader};
 use crate::domain::ordering::{Previous, Replaced};
 use crate::domain::subscription::{Item, Snapshot, State, Status};
 
 /// The most items that a subscription can have is 20; four times that is read, so that a bound stands anyway.
 const ITEMS: usize = 80;
 
-/// A field that is there, or is not, but never fails.
-#[derive(Clone)]
-pub(super) struct Lenient<T>(Option<T>);
-
-impl<T> Default for Lenient<T> {
-    fn default() -> Self {
-        Self(None)
-    }
+/// A member of an object.
+#[derive(Default)]
+pub(super) enum Member<T> {
+    #[default]
+    Absent,
+    /// There, with something that can be read or not.
+    Once(Option<T>),
+    /// Of two values one reader takes the first and another the last: whoever needs this one cannot read the object.
+    Twice,
 }
 
-impl<T> Lenient<T> {
-    pub(super) fn get(&self) -> Option<T>
-    where
-        T: Clone,
-    {
-        self.0.clone()
-    }
-
-    fn as_ref(&self) -> Option<&T> {
-        self.0.as_ref()
-    }
-}
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        // No field that is read here is an array, though serde would take one for an object of the same values.
-        let is_array = raw.get().starts_with('[');
-        Ok(Self(if is_array { None } else { serde_json::from_str(raw.get()).ok() }))
-    }
-}
-
-/// The event around its object.
-#[derive(Deserialize)]
-pub(super) struct Envelope<'a> {
-    #[serde(default)]
-    pub(super) id: Lenient<String>,
-    #[serde(default)]
-    object: Lenient<String>,
-    #[serde(default, rename = "type")]
-    pub(super) kind: Lenient<String>,
-    #[serde(default)]
-    created: Lenient<Created>,
-    #[serde(default)]
-    pub(super) livemode: Lenient<bool>,
-    #[serde(default)]
-    pub(super) account: Lenient<String>,
-    #[serde(default)]
-    pub(super) api_version: Lenient<String>,
-    #[serde(default)]
-    request: Lenient<Request>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-}
-
-/// Unix seconds in a snapshot event, RFC 3339 in a thin one.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Created {
-    Seconds(i64),
-    Text(String),
-}
-
-/// Before API version 2017-05-25 the request was its bare id.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Request {
-    Id(String),
-    Object { id: Option<String> },
-}
-
-#[derive(Deserialize)]
-struct Data<'a> {
-    #[serde(borrow, default)]
-    object: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    previous_attributes: Option<&'a RawValue>,
-}
-
-impl<'a> Envelope<'a> {
-    pub(super) fn is_thin(&self) -> bool {
-        self.object.as_ref().is_some_and(|object| object == "v2.core.event")
+impl<T> Member<T> {
+    /// What it says, if that can be read.
+    pub(super) fn get(self) -> Option<T> {
+        self.once().flatten()
     }
 
-    /// A time that a calendar has: one beyond would make every later event an old one.
-    pub(super) fn created_seconds(&self) -> Option<i64> {
-        let time = match self.created.get()? {
-            Created::Seconds(seconds) => OffsetDateTime::from_unix_timestamp(seconds),
-            Created::Text(text) => {
-                return Some(OffsetDateTime::parse(&text, &Rfc3339).ok()?.unix_timestamp());
-            }
-        };
-        Some(time.ok()?.unix_timestamp())
-    }
-
-    pub(super) fn request_id(&self) -> Option<String> {
-        match self.request.get()? {
-            Request::Id(id) => Some(id),
-            Request::Object { id } => id,
+    /// The same, and nothing at all if it is there twice.
+    fn once(self) -> Option<Option<T>> {
+        match self {
+            Self::Absent => Some(None),
+            Self::Once(value) => Some(value),
+            Self::Twice => None,
         }
     }
 
-    /// The JSON of `data.object` and of `data.previous_attributes`; `null` where there is none, which no reader below
-    /// accepts.
-    pub(super) fn data(&self) -> (&'a str, &'a str) {
-        let data: Option<Data<'a>> = self.data.and_then(|raw| object(raw.get()));
-        let json = |raw: Option<&'a RawValue>| raw.map_or("null", RawValue::get);
-        data.map_or(("null", "null"), |data| (json(data.object), json(data.previous_attributes)))
+    /// The same of a member of `previous_attributes`: there if the update changed it, whatever it was before. What has no
+    /// word of ours was empty.
+    fn replaced<U>(self, parse: impl FnOnce(T) -> Option<U>) -> Option<Replaced<U>> {
+        match self {
+            Self::Absent => Some(Replaced::Not),
+            Self::Once(before) => Some(Replaced::Value(before.and_then(parse))),
+            Self::Twice => None,
+        }
+    }
+
+    fn read<'a>(&mut self, value: &mut Reader<'a>) -> Read<()>
+    where
+        T: FromJson<'a>,
+    {
+        let read = T::from_json(value)?;
+        *self = if matches!(self, Self::Absent) { Self::Once(read) } else { Self::Twice };
+        Ok(())
+    }
+
+    /// Reads a member without which there is no reading on.
+    fn read_once<'a>(&mut self, value: &mut Reader<'a>) -> Read<()>
+    where
+        T: FromJson<'a>,
+    {
+        self.read(value)?;
+        if matches!(self, Self::Twice) { Err(NotJson) } else { Ok(()) }
+    }
+}
+
+type Text<'a> = Member<Cow<'a, str>>;
+
+/// The event around its object.
+#[derive(Default)]
+pub(super) struct Envelope<'a> {
+    pub(super) id: Text<'a>,
+    pub(super) object: Text<'a>,
+    pub(super) kind: Text<'a>,
+    pub(super) created: Member<Created>,
+    pub(super) livemode: Member<bool>,
+    pub(super) account: Text<'a>,
+    pub(super) api_version: Text<'a>,
+    /// Before API version 2017-05-25 the request was its bare id.
+    pub(super) request: Member<Reference<'a>>,
+    pub(super) data: Member<Data<'a>>,
+}
+
+impl<'a> Members<'a> for Envelope<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "id" => self.id.read_once(value),
+            "object" => self.object.read_once(value),
+            "type" => self.kind.read_once(value),
+            "created" => self.created.read_once(value),
+            "livemode" => self.livemode.read_once(value),
+            "account" => self.account.read_once(value),
+            "api_version" => self.api_version.read_once(value),
+            "request" => self.request.read_once(value),
+            "data" => self.data.read_once(value),
+            _ => value.skip(),
+        }
+    }
+}
+
+/// Unix seconds in a snapshot event, RFC 3339 in a thin one. A time that a calendar has: one beyond would make every later
+/// event an old one.
+pub(super) struct Created(pub(super) i64);
+
+impl FromJson<'_> for Created {
+    fn from_json(value: &mut Reader<'_>) -> Read<Option<Self>> {
+        let time = if value.is_at_string() {
+            Cow::from_json(value)?.and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok())
+        } else {
+            i64::from_json(value)?.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        };
+        Ok(time.map(|time| Self(time.unix_timestamp())))
+    }
+}
+
+/// What an event bears of its object.
+#[derive(Default)]
+pub(super) struct Data<'a> {
+    object: Member<Object<'a>>,
+    previous_attributes: Member<PreviousAttributes<'a>>,
+}
+
+impl<'a> Members<'a> for Data<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "object" => self.object.read(value),
+            "previous_attributes" => self.previous_attributes.read(value),
+            _ => value.skip(),
+        }
+    }
+}
+
+impl<'a> Data<'a> {
+    /// The object, and what an update of it replaced.
+    pub(super) fn object_and_previous(self) -> Option<(Object<'a>, Previous)> {
+        let object = self.object.once()?.unwrap_or_default();
+        let previous = self.previous_attributes.once()?.and_then(PreviousAttributes::previous);
+        Some((object, previous.unwrap_or_default()))
+    }
+}
+
+/// The object of an event, or of one of Stripe's answers: whichever of those that are read.
+#[derive(Default)]
+pub(super) struct Object<'a> {
+    id: Text<'a>,
+    customer: Member<Reference<'a>>,
+    metadata: Member<Metadata<'a>>,
+
+    status: Text<'a>,
+    created: Member<i64>,
+    items: Member<ItemList>,
+    current_period_end: Member<i64>,
+    trial_end: Member<i64>,
+    cancel_at: Member<i64>,
+    cancel_at_period_end: Member<bool>,
+    ended_at: Member<i64>,
+
+    /// A session's, and until 2025-03-31.basil an invoice's.
+    subscription: Member<Reference<'a>>,
+    client_reference_id: Text<'a>,
+    payment_status: Text<'a>,
+
+    /// Until 2025-03-31.basil too.
+    subscription_details: Member<InvoiceSubscription<'a>>,
+    /// Since then.
+    parent: Member<InvoiceParent<'a>>,
+}
+
+impl<'a> Members<'a> for Object<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "id" => self.id.read(value),
+            "customer" => self.customer.read(value),
+            "metadata" => self.metadata.read(value),
+            "status" => self.status.read(value),
+            "created" => self.created.read(value),
+            "items" => self.items.read(value),
+            "current_period_end" => self.current_period_end.read(value),
+            "trial_end" => self.trial_end.read(value),
+            "cancel_at" => self.cancel_at.read(value),
+            "cancel_at_period_end" => self.cancel_at_period_end.read(value),
+            "ended_at" => self.ended_at.read(value),
+            "subscription" => self.subscription.read(value),
+            "client_reference_id" => self.client_reference_id.read(value),
+            "payment_status" => self.payment_status.read(value),
+            "subscription_details" => self.subscription_details.read(value),
+            "parent" => self.parent.read(value),
+            _ => value.skip(),
+        }
+    }
+}
+
+impl Object<'_> {
+    /// The subscription that it is; `None` if it has no id, customer or status.
+    pub(super) fn snapshot(self) -> Option<Snapshot> {
+        let items = self.items.once()?.and_then(ItemList::items).unwrap_or_default();
+        Some(Snapshot {
+            id: self.id.get()?.parse().ok()?,
+            customer: self.customer.get()?.parse()?,
+            state: State {
+                status: Status::parse(&self.status.get()?)?,
+                started_at: self.created.once()?,
+                items: items.items,
+                current_period_end: items.period_end.or(self.current_period_end.once()?),
+                trial_end: self.trial_end.once()?,
+                cancel_at: self.cancel_at.once()?,
+                cancel_at_period_end: self.cancel_at_period_end.once()?.unwrap_or(false),
+                ended_at: self.ended_at.once()?,
+            },
+            tags: self.metadata.once()?.and_then(Metadata::tags).unwrap_or_default(),
+            previous: Previous::default(),
+        })
+    }
+
+    /// The checkout session that it is; `None` if it has no id.
+    pub(super) fn session(self) -> Option<Session> {
+        Some(Session {
+            id: SessionId::parse(&self.id.get()?).ok()?,
+            customer: self.customer.once()?.and_then(Reference::parse),
+            subscription: self.subscription.once()?.and_then(Reference::parse),
+            client_reference: self.client_reference_id.once()?.and_then(|text| text.parse().ok()),
+            unpaid: self.payment_status.once()?.is_some_and(|status| status == "unpaid"),
+            tags: self.metadata.once()?.and_then(Metadata::tags).unwrap_or_default(),
+        })
+    }
+
+    /// The invoice that it is; `None` if it names no customer.
+    pub(super) fn invoice(self) -> Option<Invoice> {
+        let (details, parent) = (self.subscription_details.once()?, self.parent.once()?);
+        let in_parent = parent.and_then(|parent| parent.subscription_details.get());
+        let read = InvoiceSubscription::id_and_journey;
+        let details = in_parent.and_then(read).or_else(|| details.and_then(read));
+        let (subscription, journey) = details.unwrap_or_default();
+        Some(Invoice {
+            customer: self.customer.get()?.parse()?,
+            subscription: self.subscription.once()?.and_then(Reference::parse).or(subscription),
+            journey,
+        })
+    }
+
+    /// The customer that it is.
+    pub(super) fn customer(self) -> Option<CustomerId> {
+        self.id.get()?.parse().ok()
+    }
+
+    /// The customer for whom the portal session that it is was opened.
+    pub(super) fn portal_customer(self) -> Option<CustomerId> {
+        self.customer.get()?.parse()
     }
 }
 
 /// A related object: its id, or the whole of it where the sender expanded it.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Reference {
-    Id(String),
-    Object { id: String },
+pub(super) struct Reference<'a>(pub(super) Cow<'a, str>);
+
+impl Reference<'_> {
+    fn parse<Id: FromStr>(self) -> Option<Id> {
+        self.0.parse().ok()
+    }
 }
 
-impl Reference {
-    fn id(&self) -> &str {
-        match self {
-            Self::Id(id) | Self::Object { id } => id,
+impl<'a> FromJson<'a> for Reference<'a> {
+    fn from_json(value: &mut Reader<'a>) -> Read<Option<Self>> {
+        let id = if value.is_at_string() {
+            Cow::from_json(value)?
+        } else {
+            Expanded::from_json(value)?.and_then(|object| object.id.get())
+        };
+        Ok(id.map(Self))
+    }
+}
+
+#[derive(Default)]
+struct Expanded<'a> {
+    id: Text<'a>,
+}
+
+impl<'a> Members<'a> for Expanded<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "id" => self.id.read(value),
+            _ => value.skip(),
         }
     }
 }
 
-fn reference<Id: FromStr>(field: &Lenient<Reference>) -> Option<Id> {
-    field.as_ref().and_then(|reference| reference.id().parse().ok())
+#[derive(Default)]
+struct Metadata<'a> {
+    tenant_id: Text<'a>,
+    traceparent: Text<'a>,
 }
 
-#[derive(Clone, Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    tenant_id: Lenient<String>,
-    #[serde(default)]
-    traceparent: Lenient<String>,
-}
-
-impl Metadata {
-    fn tags(&self) -> Tags {
-        fn read<T>(field: &Lenient<String>, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-            field.as_ref().and_then(|text| parse(text))
-        }
-        Tags {
-            tenant: read(&self.tenant_id, |text| TenantId::parse(text).ok()),
-            journey: read(&self.traceparent, |text| Traceparent::parse(text).ok()),
+impl<'a> Members<'a> for Metadata<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "tenant_id" => self.tenant_id.read(value),
+            "traceparent" => self.traceparent.read(value),
+            _ => value.skip(),
         }
     }
 }
 
-fn tags(metadata: &Lenient<Metadata>) -> Tags {
-    metadata.as_ref().map(Metadata::tags).unwrap_or_default()
-}
-
-#[derive(Deserialize)]
-struct SubscriptionObject {
-    id: String,
-    customer: Reference,
-    status: String,
-    #[serde(default)]
-    created: Lenient<i64>,
-    #[serde(default)]
-    items: Lenient<ItemList>,
-    #[serde(default)]
-    current_period_end: Lenient<i64>,
-    #[serde(default)]
-    trial_end: Lenient<i64>,
-    #[serde(default)]
-    cancel_at: Lenient<i64>,
-    #[serde(default)]
-    cancel_at_period_end: Lenient<bool>,
-    #[serde(default)]
-    ended_at: Lenient<i64>,
-    #[serde(default)]
-    metadata: Lenient<Metadata>,
-}
-
-#[derive(Clone, Deserialize)]
-struct ItemList {
-    #[serde(default)]
-    data: FirstItems,
-}
-
-/// The first [`ITEMS`] of an array. The others are passed over as they come: a webhook may be an array of half a million,
-/// and an item that was read is a hundred times as large as the `0` that it was read from.
-#[derive(Clone, Default)]
-struct FirstItems(Vec<Lenient<ItemObject>>);
-
-impl<'de> Deserialize<'de> for FirstItems {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(FirstItemsVisitor)
-    }
-}
-
-struct FirstItemsVisitor;
-
-impl<'de> Visitor<'de> for FirstItemsVisitor {
-    type Value = FirstItems;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of items")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FirstItems, A::Error> {
-        let mut items = Vec::new();
-        while items.len() < ITEMS {
-            let Some(item) = list.next_element()? else { break };
-            items.push(item);
-        }
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(FirstItems(items))
-    }
-}
-
-#[derive(Clone, Deserialize)]
-struct ItemObject {
-    #[serde(default)]
-    price: Lenient<PriceObject>,
-    /// What prices were called before 2020, still rendered beside them.
-    #[serde(default)]
-    plan: Lenient<PriceObject>,
-    #[serde(default)]
-    quantity: Lenient<i64>,
-    /// Since 2025-03-31.basil the period is the item's.
-    #[serde(default)]
-    current_period_end: Lenient<i64>,
-}
-
-#[derive(Clone, Deserialize)]
-struct PriceObject {
-    id: String,
-    #[serde(default)]
-    lookup_key: Lenient<String>,
-}
-
-impl ItemObject {
-    fn item(&self) -> Option<Item> {
-        let mut prices = self.price.as_ref().into_iter().chain(self.plan.as_ref());
-        let (id, price) = prices.find_map(|price| Some((PriceId::parse(&price.id).ok()?, price)))?;
-        Some(Item {
-            price: id,
-            lookup_key: price.lookup_key.as_ref().and_then(|key| PriceId::parse(key).ok()),
-            quantity: self.quantity.get(),
+impl Metadata<'_> {
+    fn tags(self) -> Option<Tags> {
+        Some(Tags {
+            tenant: self.tenant_id.once()?.and_then(|text| TenantId::parse(&text).ok()),
+            journey: self.traceparent.once()?.and_then(|text| Traceparent::parse(&text).ok()),
         })
     }
 }
 
-/// Reads a subscription; `None` if it has no id, customer or status.
-pub(super) fn snapshot(json: &str) -> Option<Snapshot> {
-    let object: SubscriptionObject = object(json)?;
-    let items = object.items.as_ref().map(item_objects).unwrap_or_default();
-    Some(Snapshot {
-        id: object.id.parse().ok()?,
-        customer: object.customer.id().parse().ok()?,
-        state: State {
-            status: Status::parse(&object.status)?,
-            started_at: object.created.get(),
-            items: items.iter().filter_map(ItemObject::item).collect(),
-            current_period_end: period_end(&items).or(object.current_period_end.get()),
-            trial_end: object.trial_end.get(),
-            cancel_at: object.cancel_at.get(),
-            cancel_at_period_end: object.cancel_at_period_end.get().unwrap_or(false),
-            ended_at: object.ended_at.get(),
-        },
-        tags: tags(&object.metadata),
-        previous: Previous::default(),
-    })
+#[derive(Default)]
+struct ItemList {
+    data: Member<Items>,
 }
 
-/// A field of `previous_attributes`: there if the update changed it, whatever it was before.
-struct Was<T>(Replaced<T>);
-
-impl<T> Default for Was<T> {
-    fn default() -> Self {
-        Self(Replaced::Not)
-    }
-}
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Was<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Lenient(before) = Lenient::deserialize(deserializer)?;
-        Ok(Self(Replaced::Value(before)))
-    }
-}
-
-impl<T> Was<T> {
-    /// The same in our own words; what has none was empty.
-    fn read<U>(self, parse: impl FnOnce(T) -> Option<U>) -> Replaced<U> {
-        match self.0 {
-            Replaced::Not => Replaced::Not,
-            Replaced::Value(before) => Replaced::Value(before.and_then(parse)),
+impl<'a> Members<'a> for ItemList {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "data" => self.data.read(value),
+            _ => value.skip(),
         }
     }
 }
 
-#[derive(Deserialize)]
-struct PreviousAttributes {
-    #[serde(default)]
-    status: Was<String>,
-    #[serde(default)]
-    items: Was<ItemList>,
-    #[serde(default)]
-    current_period_end: Was<i64>,
-    #[serde(default)]
-    trial_end: Was<i64>,
-    #[serde(default)]
-    cancel_at: Was<i64>,
-    #[serde(default)]
-    cancel_at_period_end: Was<bool>,
-    #[serde(default)]
-    ended_at: Was<i64>,
-}
-
-/// Reads what an update replaced; nothing if it says nothing.
-pub(super) fn previous(json: &str) -> Previous {
-    let Some(was) = object::<PreviousAttributes>(json) else { return Previous::default() };
-    let items = was.items.read(|list| Some(item_objects(&list)));
-    let period_of_items = match &items {
-        Replaced::Value(Some(items)) => period_end(items),
-        Replaced::Value(None) | Replaced::Not => None,
-    };
-    Previous {
-        status: was.status.read(|status| Status::parse(&status)),
-        items: Was(items).read(|items| Some(items.iter().filter_map(ItemObject::item).collect())),
-        current_period_end: period_of_items
-            .map_or(was.current_period_end.0, |period_end| Replaced::Value(Some(period_end))),
-        trial_end: was.trial_end.0,
-        cancel_at: was.cancel_at.0,
-        cancel_at_period_end: was.cancel_at_period_end.0,
-        ended_at: was.ended_at.0,
+impl ItemList {
+    /// The items; none in a list that says nothing of any, but `None` if it says something else.
+    fn items(self) -> Option<Items> {
+        if matches!(self.data, Member::Absent) { Some(Items::default()) } else { self.data.get() }
     }
 }
 
-fn item_objects(list: &ItemList) -> Vec<ItemObject> {
-    list.data.0.iter().filter_map(Lenient::get).collect()
+/// The first [`ITEMS`] of a list. The others are passed over as they come: a webhook may be a list of half a million, and an
+/// item that was read is a hundred times as large as the `0` that it was read from.
+#[derive(Default)]
+struct Items {
+    items: Vec<Item>,
+    /// Of several items, the last end counts.
+    period_end: Option<i64>,
 }
 
-/// Of several items, the last end counts.
-fn period_end(items: &[ItemObject]) -> Option<i64> {
-    items.iter().filter_map(|item| item.current_period_end.get()).max()
+impl FromJson<'_> for Items {
+    fn from_json(value: &mut Reader<'_>) -> Read<Option<Self>> {
+        let mut items = Self::default();
+        let mut room = ITEMS;
+        let list = value.list(|value| {
+            if room == 0 {
+                return value.skip();
+            }
+            room -= 1;
+            if let Some(item) = ItemObject::from_json(value)? {
+                items.add(item);
+            }
+            Ok(())
+        })?;
+        Ok(list.map(|()| items))
+    }
 }
 
-#[derive(Deserialize)]
-struct SessionObject {
-    id: String,
-    #[serde(default)]
-    customer: Lenient<Reference>,
-    #[serde(default)]
-    subscription: Lenient<Reference>,
-    #[serde(default)]
-    client_reference_id: Lenient<String>,
-    #[serde(default)]
-    payment_status: Lenient<String>,
-    #[serde(default)]
-    metadata: Lenient<Metadata>,
+impl Items {
+    /// Adds an item as far as it can be read.
+    fn add(&mut self, item: ItemObject<'_>) -> Option<()> {
+        let (price, plan) = (item.price.once()?, item.plan.once()?);
+        let (quantity, period_end) = (item.quantity.once()?, item.current_period_end.once()?);
+        self.period_end = self.period_end.max(period_end);
+        let price = price.and_then(PriceObject::ids).or_else(|| plan.and_then(PriceObject::ids));
+        self.items.extend(price.map(|(price, lookup_key)| Item { price, lookup_key, quantity }));
+        Some(())
+    }
 }
 
-/// Reads a checkout session; `None` if it has no id.
-pub(super) fn session(json: &str) -> Option<Session> {
-    let object: SessionObject = object(json)?;
-    Some(Session {
-        id: SessionId::parse(&object.id).ok()?,
-        customer: reference::<CustomerId>(&object.customer),
-        subscription: reference::<SubscriptionId>(&object.subscription),
-        client_reference: object.client_reference_id.as_ref().and_then(|text| text.parse().ok()),
-        unpaid: object.payment_status.as_ref().is_some_and(|status| status == "unpaid"),
-        tags: tags(&object.metadata),
-    })
+#[derive(Default)]
+struct ItemObject<'a> {
+    price: Member<PriceObject<'a>>,
+    /// What prices were called before 2020, still rendered beside them.
+    plan: Member<PriceObject<'a>>,
+    quantity: Member<i64>,
+    /// Since 2025-03-31.basil the period is the item's.
+    current_period_end: Member<i64>,
 }
 
-#[derive(Deserialize)]
-struct InvoiceObject {
-    #[serde(default)]
-    customer: Lenient<Reference>,
-    /// Until 2025-03-31.basil.
-    #[serde(default)]
-    subscription: Lenient<Reference>,
-    /// Until 2025-03-31.basil too.
-    #[serde(default)]
-    subscription_details: Lenient<InvoiceSubscription>,
-    /// Since then.
-    #[serde(default)]
-    parent: Lenient<InvoiceParent>,
+impl<'a> Members<'a> for ItemObject<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "price" => self.price.read(value),
+            "plan" => self.plan.read(value),
+            "quantity" => self.quantity.read(value),
+            "current_period_end" => self.current_period_end.read(value),
+            _ => value.skip(),
+        }
+    }
 }
 
-#[derive(Clone, Deserialize)]
-struct InvoiceParent {
-    #[serde(default)]
-    subscription_details: Lenient<InvoiceSubscription>,
+#[derive(Default)]
+struct PriceObject<'a> {
+    id: Text<'a>,
+    lookup_key: Text<'a>,
 }
 
-#[derive(Clone, Deserialize)]
-struct InvoiceSubscription {
-    #[serde(default)]
-    subscription: Lenient<Reference>,
-    #[serde(default)]
-    metadata: Lenient<Metadata>,
+impl<'a> Members<'a> for PriceObject<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "id" => self.id.read(value),
+            "lookup_key" => self.lookup_key.read(value),
+            _ => value.skip(),
+        }
+    }
 }
 
-/// Reads an invoice; `None` if it names no customer.
-pub(super) fn invoice(json: &str) -> Option<Invoice> {
-    let object: InvoiceObject = object(json)?;
-    let in_parent = object.parent.as_ref().and_then(|parent| parent.subscription_details.as_ref());
-    let details = in_parent.or(object.subscription_details.as_ref());
-    Some(Invoice {
-        customer: reference(&object.customer)?,
-        subscription: reference(&object.subscription)
-            .or_else(|| details.and_then(|details| reference(&details.subscription))),
-        journey: details.and_then(|details| tags(&details.metadata).journey),
-    })
+impl PriceObject<'_> {
+    fn ids(self) -> Option<(PriceId, Option<PriceId>)> {
+        let id = PriceId::parse(&self.id.get()?).ok()?;
+        let lookup_key = self.lookup_key.once()?;
+        Some((id, lookup_key.and_then(|key| PriceId::parse(&key).ok())))
+    }
 }
 
-#[derive(Deserialize)]
-struct CustomerObject {
-    id: String,
+#[derive(Default)]
+struct PreviousAttributes<'a> {
+    status: Text<'a>,
+    items: Member<ItemList>,
+    current_period_end: Member<i64>,
+    trial_end: Member<i64>,
+    cancel_at: Member<i64>,
+    cancel_at_period_end: Member<bool>,
+    ended_at: Member<i64>,
 }
 
-/// The id of a customer object.
-pub(super) fn customer(json: &str) -> Option<CustomerId> {
-    let object: CustomerObject = object(json)?;
-    object.id.parse().ok()
+impl<'a> Members<'a> for PreviousAttributes<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "status" => self.status.read(value),
+            "items" => self.items.read(value),
+            "current_period_end" => self.current_period_end.read(value),
+            "trial_end" => self.trial_end.read(value),
+            "cancel_at" => self.cancel_at.read(value),
+            "cancel_at_period_end" => self.cancel_at_period_end.read(value),
+            "ended_at" => self.ended_at.read(value),
+            _ => value.skip(),
+        }
+    }
 }
 
-#[derive(Deserialize)]
-struct PortalObject {
-    customer: Reference,
+impl PreviousAttributes<'_> {
+    fn previous(self) -> Option<Previous> {
+        let mut end_of_items = None;
+        let items = self.items.replaced(|list| {
+            let items = list.items()?;
+            end_of_items = items.period_end;
+            Some(items.items)
+        })?;
+        let end = self.current_period_end.replaced(Some)?;
+        Some(Previous {
+            status: self.status.replaced(|status| Status::parse(&status))?,
+            items,
+            current_period_end: end_of_items.map_or(end, |end| Replaced::Value(Some(end))),
+            trial_end: self.trial_end.replaced(Some)?,
+            cancel_at: self.cancel_at.replaced(Some)?,
+            cancel_at_period_end: self.cancel_at_period_end.replaced(Some)?,
+            ended_at: self.ended_at.replaced(Some)?,
+        })
+    }
 }
 
-/// The customer for whom a portal session was opened.
-pub(super) fn portal_customer(json: &str) -> Option<CustomerId> {
-    let object: PortalObject = object(json)?;
-    object.customer.id().parse().ok()
+#[derive(Default)]
+struct InvoiceParent<'a> {
+    subscription_details: Member<InvoiceSubscription<'a>>,
+}
+
+impl<'a> Members<'a> for InvoiceParent<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "subscription_details" => self.subscription_details.read(value),
+            _ => value.skip(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct InvoiceSubscription<'a> {
+    subscription: Member<Reference<'a>>,
+    metadata: Member<Metadata<'a>>,
+}
+
+impl<'a> Members<'a> for InvoiceSubscription<'a> {
+    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+        match name {
+            "subscription" => self.subscription.read(value),
+            "metadata" => self.metadata.read(value),
+            _ => value.skip(),
+        }
+    }
+}
+
+impl InvoiceSubscription<'_> {
+    /// What it names of the subscription, and of the journey that it was bought in.
+    fn id_and_journey(self) -> Option<(Option<SubscriptionId>, Option<Traceparent>)> {
+        let subscription = self.subscription.once()?.and_then(Reference::parse);
+        let tags = self.metadata.once()?.and_then(Metadata::tags);
+        Some((subscription, tags.and_then(|tags| tags.journey)))
+    }
 }

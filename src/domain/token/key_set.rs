@@ -7,7 +7,6 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::keys::{Keys, PublicAlgorithm, PublicKey};
-use crate::domain::json::object;
 
 /// More keys than issuers have, the largest of which publish a dozen. A token may have to be held against all of them.
 const MOST_KEYS: usize = 64;
@@ -109,6 +108,12 @@ impl Jwk {
             _ => None,
         }
     }
+}
+
+/// Reads an object. A list of the same values in the same order is not one, though serde would take it.
+fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    let is_object = json.trim_start().starts_with('{');
+    is_object.then(|| serde_json::from_str(json).ok()).flatten()
 }
 
 fn decoded(member: Option<&String>) -> Option<Vec<u8>> {
