@@ -1,8 +1,8 @@
-//! Reads JSON (RFC 8259) in one pass, and nothing of it that nobody asks for.
+//! Reads JSON (RFC 8259) in one pass.
 //!
-//! serde reads an object as fast where its shape is known. Where a member may be of any type, and must then cost no more
-//! than itself, it has to be captured and parsed again, at every level anew. Here a value of an unexpected kind is passed
-//! over where it stands.
+//! With serde a member that may be of any type, and must then cost no more than itself, has to be captured and parsed
+//! again, and so at every level anew. Here a value of an unexpected kind is passed over where it stands. All of it is
+//! held to the grammar, whoever asks for it or not.
 
 use std::borrow::Cow;
 
@@ -37,30 +37,24 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     /// How many bytes have been read.
     at: usize,
-    /// What closes the objects and lists that are being passed over, the innermost last. Kept here for its memory, and
-    /// empty in between.
+    /// What closes the objects and lists that are being passed over, the innermost last. Empty in between, and kept for
+    /// its memory.
     open: Vec<u8>,
 }
 
 impl<'a, T: Members<'a>> FromJson<'a> for T {
     /// Reads an object. One with a name that is no text, since it has half a surrogate pair, reads as nothing.
     fn from_json(value: &mut Reader<'a>) -> Read<Option<Self>> {
-        if value.peek() != Some(b'{') {
-            return value.skip().map(|()| None);
-        }
         let mut object = Self::default();
-        let mut is_readable = true;
-        let mut goes_on = value.begin()?.is_some();
-        while goes_on {
+        let mut has_names = true;
+        let is_object = value.each(*b"{}", |value| {
             if let Some(name) = value.name()?.decoded() {
-                object.member(&name, value)?;
-            } else {
-                is_readable = false;
-                value.skip()?;
+                return object.member(&name, value);
             }
-            goes_on = value.goes_on_before(b'}')?;
-        }
-        Ok(is_readable.then_some(object))
+            has_names = false;
+            value.skip()
+        })?;
+        Ok((is_object && has_names).then_some(object))
     }
 }
 
@@ -98,20 +92,12 @@ impl<'a> Reader<'a> {
         self.peek() == Some(b'"')
     }
 
-    /// Reads a list item by item. `None` if it is none.
-    pub(super) fn list(&mut self, mut item: impl FnMut(&mut Self) -> Read<()>) -> Read<Option<()>> {
-        if self.peek() != Some(b'[') {
-            return self.skip().map(|()| None);
-        }
-        let mut goes_on = self.begin()?.is_some();
-        while goes_on {
-            item(self)?;
-            goes_on = self.goes_on_before(b']')?;
-        }
-        Ok(Some(()))
+    /// Reads a list item by item. Anything else is passed over; returns whether it was one.
+    pub(super) fn list(&mut self, item: impl FnMut(&mut Self) -> Read<()>) -> Read<bool> {
+        self.each(*b"[]", item)
     }
 
-    /// Passes over the value that comes next. Of any depth: it is memory that is used for that, and not the stack.
+    /// Passes over the value that comes next. Its depth takes memory, and nothing of the stack.
     pub(super) fn skip(&mut self) -> Read<()> {
         loop {
             match self.begin()? {
@@ -131,6 +117,20 @@ impl<'a> Reader<'a> {
         let start = self.at;
         self.skip()?;
         self.since(start)
+    }
+
+    /// Reads what stands between these brackets, one after the other. Anything else is passed over; returns whether it was
+    /// that.
+    fn each(&mut self, [open, close]: [u8; 2], mut one: impl FnMut(&mut Self) -> Read<()>) -> Read<bool> {
+        if self.peek() != Some(open) {
+            return self.skip().map(|()| false);
+        }
+        let mut goes_on = self.begin()?.is_some();
+        while goes_on {
+            one(self)?;
+            goes_on = self.goes_on_before(close)?;
+        }
+        Ok(true)
     }
 
     /// Passes over a value, or the beginning of one that has others in it: what closes it is returned then.
@@ -191,13 +191,14 @@ impl<'a> Reader<'a> {
         loop {
             self.at += plain_length(self.ahead());
             match self.ahead() {
-                [b'"', ..] => break self.at += 1,
+                [b'"', ..] => break,
                 [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
                 [b'\\', b'u', digits @ ..] if starts_with_hex(digits) => self.at += 6,
                 _ => return Err(NotJson),
             }
             has_escapes = true;
         }
+        self.at += 1;
         Ok(Text { quoted: self.since(start)?, has_escapes })
     }
 
@@ -284,8 +285,8 @@ fn plain_length(bytes: &[u8]) -> usize {
     length_until(bytes, |bytes| is(bytes, b'"') | is(bytes, b'\\') | below(bytes, b' '))
 }
 
-/// How many bytes come before the first that is marked, eight at a time. A mark is any bit of a byte, the marks above the
-/// lowest may be wrong, and zero bytes are marked: they stand behind the last.
+/// How many bytes come before the first that is marked, by any bit of it. Eight are looked at together, of which only the
+/// lowest mark has to be right. Zero has to be marked: it stands behind the last.
 fn length_until(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
     let first = |eight: [u8; 8]| marks(u64::from_le_bytes(eight)).trailing_zeros() as usize / 8;
     let (eights, rest) = bytes.as_chunks();
@@ -300,8 +301,8 @@ fn length_until(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
     eights.len() * 8 + first(last)
 }
 
-/// Marks, of eight bytes, those below a limit of 128 at most, each in its highest bit. What stands above the lowest of them
-/// may be marked without being one: a byte below the limit borrows from the next.
+/// Marks those of eight bytes that are below a limit of at most 128. Above the lowest of them a mark may be wrong: a byte
+/// below the limit borrows from the next.
 const fn below(bytes: u64, limit: u8) -> u64 {
     bytes.wrapping_sub(eight(limit)) & !bytes & eight(0x80)
 }

@@ -1,5 +1,5 @@
-//! The event parser. Another reading of the same bytes, of a tree and without serde's derived readers, must come to the
-//! same event; and the order of members, what Stripe adds, white space and escapes must change nothing.
+//! The event parser. Another reading of the same bytes, of the tree that serde_json makes of them, must come to the same
+//! event; and the order of members, what Stripe adds, white space and escapes must change nothing.
 
 mod reading;
 

@@ -1,8 +1,8 @@
-//! The shapes on the wire. No [`Member`] can fail: absent, `null` or of an unexpected type it reads as nothing, so that no
-//! change of Stripe's can cost us an event.
+//! The shapes on the wire. No [`Member`] can fail: absent, `null` or of an unexpected type it reads as nothing, so that
+//! no change of Stripe's can cost us an event.
 //!
-//! An event is read in one pass. Its type, which says what its object is, may stand behind it, so [`Object`] has what any
-//! object has that we read, and is made one of them once the type is known.
+//! An event is read in one pass, and its type may stand behind its object. So [`Object`] has the members of every object
+//! that is read, and becomes one of them once the type is known.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -25,9 +25,9 @@ const ITEMS: usize = 80;
 pub(super) enum Member<T> {
     #[default]
     Absent,
-    /// There, with something that can be read or not.
+    /// With a value that can be read, or cannot.
     Once(Option<T>),
-    /// Of two values one reader takes the first and another the last: whoever needs this one cannot read the object.
+    /// Of two values one reader takes the first and another the last. Whoever needs the member cannot read the object.
     Twice,
 }
 
@@ -37,7 +37,7 @@ impl<T> Member<T> {
         self.once().flatten()
     }
 
-    /// The same, and nothing at all if it is there twice.
+    /// The same, and `None` if it is there twice.
     fn once(self) -> Option<Option<T>> {
         match self {
             Self::Absent => Some(None),
@@ -46,8 +46,8 @@ impl<T> Member<T> {
         }
     }
 
-    /// The same of a member of `previous_attributes`: there if the update changed it, whatever it was before. What has no
-    /// word of ours was empty.
+    /// The same of a member of `previous_attributes`: there if the update changed it, whatever it was before. What we have
+    /// no words for was empty.
     fn replaced<U>(self, parse: impl FnOnce(T) -> Option<U>) -> Option<Replaced<U>> {
         match self {
             Self::Absent => Some(Replaced::Not),
@@ -65,7 +65,7 @@ impl<T> Member<T> {
         Ok(())
     }
 
-    /// Reads a member without which there is no reading on.
+    /// Reads a member that everybody needs, so that there is no reading on if it is there twice.
     fn read_once<'a>(&mut self, value: &mut Reader<'a>) -> Read<()>
     where
         T: FromJson<'a>,
@@ -109,8 +109,8 @@ impl<'a> Members<'a> for Envelope<'a> {
     }
 }
 
-/// Unix seconds in a snapshot event, RFC 3339 in a thin one. A time that a calendar has: one beyond would make every later
-/// event an old one.
+/// Unix seconds in a snapshot event, RFC 3339 in a thin one. A time that a calendar has: one beyond would make every
+/// later event an old one.
 pub(super) struct Created(pub(super) i64);
 
 impl FromJson<'_> for Created {
@@ -340,8 +340,8 @@ impl ItemList {
     }
 }
 
-/// The first [`ITEMS`] of a list. The others are passed over as they come: a webhook may be a list of half a million, and an
-/// item that was read is a hundred times as large as the `0` that it was read from.
+/// The first [`ITEMS`] of a list. The others are passed over as they come: a webhook may be a list of half a million, and
+/// an item that was read is a hundred times as large as the `0` that it was read from.
 #[derive(Default)]
 struct Items {
     items: Vec<Item>,
@@ -353,7 +353,7 @@ impl FromJson<'_> for Items {
     fn from_json(value: &mut Reader<'_>) -> Read<Option<Self>> {
         let mut items = Self::default();
         let mut room = ITEMS;
-        let list = value.list(|value| {
+        let is_list = value.list(|value| {
             if room == 0 {
                 return value.skip();
             }
@@ -363,7 +363,7 @@ impl FromJson<'_> for Items {
             }
             Ok(())
         })?;
-        Ok(list.map(|()| items))
+        Ok(is_list.then_some(items))
     }
 }
 

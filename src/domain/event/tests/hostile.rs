@@ -57,6 +57,19 @@ fn half_a_surrogate_pair_costs_its_field_and_no_more() {
 }
 
 #[test]
+fn of_an_expanded_object_nothing_but_its_id_has_to_be_readable() {
+    let deep = abyss();
+    for rest in [r#""name":"\ud800""#, r#""balance":1e999"#, &format!(r#""deep":{deep}"#)] {
+        let event = read(&format!(
+            r#"{{"id":"evt_1","type":"billing_portal.session.created","created":1,"request":{{{rest},"id":"req_1"}},
+            "data":{{"object":{{"customer":{{{rest},"id":"cus_1"}}}}}}}}"#
+        ));
+        assert_eq!(event.request_id.as_deref(), Some("req_1"), "{rest}");
+        assert_eq!(event.customer(), Some(&customer_id("cus_1")), "{rest}");
+    }
+}
+
+#[test]
 fn a_field_nested_ten_thousand_deep_is_passed_over_wherever_it_stands() {
     let deep = abyss();
     let event = read(&format!(
@@ -121,6 +134,33 @@ fn a_key_that_is_there_twice_is_never_read_as_either() {
 
     let of_no_use = r#"{"id":"evt_1","type":"customer.created","created":1,"new":1,"new":2}"#;
     assert_eq!(refused(of_no_use.as_bytes()), None);
+}
+
+#[test]
+fn a_key_that_is_there_twice_spoils_only_what_has_a_use_for_it() {
+    let event = |kind: &str, twice: &str| {
+        let event = read(&format!(
+            r#"{{"id":"evt_1","data":{{"object":{{"id":"sub_1","customer":"cus_1","status":"active",{twice}}}}},
+            "created":1,"type":"{kind}"}}"#
+        ));
+        !matches!(event.subject, Subject::Unreadable(_))
+    };
+    let of_a_session = r#""payment_status":"paid","payment_status":"unpaid""#;
+    let of_an_invoice = r#""parent":{},"parent":null"#;
+    let of_a_subscription = r#""trial_end":1,"trial_end":1"#;
+    let of_several = r#""metadata":{},"metadata":{}"#;
+    for (kind, twice, is_readable) in [
+        ("customer.subscription.updated", of_a_session, true),
+        ("customer.subscription.updated", of_an_invoice, true),
+        ("customer.subscription.updated", of_a_subscription, false),
+        ("customer.subscription.updated", of_several, false),
+        ("invoice.paid", of_a_session, true),
+        ("invoice.paid", of_an_invoice, false),
+        ("invoice.paid", of_a_subscription, true),
+        ("invoice.paid", of_several, true),
+    ] {
+        assert_eq!(event(kind, twice), is_readable, "{twice} in {kind}");
+    }
 }
 
 #[test]
