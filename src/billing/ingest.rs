@@ -1,9 +1,8 @@
 //! From a verified event to a committed one.
 //!
-//! A writer takes whatever is waiting, up to a bound, and applies it in one transaction: under load a commit is shared
-//! by many events, and alone an event waits for nobody. Where a database takes more than one transaction at a time there is a
-//! second writer, which prepares its batch while the first waits for its commit. Work that has been handed over is done even
-//! if whoever handed it over has gone.
+//! One task takes whatever is waiting, up to a bound, and applies it in one transaction: under load a commit is shared
+//! by many events, and alone an event waits for nobody. Work that has been handed over is done even if whoever handed
+//! it over has gone.
 
 mod batch;
 mod report;
@@ -14,8 +13,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
 
@@ -124,18 +123,14 @@ pub enum NotStored {
 
 type Reply = oneshot::Sender<Result<Outcome, NotStored>>;
 
-/// What waits, for whichever writer is free.
-type Queue = Mutex<mpsc::Receiver<(Delivery, Reply)>>;
-
-/// Where events are handed in. Cheap to clone; when the last clone is gone the writers finish what they have
-/// and end.
+/// Where events are handed in. Cheap to clone; when the last clone is gone the task finishes what it has and ends.
 #[derive(Clone)]
 pub struct Ingest {
     billing: Arc<Billing>,
     waiting: mpsc::Sender<(Delivery, Reply)>,
 }
 
-/// The writers behind [`Ingest`].
+/// The task behind [`Ingest`].
 pub type IngestTask = JoinHandle<()>;
 
 impl NotStored {
@@ -150,15 +145,10 @@ impl NotStored {
 }
 
 impl Ingest {
-    /// Starts the writers.
+    /// Starts the task.
     pub fn start(billing: Arc<Billing>) -> (Self, IngestTask) {
         let (waiting, queue) = mpsc::channel(WAITING);
-        let queue = Arc::new(Mutex::new(queue));
-        let mut writers = JoinSet::new();
-        for _ in 0..billing.store.writers() {
-            writers.spawn(write(billing.clone(), queue.clone()));
-        }
-        let task = tokio::spawn(writers.join_all().map(|_| ()));
+        let task = tokio::spawn(run(billing.clone(), queue));
         (Self { billing, waiting }, task)
     }
 
@@ -179,13 +169,10 @@ impl Ingest {
     }
 }
 
-async fn write(billing: Arc<Billing>, queue: Arc<Queue>) {
-    loop {
-        let batch = next_batch(&queue).await;
-        if batch.is_empty() {
-            return;
-        }
-        let (deliveries, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+async fn run(billing: Arc<Billing>, mut queue: mpsc::Receiver<(Delivery, Reply)>) {
+    let mut waiting = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut waiting, BATCH).await > 0 {
+        let (deliveries, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
         let outcomes = process(&billing, &deliveries).await;
         let nothing_stored = outcomes.iter().all(|outcome| *outcome == Err(NotStored::Database));
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -193,23 +180,14 @@ async fn write(billing: Arc<Billing>, queue: Arc<Queue>) {
             let _ = reply.send(outcome);
         }
         if nothing_stored {
-            refuse_waiting(&billing, &queue);
+            refuse_waiting(&billing, &mut queue);
         }
     }
 }
 
-/// Waits for events, and takes those that are there; none at the end.
-async fn next_batch(queue: &Queue) -> Vec<(Delivery, Reply)> {
-    let mut batch = Vec::new();
-    queue.lock().await.recv_many(&mut batch, BATCH).await;
-    batch
-}
-
 /// Those who wait already have waited while the database took nothing. Batch after batch they would find out the same for
 /// themselves, the last of them long after Stripe has given up.
-fn refuse_waiting(billing: &Billing, queue: &Queue) {
-    // Whoever else has the queue waits at it, since nobody does in it.
-    let Ok(mut queue) = queue.try_lock() else { return };
+fn refuse_waiting(billing: &Billing, queue: &mut mpsc::Receiver<(Delivery, Reply)>) {
     for _ in 0..queue.len() {
         let Ok((delivery, reply)) = queue.try_recv() else { return };
         report::report_not_stored(billing, &[delivery]);

@@ -48,8 +48,8 @@ use traced::Traced;
 #[derive(Debug, Clone)]
 pub struct Store {
     db: Traced<DatabaseConnection>,
-    /// For all that writes. On SQLite one connection: only one can write at a time, and what it remembers of the file is good
-    /// for as long as nobody else does.
+    /// Where transactions begin. On SQLite one connection of their own: only one of them can write at a time, and what it
+    /// remembers of the file is good for as long as nobody else writes.
     writer: Traced<DatabaseConnection>,
 }
 
@@ -60,14 +60,6 @@ pub struct Transaction {
 }
 
 impl Store {
-    /// How many transactions that write are worth having at a time.
-    pub fn writers(&self) -> usize {
-        match self.db.get_database_backend() {
-            DbBackend::Sqlite => 1,
-            _ => 2,
-        }
-    }
-
     /// Begins a transaction that will write. On SQLite it takes the write lock at once, since one that reads first
     /// and writes later can find itself unable to.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
