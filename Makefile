@@ -52,7 +52,7 @@ soak: $(peers)/.done ## Kills and outages under load, random lives and tenants, 
 fuzz: ## Looks for input that breaks a parser: ten million of each, or FUZZ_RUNS, with cargo-fuzz
 	scripts/fuzz
 
-bench: $(peers)/.done ## A renewal burst against what this machine can do at most, on SQLite and PostgreSQL: ten minutes
+bench: $(peers)/.done ## A renewal burst against what this machine can do at most, on SQLite and PostgreSQL: half an hour
 	scripts/with-postgres --durable cargo bench --bench webhooks
 
 instructions: ## The instructions that a webhook costs, against the baseline that is committed, where valgrind is installed

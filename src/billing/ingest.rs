@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
 
+use self::batch::Inbox;
 use super::Billing;
 use crate::domain::event::Event;
 use crate::domain::journey::{Journey, Traceparent};
@@ -206,7 +207,7 @@ enum Setback {
 /// Applies a batch; if that fails for a reason of its own events, each of them alone, so that a poisoned one harms no
 /// neighbour.
 async fn process(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
-    match attempt(billing, deliveries).await {
+    match attempt(billing, deliveries, Inbox::NotAsked).await {
         Ok(effects) => effects.into_iter().map(|effect| Ok(effect.outcome)).collect(),
         Err(Setback::Database) => refuse(billing, deliveries),
         Err(Setback::Event) => process_one_by_one(billing, deliveries).await,
@@ -235,7 +236,7 @@ fn refuse(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, Not
 /// Applies one event, or keeps it as failed.
 async fn process_alone(billing: &Billing, delivery: &Delivery) -> Result<Outcome, NotStored> {
     let one = std::slice::from_ref(delivery);
-    match attempt(billing, one).await {
+    match attempt(billing, one, Inbox::Asked).await {
         Ok(effects) => Ok(effects.first().map_or(Outcome::Failed, |effect| effect.outcome)),
         Err(Setback::Database) => {
             report::report_not_stored(billing, one);
@@ -273,14 +274,14 @@ fn is_of_its_events(error: &StoreError, events: usize) -> bool {
 
 /// Applies events in one transaction, and tells of it once it is committed. The transaction has a trace of its own,
 /// which links to those of the events that share it.
-async fn attempt(billing: &Billing, deliveries: &[Delivery]) -> Result<Vec<Effect>, Setback> {
+async fn attempt(billing: &Billing, deliveries: &[Delivery], inbox: Inbox) -> Result<Vec<Effect>, Setback> {
     let span = info_span!(parent: None, "ingest batch", billing.batch.events = deliveries.len());
     for trace in deliveries.iter().filter_map(|delivery| delivery.trace) {
         spans::link(&span, trace);
     }
     // A defect that panics over one event must not end the task that every other event needs.
     let applying = async {
-        let (effects, changes) = batch::apply(billing, deliveries).await?;
+        let (effects, changes) = batch::apply(billing, deliveries, inbox).await?;
         report::report(billing, deliveries, &effects, &changes);
         Ok::<_, StoreError>(effects)
     };

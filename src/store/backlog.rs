@@ -47,7 +47,7 @@ impl Store {
         })
     }
 
-    /// The connections of the pool.
+    /// The connections that are held, those that read and the one that writes together.
     pub fn connections(&self) -> Connections {
         let (db, writer) = (self.db.untraced(), self.writer.untraced());
         if db.get_database_backend() == DbBackend::Postgres {

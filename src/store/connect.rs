@@ -8,6 +8,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, Order, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
 use super::traced::{Server, Traced};
@@ -29,12 +30,8 @@ const CONNECTIONS: u32 = 16;
 /// no writes: whoever is still connected to it finds the new one once the connection is made anew.
 const POSTGRES_CONNECTION_AGE: Duration = Duration::from_mins(30);
 
-/// For how long a connection to PostgreSQL is good without being tried. While events come one after another it need not be
-/// asked before each of them; what failed is closed, and not used again.
-const POSTGRES_TRUSTED: Duration = Duration::from_secs(1);
-
 /// What the connection that writes to SQLite remembers of the file, in KiB: the pages that a few batches touch.
-const SQLITE_WRITER_CACHE: u32 = 8192;
+const SQLITE_WRITER_CACHE: u32 = 4096;
 
 /// What each that reads remembers, in KiB: SQLite's own default. It is out of date with the next batch.
 const SQLITE_READER_CACHE: u32 = 2000;
@@ -69,6 +66,10 @@ impl DatabaseUrl {
     /// Reads a `sqlite:` or `postgres:` URL.
     pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
         let backend = match text.split_once(':') {
+            // In memory each connection would have a database of its own.
+            Some(("sqlite", path)) if path.contains(":memory:") || path.contains("mode=memory") => {
+                return Err(InvalidDatabaseUrl);
+            }
             Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => DbBackend::Sqlite,
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") && rest.len() > 2 => {
                 DbBackend::Postgres
@@ -120,7 +121,6 @@ impl Store {
 
     async fn open_postgres(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let mut options = pool_options(url, CONNECTIONS);
-        options.test_before_acquire_if_idle_for(POSTGRES_TRUSTED);
         options.map_sqlx_postgres_before_acquire(|_, connection| {
             Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
         });
@@ -130,9 +130,14 @@ impl Store {
     }
 
     async fn open_sqlite(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
-        // The file is made by whoever comes first.
-        let writer = Database::connect(sqlite_options(url, create, 1, SQLITE_WRITER_CACHE)).await?;
-        let db = Database::connect(sqlite_options(url, false, SQLITE_READERS, SQLITE_READER_CACHE)).await?;
+        // The one that writes makes the file.
+        let writer =
+            sqlite_options(url, 1, SQLITE_WRITER_CACHE, move |sqlite| sqlite.create_if_missing(create));
+        let writer = Database::connect(writer).await?;
+        let readers = sqlite_options(url, SQLITE_READERS, SQLITE_READER_CACHE, |sqlite| {
+            sqlite.create_if_missing(false).pragma("query_only", "ON")
+        });
+        let db = Database::connect(readers).await?;
         Ok(Self { db: Traced::new(db, url.server()), writer: Traced::new(writer, url.server()) })
     }
 
@@ -185,22 +190,27 @@ fn pool_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
 }
 
 /// The cache is in KiB.
-fn sqlite_options(url: &DatabaseUrl, create: bool, connections: u32, cache: u32) -> ConnectOptions {
+fn sqlite_options(
+    url: &DatabaseUrl,
+    connections: u32,
+    cache: u32,
+    more: impl Fn(SqliteConnectOptions) -> SqliteConnectOptions + Send + Sync + 'static,
+) -> ConnectOptions {
     let mut options = pool_options(url, connections);
     // Nobody hangs up within a process.
     options.test_before_acquire(false);
     options.map_sqlx_sqlite_opts(move |sqlite| {
         use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
         // FULL: a 2xx to Stripe is a promise that must survive a power cut, which WAL with NORMAL would not.
-        sqlite
-            .create_if_missing(create)
+        let sqlite = sqlite
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(ACQUIRE)
             .foreign_keys(true)
             .row_buffer_size(SQLITE_ROWS)
             .pragma("cache_size", format!("-{cache}"))
-            .pragma("wal_autocheckpoint", SQLITE_WAL_PAGES)
+            .pragma("wal_autocheckpoint", SQLITE_WAL_PAGES);
+        more(sqlite)
     });
     options.map_sqlx_sqlite_pool_opts(|pool| {
         pool.after_release(|connection, _| Box::pin(is_out_of_transactions(connection)))
@@ -247,8 +257,28 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let url = DatabaseUrl::parse(&format!("sqlite://{}/billhook.db", dir.path().display()));
         let store = Store::connect(&url.expect("a URL")).await.expect("the database opens");
-        let options = store.db.untraced().get_sqlite_connection_pool().options();
-        assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
-        assert_eq!(options.get_min_connections(), 0);
+        for db in [&store.db, &store.writer] {
+            let options = db.untraced().get_sqlite_connection_pool().options();
+            assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
+            assert_eq!(options.get_min_connections(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_one_connection_writes_to_sqlite() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = DatabaseUrl::parse(&format!("sqlite://{}/billhook.db", dir.path().display()));
+        let store = Store::connect(&url.expect("a URL")).await.expect("the database opens");
+        assert_eq!(store.writer.untraced().get_sqlite_connection_pool().options().get_max_connections(), 1);
+        let table = "CREATE TABLE a (b TEXT)";
+        store.db.execute_unprepared(table).await.expect_err("those that read cannot write");
+        store.writer.execute_unprepared(table).await.expect("the one that writes can");
+    }
+
+    #[test]
+    fn a_database_in_memory_is_none_that_two_connections_share() {
+        for url in ["sqlite::memory:", "sqlite://:memory:", "sqlite://billhook.db?mode=memory"] {
+            assert_eq!(DatabaseUrl::parse(url).err(), Some(InvalidDatabaseUrl), "{url}");
+        }
     }
 }

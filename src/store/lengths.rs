@@ -2,7 +2,7 @@
 //! carry it out, and a connection keeps only so many of them. So a list that is looked for is filled up to a power of two,
 //! and rows are written in portions of such lengths.
 
-use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::sea_query::{Condition, OnConflict};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, TryInsertResult, Value};
 
 use super::{StoreError, Transaction};
@@ -11,17 +11,32 @@ use super::{StoreError, Transaction};
 /// each that is kept takes room.
 const LONGEST: usize = 64;
 
-/// Whether a column is one of these; none if there are none. A condition that nothing can meet, beside others, would keep
-/// PostgreSQL from a plan by their indexes that holds for any values, and have it plan the statement anew each time.
+/// Whether a column is one of these; none if there are none.
 pub(super) fn one_of<V: Into<Value>>(
     column: impl ColumnTrait,
     values: impl IntoIterator<Item = V>,
-) -> Option<Expr> {
-    let mut values: Vec<Value> = values.into_iter().map(Into::into).collect();
-    let last = values.last()?.clone();
-    // To look for one of them twice finds it once.
-    values.resize(filled_up(values.len()), last);
-    Some(column.is_in(values))
+) -> Option<Condition> {
+    any_of([(column, list(values))])
+}
+
+/// Whether any of the columns is one of its list; none if all lists are empty. All have the same length, or each combination
+/// of lengths were a statement of its own. One that is empty is left out: a condition that nothing can meet, beside others,
+/// would keep PostgreSQL from a plan by their indexes that holds for any values, and have it plan the statement each time.
+pub(super) fn any_of<C: ColumnTrait>(lists: impl IntoIterator<Item = (C, Vec<Value>)>) -> Option<Condition> {
+    let lists: Vec<_> = lists.into_iter().filter(|(_, values)| !values.is_empty()).collect();
+    let length = filled_up(lists.iter().map(|(_, values)| values.len()).max()?);
+    let is_one_of = |(column, mut values): (C, Vec<Value>)| {
+        // To look for one of them twice finds it once.
+        let last = values.last().cloned();
+        values.extend(last.into_iter().cycle().take(length - values.len()));
+        column.is_in(values)
+    };
+    Some(lists.into_iter().map(is_one_of).fold(Condition::any(), Condition::add))
+}
+
+/// A list for [`any_of`].
+pub(super) fn list<V: Into<Value>>(values: impl IntoIterator<Item = V>) -> Vec<Value> {
+    values.into_iter().map(Into::into).collect()
 }
 
 impl Transaction {

@@ -44,7 +44,7 @@ pub use unit_of_work::Touched;
 
 use traced::Traced;
 
-/// The database, behind a pool of connections. Cheap to clone.
+/// The database, behind pools of connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     db: Traced<DatabaseConnection>,

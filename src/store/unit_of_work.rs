@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use entity::{checkout, customer, refresh, subscription, tenant};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::lengths::one_of;
+use super::lengths::{any_of, list, one_of};
 use super::{StoreError, Transaction, rows};
 use crate::domain::event::{Event, Session, Subject};
 use crate::domain::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
@@ -214,33 +214,22 @@ impl Transaction {
         touched: &Touched,
         of_sessions: Vec<String>,
     ) -> Result<Vec<tenant::Model>, StoreError> {
-        if touched.customers.is_empty() && touched.tenants.is_empty() && of_sessions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let customers = touched.customers.iter().map(CustomerId::as_str);
-        let tenants = touched.tenants.iter().map(TenantId::to_string).chain(of_sessions);
-        let locked = tenant::Entity::find()
-            .filter(
-                Condition::any()
-                    .add_option(one_of(tenant::Column::StripeCustomerId, customers))
-                    .add_option(one_of(tenant::Column::Id, tenants)),
-            )
-            .order_by_asc(tenant::Column::Id)
-            .lock_exclusive();
+        let wanted = any_of([
+            (tenant::Column::StripeCustomerId, list(touched.customers.iter().map(CustomerId::as_str))),
+            (tenant::Column::Id, list(touched.tenants.iter().map(TenantId::to_string).chain(of_sessions))),
+        ]);
+        let Some(wanted) = wanted else { return Ok(Vec::new()) };
+        let locked = tenant::Entity::find().filter(wanted).order_by_asc(tenant::Column::Id).lock_exclusive();
         Ok(locked.all(&self.db).await?)
     }
 
     async fn touched_subscriptions(&self, touched: &Touched) -> Result<Vec<subscription::Model>, StoreError> {
-        if touched.customers.is_empty() && touched.subscriptions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let customers = touched.customers.iter().map(CustomerId::as_str);
-        let subscriptions = touched.subscriptions.iter().map(SubscriptionId::as_str);
-        let held = subscription::Entity::find().filter(
-            Condition::any()
-                .add_option(one_of(subscription::Column::CustomerId, customers))
-                .add_option(one_of(subscription::Column::Id, subscriptions)),
-        );
+        let wanted = any_of([
+            (subscription::Column::CustomerId, list(touched.customers.iter().map(CustomerId::as_str))),
+            (subscription::Column::Id, list(touched.subscriptions.iter().map(SubscriptionId::as_str))),
+        ]);
+        let Some(wanted) = wanted else { return Ok(Vec::new()) };
+        let held = subscription::Entity::find().filter(wanted);
         Ok(held.all(&self.db).await?)
     }
 
@@ -251,20 +240,16 @@ impl Transaction {
         tenants: &[tenant::Model],
     ) -> Result<Vec<checkout::Model>, StoreError> {
         let Touched { sessions, subscriptions, journeys, .. } = touched;
-        if sessions.is_empty() && subscriptions.is_empty() && journeys.is_empty() {
-            return Ok(Vec::new());
-        }
         let of_tenants = tenants.iter().filter(|_| !sessions.is_empty());
         let of_tenants = of_tenants.filter_map(|tenant| tenant.journey_id.clone());
-        let sessions = sessions.iter().map(SessionId::as_str);
-        let subscriptions = subscriptions.iter().map(SubscriptionId::as_str);
         let journeys = journeys.iter().map(|journey| journey.journey_id().to_string()).chain(of_tenants);
-        let ours = checkout::Entity::find().filter(
-            Condition::any()
-                .add_option(one_of(checkout::Column::SessionId, sessions))
-                .add_option(one_of(checkout::Column::SubscriptionId, subscriptions))
-                .add_option(one_of(checkout::Column::JourneyId, journeys)),
-        );
+        let wanted = any_of([
+            (checkout::Column::SessionId, list(sessions.iter().map(SessionId::as_str))),
+            (checkout::Column::SubscriptionId, list(subscriptions.iter().map(SubscriptionId::as_str))),
+            (checkout::Column::JourneyId, list(journeys)),
+        ]);
+        let Some(wanted) = wanted else { return Ok(Vec::new()) };
+        let ours = checkout::Entity::find().filter(wanted);
         Ok(ours.all(&self.db).await?)
     }
 

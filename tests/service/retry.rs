@@ -7,6 +7,7 @@ use crate::database::{Database, on_both_databases};
 
 on_both_databases!(
     an_event_that_failed_is_applied_once_it_can_be,
+    an_event_that_failed_is_known_when_it_comes_again,
     an_event_that_fails_for_good_is_given_up_and_can_be_had_tried_again,
     what_waits_for_its_customer_for_too_long_is_let_go,
 );
@@ -52,6 +53,19 @@ async fn an_event_that_failed_is_applied_once_it_can_be(database: Database) {
         })
         .await;
     assert_eq!(told["tenant_id"], "acme");
+    app.stop().await;
+}
+
+async fn an_event_that_failed_is_known_when_it_comes_again(database: Database) {
+    let app = TestApp::start(database).await;
+    let event = poisoned(&app).await;
+    app.deliver(&event).await.ok();
+    app.line("subscription_state", |line| {
+        line["event"] == "event.duplicate" && line["stripe_event_id"] == event["id"]
+    })
+    .await;
+    assert_eq!(app.outcome_of(&event).await.0, "failed");
+    app.database.heal().await;
     app.stop().await;
 }
 

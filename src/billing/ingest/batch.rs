@@ -13,23 +13,25 @@ use crate::store::{InboxRow, StoreError, StoreFailure, Touched};
 
 /// Applies the events, beginning again when another replica was faster with one of them.
 ///
-/// At first none of them is taken for a repeat, which few are. One that is in the inbox already cannot be put there again, and
-/// then the inbox is asked.
+/// Few events are repeats, so that the inbox need not be asked for them at first: one that is there cannot be put there again,
+/// or, if it has failed, fails as it did before. Then the inbox is asked.
 pub(super) async fn apply(
     billing: &Billing,
     deliveries: &[Delivery],
+    inbox: Inbox,
 ) -> Result<(Vec<Effect>, Changes), StoreError> {
-    match apply_once(billing, deliveries, Inbox::NotAsked).await {
-        Err(error) if error.failure() == StoreFailure::Conflict => {
-            race(|| apply_once(billing, deliveries, Inbox::Asked)).await
+    if inbox == Inbox::NotAsked {
+        match apply_once(billing, deliveries, inbox).await {
+            Err(error) if error.failure() != StoreFailure::Unavailable => {}
+            result => return result,
         }
-        result => result,
     }
+    race(|| apply_once(billing, deliveries, Inbox::Asked)).await
 }
 
 /// Whether the inbox is asked for repeats.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Inbox {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inbox {
     NotAsked,
     Asked,
 }
@@ -80,11 +82,14 @@ async fn apply_once(
     Ok((effects, changes))
 }
 
-/// Keeps an event that could not be applied, with its payload, for another try.
+/// Keeps an event that could not be applied, with its payload, for another try. Somebody else may have kept it by now.
 pub(super) async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Effect, StoreError> {
     let effect = Effect::new(Outcome::Failed).because("not_applicable");
     let transaction = billing.store.begin().await?;
-    transaction.insert_events(&[inbox_row(delivery, &effect)]).await?;
+    match transaction.insert_events(&[inbox_row(delivery, &effect)]).await {
+        Err(error) if error.failure() == StoreFailure::Conflict => return Ok(duplicate(None)),
+        inserted => inserted?,
+    }
     transaction.commit().await?;
     Ok(effect)
 }

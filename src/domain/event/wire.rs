@@ -1,5 +1,5 @@
-//! The shapes on the wire. No [`Member`] can fail: absent, `null` or of an unexpected type it reads as nothing, so that
-//! no change of Stripe's can cost us an event.
+//! The shapes on the wire. Absent, `null` or of an unexpected type a [`Member`] reads as nothing, so that no change of
+//! Stripe's can cost us an event.
 //!
 //! An event is read in one pass, and its type may stand behind its object. So [`Object`] has the members of every object
 //! that is read, and becomes one of them once the type is known.
