@@ -102,7 +102,7 @@ impl Service {
             ("STRIPE_SECRET_KEY", STRIPE_KEY),
             ("STRIPE_API_BASE", url),
             ("BILLHOOK_APP_URL", "http://localhost"),
-            ("BILLHOOK_THROTTLE_PER_MINUTE", "1000000"),
+            ("BILLHOOK_THROTTLE_PER_MINUTE", "6000"),
         ];
         Self::run(database, more).await
     }

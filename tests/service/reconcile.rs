@@ -78,7 +78,7 @@ async fn what_stripe_does_not_have_is_told_and_left_to_a_person() {
     app.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stripe_away_ends_the_run_with_a_sentence() {
     let mut app = TestApp::start(Database::Sqlite).await;
     app.make_pro("acme").await;

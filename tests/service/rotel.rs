@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use crate::app::{eventually, peers};
 use crate::collector::Span;
@@ -57,9 +58,13 @@ impl Drop for Rotel {
     }
 }
 
-/// Two at once, so that they are not the same.
+/// Two that are free, below those that the kernel gives to whoever asks for any: between here and rotel's start somebody asks
+/// (ip_local_port_range in ip(7)).
 fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let mut candidates = std::iter::repeat_with(|| 20_000 + Uuid::new_v4().as_fields().1 % 10_000);
+    // Both at once, so that they are not the same.
+    let mut listener = || candidates.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let listeners = [(); 2].map(|()| listener().expect("a port"));
     listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
 

@@ -38,6 +38,10 @@ impl<T> Member<T> {
     }
 
     /// The same, and `None` if it is there twice.
+    #[expect(
+        clippy::option_option,
+        reason = "the outer ends the reading of the object, the inner is its member's"
+    )]
     fn once(self) -> Option<Option<T>> {
         match self {
             Self::Absent => Some(None),

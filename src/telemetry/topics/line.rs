@@ -228,6 +228,7 @@ pub(crate) fn rfc3339(at_milliseconds: i64) -> String {
         .expect("a date has all that the format asks for")
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn as_rfc3339<S: Serializer>(at_milliseconds: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*at_milliseconds))
 }
