@@ -9,7 +9,7 @@ use crate::service::{OwnDatabase, Service};
 /// Who posts at once when all is well, and when it is not: each posts again as soon as it is answered, so that many times
 /// what can be taken is offered.
 const CALM: usize = 64;
-const FLOOD: usize = 4096;
+const FLOOD: usize = 2000;
 
 /// How long the service has to be itself again.
 const AFTER: Duration = Duration::from_secs(1);
