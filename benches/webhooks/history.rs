@@ -64,7 +64,7 @@ async fn store(url: &str, events: u64) {
 
 fn statement(url: &str, first: u64, last: u64) -> String {
     let numbers = if url.starts_with("postgres") {
-        format!("WITH number(n) AS (SELECT generate_series({first}, {last}))")
+        format!("WITH number(n) AS (SELECT generate_series({first}::bigint, {last}))")
     } else {
         format!(
             "WITH RECURSIVE number(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM number WHERE n < {last})"
