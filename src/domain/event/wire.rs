@@ -81,6 +81,20 @@ impl<T> Member<T> {
 
 type Text<'a> = Member<Cow<'a, str>>;
 
+/// Reads these members of an object, each by the name that it has here, and passes over all others.
+macro_rules! members {
+    ($object:ident $(<$life:lifetime>)?: $($member:ident),+ $(,)?) => {
+        impl<'a> Members<'a> for $object $(<$life>)? {
+            fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+                match name {
+                    $(stringify!($member) => self.$member.read(value),)+
+                    _ => value.skip(),
+                }
+            }
+        }
+    };
+}
+
 /// The event around its object.
 #[derive(Default)]
 pub(super) struct Envelope<'a> {
@@ -135,15 +149,7 @@ pub(super) struct Data<'a> {
     previous_attributes: Member<PreviousAttributes<'a>>,
 }
 
-impl<'a> Members<'a> for Data<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "object" => self.object.read(value),
-            "previous_attributes" => self.previous_attributes.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(Data<'a>: object, previous_attributes);
 
 impl<'a> Data<'a> {
     /// The object, and what an update of it replaced.
@@ -181,29 +187,10 @@ pub(super) struct Object<'a> {
     parent: Member<InvoiceParent<'a>>,
 }
 
-impl<'a> Members<'a> for Object<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "id" => self.id.read(value),
-            "customer" => self.customer.read(value),
-            "metadata" => self.metadata.read(value),
-            "status" => self.status.read(value),
-            "created" => self.created.read(value),
-            "items" => self.items.read(value),
-            "current_period_end" => self.current_period_end.read(value),
-            "trial_end" => self.trial_end.read(value),
-            "cancel_at" => self.cancel_at.read(value),
-            "cancel_at_period_end" => self.cancel_at_period_end.read(value),
-            "ended_at" => self.ended_at.read(value),
-            "subscription" => self.subscription.read(value),
-            "client_reference_id" => self.client_reference_id.read(value),
-            "payment_status" => self.payment_status.read(value),
-            "subscription_details" => self.subscription_details.read(value),
-            "parent" => self.parent.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(
+    Object<'a>: id, customer, metadata, status, created, items, current_period_end, trial_end, cancel_at,
+    cancel_at_period_end, ended_at, subscription, client_reference_id, payment_status, subscription_details, parent,
+);
 
 impl Object<'_> {
     /// The subscription that it is; `None` if it has no id, customer or status.
@@ -289,14 +276,7 @@ struct Expanded<'a> {
     id: Text<'a>,
 }
 
-impl<'a> Members<'a> for Expanded<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "id" => self.id.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(Expanded<'a>: id);
 
 #[derive(Default)]
 struct Metadata<'a> {
@@ -304,15 +284,7 @@ struct Metadata<'a> {
     traceparent: Text<'a>,
 }
 
-impl<'a> Members<'a> for Metadata<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "tenant_id" => self.tenant_id.read(value),
-            "traceparent" => self.traceparent.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(Metadata<'a>: tenant_id, traceparent);
 
 impl Metadata<'_> {
     fn tags(self) -> Option<Tags> {
@@ -328,14 +300,7 @@ struct ItemList {
     data: Member<Items>,
 }
 
-impl<'a> Members<'a> for ItemList {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "data" => self.data.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(ItemList: data);
 
 impl ItemList {
     /// The items; none in a list that says nothing of any, but `None` if it says something else.
@@ -393,17 +358,7 @@ struct ItemObject<'a> {
     current_period_end: Member<i64>,
 }
 
-impl<'a> Members<'a> for ItemObject<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "price" => self.price.read(value),
-            "plan" => self.plan.read(value),
-            "quantity" => self.quantity.read(value),
-            "current_period_end" => self.current_period_end.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(ItemObject<'a>: price, plan, quantity, current_period_end);
 
 #[derive(Default)]
 struct PriceObject<'a> {
@@ -411,15 +366,7 @@ struct PriceObject<'a> {
     lookup_key: Text<'a>,
 }
 
-impl<'a> Members<'a> for PriceObject<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "id" => self.id.read(value),
-            "lookup_key" => self.lookup_key.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(PriceObject<'a>: id, lookup_key);
 
 impl PriceObject<'_> {
     fn ids(self) -> Option<(PriceId, Option<PriceId>)> {
@@ -440,20 +387,9 @@ struct PreviousAttributes<'a> {
     ended_at: Member<i64>,
 }
 
-impl<'a> Members<'a> for PreviousAttributes<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "status" => self.status.read(value),
-            "items" => self.items.read(value),
-            "current_period_end" => self.current_period_end.read(value),
-            "trial_end" => self.trial_end.read(value),
-            "cancel_at" => self.cancel_at.read(value),
-            "cancel_at_period_end" => self.cancel_at_period_end.read(value),
-            "ended_at" => self.ended_at.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(
+    PreviousAttributes<'a>: status, items, current_period_end, trial_end, cancel_at, cancel_at_period_end, ended_at,
+);
 
 impl PreviousAttributes<'_> {
     fn previous(self) -> Option<Previous> {
@@ -481,14 +417,7 @@ struct InvoiceParent<'a> {
     subscription_details: Member<InvoiceSubscription<'a>>,
 }
 
-impl<'a> Members<'a> for InvoiceParent<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "subscription_details" => self.subscription_details.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(InvoiceParent<'a>: subscription_details);
 
 #[derive(Default)]
 struct InvoiceSubscription<'a> {
@@ -496,15 +425,7 @@ struct InvoiceSubscription<'a> {
     metadata: Member<Metadata<'a>>,
 }
 
-impl<'a> Members<'a> for InvoiceSubscription<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
-        match name {
-            "subscription" => self.subscription.read(value),
-            "metadata" => self.metadata.read(value),
-            _ => value.skip(),
-        }
-    }
-}
+members!(InvoiceSubscription<'a>: subscription, metadata);
 
 impl InvoiceSubscription<'_> {
     /// What it names of the subscription, and of the journey that it was bought in.
