@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use entity::event;
-use sea_orm::{ColumnTrait, ConnectionTrait, Database, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, Database, EntityTrait, PaginatorTrait, QueryFilter, Select};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -59,17 +59,17 @@ impl OwnDatabase {
 
     /// How many events are stored that changed something, as each that is sent does.
     pub async fn applied(&self) -> u64 {
-        let connection = Database::connect(&self.url).await.expect("the database answers");
-        let applied = event::Entity::find().filter(event::Column::Outcome.eq("applied"));
-        let count = applied.count(&connection).await.expect("a count");
-        connection.close().await.expect("the connection closes");
-        count
+        self.count(event::Entity::find().filter(event::Column::Outcome.eq("applied"))).await
     }
 
     /// How many events are stored, whatever became of them.
     pub async fn stored(&self) -> u64 {
+        self.count(event::Entity::find()).await
+    }
+
+    async fn count(&self, events: Select<event::Entity>) -> u64 {
         let connection = Database::connect(&self.url).await.expect("the database answers");
-        let count = event::Entity::find().count(&connection).await.expect("a count");
+        let count = events.count(&connection).await.expect("a count");
         connection.close().await.expect("the connection closes");
         count
     }
