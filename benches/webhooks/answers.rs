@@ -1,5 +1,7 @@
 //! What else is asked of the service: what a tenant is entitled to, and the portal; and how it begins and rests.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -12,6 +14,9 @@ use crate::service::{OwnDatabase, STRIPE_KEY, Service};
 
 /// Who reads at once.
 const READERS: usize = 16;
+
+/// Tenants that are read, so that it is not always the same one.
+const TENANTS: u64 = 64;
 
 /// Portal sessions that are made, one after the other: enough for a median.
 const PORTAL_CALLS: usize = 500;
@@ -27,15 +32,16 @@ pub async fn reads(name: &str, server: Option<&str>, turn: Duration) {
     let database = OwnDatabase::make(server).await;
     let service = Service::start(&database, None).await;
     Webhooks::to(service.address).introduce().await;
-    let token = Service::token(&format!("tenant-{}", event::FIRST_SUBSCRIPTION));
     let get = |path: &str, more: &str| {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", service.address);
-        move || request.clone().into_bytes()
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", service.address).into_bytes()
     };
-    let authorization = format!("Authorization: Bearer {token}\r\n");
-    let alive = load::ask(service.address, READERS, turn, get("/healthz", "")).await;
-    let read =
-        load::ask(service.address, READERS, turn, get("/api/billing/subscription/", &authorization)).await;
+    let of_tenant = |subscription: u64| {
+        let token = Service::token(&format!("tenant-{subscription}"));
+        get("/api/billing/subscription/", &format!("Authorization: Bearer {token}\r\n"))
+    };
+    let tenants = event::FIRST_SUBSCRIPTION..event::FIRST_SUBSCRIPTION + TENANTS;
+    let alive = load::ask(service.address, READERS, turn, in_turn(vec![get("/healthz", "")])).await;
+    let read = load::ask(service.address, READERS, turn, in_turn(tenants.map(of_tenant).collect())).await;
     println!(
         "{name}: GET subscription, {READERS} connections: {:.0}/s, {:.2} of GET /healthz; p99 {:.2} ms",
         read.per_second(),
@@ -44,6 +50,12 @@ pub async fn reads(name: &str, server: Option<&str>, turn: Duration) {
     );
     service.stop();
     database.drop().await;
+}
+
+/// One request after the other, again and again.
+fn in_turn(requests: Vec<Vec<u8>>) -> impl Fn() -> Vec<u8> + Clone + Send + 'static {
+    let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
+    move || requests[next.fetch_add(1, Ordering::Relaxed) % requests.len()].clone()
 }
 
 /// Portal sessions, against what the Stripe double takes for the same when it is asked directly.

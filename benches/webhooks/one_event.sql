@@ -3,9 +3,7 @@
 \set number random(1000000000000, 9000000000000000)
 \set subscription random(@FIRST@, @LAST@)
 BEGIN;
-SELECT id, tenant_id FROM event WHERE id = 'evt_' || :number;
-INSERT INTO customer (id, deleted_at_ms) VALUES ('cus_' || :subscription, NULL) ON CONFLICT (id) DO NOTHING;
-SELECT id, deleted_at_ms FROM customer WHERE id = 'cus_' || :subscription ORDER BY id FOR UPDATE;
+SELECT id, deleted_at_ms, withheld_at_ms FROM customer WHERE id = 'cus_' || :subscription ORDER BY id FOR UPDATE;
 SELECT * FROM tenant WHERE stripe_customer_id = 'cus_' || :subscription OR id = 'tenant-' || :subscription ORDER BY id FOR UPDATE;
 SELECT * FROM subscription WHERE customer_id = 'cus_' || :subscription OR id = 'sub_' || :subscription;
 SELECT * FROM checkout WHERE subscription_id = 'sub_' || :subscription;

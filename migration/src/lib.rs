@@ -14,6 +14,7 @@ mod m20261123_000002_background;
 mod m20261125_000003_event_span;
 mod m20261125_000004_retention;
 mod m20261127_000005_withheld;
+mod m20261128_000006_lean;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000003_event_span::Migration),
             Box::new(m20261125_000004_retention::Migration),
             Box::new(m20261127_000005_withheld::Migration),
+            Box::new(m20261128_000006_lean::Migration),
         ]
     }
 }

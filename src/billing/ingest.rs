@@ -1,11 +1,12 @@
 //! From a verified event to a committed one.
 //!
-//! One task takes whatever is waiting, up to a bound, and applies it in one transaction: under load a commit is shared
-//! by many events, and alone an event waits for nobody. Work that has been handed over is done even if whoever handed
-//! it over has gone.
+//! A writer takes whatever is waiting, up to a bound, and applies it in one transaction: under load a commit is shared by
+//! many events, and alone an event waits for nobody. While it commits another writer has its turn. Work that has been
+//! handed over is done even if whoever handed it over has gone.
 
 mod batch;
 mod report;
+mod turn;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
 
 use self::batch::Inbox;
+use self::turn::{Turn, Turns};
 use super::Billing;
 use crate::domain::event::Event;
 use crate::domain::journey::{Journey, Traceparent};
@@ -37,6 +39,9 @@ const WAITING: usize = 1024;
 
 /// Events in one transaction: enough to share a commit's cost, few enough that its locks are short.
 const BATCH: usize = 64;
+
+/// Batches at a time: one is prepared while the one before it is committed.
+const WRITERS: usize = 2;
 
 /// How long a batch may take: beyond it the database is as good as gone, and Stripe is better told to come again. If
 /// the batch was committed after all, its events are known when they come again.
@@ -124,14 +129,19 @@ pub enum NotStored {
 
 type Reply = oneshot::Sender<Result<Outcome, NotStored>>;
 
-/// Where events are handed in. Cheap to clone; when the last clone is gone the task finishes what it has and ends.
+/// An event that was handed in, and who waits for what becomes of it.
+type Handed = (Delivery, Reply);
+
+type Queue = mpsc::Receiver<Handed>;
+
+/// Where events are handed in. Cheap to clone; when the last clone is gone the writers finish what they have and end.
 #[derive(Clone)]
 pub struct Ingest {
     billing: Arc<Billing>,
-    waiting: mpsc::Sender<(Delivery, Reply)>,
+    waiting: mpsc::Sender<Handed>,
 }
 
-/// The task behind [`Ingest`].
+/// The writers behind [`Ingest`].
 pub type IngestTask = JoinHandle<()>;
 
 impl NotStored {
@@ -146,11 +156,18 @@ impl NotStored {
 }
 
 impl Ingest {
-    /// Starts the task.
+    /// Starts the writers.
     pub fn start(billing: Arc<Billing>) -> (Self, IngestTask) {
         let (waiting, queue) = mpsc::channel(WAITING);
-        let task = tokio::spawn(run(billing.clone(), queue));
+        let turns = Turns::at(queue);
+        let writers: JoinSet<()> = (0..WRITERS).map(|_| write(billing.clone(), turns.clone())).collect();
+        let task = tokio::spawn(writers.join_all().map(|_| ()));
         (Self { billing, waiting }, task)
+    }
+
+    /// Whether another event may wait.
+    pub fn has_room(&self) -> bool {
+        self.waiting.capacity() > 0
     }
 
     /// Hands an event in and waits until it is committed.
@@ -170,27 +187,30 @@ impl Ingest {
     }
 }
 
-async fn run(billing: Arc<Billing>, mut queue: mpsc::Receiver<(Delivery, Reply)>) {
-    let mut waiting = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut waiting, BATCH).await > 0 {
-        let (deliveries, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-        let outcomes = process(&billing, &deliveries).await;
+async fn write(billing: Arc<Billing>, turns: Turns) {
+    loop {
+        let mut turn = turns.next().await;
+        let batch = turn.take_waiting(BATCH).await;
+        if batch.is_empty() {
+            return;
+        }
+        let (deliveries, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let outcomes = process(&billing, &deliveries, &mut turn).await;
         let nothing_stored = outcomes.iter().all(|outcome| *outcome == Err(NotStored::Database));
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             // Nobody waits for the reply of a request whose sender has hung up.
             let _ = reply.send(outcome);
         }
         if nothing_stored {
-            refuse_waiting(&billing, &mut queue);
+            refuse_waiting(&billing, &mut turn);
         }
     }
 }
 
 /// Those who wait already have waited while the database took nothing. Batch after batch they would find out the same for
 /// themselves, the last of them long after Stripe has given up.
-fn refuse_waiting(billing: &Billing, queue: &mut mpsc::Receiver<(Delivery, Reply)>) {
-    for _ in 0..queue.len() {
-        let Ok((delivery, reply)) = queue.try_recv() else { return };
+fn refuse_waiting(billing: &Billing, turn: &mut Turn) {
+    for (delivery, reply) in turn.take_all() {
         report::report_not_stored(billing, &[delivery]);
         let _ = reply.send(Err(NotStored::Database));
     }
@@ -206,23 +226,32 @@ enum Setback {
 
 /// Applies a batch; if that fails for a reason of its own events, each of them alone, so that a poisoned one harms no
 /// neighbour.
-async fn process(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
-    match attempt(billing, deliveries, Inbox::NotAsked).await {
+async fn process(
+    billing: &Billing,
+    deliveries: &[Delivery],
+    turn: &mut Turn,
+) -> Vec<Result<Outcome, NotStored>> {
+    match attempt(billing, deliveries, Inbox::NotAsked, turn).await {
         Ok(effects) => effects.into_iter().map(|effect| Ok(effect.outcome)).collect(),
         Err(Setback::Database) => refuse(billing, deliveries),
-        Err(Setback::Event) => process_one_by_one(billing, deliveries).await,
+        Err(Setback::Event) => process_one_by_one(billing, deliveries, turn).await,
     }
 }
 
 /// In the time that one batch may take, and no more: who is left then is told to come again.
-async fn process_one_by_one(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
+async fn process_one_by_one(
+    billing: &Billing,
+    deliveries: &[Delivery],
+    turn: &mut Turn,
+) -> Vec<Result<Outcome, NotStored>> {
+    turn.keep();
     let end = Instant::now() + PATIENCE;
     let mut outcomes = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
         if Instant::now() > end {
             break;
         }
-        outcomes.push(process_alone(billing, delivery).await);
+        outcomes.push(process_alone(billing, delivery, turn).await);
     }
     outcomes.extend(refuse(billing, &deliveries[outcomes.len()..]));
     outcomes
@@ -234,9 +263,13 @@ fn refuse(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, Not
 }
 
 /// Applies one event, or keeps it as failed.
-async fn process_alone(billing: &Billing, delivery: &Delivery) -> Result<Outcome, NotStored> {
+async fn process_alone(
+    billing: &Billing,
+    delivery: &Delivery,
+    turn: &mut Turn,
+) -> Result<Outcome, NotStored> {
     let one = std::slice::from_ref(delivery);
-    match attempt(billing, one, Inbox::Asked).await {
+    match attempt(billing, one, Inbox::Asked, turn).await {
         Ok(effects) => Ok(effects.first().map_or(Outcome::Failed, |effect| effect.outcome)),
         Err(Setback::Database) => {
             report::report_not_stored(billing, one);
@@ -274,14 +307,21 @@ fn is_of_its_events(error: &StoreError, events: usize) -> bool {
 
 /// Applies events in one transaction, and tells of it once it is committed. The transaction has a trace of its own,
 /// which links to those of the events that share it.
-async fn attempt(billing: &Billing, deliveries: &[Delivery], inbox: Inbox) -> Result<Vec<Effect>, Setback> {
+async fn attempt(
+    billing: &Billing,
+    deliveries: &[Delivery],
+    inbox: Inbox,
+    turn: &mut Turn,
+) -> Result<Vec<Effect>, Setback> {
     let span = info_span!(parent: None, "ingest batch", billing.batch.events = deliveries.len());
     for trace in deliveries.iter().filter_map(|delivery| delivery.trace) {
         spans::link(&span, trace);
     }
     // A defect that panics over one event must not end the task that every other event needs.
     let applying = async {
-        let (effects, changes) = batch::apply(billing, deliveries, inbox).await?;
+        let applied = batch::apply(billing, deliveries, inbox).await?;
+        turn.reach_commit().await;
+        let (effects, changes) = applied.commit().await?;
         report::report(billing, deliveries, &effects, &changes);
         Ok::<_, StoreError>(effects)
     };

@@ -20,7 +20,7 @@ use super::limiter::{TooMany, UnverifiedLimiter};
 use super::problem::{Code, Documented, Failure, Problem};
 use super::rejections::Rejections;
 use super::throttle::throttled;
-use crate::billing::{Billing, Delivery, Ingest};
+use crate::billing::{Billing, Delivery, Ingest, NotStored};
 use crate::domain::event::{Event, Subject, UnreadableEvent};
 use crate::domain::signature::{self, Verified};
 use crate::domain::webhook_secret::WebhookSecrets;
@@ -119,6 +119,9 @@ impl WebhookState {
         if self.secrets.borrow().is_empty() {
             return Err(self.not_configured());
         }
+        if !self.ingest.has_room() {
+            return Err(self.full());
+        }
         let (client, signature) = (self.client_of(request), signature_header(request));
         let came_at_seconds = self.billing.clock.now_seconds();
         match signature::check_header(signature.as_deref(), came_at_seconds) {
@@ -185,6 +188,17 @@ impl WebhookState {
         self.billing.metrics.webhook_rejected("not_configured");
         let detail = "No webhook secret is configured; send it again later.";
         Problem::new(Code::BillingNotConfigured, detail).retry_after(RETRY_SECONDS)
+    }
+
+    /// Whoever waits has been verified: in a flood it is Stripe's own events that have no room, and to read and verify one that
+    /// cannot be taken would cost those that can.
+    fn full(&self) -> Problem {
+        let refused = NotStored::QueueFull;
+        if self.rejections.may_print() {
+            tracing::warn!(error = %refused, "events are not taken; Stripe will send them again");
+        }
+        self.billing.metrics.webhook_rejected(refused.as_str());
+        not_taken()
     }
 
     fn unreadable(&self, error: UnreadableEvent, verified: &Verified) -> Problem {

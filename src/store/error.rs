@@ -7,7 +7,7 @@ use sea_orm::{DbErr, RuntimeErr, SqlErr};
 use sqlx::error::DatabaseError;
 
 /// A failure of the database, classified. The cause is for the log alone.
-#[derive(thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 pub struct StoreError {
     failure: StoreFailure,
     #[source]
@@ -36,10 +36,10 @@ impl StoreFailure {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 enum Cause {
     #[error(transparent)]
-    Database(DbErr),
+    Database(Arc<DbErr>),
     #[error("{0}")]
     Ours(String),
     #[error(
@@ -95,7 +95,7 @@ impl fmt::Display for StoreError {
 
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
-        Self { failure: classify(&error), cause: Cause::Database(error) }
+        Self { failure: classify(&error), cause: Cause::Database(Arc::new(error)) }
     }
 }
 

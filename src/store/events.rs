@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use entity::event;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::ExprTrait;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::lengths::one_of;
@@ -87,7 +87,7 @@ impl Transaction {
     pub async fn insert_events(&self, inbox: &[InboxRow<'_>]) -> Result<(), StoreError> {
         let mut inbox: Vec<_> = inbox.iter().collect();
         inbox.sort_unstable_by(|a, b| a.event.id.cmp(&b.event.id));
-        let rows = inbox.into_iter().map(row);
+        let rows = inbox.into_iter().map(row).collect();
         self.insert_new(event::Column::Id, rows, "an event of the batch is being processed elsewhere").await
     }
 
@@ -162,7 +162,8 @@ impl Transaction {
             .select_only()
             .column(event::Column::Payload)
             .filter(event::Column::CustomerId.eq(customer.as_str()))
-            .filter(event::Column::Outcome.eq(Outcome::Parked.as_str()))
+            // As a literal: the index is of parked events alone, and a value that comes later could be any.
+            .filter(event::Column::Outcome.into_expr().eq(Expr::Constant(Outcome::Parked.as_str().into())))
             .order_by_desc(event::Column::Created)
             .order_by_desc(event::Column::Id)
             .limit(PARKED)

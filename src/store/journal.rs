@@ -3,6 +3,7 @@
 use entity::transition;
 use sea_orm::ActiveValue::{NotSet, Set};
 
+use super::insert::Existing;
 use super::{StoreError, Transaction};
 use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
@@ -16,7 +17,9 @@ impl Transaction {
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        self.insert(entries.iter().map(|entry| row(entry, trace_of(entry.event.as_ref()), now_ms))).await
+        let rows = entries.iter().map(|entry| row(entry, trace_of(entry.event.as_ref()), now_ms));
+        self.insert(rows, Existing::Refused).await?;
+        Ok(())
     }
 }
 

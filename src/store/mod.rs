@@ -9,6 +9,7 @@ mod due;
 mod error;
 mod events;
 mod inbox;
+mod insert;
 mod journal;
 mod lease;
 mod lengths;
@@ -17,11 +18,15 @@ mod refreshes;
 mod retention;
 mod retries;
 mod rows;
+mod shared_reads;
 mod subscriptions;
 mod tenants;
 mod timeline;
 mod traced;
 mod unit_of_work;
+mod wal;
+
+use std::sync::{Arc, Mutex};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -42,7 +47,9 @@ pub use retries::ClaimedEvent;
 pub use timeline::{Timeline, TimelineEntry};
 pub use unit_of_work::Touched;
 
+use shared_reads::SharedReads;
 use traced::Traced;
+use wal::Wal;
 
 /// The database, behind pools of connections. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,12 +58,17 @@ pub struct Store {
     /// Where transactions begin. On SQLite one connection of their own: only one of them can write at a time, and what it
     /// remembers of the file is good for as long as nobody else writes.
     writer: Traced<DatabaseConnection>,
+    /// Who waits for what another's statement may read as well.
+    shared_reads: Arc<Mutex<SharedReads>>,
+    /// SQLite's.
+    wal: Option<Wal>,
 }
 
 /// A transaction; dropping it undoes it.
 #[derive(Debug)]
 pub struct Transaction {
     db: Traced<DatabaseTransaction>,
+    wal: Option<Wal>,
 }
 
 impl Store {
@@ -68,13 +80,17 @@ impl Store {
                 .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(Transaction { db: self.writer.begin_with_options(options).await? })
+        Ok(Transaction { db: self.writer.begin_with_options(options).await?, wal: self.wal.clone() })
     }
 }
 
 impl Transaction {
     /// Makes it last.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.db.commit().await?)
+        self.db.commit().await?;
+        if let Some(wal) = self.wal {
+            wal.has_grown();
+        }
+        Ok(())
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use entity::refresh;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 
+use super::insert::Existing;
 use super::{Due, Store, StoreError, Transaction, rows};
 use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::journey::Traceparent;
@@ -160,11 +160,10 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         use refresh::Column::{CustomerId, EventId, Reason, Subject, TenantId, Traceparent, Version};
         let rows = refreshes.values().map(|refresh| row(refresh, trace_of(refresh.event.as_ref()), now_ms));
-        let again = OnConflict::column(Subject)
-            .update_columns([CustomerId, TenantId, Reason, EventId, Traceparent])
-            .value(Version, Expr::col((refresh::Entity, Version)).add(1))
-            .to_owned();
-        self.upsert(rows, &again).await
+        let columns = vec![CustomerId, TenantId, Reason, EventId, Traceparent];
+        let again = Existing::Changed { key: Subject, columns, raised: Some(Version) };
+        self.insert(rows, again).await?;
+        Ok(())
     }
 
     /// The question is answered, unless it has been raised anew since: then it is due at once.

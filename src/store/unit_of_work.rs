@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use entity::{checkout, customer, refresh, subscription, tenant};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::insert::Existing;
 use super::lengths::{any_of, list, one_of};
 use super::{StoreError, Transaction, rows};
 use crate::domain::event::{Event, Session, Subject};
@@ -163,7 +163,7 @@ impl Transaction {
             tenants.map(|tenant| rows::tenant_row(tenant, now_ms)).collect::<Vec<_>>()
         };
         // One that another transaction has inserted since is a lost race, and must not be written over.
-        self.insert(rows_of(new_tenants.iter().collect())).await?;
+        self.insert(rows_of(new_tenants.iter().collect()), Existing::Refused).await?;
         self.update_tenants(rows_of(tenants.difference(new_tenants).collect())).await?;
         let subscriptions = subscriptions.iter().filter_map(|id| work.held(id));
         self.write_subscriptions(
@@ -197,7 +197,12 @@ impl Transaction {
             withheld_at_ms: Set(None),
         };
         let places = ids.iter().filter(|id| !known.contains(id.as_str())).map(place);
-        self.insert_new(customer::Column::Id, places, "a customer of the batch is new elsewhere too").await?;
+        self.insert_new(
+            customer::Column::Id,
+            places.collect(),
+            "a customer of the batch is new elsewhere too",
+        )
+        .await?;
         Ok(locked)
     }
 
@@ -302,7 +307,7 @@ impl Transaction {
             CustomerGeneration, Id, JourneyBeganAtMs, JourneyId, JourneyTraceparent, StripeCustomerId,
             UpdatedAtMs,
         };
-        let changed = [
+        let columns = vec![
             StripeCustomerId,
             CustomerGeneration,
             JourneyId,
@@ -310,19 +315,22 @@ impl Transaction {
             JourneyBeganAtMs,
             UpdatedAtMs,
         ];
-        self.upsert(rows, OnConflict::column(Id).update_columns(changed)).await
+        self.insert(rows, Existing::Changed { key: Id, columns, raised: None }).await?;
+        Ok(())
     }
 
     async fn write_subscriptions(&self, rows: Vec<subscription::ActiveModel>) -> Result<(), StoreError> {
         use sea_orm::Iterable;
         use subscription::Column;
-        let changed = Column::iter().filter(|column| !matches!(column, Column::Id));
-        self.upsert(rows, OnConflict::column(Column::Id).update_columns(changed)).await
+        let columns = Column::iter().filter(|column| !matches!(column, Column::Id)).collect();
+        self.insert(rows, Existing::Changed { key: Column::Id, columns, raised: None }).await?;
+        Ok(())
     }
 
     async fn write_checkouts(&self, rows: Vec<checkout::ActiveModel>) -> Result<(), StoreError> {
         use checkout::Column::{SessionId, Status, SubscriptionId, UpdatedAtMs};
-        let changed = [Status, SubscriptionId, UpdatedAtMs];
-        self.upsert(rows, OnConflict::column(SessionId).update_columns(changed)).await
+        let columns = vec![Status, SubscriptionId, UpdatedAtMs];
+        self.insert(rows, Existing::Changed { key: SessionId, columns, raised: None }).await?;
+        Ok(())
     }
 }

@@ -9,7 +9,22 @@ use crate::billing::race::race;
 use crate::domain::ids::{EventId, TenantId};
 use crate::domain::outcome::Outcome;
 use crate::domain::unit_of_work::{Changes, Effect};
-use crate::store::{InboxRow, StoreError, StoreFailure, Touched};
+use crate::store::{InboxRow, StoreError, StoreFailure, Touched, Transaction};
+
+/// A batch that is applied, but for its commit.
+pub(super) struct Applied {
+    transaction: Transaction,
+    effects: Vec<Effect>,
+    changes: Changes,
+}
+
+impl Applied {
+    /// Makes it last, and tells what became of each event and what changed.
+    pub(super) async fn commit(self) -> Result<(Vec<Effect>, Changes), StoreError> {
+        self.transaction.commit().await?;
+        Ok((self.effects, self.changes))
+    }
+}
 
 /// Applies the events, beginning again when another replica was faster with one of them.
 ///
@@ -19,7 +34,7 @@ pub(super) async fn apply(
     billing: &Billing,
     deliveries: &[Delivery],
     inbox: Inbox,
-) -> Result<(Vec<Effect>, Changes), StoreError> {
+) -> Result<Applied, StoreError> {
     if inbox == Inbox::NotAsked {
         match apply_once(billing, deliveries, inbox).await {
             Err(error) if error.failure() != StoreFailure::Unavailable => {}
@@ -36,11 +51,7 @@ pub(super) enum Inbox {
     Asked,
 }
 
-async fn apply_once(
-    billing: &Billing,
-    deliveries: &[Delivery],
-    inbox: Inbox,
-) -> Result<(Vec<Effect>, Changes), StoreError> {
+async fn apply_once(billing: &Billing, deliveries: &[Delivery], inbox: Inbox) -> Result<Applied, StoreError> {
     let transaction = billing.store.begin().await?;
     let known = match inbox {
         Inbox::NotAsked => HashMap::new(),
@@ -75,11 +86,10 @@ async fn apply_once(
     let trace_of = |event: Option<&EventId>| event.and_then(|event| traces.of_event(event));
     transaction.write(&work, trace_of, now_ms).await?;
     transaction.insert_events(&fresh.inbox(&effects)).await?;
-    transaction.commit().await?;
     let mut changes = work.into_changes();
     // Those are told of with the batch.
     changes.unparked.retain(|unparked| !fresh.brings(&unparked.event.id));
-    Ok((effects, changes))
+    Ok(Applied { transaction, effects, changes })
 }
 
 /// Keeps an event that could not be applied, with its payload, for another try. Somebody else may have kept it by now.

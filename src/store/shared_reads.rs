@@ -1,0 +1,147 @@
+//! Reads that share a statement. Whoever asks while a statement is under way shares the next with all others who wait for
+//! it: alone nobody waits, and however many ask, the database is asked once at a time. What is read is never older than
+//! the question, since a statement begins after those that it answers were asked.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use super::{Store, StoreError};
+use crate::domain::ids::TenantId;
+use crate::domain::subscription::Subscription;
+
+/// Tenants that one statement reads: with more it would be no quicker for each.
+const AT_ONCE: usize = 64;
+
+/// How long a statement may take: beyond it its connection is as good as gone, and others may be well.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Answer = Result<Vec<Subscription>, StoreError>;
+
+/// What is to be read yet.
+#[derive(Debug, Default)]
+pub(super) struct SharedReads {
+    waiting: Vec<Waiting>,
+    /// Whoever reads.
+    reader: Weak<Reader>,
+}
+
+/// Somebody who waits for a tenant's subscriptions.
+#[derive(Debug)]
+struct Waiting {
+    tenant: TenantId,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Whoever reads, for as long as it is held: a reader that is gone for whatever reason leaves its turn to the next.
+#[derive(Debug)]
+struct Reader;
+
+/// The turn of a reader.
+struct Turn {
+    reads: Arc<Mutex<SharedReads>>,
+    reader: Option<Arc<Reader>>,
+}
+
+impl Store {
+    /// All subscriptions that the tenant has or had.
+    pub async fn subscriptions(&self, tenant: &TenantId) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        if let Some(turn) = Turn::ask(&self.shared_reads, Waiting { tenant: tenant.clone(), answer }) {
+            // In a task of its own: whoever was first may leave before all others are answered.
+            tokio::spawn(self.clone().answer_all(turn).in_current_span());
+        }
+        answered.await.unwrap_or_else(|_| Err(StoreError::broken("whoever was to read has stopped")))
+    }
+
+    async fn answer_all(self, mut turn: Turn) {
+        while let Some(waiting) = turn.next() {
+            let tenants: Vec<_> = waiting.iter().map(|one| one.tenant.clone()).collect();
+            let read = timeout(PATIENCE, self.subscriptions_of_tenants(&tenants)).await;
+            let read = read.unwrap_or_else(|_| Err(StoreError::broken("the database took too long")));
+            for Waiting { tenant, answer } in waiting {
+                let of_tenant =
+                    read.as_ref().map_err(StoreError::clone).and_then(|read| read[&tenant].clone());
+                // Nobody waits for the answer of a request whose sender has hung up.
+                let _ = answer.send(of_tenant);
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// Joins those who wait; the turn is the asker's if nobody reads.
+    fn ask(shared: &Arc<Mutex<SharedReads>>, waiting: Waiting) -> Option<Self> {
+        let mut reads = lock(shared);
+        reads.waiting.push(waiting);
+        if reads.reader.strong_count() > 0 {
+            return None;
+        }
+        let reader = Arc::new(Reader);
+        reads.reader = Arc::downgrade(&reader);
+        Some(Self { reads: shared.clone(), reader: Some(reader) })
+    }
+
+    /// What is to be read next. When nothing is, the turn is over.
+    fn next(&mut self) -> Option<Vec<Waiting>> {
+        let mut reads = lock(&self.reads);
+        reads.waiting.retain(|one| !one.answer.is_closed());
+        if reads.waiting.is_empty() {
+            self.reader = None;
+            return None;
+        }
+        let count = reads.waiting.len().min(AT_ONCE);
+        Some(reads.waiting.drain(..count).collect())
+    }
+}
+
+fn lock(reads: &Mutex<SharedReads>) -> MutexGuard<'_, SharedReads> {
+    reads.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(number: usize) -> TenantId {
+        TenantId::parse(&format!("tenant-{number}")).expect("an id")
+    }
+
+    fn one(number: usize) -> (Waiting, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        (Waiting { tenant: tenant(number), answer }, answered)
+    }
+
+    #[test]
+    fn one_reads_for_all_who_come_meanwhile() {
+        let reads = Arc::default();
+        let (first, _answered) = one(0);
+        let mut turn = Turn::ask(&reads, first).expect("nobody reads yet");
+        assert_eq!(turn.next().expect("the first").len(), 1);
+        let others: Vec<_> = (0..=AT_ONCE).map(one).collect();
+        let mut answers = Vec::new();
+        for (waiting, answered) in others {
+            assert!(Turn::ask(&reads, waiting).is_none(), "somebody reads");
+            answers.push(answered);
+        }
+        assert_eq!(turn.next().expect("as many as one statement reads").len(), AT_ONCE);
+        assert_eq!(turn.next().expect("who is left").len(), 1);
+        assert!(turn.next().is_none());
+        assert!(Turn::ask(&reads, one(1).0).is_some(), "the turn is over");
+    }
+
+    #[test]
+    fn nothing_is_read_for_who_has_left_and_a_reader_that_is_gone_leaves_its_turn() {
+        let reads = Arc::default();
+        let (waiting, answered) = one(0);
+        let turn = Turn::ask(&reads, waiting).expect("nobody reads yet");
+        drop((turn, answered));
+        let (waiting, _answered) = one(1);
+        let mut turn = Turn::ask(&reads, waiting).expect("nobody reads any more");
+        let next = turn.next().expect("the second");
+        assert!(next.iter().map(|one| &one.tenant).eq([&tenant(1)]));
+    }
+}
