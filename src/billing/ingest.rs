@@ -234,6 +234,9 @@ async fn process(
     match attempt(billing, deliveries, Inbox::NotAsked, turn).await {
         Ok(effects) => effects.into_iter().map(|effect| Ok(effect.outcome)).collect(),
         Err(Setback::Database) => refuse(billing, deliveries),
+        // Its commit came to nothing, and the next batch is prepared: one by one the events would come behind it, and each of
+        // the two would wait for the other.
+        Err(Setback::Event) if !turn.is_at_the_queue() => refuse(billing, deliveries),
         Err(Setback::Event) => process_one_by_one(billing, deliveries, turn).await,
     }
 }
@@ -321,14 +324,24 @@ async fn attempt(
     let applying = async {
         let applied = batch::apply(billing, deliveries, inbox).await?;
         turn.reach_commit().await;
-        let (effects, changes) = applied.commit().await?;
-        report::report(billing, deliveries, &effects, &changes);
-        Ok::<_, StoreError>(effects)
+        if billing.store.writes_side_by_side() {
+            turn.let_in();
+        }
+        let committed = applied.commit().await?;
+        turn.let_in();
+        Ok::<_, StoreError>(committed)
     };
-    let applying = AssertUnwindSafe(applying.instrument(span)).catch_unwind();
+    let applying = AssertUnwindSafe(applying.instrument(span.clone())).catch_unwind();
     let events = deliveries.len();
     match tokio::time::timeout(PATIENCE, applying).await {
-        Ok(Ok(Ok(effects))) => Ok(effects),
+        Ok(Ok(Ok((effects, changes)))) => {
+            let telling = || span.in_scope(|| report::report(billing, deliveries, &effects, &changes));
+            // They are stored, whatever becomes of the telling.
+            if std::panic::catch_unwind(AssertUnwindSafe(telling)).is_err() {
+                tracing::error!(events, "a defect: telling of events panicked");
+            }
+            Ok(effects)
+        }
         Ok(Ok(Err(error))) if is_of_its_events(&error, events) => {
             tracing::error!(%error, events, "events cannot be applied together");
             Err(Setback::Event)

@@ -193,11 +193,7 @@ impl WebhookState {
     /// Whoever waits has been verified: in a flood it is Stripe's own events that have no room, and to read and verify one that
     /// cannot be taken would cost those that can.
     fn full(&self) -> Problem {
-        let refused = NotStored::QueueFull;
-        if self.rejections.may_print() {
-            tracing::warn!(error = %refused, "events are not taken; Stripe will send them again");
-        }
-        self.billing.metrics.webhook_rejected(refused.as_str());
+        self.billing.metrics.webhook_rejected(NotStored::QueueFull.as_str());
         not_taken()
     }
 

@@ -11,10 +11,11 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
+use tokio::time::sleep;
 
 use super::traced::{Server, Traced};
 use super::wal::Wal;
-use super::{Store, StoreError};
+use super::{Store, StoreError, StoreFailure};
 
 /// How long a request may wait for a connection: long enough for a burst to pass, short enough that Stripe, which
 /// gives up after 10 s or more, still gets an honest 503.
@@ -27,7 +28,7 @@ const TIME_LIMITS: [(&str, &str); 3] =
 
 /// What else PostgreSQL is told of our statements. They look for a few rows, whose pages are in memory or on a disk without
 /// an arm; by default it takes each page that an index leads to for four times as dear, and reads whole tables instead.
-const PLANNING: [(&str, &str); 1] = [("random_page_cost", "1.1")];
+const PAGE_COST: (&str, &str) = ("random_page_cost", "1.1");
 
 /// How many connections to PostgreSQL one replica holds. It allows a hundred in all by default.
 const CONNECTIONS: u32 = 16;
@@ -52,6 +53,13 @@ const SQLITE_ROWS: usize = 256;
 /// After how many pages in its log (of 4 KiB) SQLite writes them to where they belong. Four times its default: pages that
 /// one batch after another changes are written once for all of them.
 const SQLITE_WAL_PAGES: &str = "4000";
+
+/// How often the migrations are begun. One that needs a table for itself can be in the way of a replica that writes, and the
+/// database undoes either of them.
+const MIGRATION_TRIES: u32 = 5;
+
+/// The pause before they are begun again.
+const MIGRATION_PAUSE: Duration = Duration::from_millis(500);
 
 /// The advisory lock that one migrating replica holds at a time: "billhook" in bytes.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"billhook");
@@ -130,7 +138,12 @@ impl Store {
         options.map_sqlx_postgres_before_acquire(|_, connection| {
             Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
         });
-        options.map_sqlx_postgres_opts(|postgres| postgres.options(TIME_LIMITS.into_iter().chain(PLANNING)));
+        options.map_sqlx_postgres_opts(|postgres| {
+            let postgres = postgres.options(TIME_LIMITS);
+            // What is said later wins, and whoever has it in the URL knows the disk.
+            let is_told = postgres.get_options().is_some_and(|told| told.contains(PAGE_COST.0));
+            if is_told { postgres } else { postgres.options([PAGE_COST]) }
+        });
         let db = Traced::new(Database::connect(options).await?, url.server());
         Ok(Self { writer: db.clone(), db, shared_reads: Arc::default(), wal: None })
     }
@@ -158,6 +171,16 @@ impl Store {
     ///
     /// Fails where a newer build has migrated already. What this one would do to its tables nobody has thought of.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        for _ in 1..MIGRATION_TRIES {
+            match self.migrate_once().await {
+                Err(error) if error.failure() == StoreFailure::Conflict => sleep(MIGRATION_PAUSE).await,
+                result => return result,
+            }
+        }
+        self.migrate_once().await
+    }
+
+    async fn migrate_once(&self) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         if self.db.get_database_backend() == DbBackend::Postgres {
             // A migration may take its time, and a replica may wait for another's.
@@ -285,6 +308,18 @@ mod tests {
         let table = "CREATE TABLE a (b TEXT)";
         store.db.execute_unprepared(table).await.expect_err("those that read cannot write");
         store.writer.execute_unprepared(table).await.expect("the one that writes can");
+    }
+
+    /// Up to 3.51.2 SQLite could lose pages if one connection wrote back the log while another wrote
+    /// (<https://www.sqlite.org/wal.html>).
+    #[tokio::test]
+    async fn sqlite_writes_back_its_log_as_it_should() {
+        let connection = Database::connect("sqlite::memory:").await.expect("a database");
+        let asked = Query::select().expr(Expr::cust("sqlite_version()")).to_owned();
+        let version = connection.query_one(&asked).await.expect("an answer").expect("a row");
+        let version: String = version.try_get_by_index(0).expect("text");
+        let numbers: Vec<u32> = version.split('.').map(|number| number.parse().expect("a number")).collect();
+        assert!(numbers >= vec![3, 51, 3], "{version}");
     }
 
     #[test]

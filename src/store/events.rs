@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use entity::event;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 
 use super::lengths::one_of;
 use super::{Store, StoreError, Transaction, rows};
@@ -158,18 +160,7 @@ impl Transaction {
 
     /// What waits for this customer, oldest first.
     pub(super) async fn parked(&self, customer: &CustomerId) -> Result<Vec<Event>, StoreError> {
-        let mut payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
-            .select_only()
-            .column(event::Column::Payload)
-            .filter(event::Column::CustomerId.eq(customer.as_str()))
-            // As a literal: the index is of parked events alone, and a value that comes later could be any.
-            .filter(event::Column::Outcome.into_expr().eq(Expr::Constant(Outcome::Parked.as_str().into())))
-            .order_by_desc(event::Column::Created)
-            .order_by_desc(event::Column::Id)
-            .limit(PARKED)
-            .into_tuple()
-            .all(&self.db)
-            .await?;
+        let mut payloads: Vec<Option<Vec<u8>>> = parked(customer).into_tuple().all(&self.db).await?;
         payloads.reverse();
         let read = |payload: Vec<u8>| {
             let unreadable =
@@ -197,6 +188,19 @@ impl Transaction {
         }
         Ok(())
     }
+}
+
+/// The payloads that wait for this customer, the newest first.
+fn parked(customer: &CustomerId) -> Select<event::Entity> {
+    event::Entity::find()
+        .select_only()
+        .column(event::Column::Payload)
+        .filter(event::Column::CustomerId.eq(customer.as_str()))
+        // As a literal: the index is of parked events alone, and a value that comes later could be any.
+        .filter(event::Column::Outcome.into_expr().eq(Expr::Constant(Outcome::Parked.as_str().into())))
+        .order_by_desc(event::Column::Created)
+        .order_by_desc(event::Column::Id)
+        .limit(PARKED)
 }
 
 /// Subscription, type, time and payload of an event.
@@ -247,5 +251,24 @@ fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
         received_at_ms: Set(*received_at_ms),
         attempts: Set(0),
         retry_at_ms: Set((effect.outcome == Outcome::Failed).then_some(*received_at_ms)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use migration::{Migrator, MigratorTrait};
+    use sea_orm::{Database, DbBackend, QueryTrait, Statement};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_for_a_customer_is_found_in_its_index() {
+        let connection = Database::connect("sqlite::memory:").await.expect("a database");
+        Migrator::up(&connection, None).await.expect("the migrations run");
+        let asked = parked(&CustomerId::parse("cus_a").expect("an id")).build(DbBackend::Sqlite);
+        let explain = Statement { sql: format!("EXPLAIN QUERY PLAN {}", asked.sql), ..asked };
+        let plan = connection.query_all_raw(explain).await.expect("a plan");
+        let step = plan[0].try_get_by_index::<String>(3).expect("a step");
+        assert!(step.contains("USING INDEX ix_event_customer_id_parked (customer_id=?)"), "{step}");
     }
 }

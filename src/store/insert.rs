@@ -98,7 +98,8 @@ impl<C: ColumnTrait> Rows<C> {
             Some(Value::Bool(None) | Value::BigInt(None) | Value::String(None) | Value::Bytes(None)) => {
                 Cell::Null
             }
-            _ => return Err(StoreError::unreadable("a value of a type that no row of ours has")),
+            None => return Err(StoreError::unreadable("rows differ in what they set")),
+            Some(_) => return Err(StoreError::unreadable("a value has a type that is not written")),
         })
     }
 

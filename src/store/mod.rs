@@ -72,6 +72,11 @@ pub struct Transaction {
 }
 
 impl Store {
+    /// Whether one transaction can write while another does.
+    pub fn writes_side_by_side(&self) -> bool {
+        self.db.get_database_backend() == DbBackend::Postgres
+    }
+
     /// Begins a transaction that will write. On SQLite it takes the write lock at once, since one that reads first
     /// and writes later can find itself unable to.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::Instrument;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, StoreFailure};
 use crate::domain::ids::TenantId;
 use crate::domain::subscription::Subscription;
 
@@ -51,10 +50,10 @@ impl Store {
     pub async fn subscriptions(&self, tenant: &TenantId) -> Answer {
         let (answer, answered) = oneshot::channel();
         if let Some(turn) = Turn::ask(&self.shared_reads, Waiting { tenant: tenant.clone(), answer }) {
-            // In a task of its own: whoever was first may leave before all others are answered.
-            tokio::spawn(self.clone().answer_all(turn).in_current_span());
+            // In a task of its own, and in nobody's trace: whoever was first may leave before all others are answered.
+            tokio::spawn(self.clone().answer_all(turn));
         }
-        answered.await.unwrap_or_else(|_| Err(StoreError::broken("whoever was to read has stopped")))
+        answered.await.unwrap_or_else(|_| Err(StoreError::broken("what others read has failed")))
     }
 
     async fn answer_all(self, mut turn: Turn) {
@@ -62,6 +61,9 @@ impl Store {
             let tenants: Vec<_> = waiting.iter().map(|one| one.tenant.clone()).collect();
             let read = timeout(PATIENCE, self.subscriptions_of_tenants(&tenants)).await;
             let read = read.unwrap_or_else(|_| Err(StoreError::broken("the database took too long")));
+            if read.as_ref().is_err_and(|error| error.failure() == StoreFailure::Unavailable) {
+                turn.give_up();
+            }
             for Waiting { tenant, answer } in waiting {
                 let of_tenant =
                     read.as_ref().map_err(StoreError::clone).and_then(|read| read[&tenant].clone());
@@ -85,6 +87,11 @@ impl Turn {
         Some(Self { reads: shared.clone(), reader: Some(reader) })
     }
 
+    /// Those who wait already would find out the same one after the other, the last of them long after it has given up.
+    fn give_up(&self) {
+        lock(&self.reads).waiting.clear();
+    }
+
     /// What is to be read next. When nothing is, the turn is over.
     fn next(&mut self) -> Option<Vec<Waiting>> {
         let mut reads = lock(&self.reads);
@@ -95,6 +102,15 @@ impl Turn {
         }
         let count = reads.waiting.len().min(AT_ONCE);
         Some(reads.waiting.drain(..count).collect())
+    }
+}
+
+/// A reader that ends before its time leaves nobody waiting.
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.reader.is_some() {
+            self.give_up();
+        }
     }
 }
 
@@ -134,14 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_for_who_has_left_and_a_reader_that_is_gone_leaves_its_turn() {
+    fn nothing_is_read_for_who_has_left() {
         let reads = Arc::default();
         let (waiting, answered) = one(0);
-        let turn = Turn::ask(&reads, waiting).expect("nobody reads yet");
-        drop((turn, answered));
+        let mut turn = Turn::ask(&reads, waiting).expect("nobody reads yet");
+        drop(answered);
         let (waiting, _answered) = one(1);
-        let mut turn = Turn::ask(&reads, waiting).expect("nobody reads any more");
+        assert!(Turn::ask(&reads, waiting).is_none(), "somebody reads");
         let next = turn.next().expect("the second");
         assert!(next.iter().map(|one| &one.tenant).eq([&tenant(1)]));
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_leaves_its_turn_and_nobody_waiting() {
+        let reads = Arc::default();
+        let (waiting, mut answered) = one(0);
+        drop(Turn::ask(&reads, waiting).expect("nobody reads yet"));
+        assert_eq!(answered.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
+        assert!(Turn::ask(&reads, one(1).0).is_some(), "nobody reads any more");
     }
 }

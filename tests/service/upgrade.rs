@@ -118,7 +118,8 @@ impl Past {
                 format!("INSERT INTO customer (id, withheld_at_ms) VALUES ('cus_withheld', {})", now * 1000);
             app.database.execute(&row).await;
         }
-        assert!(step <= 5, "tell here what a database of step {step} holds");
+        // The sixth changes indexes alone.
+        assert!(step <= 6, "tell here what a database of step {step} holds");
         past
     }
 
