@@ -284,14 +284,21 @@ async fn is_out_of_transactions(connection: &mut SqliteConnection) -> Result<boo
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use tempfile::TempDir;
+
     use super::*;
+
+    /// A SQLite file of a test's own, without tables.
+    pub(in crate::store) async fn empty_sqlite() -> (Store, TempDir) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = DatabaseUrl::parse(&format!("sqlite://{}/billhook.db", dir.path().display()));
+        (Store::connect(&url.expect("a URL")).await.expect("the database opens"), dir)
+    }
 
     #[tokio::test]
     async fn the_pool_has_no_task_that_can_run_wild() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let url = DatabaseUrl::parse(&format!("sqlite://{}/billhook.db", dir.path().display()));
-        let store = Store::connect(&url.expect("a URL")).await.expect("the database opens");
+        let (store, _dir) = empty_sqlite().await;
         for db in [&store.db, &store.writer] {
             let options = db.untraced().get_sqlite_connection_pool().options();
             assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
@@ -301,9 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_one_connection_writes_to_sqlite() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let url = DatabaseUrl::parse(&format!("sqlite://{}/billhook.db", dir.path().display()));
-        let store = Store::connect(&url.expect("a URL")).await.expect("the database opens");
+        let (store, _dir) = empty_sqlite().await;
         assert_eq!(store.writer.untraced().get_sqlite_connection_pool().options().get_max_connections(), 1);
         let table = "CREATE TABLE a (b TEXT)";
         store.db.execute_unprepared(table).await.expect_err("those that read cannot write");

@@ -21,17 +21,13 @@ pub(super) enum Existing<C> {
 }
 
 impl Transaction {
-    /// Inserts rows all of which set the same columns. Returns how many were inserted or changed.
+    /// Inserts rows all of which set the same columns.
     pub(super) async fn insert<A: ActiveModelTrait>(
         &self,
         rows: impl IntoIterator<Item = A>,
         existing: Existing<<A::Entity as EntityTrait>::Column>,
-    ) -> Result<u64, StoreError> {
-        let Some(rows) = Rows::of(rows)? else { return Ok(0) };
-        let backend = self.db.get_database_backend();
-        let sql = statement::<A::Entity>(backend, &rows.columns, &existing);
-        let statement = Statement::from_sql_and_values(backend, sql, rows.values()?);
-        Ok(self.db.execute_raw(statement).await?.rows_affected())
+    ) -> Result<(), StoreError> {
+        self.insert_counted(rows, existing).await.map(|_| ())
     }
 
     /// Inserts rows that are not there, or has lost a race if one is there after all.
@@ -42,8 +38,21 @@ impl Transaction {
         lost: &'static str,
     ) -> Result<(), StoreError> {
         let expected = rows.len() as u64;
-        let inserted = self.insert(rows, Existing::Kept { key }).await?;
+        let inserted = self.insert_counted(rows, Existing::Kept { key }).await?;
         if inserted == expected { Ok(()) } else { Err(StoreError::lost_race(lost)) }
+    }
+
+    /// Returns how many were inserted or changed.
+    async fn insert_counted<A: ActiveModelTrait>(
+        &self,
+        rows: impl IntoIterator<Item = A>,
+        existing: Existing<<A::Entity as EntityTrait>::Column>,
+    ) -> Result<u64, StoreError> {
+        let Some(rows) = Rows::of(rows)? else { return Ok(0) };
+        let backend = self.db.get_database_backend();
+        let sql = statement::<A::Entity>(backend, &rows.columns, &existing);
+        let statement = Statement::from_sql_and_values(backend, sql, rows.values()?);
+        Ok(self.db.execute_raw(statement).await?.rows_affected())
     }
 }
 
@@ -121,7 +130,7 @@ fn statement<E: EntityTrait>(
 ) -> String {
     let is_sqlite = backend == DbBackend::Sqlite;
     let table = quoted(E::default().table_name());
-    let names = listed(columns, quoted_column);
+    let names = columns.iter().map(quoted_column).collect::<Vec<_>>().join(", ");
     let values = columns.iter().enumerate();
     let values = values
         .map(|(place, column)| if is_sqlite { of_sqlite(place, column) } else { of_postgres(place, column) });
@@ -163,10 +172,6 @@ fn on_conflict<C: ColumnTrait>(table: &str, existing: &Existing<C>) -> String {
             format!(" ON CONFLICT ({}) DO UPDATE SET {changes}", quoted_column(key))
         }
     }
-}
-
-fn listed<T>(all: &[T], write: impl Fn(&T) -> String) -> String {
-    all.iter().map(write).collect::<Vec<_>>().join(", ")
 }
 
 fn quoted_column(column: &impl ColumnTrait) -> String {

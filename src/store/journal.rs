@@ -18,8 +18,7 @@ impl Transaction {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let rows = entries.iter().map(|entry| row(entry, trace_of(entry.event.as_ref()), now_ms));
-        self.insert(rows, Existing::Refused).await?;
-        Ok(())
+        self.insert(rows, Existing::Refused).await
     }
 }
 

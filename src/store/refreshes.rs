@@ -162,8 +162,7 @@ impl Transaction {
         let rows = refreshes.values().map(|refresh| row(refresh, trace_of(refresh.event.as_ref()), now_ms));
         let columns = vec![CustomerId, TenantId, Reason, EventId, Traceparent];
         let again = Existing::Changed { key: Subject, columns, raised: Some(Version) };
-        self.insert(rows, again).await?;
-        Ok(())
+        self.insert(rows, again).await
     }
 
     /// The question is answered, unless it has been raised anew since: then it is due at once.

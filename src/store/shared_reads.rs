@@ -2,7 +2,7 @@
 //! it: alone nobody waits, and however many ask, the database is asked once at a time. What is read is never older than
 //! the question, since a statement begins after those that it answers were asked.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -24,8 +24,8 @@ type Answer = Result<Vec<Subscription>, StoreError>;
 #[derive(Debug, Default)]
 pub(super) struct SharedReads {
     waiting: Vec<Waiting>,
-    /// Whoever reads.
-    reader: Weak<Reader>,
+    /// Whether there is somebody who reads.
+    has_reader: bool,
 }
 
 /// Somebody who waits for a tenant's subscriptions.
@@ -35,34 +35,30 @@ struct Waiting {
     answer: oneshot::Sender<Answer>,
 }
 
-/// Whoever reads, for as long as it is held: a reader that is gone for whatever reason leaves its turn to the next.
-#[derive(Debug)]
-struct Reader;
-
-/// The turn of a reader.
-struct Turn {
+/// Whoever reads for all, until nobody waits.
+struct Reader {
     reads: Arc<Mutex<SharedReads>>,
-    reader: Option<Arc<Reader>>,
+    has_finished: bool,
 }
 
 impl Store {
     /// All subscriptions that the tenant has or had.
     pub async fn subscriptions(&self, tenant: &TenantId) -> Answer {
         let (answer, answered) = oneshot::channel();
-        if let Some(turn) = Turn::ask(&self.shared_reads, Waiting { tenant: tenant.clone(), answer }) {
+        if let Some(reader) = Reader::join(&self.shared_reads, Waiting { tenant: tenant.clone(), answer }) {
             // In a task of its own, and in nobody's trace: whoever was first may leave before all others are answered.
-            tokio::spawn(self.clone().answer_all(turn));
+            tokio::spawn(self.clone().answer_all(reader));
         }
         answered.await.unwrap_or_else(|_| Err(StoreError::broken("what others read has failed")))
     }
 
-    async fn answer_all(self, mut turn: Turn) {
-        while let Some(waiting) = turn.next() {
+    async fn answer_all(self, mut reader: Reader) {
+        while let Some(waiting) = reader.next() {
             let tenants: Vec<_> = waiting.iter().map(|one| one.tenant.clone()).collect();
             let read = timeout(PATIENCE, self.subscriptions_of_tenants(&tenants)).await;
             let read = read.unwrap_or_else(|_| Err(StoreError::broken("the database took too long")));
             if read.as_ref().is_err_and(|error| error.failure() == StoreFailure::Unavailable) {
-                turn.give_up();
+                reader.give_up();
             }
             for Waiting { tenant, answer } in waiting {
                 let of_tenant =
@@ -74,17 +70,13 @@ impl Store {
     }
 }
 
-impl Turn {
-    /// Joins those who wait; the turn is the asker's if nobody reads.
-    fn ask(shared: &Arc<Mutex<SharedReads>>, waiting: Waiting) -> Option<Self> {
+impl Reader {
+    /// Joins those who wait; whoever joins is to read if nobody does.
+    fn join(shared: &Arc<Mutex<SharedReads>>, waiting: Waiting) -> Option<Self> {
         let mut reads = lock(shared);
         reads.waiting.push(waiting);
-        if reads.reader.strong_count() > 0 {
-            return None;
-        }
-        let reader = Arc::new(Reader);
-        reads.reader = Arc::downgrade(&reader);
-        Some(Self { reads: shared.clone(), reader: Some(reader) })
+        let is_wanted = !std::mem::replace(&mut reads.has_reader, true);
+        is_wanted.then(|| Self { reads: shared.clone(), has_finished: false })
     }
 
     /// Those who wait already would find out the same one after the other, the last of them long after it has given up.
@@ -92,12 +84,13 @@ impl Turn {
         lock(&self.reads).waiting.clear();
     }
 
-    /// What is to be read next. When nothing is, the turn is over.
+    /// What is to be read next. When nothing is, the reader has finished.
     fn next(&mut self) -> Option<Vec<Waiting>> {
         let mut reads = lock(&self.reads);
         reads.waiting.retain(|one| !one.answer.is_closed());
         if reads.waiting.is_empty() {
-            self.reader = None;
+            reads.has_reader = false;
+            self.has_finished = true;
             return None;
         }
         let count = reads.waiting.len().min(AT_ONCE);
@@ -105,11 +98,11 @@ impl Turn {
     }
 }
 
-/// A reader that ends before its time leaves nobody waiting.
-impl Drop for Turn {
+/// A reader that ends before its time leaves nobody waiting, and the next to come reads.
+impl Drop for Reader {
     fn drop(&mut self) {
-        if self.reader.is_some() {
-            self.give_up();
+        if !self.has_finished {
+            *lock(&self.reads) = SharedReads::default();
         }
     }
 }
@@ -135,38 +128,38 @@ mod tests {
     fn one_reads_for_all_who_come_meanwhile() {
         let reads = Arc::default();
         let (first, _answered) = one(0);
-        let mut turn = Turn::ask(&reads, first).expect("nobody reads yet");
-        assert_eq!(turn.next().expect("the first").len(), 1);
+        let mut reader = Reader::join(&reads, first).expect("nobody reads yet");
+        assert_eq!(reader.next().expect("the first").len(), 1);
         let others: Vec<_> = (0..=AT_ONCE).map(one).collect();
         let mut answers = Vec::new();
         for (waiting, answered) in others {
-            assert!(Turn::ask(&reads, waiting).is_none(), "somebody reads");
+            assert!(Reader::join(&reads, waiting).is_none(), "somebody reads");
             answers.push(answered);
         }
-        assert_eq!(turn.next().expect("as many as one statement reads").len(), AT_ONCE);
-        assert_eq!(turn.next().expect("who is left").len(), 1);
-        assert!(turn.next().is_none());
-        assert!(Turn::ask(&reads, one(1).0).is_some(), "the turn is over");
+        assert_eq!(reader.next().expect("as many as one statement reads").len(), AT_ONCE);
+        assert_eq!(reader.next().expect("who is left").len(), 1);
+        assert!(reader.next().is_none());
+        assert!(Reader::join(&reads, one(1).0).is_some(), "the reader has finished");
     }
 
     #[test]
     fn nothing_is_read_for_who_has_left() {
         let reads = Arc::default();
         let (waiting, answered) = one(0);
-        let mut turn = Turn::ask(&reads, waiting).expect("nobody reads yet");
+        let mut reader = Reader::join(&reads, waiting).expect("nobody reads yet");
         drop(answered);
         let (waiting, _answered) = one(1);
-        assert!(Turn::ask(&reads, waiting).is_none(), "somebody reads");
-        let next = turn.next().expect("the second");
+        assert!(Reader::join(&reads, waiting).is_none(), "somebody reads");
+        let next = reader.next().expect("the second");
         assert!(next.iter().map(|one| &one.tenant).eq([&tenant(1)]));
     }
 
     #[test]
-    fn a_reader_that_is_gone_leaves_its_turn_and_nobody_waiting() {
+    fn a_reader_that_is_gone_leaves_nobody_waiting_and_the_next_reads() {
         let reads = Arc::default();
         let (waiting, mut answered) = one(0);
-        drop(Turn::ask(&reads, waiting).expect("nobody reads yet"));
+        drop(Reader::join(&reads, waiting).expect("nobody reads yet"));
         assert_eq!(answered.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
-        assert!(Turn::ask(&reads, one(1).0).is_some(), "nobody reads any more");
+        assert!(Reader::join(&reads, one(1).0).is_some(), "nobody reads any more");
     }
 }

@@ -11,7 +11,8 @@ use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::Subscription;
 
 impl Store {
-    /// All subscriptions that each of these tenants has or had, in one statement. What cannot be read of one of them is no failure of the others.
+    /// All subscriptions that each of these tenants has or had, in one statement. What cannot be read of one of
+    /// them is no failure of the others.
     pub async fn subscriptions_of_tenants(
         &self,
         tenants: &[TenantId],

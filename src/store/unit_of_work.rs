@@ -315,22 +315,19 @@ impl Transaction {
             JourneyBeganAtMs,
             UpdatedAtMs,
         ];
-        self.insert(rows, Existing::Changed { key: Id, columns, raised: None }).await?;
-        Ok(())
+        self.insert(rows, Existing::Changed { key: Id, columns, raised: None }).await
     }
 
     async fn write_subscriptions(&self, rows: Vec<subscription::ActiveModel>) -> Result<(), StoreError> {
         use sea_orm::Iterable;
         use subscription::Column;
         let columns = Column::iter().filter(|column| !matches!(column, Column::Id)).collect();
-        self.insert(rows, Existing::Changed { key: Column::Id, columns, raised: None }).await?;
-        Ok(())
+        self.insert(rows, Existing::Changed { key: Column::Id, columns, raised: None }).await
     }
 
     async fn write_checkouts(&self, rows: Vec<checkout::ActiveModel>) -> Result<(), StoreError> {
         use checkout::Column::{SessionId, Status, SubscriptionId, UpdatedAtMs};
         let columns = vec![Status, SubscriptionId, UpdatedAtMs];
-        self.insert(rows, Existing::Changed { key: SessionId, columns, raised: None }).await?;
-        Ok(())
+        self.insert(rows, Existing::Changed { key: SessionId, columns, raised: None }).await
     }
 }

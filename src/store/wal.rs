@@ -57,13 +57,11 @@ mod tests {
     use sea_orm::sea_query::Query;
 
     use super::*;
-    use crate::store::{DatabaseUrl, Store};
+    use crate::store::connect::tests::empty_sqlite;
 
     #[tokio::test]
     async fn what_is_committed_is_written_back_by_somebody_else() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let url = DatabaseUrl::parse(&format!("sqlite://{}/billhook.db", dir.path().display()));
-        let store = Store::connect(&url.expect("a URL")).await.expect("the database opens");
+        let (store, _dir) = empty_sqlite().await;
         let made = store.writer.execute_unprepared("CREATE TABLE a (b BLOB)").await;
         made.expect("the table is made");
         let large = Query::insert()
