@@ -13,7 +13,7 @@ pub(super) async fn commit(
     work: &UnitOfWork,
 ) -> Result<(), StoreError> {
     let trace = spans::current_trace();
-    transaction.write(work, |_| trace, billing.clock.now_ms()).await?;
+    transaction.write(work, &[], |_| trace, billing.clock.now_ms()).await?;
     transaction.commit().await?;
     report_changes(billing, work.changes(), trace);
     Ok(())

@@ -103,7 +103,7 @@ async fn apply_once(billing: &Billing, event: &Event) -> Result<(Effect, Changes
     let here = trace.map(|origin| Journey { origin, began_at_ms: now_ms });
     let effect = work.apply(event, here, &billing.policy);
     if effect.outcome != Outcome::Failed {
-        transaction.write(&work, |_| trace, now_ms).await?;
+        transaction.write(&work, &[], |_| trace, now_ms).await?;
         transaction.settle_failed_event(event, &effect, trace).await?;
         transaction.commit().await?;
     }

@@ -5,13 +5,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::connect::ACQUIRE;
-use super::{Store, StoreError, Transaction};
+use super::writes::Writes;
+use super::{Store, StoreError};
 use crate::domain::ids::TenantId;
 
 /// Where changes are announced.
@@ -34,20 +35,17 @@ impl TenantKey {
     }
 }
 
-impl Transaction {
+impl Writes {
     /// Announces, when this is committed and not before, that what the tenants are entitled to may have changed.
-    pub(super) async fn announce(&self, tenants: &BTreeSet<TenantId>) -> Result<(), StoreError> {
-        if tenants.is_empty() || self.db.get_database_backend() != DbBackend::Postgres {
-            return Ok(());
+    pub(super) fn announce(&mut self, tenants: &BTreeSet<TenantId>) {
+        if tenants.is_empty() || self.backend() != DbBackend::Postgres {
+            return;
         }
         let keys = tenants.iter().map(|tenant| TenantKey::of(tenant).0).collect::<Vec<_>>().join(",");
-        let announcement = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            "SELECT pg_notify($1, key) FROM unnest(string_to_array($2, ',')) AS key",
-            [CHANNEL.into(), keys.into()],
-        );
-        self.db.execute_raw(announcement).await?;
-        Ok(())
+        let place = self.next_place();
+        let sql =
+            format!("SELECT pg_notify('{CHANNEL}', key) FROM unnest(string_to_array(${place}, ',')) AS key");
+        self.add(sql, tenants.len(), vec![keys.into()]);
     }
 }
 

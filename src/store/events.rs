@@ -9,7 +9,9 @@ use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 
-use super::lengths::one_of;
+use super::insert::Existing;
+use super::lists::one_of;
+use super::writes::Writes;
 use super::{Store, StoreError, Transaction, rows};
 use crate::domain::event::{Event, InvoiceChange, Subject, SubscriptionChange, UnreadableEvent};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId};
@@ -59,7 +61,8 @@ async fn known_events(
     db: &impl ConnectionTrait,
     ids: impl Iterator<Item = &EventId>,
 ) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
-    let Some(wanted) = one_of(event::Column::Id, ids.map(EventId::as_str)) else { return Ok(HashMap::new()) };
+    let wanted = one_of(db.get_database_backend(), event::Column::Id, ids.map(EventId::as_str));
+    let Some(wanted) = wanted else { return Ok(HashMap::new()) };
     let known: Vec<(String, Option<String>)> = event::Entity::find()
         .select_only()
         .columns([event::Column::Id, event::Column::TenantId])
@@ -83,14 +86,11 @@ impl Transaction {
         known_events(&self.db, ids).await
     }
 
-    /// Puts events into the inbox, in the order of their ids, so that replicas given the same ones do not block each
-    /// other. An event that another transaction has put there in the meantime is a lost race: the whole transaction
-    /// must be undone, for it has decided on that event too.
-    pub async fn insert_events(&self, inbox: &[InboxRow<'_>]) -> Result<(), StoreError> {
-        let mut inbox: Vec<_> = inbox.iter().collect();
-        inbox.sort_unstable_by(|a, b| a.event.id.cmp(&b.event.id));
-        let rows = inbox.into_iter().map(row).collect();
-        self.insert_new(event::Column::Id, rows, "an event of the batch is being processed elsewhere").await
+    /// Puts an event into the inbox. One that another transaction has put there in the meantime is a lost race.
+    pub async fn insert_event(&self, event: InboxRow<'_>) -> Result<(), StoreError> {
+        let mut writes = self.nothing_to_write();
+        writes.insert_events(&[event])?;
+        self.make(writes).await
     }
 
     /// The snapshots in the inbox that share their second with one of these, where that second is the one of what we
@@ -134,7 +134,9 @@ impl Transaction {
         subscriptions: &BTreeSet<SubscriptionId>,
     ) -> Result<Vec<(SubscriptionId, Payment, i64)>, StoreError> {
         let unheld = subscriptions.iter().filter(|id| work.held(id).is_none()).map(SubscriptionId::as_str);
-        let Some(of_unheld) = one_of(event::Column::SubscriptionId, unheld) else { return Ok(Vec::new()) };
+        let Some(of_unheld) = self.one_of(event::Column::SubscriptionId, unheld) else {
+            return Ok(Vec::new());
+        };
         let of_money = event::Column::EventType
             .starts_with("invoice.")
             .or(event::Column::EventType.starts_with("checkout.session."));
@@ -187,6 +189,17 @@ impl Transaction {
                 .await?;
         }
         Ok(())
+    }
+}
+
+impl Writes {
+    /// Puts events into the inbox, in the order of their ids, so that replicas given the same ones do not block each
+    /// other. An event that another transaction has put there in the meantime is a lost race: the whole transaction
+    /// must be undone, for it has decided on that event too.
+    pub(super) fn insert_events(&mut self, inbox: &[InboxRow<'_>]) -> Result<(), StoreError> {
+        let mut inbox: Vec<_> = inbox.iter().collect();
+        inbox.sort_unstable_by(|a, b| a.event.id.cmp(&b.event.id));
+        self.insert(inbox.into_iter().map(row), &Existing::Kept { key: event::Column::Id })
     }
 }
 

@@ -2,57 +2,34 @@
 //! With a place for each value there would be a statement for each number of rows, to be prepared and kept.
 
 use sea_orm::sea_query::{ColumnType, Value};
-use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, Statement,
-};
+use sea_orm::{ActiveModelTrait, ActiveValue, ColumnTrait, DbBackend, EntityTrait, IdenStatic};
 use serde::Serialize;
 
-use super::{StoreError, Transaction};
+use super::StoreError;
+use super::writes::Writes;
 
 /// What is done about a row that is there already.
 #[derive(Debug)]
 pub(super) enum Existing<C> {
     /// It fails the statement.
     Refused,
-    /// It stays as it is.
+    /// It is in another transaction's way, which has lost the race.
     Kept { key: C },
     /// These of its columns are written over, and one may go up by one.
     Changed { key: C, columns: Vec<C>, raised: Option<C> },
 }
 
-impl Transaction {
-    /// Inserts rows all of which set the same columns.
-    pub(super) async fn insert<A: ActiveModelTrait>(
-        &self,
+impl Writes {
+    /// Adds rows of one table, all of which set the same columns.
+    pub(super) fn insert<A: ActiveModelTrait>(
+        &mut self,
         rows: impl IntoIterator<Item = A>,
-        existing: Existing<<A::Entity as EntityTrait>::Column>,
+        existing: &Existing<<A::Entity as EntityTrait>::Column>,
     ) -> Result<(), StoreError> {
-        self.insert_counted(rows, existing).await.map(|_| ())
-    }
-
-    /// Inserts rows that are not there, or has lost a race if one is there after all.
-    pub(super) async fn insert_new<A: ActiveModelTrait>(
-        &self,
-        key: <A::Entity as EntityTrait>::Column,
-        rows: Vec<A>,
-        lost: &'static str,
-    ) -> Result<(), StoreError> {
-        let expected = rows.len() as u64;
-        let inserted = self.insert_counted(rows, Existing::Kept { key }).await?;
-        if inserted == expected { Ok(()) } else { Err(StoreError::lost_race(lost)) }
-    }
-
-    /// Returns how many were inserted or changed.
-    async fn insert_counted<A: ActiveModelTrait>(
-        &self,
-        rows: impl IntoIterator<Item = A>,
-        existing: Existing<<A::Entity as EntityTrait>::Column>,
-    ) -> Result<u64, StoreError> {
-        let Some(rows) = Rows::of(rows)? else { return Ok(0) };
-        let backend = self.db.get_database_backend();
-        let sql = statement::<A::Entity>(backend, &rows.columns, &existing);
-        let statement = Statement::from_sql_and_values(backend, sql, rows.values()?);
-        Ok(self.db.execute_raw(statement).await?.rows_affected())
+        let Some(rows) = Rows::of(rows)? else { return Ok(()) };
+        let sql = statement::<A::Entity>(self.backend(), self.next_place(), &rows.columns, existing);
+        self.add(sql, rows.cells.len(), rows.values()?);
+        Ok(())
     }
 }
 
@@ -115,7 +92,7 @@ impl<C: ColumnTrait> Rows<C> {
     fn values(self) -> Result<Vec<Value>, StoreError> {
         let json = serde_json::to_string(&self.cells).map_err(StoreError::unreadable)?;
         let bytes = self.columns.iter().any(is_bytes).then(|| Value::from(self.bytes));
-        Ok([Value::from(json)].into_iter().chain(bytes).collect())
+        Ok(bytes.into_iter().chain([Value::from(json)]).collect())
     }
 }
 
@@ -123,64 +100,109 @@ fn is_bytes(column: &impl ColumnTrait) -> bool {
     matches!(column.def().get_column_type(), ColumnType::Blob | ColumnType::VarBinary(_))
 }
 
+/// The bytes of the rows, if there are any, have the first place for a value, and the rows the next. SQLite counts places by
+/// itself: with numbers the driver cannot tell which values are those of the second of several statements. So no table has
+/// two columns of bytes.
 fn statement<E: EntityTrait>(
     backend: DbBackend,
+    first: usize,
     columns: &[E::Column],
     existing: &Existing<E::Column>,
 ) -> String {
     let is_sqlite = backend == DbBackend::Sqlite;
-    let table = quoted(E::default().table_name());
-    let names = columns.iter().map(quoted_column).collect::<Vec<_>>().join(", ");
-    let values = columns.iter().enumerate();
-    let values = values
-        .map(|(place, column)| if is_sqlite { of_sqlite(place, column) } else { of_postgres(place, column) });
-    let values = values.collect::<Vec<_>>().join(", ");
-    // Without a condition SQLite would take what follows for one of a join.
-    let source =
-        if is_sqlite { "jsonb_each(?1) AS r WHERE TRUE" } else { "jsonb_array_elements($1::jsonb) AS r" };
-    let on_conflict = on_conflict(&table, existing);
-    format!("INSERT INTO {table} ({names}) SELECT {values} FROM {source}{on_conflict}")
-}
-
-fn of_sqlite(place: usize, column: &impl ColumnTrait) -> String {
-    if is_bytes(column) {
-        format!("substr(?2, r.value->>'$[{place}].from', r.value->>'$[{place}].length')")
+    let table = E::default().table_name().to_owned();
+    let mut sql = Sql::default();
+    sql.say("INSERT INTO ").name(&table).say(" (");
+    sql.list(columns, |sql, column| sql.name(column.as_str()));
+    sql.say(") SELECT ");
+    sql.list(columns.iter().enumerate(), |sql, (index, column)| {
+        if is_sqlite { sql.of_sqlite(index, column) } else { sql.of_postgres(index, first, column) }
+    });
+    if is_sqlite {
+        // Without a condition SQLite would take what follows for one of a join.
+        sql.say(" FROM jsonb_each(?) AS r WHERE TRUE");
     } else {
-        format!("r.value->>{place}")
+        let place = first + usize::from(columns.iter().any(is_bytes));
+        sql.say(" FROM jsonb_array_elements($").number(place).say("::jsonb) AS r");
     }
+    sql.on_conflict(&table, existing);
+    if !is_sqlite {
+        sql.say(" RETURNING 1");
+    }
+    sql.0
 }
 
-fn of_postgres(place: usize, column: &impl ColumnTrait) -> String {
-    match column.def().get_column_type() {
-        _ if is_bytes(column) => {
-            format!("substring($2 FROM (r->{place}->>'from')::int FOR (r->{place}->>'length')::int)")
+/// A statement that is being written down: for each batch anew, so without a detour by the formatter.
+#[derive(Default)]
+struct Sql(String);
+
+impl Sql {
+    fn say(&mut self, words: &str) -> &mut Self {
+        self.0.push_str(words);
+        self
+    }
+
+    fn number(&mut self, number: usize) -> &mut Self {
+        self.say(&number.to_string())
+    }
+
+    /// Names of ours have no quotes in them.
+    fn name(&mut self, name: &str) -> &mut Self {
+        self.say("\"").say(name).say("\"")
+    }
+
+    fn list<T>(
+        &mut self,
+        all: impl IntoIterator<Item = T>,
+        one: impl Fn(&mut Self, T) -> &mut Self,
+    ) -> &mut Self {
+        for (index, item) in all.into_iter().enumerate() {
+            if index > 0 {
+                self.say(", ");
+            }
+            one(self, item);
         }
-        ColumnType::BigInteger => format!("(r->>{place})::bigint"),
-        ColumnType::Boolean => format!("(r->>{place})::boolean"),
-        _ => format!("r->>{place}"),
+        self
     }
-}
 
-fn on_conflict<C: ColumnTrait>(table: &str, existing: &Existing<C>) -> String {
-    match existing {
-        Existing::Refused => String::new(),
-        Existing::Kept { key } => format!(" ON CONFLICT ({}) DO NOTHING", quoted_column(key)),
-        Existing::Changed { key, columns, raised } => {
-            let written = columns.iter().map(quoted_column).map(|name| format!("{name} = excluded.{name}"));
-            let raised = raised.iter().map(quoted_column).map(|name| format!("{name} = {table}.{name} + 1"));
-            let changes = written.chain(raised).collect::<Vec<_>>().join(", ");
-            format!(" ON CONFLICT ({}) DO UPDATE SET {changes}", quoted_column(key))
+    fn of_sqlite(&mut self, index: usize, column: &impl ColumnTrait) -> &mut Self {
+        if is_bytes(column) {
+            self.say("substr(?, r.value->>'$[").number(index).say("].from', r.value->>'$[");
+            self.number(index).say("].length')")
+        } else {
+            self.say("r.value->>").number(index)
         }
     }
-}
 
-fn quoted_column(column: &impl ColumnTrait) -> String {
-    quoted(column.as_str())
-}
+    fn of_postgres(&mut self, index: usize, bytes: usize, column: &impl ColumnTrait) -> &mut Self {
+        match column.def().get_column_type() {
+            _ if is_bytes(column) => {
+                self.say("substring($").number(bytes).say(" FROM (r->").number(index);
+                self.say("->>'from')::int FOR (r->").number(index).say("->>'length')::int)")
+            }
+            ColumnType::BigInteger => self.say("(r->>").number(index).say(")::bigint"),
+            ColumnType::Boolean => self.say("(r->>").number(index).say(")::boolean"),
+            _ => self.say("r->>").number(index),
+        }
+    }
 
-/// Names of ours have no quotes in them.
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
+    fn on_conflict<C: ColumnTrait>(&mut self, table: &str, existing: &Existing<C>) -> &mut Self {
+        match existing {
+            Existing::Refused => self,
+            Existing::Kept { key } => self.say(" ON CONFLICT (").name(key.as_str()).say(") DO NOTHING"),
+            Existing::Changed { key, columns, raised } => {
+                self.say(" ON CONFLICT (").name(key.as_str()).say(") DO UPDATE SET ");
+                self.list(columns, |sql, column| {
+                    sql.name(column.as_str()).say(" = excluded.").name(column.as_str())
+                });
+                if let Some(column) = raised {
+                    let name = column.as_str();
+                    self.say(", ").name(name).say(" = ").name(table).say(".").name(name).say(" + 1");
+                }
+                self
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -199,21 +221,22 @@ mod tests {
             raised: Some(refresh::Column::Version),
         };
         assert_eq!(
-            statement::<refresh::Entity>(DbBackend::Sqlite, &columns, &again),
+            statement::<refresh::Entity>(DbBackend::Sqlite, 1, &columns, &again),
             "INSERT INTO \"refresh\" (\"subject\", \"version\") SELECT r.value->>0, r.value->>1 \
-             FROM jsonb_each(?1) AS r WHERE TRUE ON CONFLICT (\"subject\") DO UPDATE SET \
+             FROM jsonb_each(?) AS r WHERE TRUE ON CONFLICT (\"subject\") DO UPDATE SET \
              \"reason\" = excluded.\"reason\", \"version\" = \"refresh\".\"version\" + 1"
         );
         let columns = [event::Column::Id, event::Column::Payload, event::Column::Created];
         assert_eq!(
             statement::<event::Entity>(
                 DbBackend::Postgres,
+                3,
                 &columns,
                 &Existing::Kept { key: event::Column::Id }
             ),
             "INSERT INTO \"event\" (\"id\", \"payload\", \"created\") SELECT r->>0, \
-             substring($2 FROM (r->1->>'from')::int FOR (r->1->>'length')::int), (r->>2)::bigint \
-             FROM jsonb_array_elements($1::jsonb) AS r ON CONFLICT (\"id\") DO NOTHING"
+             substring($3 FROM (r->1->>'from')::int FOR (r->1->>'length')::int), (r->>2)::bigint \
+             FROM jsonb_array_elements($4::jsonb) AS r ON CONFLICT (\"id\") DO NOTHING RETURNING 1"
         );
     }
 
@@ -228,7 +251,7 @@ mod tests {
         let rows = Rows::of([row(Some("ab")), row(None), row(Some("cde"))]);
         let values = rows.expect("they can be written").expect("there are some").values();
         let json = r#"[["evt_\"1\"",{"from":1,"length":2},3],["evt_\"1\"",null,3],["evt_\"1\"",{"from":3,"length":3},3]]"#;
-        assert_eq!(values.expect("JSON"), [Value::from(json), Value::from(b"abcde".to_vec())]);
+        assert_eq!(values.expect("JSON"), [Value::from(b"abcde".to_vec()), Value::from(json)]);
     }
 
     #[test]

@@ -3,22 +3,23 @@
 use entity::transition;
 use sea_orm::ActiveValue::{NotSet, Set};
 
+use super::StoreError;
 use super::insert::Existing;
-use super::{StoreError, Transaction};
+use super::writes::Writes;
 use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
 use crate::domain::subscription::Status;
 use crate::domain::unit_of_work::JournalEntry;
 
-impl Transaction {
-    pub(super) async fn append_journal(
-        &self,
+impl Writes {
+    pub(super) fn append_journal(
+        &mut self,
         entries: &[JournalEntry],
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let rows = entries.iter().map(|entry| row(entry, trace_of(entry.event.as_ref()), now_ms));
-        self.insert(rows, Existing::Refused).await
+        self.insert(rows, &Existing::Refused)
     }
 }
 

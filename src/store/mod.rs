@@ -12,8 +12,9 @@ mod inbox;
 mod insert;
 mod journal;
 mod lease;
-mod lengths;
+mod lists;
 mod mode;
+mod reads;
 mod refreshes;
 mod retention;
 mod retries;
@@ -25,6 +26,7 @@ mod timeline;
 mod traced;
 mod unit_of_work;
 mod wal;
+mod writes;
 
 use std::sync::{Arc, Mutex};
 
@@ -92,10 +94,6 @@ impl Store {
 impl Transaction {
     /// Makes it last.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.db.commit().await?;
-        if let Some(wal) = self.wal {
-            wal.has_grown();
-        }
-        Ok(())
+        Ok(self.db.commit().await?)
     }
 }

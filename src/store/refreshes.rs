@@ -9,6 +9,7 @@ use sea_orm::{
 };
 
 use super::insert::Existing;
+use super::writes::Writes;
 use super::{Due, Store, StoreError, Transaction, rows};
 use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::journey::Traceparent;
@@ -150,10 +151,10 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl Writes {
     /// Leaves questions. One that is asked already is asked once more, and no sooner.
-    pub(super) async fn insert_refreshes(
-        &self,
+    pub(super) fn insert_refreshes(
+        &mut self,
         refreshes: &BTreeMap<RefreshSubject, Refresh>,
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
@@ -162,9 +163,11 @@ impl Transaction {
         let rows = refreshes.values().map(|refresh| row(refresh, trace_of(refresh.event.as_ref()), now_ms));
         let columns = vec![CustomerId, TenantId, Reason, EventId, Traceparent];
         let again = Existing::Changed { key: Subject, columns, raised: Some(Version) };
-        self.insert(rows, again).await
+        self.insert(rows, &again)
     }
+}
 
+impl Transaction {
     /// The question is answered, unless it has been raised anew since: then it is due at once.
     pub async fn settle_refresh(&self, claimed: &ClaimedRefresh, now_ms: i64) -> Result<(), StoreError> {
         let settled = refresh::Entity::delete_many()

@@ -57,16 +57,17 @@ impl<C> Traced<C> {
 
     fn span(&self, statement: &str) -> Span {
         let Server { system, namespace, address, port } = &*self.server;
-        let Summary { operation, collection } = Summary::of(statement);
+        let summary = Summary::of(statement);
         info_span!(
             "statement",
-            otel.name = collection.map_or_else(|| operation.to_owned(), |name| format!("{operation} {name}")),
+            otel.name = summary.to_string(),
             otel.kind = "client",
             otel.status_code = field::Empty,
             db.system.name = system,
             db.namespace = namespace,
-            db.operation.name = operation,
-            db.collection.name = collection,
+            db.operation.name = summary.operation(),
+            db.operation.batch.size = summary.batch_size(),
+            db.collection.name = summary.collection(),
             db.query.text = cut(statement),
             db.response.status_code = field::Empty,
             server.address = address,
@@ -133,15 +134,66 @@ async fn within<T>(
     done.instrument(span.clone()).await.inspect_err(|error| describe_failure(&span, error))
 }
 
-/// What a statement does, and to which table first.
+/// What a statement does: several things, if several were put together.
 #[derive(Debug, PartialEq, Eq)]
-struct Summary<'a> {
+struct Summary<'a>(Vec<Part<'a>>);
+
+/// What is done, and to which table first.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+struct Part<'a> {
     operation: &'a str,
     collection: Option<&'a str>,
 }
 
 impl<'a> Summary<'a> {
-    /// Reads what SeaORM writes: keywords in capitals, names in double quotes.
+    /// Reads what SeaORM and [`Writes`](super::writes::Writes) write: keywords in capitals, names in double quotes, parts
+    /// behind each other or each under a name of its own.
+    fn of(statement: &'a str) -> Self {
+        if let Some(named) = statement.strip_prefix("WITH ") {
+            let parts = named.split(" AS MATERIALIZED (").skip(1).map(Part::of);
+            return Self(parts.collect());
+        }
+        Self(statement.split("; ").map(Part::of).collect())
+    }
+
+    /// The operation of all its parts, or none.
+    fn operation(&self) -> String {
+        match &self.0[..] {
+            [one] => one.operation.to_owned(),
+            [first, rest @ ..] if rest.iter().all(|part| part.operation == first.operation) => {
+                format!("BATCH {}", first.operation)
+            }
+            _ => "BATCH".to_owned(),
+        }
+    }
+
+    fn collection(&self) -> Option<&str> {
+        match &self.0[..] {
+            [one] => one.collection,
+            _ => None,
+        }
+    }
+
+    /// How many they are, if they are several.
+    fn batch_size(&self) -> Option<usize> {
+        (self.0.len() > 1).then_some(self.0.len())
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Part { operation, collection }) in self.0.iter().enumerate() {
+            let space = if index > 0 { " " } else { "" };
+            write!(f, "{space}{operation}")?;
+            if let Some(collection) = collection {
+                write!(f, " {collection}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Part<'a> {
     fn of(statement: &'a str) -> Self {
         let operation = statement.split_whitespace().next().unwrap_or_default();
         let before = match operation {
@@ -173,23 +225,47 @@ fn describe_failure(span: &Span, error: &DbErr) {
 mod tests {
     use super::*;
 
-    fn summary(statement: &str) -> (&str, Option<&str>) {
-        let Summary { operation, collection } = Summary::of(statement);
-        (operation, collection)
+    fn named(statement: &str) -> (String, String, Option<&str>) {
+        let summary = Summary::of(statement);
+        let collection = summary.0[0].collection.filter(|_| summary.collection().is_some());
+        (summary.to_string(), summary.operation(), collection)
     }
 
     #[test]
     fn a_statement_is_named_by_what_it_does_to_which_table() {
-        for (statement, named) in [
-            (r#"SELECT "event"."id" FROM "event" WHERE "event"."id" IN (?, ?)"#, ("SELECT", Some("event"))),
-            (r#"INSERT INTO "event" ("id") VALUES ($1), ($2)"#, ("INSERT", Some("event"))),
-            (r#"UPDATE "lease" SET "token" = $1"#, ("UPDATE", Some("lease"))),
-            (r#"DELETE FROM "refresh" WHERE "subject" = $1"#, ("DELETE", Some("refresh"))),
-            ("SELECT pg_advisory_xact_lock($1)", ("SELECT", None)),
-            ("BEGIN", ("BEGIN", None)),
-            ("", ("", None)),
+        for (statement, name, operation, collection) in [
+            (
+                r#"SELECT "event"."id" FROM "event" WHERE "event"."id" IN (?, ?)"#,
+                "SELECT event",
+                "SELECT",
+                Some("event"),
+            ),
+            (r#"INSERT INTO "event" ("id") VALUES ($1), ($2)"#, "INSERT event", "INSERT", Some("event")),
+            (r#"UPDATE "lease" SET "token" = $1"#, "UPDATE lease", "UPDATE", Some("lease")),
+            (r#"DELETE FROM "refresh" WHERE "subject" = $1"#, "DELETE refresh", "DELETE", Some("refresh")),
+            ("SELECT pg_advisory_xact_lock($1)", "SELECT", "SELECT", None),
+            ("BEGIN", "BEGIN", "BEGIN", None),
+            ("", "", "", None),
+            (
+                r#"SELECT "id" FROM "tenant"; SELECT "id" FROM "checkout""#,
+                "SELECT tenant SELECT checkout",
+                "BATCH SELECT",
+                None,
+            ),
+            (
+                r#"WITH w0 AS MATERIALIZED (INSERT INTO "event" ("id") SELECT 1) SELECT (SELECT COUNT(*) FROM w0)"#,
+                "INSERT event",
+                "INSERT",
+                Some("event"),
+            ),
+            (
+                r#"WITH w0 AS MATERIALIZED (INSERT INTO "event" ("id") SELECT 1), w1 AS MATERIALIZED (SELECT 2) SELECT 3"#,
+                "INSERT event SELECT",
+                "BATCH",
+                None,
+            ),
         ] {
-            assert_eq!(summary(statement), named, "{statement}");
+            assert_eq!(named(statement), (name.to_owned(), operation.to_owned(), collection), "{statement}");
         }
     }
 

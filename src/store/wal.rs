@@ -2,35 +2,49 @@
 //! who wait for that commit wait for the whole log. Another connection can do it meanwhile and hold up nobody (PASSIVE,
 //! <https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>): what came since is all that is left to the commit.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use tokio::sync::mpsc;
 
 /// After how many pages (of 4 KiB) they are written back: SQLite's own default.
 const PAGES: i64 = 1000;
 
+/// After how many rows the log is looked at. An event alone writes three, which change some fifteen pages; of many at once
+/// each changes fewer.
+const ROWS: usize = 200;
+
 /// Tells that there may be something to be written back. Cheap to clone; when the last clone is gone nobody does so any more.
 #[derive(Debug, Clone)]
-pub(super) struct Wal(mpsc::Sender<()>);
+pub(super) struct Wal {
+    told: mpsc::Sender<()>,
+    /// Written since it was told.
+    rows: Arc<AtomicUsize>,
+}
 
 impl Wal {
     /// Has one of these connections write back, in a task of its own.
     pub(super) fn written_back_by(connections: DatabaseConnection) -> Self {
-        let (committed, mut commits) = mpsc::channel(1);
+        let (told, mut grown) = mpsc::channel(1);
         tokio::spawn(async move {
-            while commits.recv().await.is_some() {
+            while grown.recv().await.is_some() {
                 if let Err(error) = write_back(&connections).await {
                     // A commit will have to do it.
                     tracing::warn!(%error, "SQLite's log could not be written back");
                 }
             }
         });
-        Self(committed)
+        Self { told, rows: Arc::default() }
     }
 
-    /// Something was committed.
-    pub(super) fn has_grown(&self) {
-        // One that is told of already is as good as two.
-        let _ = self.0.try_send(());
+    /// Rows were written. If they are not committed before the log is looked at, they are seen the next time.
+    pub(super) fn grows(&self, rows: usize) {
+        if self.rows.fetch_add(rows, Ordering::Relaxed) + rows >= ROWS {
+            self.rows.store(0, Ordering::Relaxed);
+            // To be told twice is as good as once.
+            let _ = self.told.try_send(());
+        }
     }
 }
 
@@ -72,6 +86,7 @@ mod tests {
         let transaction = store.begin().await.expect("it begins");
         transaction.db.execute(&large).await.expect("it is inserted");
         transaction.commit().await.expect("it is committed");
+        store.wal.as_ref().expect("SQLite has one").grows(ROWS);
         let began = Instant::now();
         let readers = store.db.untraced();
         while checkpoint(readers, "NOOP").await.expect("an answer") >= PAGES {

@@ -84,8 +84,7 @@ async fn apply_once(billing: &Billing, deliveries: &[Delivery], inbox: Inbox) ->
     }
     let traces = Traces::of(deliveries, work.changes());
     let trace_of = |event: Option<&EventId>| event.and_then(|event| traces.of_event(event));
-    transaction.write(&work, trace_of, now_ms).await?;
-    transaction.insert_events(&fresh.inbox(&effects)).await?;
+    transaction.write(&work, &fresh.inbox(&effects), trace_of, now_ms).await?;
     let mut changes = work.into_changes();
     // Those are told of with the batch.
     changes.unparked.retain(|unparked| !fresh.brings(&unparked.event.id));
@@ -96,7 +95,7 @@ async fn apply_once(billing: &Billing, deliveries: &[Delivery], inbox: Inbox) ->
 pub(super) async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Effect, StoreError> {
     let effect = Effect::new(Outcome::Failed).because("not_applicable");
     let transaction = billing.store.begin().await?;
-    match transaction.insert_events(&[inbox_row(delivery, &effect)]).await {
+    match transaction.insert_event(inbox_row(delivery, &effect)).await {
         Err(error) if error.failure() == StoreFailure::Conflict => return Ok(duplicate(None)),
         inserted => inserted?,
     }
