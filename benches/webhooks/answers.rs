@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(2);
 pub async fn reads(name: &str, server: Option<&str>, turn: Duration) {
     let database = OwnDatabase::make(server).await;
     let service = Service::start(&database, None).await;
-    Webhooks::to(service.address).introduce().await;
+    database.introduce(&Webhooks::to(service.address)).await;
     let get = |path: &str, more: &str| {
         format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", service.address).into_bytes()
     };

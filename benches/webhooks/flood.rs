@@ -19,7 +19,7 @@ pub async fn flood(name: &str, server: Option<&str>, turn: Duration) {
     let database = OwnDatabase::make(server).await;
     let service = Service::start(&database, None).await;
     let webhooks = Webhooks::to(service.address);
-    webhooks.introduce().await;
+    database.introduce(&webhooks).await;
     let before = webhooks.post(CALM, turn).await.per_second();
     let [_, calm_peak] = process::memory_mb(service.process());
     let flood = webhooks.flood(FLOOD, turn).await;

@@ -26,7 +26,7 @@ pub async fn compare(name: &str, server: Option<&str>, turns: usize, turn: Durat
         let service = Service::start(&database, None).await;
         store(&database.url, stored).await;
         let webhooks = Webhooks::to(service.address);
-        webhooks.introduce().await;
+        database.introduce(&webhooks).await;
         sides.push((database, service, webhooks, Vec::new()));
     }
     for _ in 0..turns {

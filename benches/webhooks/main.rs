@@ -132,7 +132,7 @@ impl Candidate {
         let database = OwnDatabase::make(server).await;
         let service = Service::start(&database, collector).await;
         let webhooks = Webhooks::to(service.address);
-        webhooks.introduce().await;
+        database.introduce(&webhooks).await;
         let used_before = process::cpu_time(service.process());
         Self { turns: Turns::of(what), database, service, webhooks, used_before }
     }

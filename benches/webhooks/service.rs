@@ -52,9 +52,18 @@ impl OwnDatabase {
     pub async fn introduced(server: Option<&str>) -> Self {
         let database = Self::make(server).await;
         let service = Service::start(&database, None).await;
-        Webhooks::to(service.address).introduce().await;
+        database.introduce(&Webhooks::to(service.address)).await;
         service.stop();
         database
+    }
+
+    /// Has all subscriptions held, and PostgreSQL look at its tables again, as it does by itself within a minute: until then it
+    /// reads through tables that it takes for small.
+    pub async fn introduce(&self, webhooks: &Webhooks) {
+        webhooks.introduce().await;
+        if self.on_server.is_some() {
+            execute(&self.url, "ANALYZE").await;
+        }
     }
 
     /// How many events are stored that changed something, as each that is sent does.
