@@ -129,12 +129,22 @@ impl Store {
     async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
         match url.backend {
             DbBackend::Sqlite => Self::open_sqlite(url, create).await,
-            _ => Self::open_postgres(url).await,
+            _ => Self::open_postgres(url, CONNECTIONS, false).await,
         }
     }
 
-    async fn open_postgres(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        let mut options = pool_options(url, CONNECTIONS);
+    /// The same database for a runtime of somebody's own. A connection to PostgreSQL is waited for by the runtime in which it
+    /// was made, so that there it gets others, made when the first is needed; a SQLite file has one writer, whoever asks it.
+    pub async fn for_another_runtime(&self, url: &DatabaseUrl, connections: u32) -> Result<Self, StoreError> {
+        match url.backend {
+            DbBackend::Sqlite => Ok(self.clone()),
+            _ => Self::open_postgres(url, connections, true).await,
+        }
+    }
+
+    async fn open_postgres(url: &DatabaseUrl, connections: u32, is_lazy: bool) -> Result<Self, StoreError> {
+        let mut options = pool_options(url, connections);
+        options.connect_lazy(is_lazy);
         options.map_sqlx_postgres_before_acquire(|_, connection| {
             Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
         });
