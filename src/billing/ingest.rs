@@ -30,7 +30,7 @@ use crate::domain::journey::{Journey, Traceparent};
 use crate::domain::outcome::Outcome;
 use crate::domain::signature::Verified;
 use crate::domain::unit_of_work::{Changes, Effect};
-use crate::store::{Store, StoreError, StoreFailure};
+use crate::store::{StoreError, StoreFailure};
 use crate::telemetry::metrics::Source;
 use crate::telemetry::spans::{self, BillingAttributes};
 
@@ -44,7 +44,7 @@ const WAITING: usize = 1024;
 const BATCH: usize = 64;
 
 /// Batches at a time: one is prepared while the one before it is committed.
-const WRITERS: u32 = 2;
+const WRITERS: usize = 2;
 
 /// How long a batch may take: beyond it the database is as good as gone, and Stripe is better told to come again. If
 /// the batch was committed after all, its events are known when they come again.
@@ -159,24 +159,19 @@ impl NotStored {
 }
 
 impl Ingest {
-    /// How many connections the writers use.
-    pub const CONNECTIONS: u32 = WRITERS;
-
-    /// Starts the writers, with a store for a runtime of theirs.
-    ///
-    /// They have a thread of their own. Among the tasks of requests each step of a batch would wait until all who have come
-    /// meanwhile have had their moment, and for a thousand of them nothing would be stored for as long.
+    /// Starts the writers, on a thread of their own. Among the tasks of requests each step of a batch would wait until all
+    /// who have come meanwhile have had their moment, and while thousands come nearly nothing would be stored.
     ///
     /// Fails if the system gives no thread.
-    pub fn start(billing: Arc<Billing>, store: Store) -> io::Result<(Self, IngestTask)> {
+    pub fn start(billing: Arc<Billing>) -> io::Result<(Self, IngestTask)> {
         let (waiting, queue) = mpsc::channel(WAITING);
         let (ended, has_ended) = oneshot::channel::<()>();
-        let writers = Writers { billing: billing.clone(), store };
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let writing = write_all(billing.clone(), Turns::at(queue));
         thread::Builder::new().name("ingest".to_owned()).spawn(move || {
             // Nothing is sent: that it is dropped tells the end.
             let _ended = ended;
-            runtime.block_on(writers.write_all(Turns::at(queue)));
+            runtime.block_on(writing);
         })?;
         Ok((Self { billing, waiting }, tokio::spawn(has_ended.map(|_| ()))))
     }
@@ -203,37 +198,28 @@ impl Ingest {
     }
 }
 
-/// What the writers have.
-#[derive(Clone)]
-struct Writers {
-    billing: Arc<Billing>,
-    store: Store,
+/// Until nothing is handed in any more.
+async fn write_all(billing: Arc<Billing>, turns: Turns) {
+    let writers: JoinSet<()> = (0..WRITERS).map(|_| write(billing.clone(), turns.clone())).collect();
+    writers.join_all().await;
 }
 
-impl Writers {
-    /// Until nothing is handed in any more.
-    async fn write_all(self, turns: Turns) {
-        let writers: JoinSet<()> = (0..WRITERS).map(|_| self.clone().write(turns.clone())).collect();
-        writers.join_all().await;
-    }
-
-    async fn write(self, turns: Turns) {
-        loop {
-            let mut turn = turns.next().await;
-            let batch = turn.take_waiting(BATCH).await;
-            if batch.is_empty() {
-                return;
-            }
-            let (deliveries, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let outcomes = self.process(&deliveries, &mut turn).await;
-            let nothing_stored = outcomes.iter().all(|outcome| *outcome == Err(NotStored::Database));
-            for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                // Nobody waits for the reply of a request whose sender has hung up.
-                let _ = reply.send(outcome);
-            }
-            if nothing_stored {
-                refuse_waiting(&self.billing, &mut turn);
-            }
+async fn write(billing: Arc<Billing>, turns: Turns) {
+    loop {
+        let mut turn = turns.next().await;
+        let batch = turn.take_waiting(BATCH).await;
+        if batch.is_empty() {
+            return;
+        }
+        let (deliveries, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let outcomes = process(&billing, &deliveries, &mut turn).await;
+        let nothing_stored = outcomes.iter().all(|outcome| *outcome == Err(NotStored::Database));
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            // Nobody waits for the reply of a request whose sender has hung up.
+            let _ = reply.send(outcome);
+        }
+        if nothing_stored {
+            refuse_waiting(&billing, &mut turn);
         }
     }
 }
@@ -255,126 +241,78 @@ enum Setback {
     Event,
 }
 
-impl Writers {
-    /// Applies a batch; if that fails for a reason of its own events, each of them alone, so that a poisoned one harms no
-    /// neighbour.
-    async fn process(&self, deliveries: &[Delivery], turn: &mut Turn) -> Vec<Result<Outcome, NotStored>> {
-        match self.attempt(deliveries, Inbox::NotAsked, turn).await {
-            Ok(effects) => effects.into_iter().map(|effect| Ok(effect.outcome)).collect(),
-            Err(Setback::Database) => self.refuse(deliveries),
-            // Its commit came to nothing, and the next batch is prepared: one by one the events would come behind it, and each of
-            // the two would wait for the other.
-            Err(Setback::Event) if !turn.is_at_the_queue() => self.refuse(deliveries),
-            Err(Setback::Event) => self.process_one_by_one(deliveries, turn).await,
-        }
+/// Applies a batch; if that fails for a reason of its own events, each of them alone, so that a poisoned one harms no
+/// neighbour.
+async fn process(
+    billing: &Billing,
+    deliveries: &[Delivery],
+    turn: &mut Turn,
+) -> Vec<Result<Outcome, NotStored>> {
+    match attempt(billing, deliveries, Inbox::NotAsked, turn).await {
+        Ok(effects) => effects.into_iter().map(|effect| Ok(effect.outcome)).collect(),
+        Err(Setback::Database) => refuse(billing, deliveries),
+        // Its commit came to nothing, and the next batch is prepared: one by one the events would come behind it, and each of
+        // the two would wait for the other.
+        Err(Setback::Event) if !turn.is_at_the_queue() => refuse(billing, deliveries),
+        Err(Setback::Event) => process_one_by_one(billing, deliveries, turn).await,
     }
+}
 
-    /// In the time that one batch may take, and no more: who is left then is told to come again.
-    async fn process_one_by_one(
-        &self,
-        deliveries: &[Delivery],
-        turn: &mut Turn,
-    ) -> Vec<Result<Outcome, NotStored>> {
-        turn.keep();
-        let end = Instant::now() + PATIENCE;
-        let mut outcomes = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            if Instant::now() > end {
-                break;
-            }
-            outcomes.push(self.process_alone(delivery, turn).await);
+/// In the time that one batch may take, and no more: who is left then is told to come again.
+async fn process_one_by_one(
+    billing: &Billing,
+    deliveries: &[Delivery],
+    turn: &mut Turn,
+) -> Vec<Result<Outcome, NotStored>> {
+    turn.keep();
+    let end = Instant::now() + PATIENCE;
+    let mut outcomes = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        if Instant::now() > end {
+            break;
         }
-        outcomes.extend(self.refuse(&deliveries[outcomes.len()..]));
-        outcomes
+        outcomes.push(process_alone(billing, delivery, turn).await);
     }
+    outcomes.extend(refuse(billing, &deliveries[outcomes.len()..]));
+    outcomes
+}
 
-    fn refuse(&self, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
-        report::report_not_stored(&self.billing, deliveries);
-        vec![Err(NotStored::Database); deliveries.len()]
-    }
+fn refuse(billing: &Billing, deliveries: &[Delivery]) -> Vec<Result<Outcome, NotStored>> {
+    report::report_not_stored(billing, deliveries);
+    vec![Err(NotStored::Database); deliveries.len()]
+}
 
-    /// Applies one event, or keeps it as failed.
-    async fn process_alone(&self, delivery: &Delivery, turn: &mut Turn) -> Result<Outcome, NotStored> {
-        let one = std::slice::from_ref(delivery);
-        match self.attempt(one, Inbox::Asked, turn).await {
-            Ok(effects) => Ok(effects.first().map_or(Outcome::Failed, |effect| effect.outcome)),
-            Err(Setback::Database) => {
-                report::report_not_stored(&self.billing, one);
-                Err(NotStored::Database)
-            }
-            Err(Setback::Event) => self.keep_as_failed(delivery).await,
+/// Applies one event, or keeps it as failed.
+async fn process_alone(
+    billing: &Billing,
+    delivery: &Delivery,
+    turn: &mut Turn,
+) -> Result<Outcome, NotStored> {
+    let one = std::slice::from_ref(delivery);
+    match attempt(billing, one, Inbox::Asked, turn).await {
+        Ok(effects) => Ok(effects.first().map_or(Outcome::Failed, |effect| effect.outcome)),
+        Err(Setback::Database) => {
+            report::report_not_stored(billing, one);
+            Err(NotStored::Database)
         }
+        Err(Setback::Event) => keep_as_failed(billing, delivery).await,
     }
+}
 
-    async fn keep_as_failed(&self, delivery: &Delivery) -> Result<Outcome, NotStored> {
-        let one = std::slice::from_ref(delivery);
-        match tokio::time::timeout(PATIENCE, batch::keep_as_failed(&self.store, delivery)).await {
-            Ok(Ok(effect)) => {
-                report::report(&self.billing, one, std::slice::from_ref(&effect), &Changes::default());
-                return Ok(effect.outcome);
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, event = %delivery.event.id, "a failed event cannot be kept");
-            }
-            Err(_) => tracing::error!(event = %delivery.event.id, "keeping a failed event took too long"),
+async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Outcome, NotStored> {
+    let one = std::slice::from_ref(delivery);
+    match tokio::time::timeout(PATIENCE, batch::keep_as_failed(billing, delivery)).await {
+        Ok(Ok(effect)) => {
+            report::report(billing, one, std::slice::from_ref(&effect), &Changes::default());
+            return Ok(effect.outcome);
         }
-        report::report_not_stored(&self.billing, one);
-        Err(NotStored::Database)
+        Ok(Err(error)) => {
+            tracing::error!(%error, event = %delivery.event.id, "a failed event cannot be kept");
+        }
+        Err(_) => tracing::error!(event = %delivery.event.id, "keeping a failed event took too long"),
     }
-
-    /// Applies events in one transaction, and tells of it once it is committed. The transaction has a trace of its own,
-    /// which links to those of the events that share it.
-    async fn attempt(
-        &self,
-        deliveries: &[Delivery],
-        inbox: Inbox,
-        turn: &mut Turn,
-    ) -> Result<Vec<Effect>, Setback> {
-        let span = info_span!(parent: None, "ingest batch", billing.batch.events = deliveries.len());
-        for trace in deliveries.iter().filter_map(|delivery| delivery.trace) {
-            spans::link(&span, trace);
-        }
-        // A defect that panics over one event must not end the task that every other event needs.
-        let applying = async {
-            let applied = batch::apply(&self.billing, &self.store, deliveries, inbox).await?;
-            turn.reach_commit().await;
-            if self.store.writes_side_by_side() {
-                turn.let_in();
-            }
-            let committed = applied.commit().await?;
-            turn.let_in();
-            Ok::<_, StoreError>(committed)
-        };
-        let applying = AssertUnwindSafe(applying.instrument(span.clone())).catch_unwind();
-        let events = deliveries.len();
-        match tokio::time::timeout(PATIENCE, applying).await {
-            Ok(Ok(Ok((effects, changes)))) => {
-                let telling =
-                    || span.in_scope(|| report::report(&self.billing, deliveries, &effects, &changes));
-                // They are stored, whatever becomes of the telling.
-                if std::panic::catch_unwind(AssertUnwindSafe(telling)).is_err() {
-                    tracing::error!(events, "a defect: telling of events panicked");
-                }
-                Ok(effects)
-            }
-            Ok(Ok(Err(error))) if is_of_its_events(&error, events) => {
-                tracing::error!(%error, events, "events cannot be applied together");
-                Err(Setback::Event)
-            }
-            Ok(Ok(Err(error))) => {
-                tracing::error!(%error, events, "events are not stored; Stripe will send them again");
-                Err(Setback::Database)
-            }
-            Ok(Err(_)) => {
-                tracing::error!(events, "a defect: applying events panicked");
-                Err(Setback::Event)
-            }
-            Err(_) => {
-                tracing::error!(events, "the database took too long; Stripe will send the events again");
-                Err(Setback::Database)
-            }
-        }
-    }
+    report::report_not_stored(billing, one);
+    Err(NotStored::Database)
 }
 
 /// Whether a failure is worth trying the events one by one: it is of what one of them says, or several of them were in
@@ -384,5 +322,58 @@ fn is_of_its_events(error: &StoreError, events: usize) -> bool {
         StoreFailure::Refused => true,
         StoreFailure::Conflict => events > 1,
         StoreFailure::Unavailable => false,
+    }
+}
+
+/// Applies events in one transaction, and tells of it once it is committed. The transaction has a trace of its own,
+/// which links to those of the events that share it.
+async fn attempt(
+    billing: &Billing,
+    deliveries: &[Delivery],
+    inbox: Inbox,
+    turn: &mut Turn,
+) -> Result<Vec<Effect>, Setback> {
+    let span = info_span!(parent: None, "ingest batch", billing.batch.events = deliveries.len());
+    for trace in deliveries.iter().filter_map(|delivery| delivery.trace) {
+        spans::link(&span, trace);
+    }
+    // A defect that panics over one event must not end the task that every other event needs.
+    let applying = async {
+        let applied = batch::apply(billing, deliveries, inbox).await?;
+        turn.reach_commit().await;
+        if billing.store.writes_side_by_side() {
+            turn.let_in();
+        }
+        let committed = applied.commit().await?;
+        turn.let_in();
+        Ok::<_, StoreError>(committed)
+    };
+    let applying = AssertUnwindSafe(applying.instrument(span.clone())).catch_unwind();
+    let events = deliveries.len();
+    match tokio::time::timeout(PATIENCE, applying).await {
+        Ok(Ok(Ok((effects, changes)))) => {
+            let telling = || span.in_scope(|| report::report(billing, deliveries, &effects, &changes));
+            // They are stored, whatever becomes of the telling.
+            if std::panic::catch_unwind(AssertUnwindSafe(telling)).is_err() {
+                tracing::error!(events, "a defect: telling of events panicked");
+            }
+            Ok(effects)
+        }
+        Ok(Ok(Err(error))) if is_of_its_events(&error, events) => {
+            tracing::error!(%error, events, "events cannot be applied together");
+            Err(Setback::Event)
+        }
+        Ok(Ok(Err(error))) => {
+            tracing::error!(%error, events, "events are not stored; Stripe will send them again");
+            Err(Setback::Database)
+        }
+        Ok(Err(_)) => {
+            tracing::error!(events, "a defect: applying events panicked");
+            Err(Setback::Event)
+        }
+        Err(_) => {
+            tracing::error!(events, "the database took too long; Stripe will send the events again");
+            Err(Setback::Database)
+        }
     }
 }

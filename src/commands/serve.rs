@@ -165,7 +165,6 @@ impl Service {
         let watermark = store.watermark().await?;
         let catching_up = watermark.map(|mark| CatchingUp::from(mark.at, clock.now_seconds()));
         let catching_up = catching_up.unwrap_or_default();
-        let store_of_writers = store.for_another_runtime(&config.database, Ingest::CONNECTIONS).await?;
         let mode = guarded_mode(&store, config.stripe.mode()).await?;
 
         let billing = Arc::new(Billing {
@@ -190,7 +189,7 @@ impl Service {
         let tokens = Arc::new(tokens.map_err(|error| no_http_client(&error))?);
         let (stage, stages) = Stages::begin();
         let (webhook_secrets, secrets_of_webhooks) = watch::channel(config.stripe.webhook_secrets);
-        let (ingest, ingest_task) = Ingest::start(billing.clone(), store_of_writers)
+        let (ingest, ingest_task) = Ingest::start(billing.clone())
             .map_err(|error| CommandError::Failed(format!("no thread for the ingest: {error}")))?;
         let background =
             billing::start_background(billing.clone(), ingest.clone(), stages.clone().stopping());

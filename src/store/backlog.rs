@@ -3,6 +3,7 @@
 use entity::{backfill, event, refresh};
 use sea_orm::{ColumnTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 
+use super::traced::Traced;
 use super::{Store, StoreError};
 use crate::domain::outcome::Outcome;
 use crate::telemetry::metrics::{Backlog, Connections, Waiting};
@@ -47,17 +48,18 @@ impl Store {
         })
     }
 
-    /// The connections that are held, those that read and the one that writes together.
+    /// The connections that are held: of SQLite those that read and the one that writes, of PostgreSQL those of the batches and
+    /// all others.
     pub fn connections(&self) -> Connections {
-        let (db, writer) = (self.db.untraced(), self.writer.untraced());
-        if db.get_database_backend() == DbBackend::Postgres {
-            return counted(db.get_postgres_connection_pool());
-        }
-        let [readers, writer] = [db, writer].map(|db| counted(db.get_sqlite_connection_pool()));
+        let pools = [&self.db, &self.batches].map(Traced::untraced);
+        let [all, batches] = pools.map(|db| match db.get_database_backend() {
+            DbBackend::Postgres => counted(db.get_postgres_connection_pool()),
+            _ => counted(db.get_sqlite_connection_pool()),
+        });
         Connections {
-            used: readers.used + writer.used,
-            idle: readers.idle + writer.idle,
-            most: readers.most + writer.most,
+            used: all.used + batches.used,
+            idle: all.idle + batches.idle,
+            most: all.most + batches.most,
         }
     }
 }

@@ -30,8 +30,11 @@ const TIME_LIMITS: [(&str, &str); 3] =
 /// an arm; by default it takes each page that an index leads to for four times as dear, and reads whole tables instead.
 const PAGE_COST: (&str, &str) = ("random_page_cost", "1.1");
 
-/// How many connections to PostgreSQL one replica holds. It allows a hundred in all by default.
-const CONNECTIONS: u32 = 16;
+/// How many connections to PostgreSQL one replica holds, beside those of the batches. It allows a hundred in all by default.
+const CONNECTIONS: u32 = 14;
+
+/// How many the batches have: one is prepared while the one before it is committed.
+const CONNECTIONS_OF_BATCHES: u32 = 2;
 
 /// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
 /// no writes: whoever is still connected to it finds the new one once the connection is made anew.
@@ -129,33 +132,17 @@ impl Store {
     async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
         match url.backend {
             DbBackend::Sqlite => Self::open_sqlite(url, create).await,
-            _ => Self::open_postgres(url, CONNECTIONS, false).await,
+            _ => Self::open_postgres(url).await,
         }
     }
 
-    /// The same database for a runtime of somebody's own. A connection to PostgreSQL is waited for by the runtime in which it
-    /// was made, so that there it gets others, made when the first is needed; a SQLite file has one writer, whoever asks it.
-    pub async fn for_another_runtime(&self, url: &DatabaseUrl, connections: u32) -> Result<Self, StoreError> {
-        match url.backend {
-            DbBackend::Sqlite => Ok(self.clone()),
-            _ => Self::open_postgres(url, connections, true).await,
-        }
-    }
-
-    async fn open_postgres(url: &DatabaseUrl, connections: u32, is_lazy: bool) -> Result<Self, StoreError> {
-        let mut options = pool_options(url, connections);
-        options.connect_lazy(is_lazy);
-        options.map_sqlx_postgres_before_acquire(|_, connection| {
-            Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
-        });
-        options.map_sqlx_postgres_opts(|postgres| {
-            let postgres = postgres.options(TIME_LIMITS);
-            // What is said later wins, and whoever has it in the URL knows the disk.
-            let is_told = postgres.get_options().is_some_and(|told| told.contains(PAGE_COST.0));
-            if is_told { postgres } else { postgres.options([PAGE_COST]) }
-        });
-        let db = Traced::new(Database::connect(options).await?, url.server());
-        Ok(Self { writer: db.clone(), db, shared_reads: Arc::default(), wal: None })
+    async fn open_postgres(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let db = Traced::new(Database::connect(postgres_options(url, CONNECTIONS)).await?, url.server());
+        // They are made where they are needed: a connection is waited for by the runtime in which it was made.
+        let mut of_batches = postgres_options(url, CONNECTIONS_OF_BATCHES);
+        of_batches.connect_lazy(true);
+        let batches = Traced::new(Database::connect(of_batches).await?, url.server());
+        Ok(Self { writer: db.clone(), db, batches, shared_reads: Arc::default(), wal: None })
     }
 
     async fn open_sqlite(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
@@ -168,9 +155,11 @@ impl Store {
         });
         let db = Database::connect(readers).await?;
         let wal = Some(Wal::written_back_by(db.clone()));
+        let writer = Traced::new(writer, url.server());
         Ok(Self {
             db: Traced::new(db, url.server()),
-            writer: Traced::new(writer, url.server()),
+            batches: writer.clone(),
+            writer,
             shared_reads: Arc::default(),
             wal,
         })
@@ -231,6 +220,20 @@ fn pool_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
     // them, and then holds a core, and the service when it is to stop, for good
     // (<https://github.com/launchbadge/sqlx/issues/3645>). With nothing to look for there is no task.
     options.idle_timeout(None).max_lifetime(None);
+    options
+}
+
+fn postgres_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
+    let mut options = pool_options(url, connections);
+    options.map_sqlx_postgres_before_acquire(|_, connection| {
+        Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
+    });
+    options.map_sqlx_postgres_opts(|postgres| {
+        let postgres = postgres.options(TIME_LIMITS);
+        // What is said later wins, and whoever has it in the URL knows the disk.
+        let is_told = postgres.get_options().is_some_and(|told| told.contains(PAGE_COST.0));
+        if is_told { postgres } else { postgres.options([PAGE_COST]) }
+    });
     options
 }
 

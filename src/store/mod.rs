@@ -60,6 +60,8 @@ pub struct Store {
     /// Where transactions begin. On SQLite one connection of their own: only one of them can write at a time, and what it
     /// remembers of the file is good for as long as nobody else writes.
     writer: Traced<DatabaseConnection>,
+    /// Where the transactions of batches begin. On PostgreSQL connections of their own, which are used in another runtime.
+    batches: Traced<DatabaseConnection>,
     /// Who waits for what another's statement may read as well.
     shared_reads: Arc<Mutex<SharedReads>>,
     /// SQLite's.
@@ -82,12 +84,21 @@ impl Store {
     /// Begins a transaction that will write. On SQLite it takes the write lock at once, since one that reads first
     /// and writes later can find itself unable to.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.begin_on(&self.writer).await
+    }
+
+    /// Begins a transaction of a batch. All batches are applied in one runtime, whichever it is.
+    pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
+        self.begin_on(&self.batches).await
+    }
+
+    async fn begin_on(&self, connections: &Traced<DatabaseConnection>) -> Result<Transaction, StoreError> {
         let options = TransactionOptions {
             sqlite_transaction_mode: (self.db.get_database_backend() == DbBackend::Sqlite)
                 .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(Transaction { db: self.writer.begin_with_options(options).await?, wal: self.wal.clone() })
+        Ok(Transaction { db: connections.begin_with_options(options).await?, wal: self.wal.clone() })
     }
 }
 

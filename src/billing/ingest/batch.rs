@@ -9,7 +9,7 @@ use crate::billing::race::race;
 use crate::domain::ids::{EventId, TenantId};
 use crate::domain::outcome::Outcome;
 use crate::domain::unit_of_work::{Changes, Effect};
-use crate::store::{InboxRow, Store, StoreError, StoreFailure, Touched, Transaction};
+use crate::store::{InboxRow, StoreError, StoreFailure, Touched, Transaction};
 
 /// A batch that is applied, but for its commit.
 pub(super) struct Applied {
@@ -32,17 +32,16 @@ impl Applied {
 /// or, if it has failed, fails as it did before. Then the inbox is asked.
 pub(super) async fn apply(
     billing: &Billing,
-    store: &Store,
     deliveries: &[Delivery],
     inbox: Inbox,
 ) -> Result<Applied, StoreError> {
     if inbox == Inbox::NotAsked {
-        match apply_once(billing, store, deliveries, inbox).await {
+        match apply_once(billing, deliveries, inbox).await {
             Err(error) if error.failure() != StoreFailure::Unavailable => {}
             result => return result,
         }
     }
-    race(|| apply_once(billing, store, deliveries, Inbox::Asked)).await
+    race(|| apply_once(billing, deliveries, Inbox::Asked)).await
 }
 
 /// Whether the inbox is asked for repeats.
@@ -52,13 +51,8 @@ pub(super) enum Inbox {
     Asked,
 }
 
-async fn apply_once(
-    billing: &Billing,
-    store: &Store,
-    deliveries: &[Delivery],
-    inbox: Inbox,
-) -> Result<Applied, StoreError> {
-    let transaction = store.begin().await?;
+async fn apply_once(billing: &Billing, deliveries: &[Delivery], inbox: Inbox) -> Result<Applied, StoreError> {
+    let transaction = billing.store.begin_batch().await?;
     let known = match inbox {
         Inbox::NotAsked => HashMap::new(),
         Inbox::Asked => {
@@ -98,9 +92,9 @@ async fn apply_once(
 }
 
 /// Keeps an event that could not be applied, with its payload, for another try. Somebody else may have kept it by now.
-pub(super) async fn keep_as_failed(store: &Store, delivery: &Delivery) -> Result<Effect, StoreError> {
+pub(super) async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Effect, StoreError> {
     let effect = Effect::new(Outcome::Failed).because("not_applicable");
-    let transaction = store.begin().await?;
+    let transaction = billing.store.begin_batch().await?;
     match transaction.insert_event(inbox_row(delivery, &effect)).await {
         Err(error) if error.failure() == StoreFailure::Conflict => return Ok(duplicate(None)),
         inserted => inserted?,
