@@ -165,15 +165,8 @@ impl Ingest {
     /// Fails if the system gives no thread.
     pub fn start(billing: Arc<Billing>) -> io::Result<(Self, IngestTask)> {
         let (waiting, queue) = mpsc::channel(WAITING);
-        let (ended, has_ended) = oneshot::channel::<()>();
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let writing = write_all(billing.clone(), Turns::at(queue));
-        thread::Builder::new().name("ingest".to_owned()).spawn(move || {
-            // Nothing is sent: that it is dropped tells the end.
-            let _ended = ended;
-            runtime.block_on(writing);
-        })?;
-        Ok((Self { billing, waiting }, tokio::spawn(has_ended.map(|_| ()))))
+        let task = on_a_thread(write_all(billing.clone(), Turns::at(queue)))?;
+        Ok((Self { billing, waiting }, task))
     }
 
     /// Whether another event may wait.
@@ -196,6 +189,24 @@ impl Ingest {
             }
         }
     }
+}
+
+/// Does something on a thread of its own. The task ends with it, and panics if it does.
+///
+/// Fails if the system gives no thread.
+fn on_a_thread(work: impl Future<Output = ()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (ended, has_ended) = oneshot::channel();
+    thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| begun.send(Err(error)));
+        let Ok(runtime) = runtime else { return };
+        let _ = begun.send(Ok(()));
+        runtime.block_on(work);
+        let _ = ended.send(());
+    })?;
+    has_begun.recv().map_err(io::Error::other)??;
+    Ok(tokio::spawn(has_ended.map(|ended| ended.expect("the thread has done its work"))))
 }
 
 /// Until nothing is handed in any more.
@@ -375,5 +386,22 @@ async fn attempt(
             tracing::error!(events, "the database took too long; Stripe will send the events again");
             Err(Setback::Database)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_thread_is_the_end_of_its_task() {
+        let task = on_a_thread(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        task.expect("a thread").await.expect("it ends well");
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_thread_is_one_of_its_task() {
+        let task = on_a_thread(async { panic!("a defect") }).expect("a thread");
+        assert!(task.await.expect_err("it fails").is_panic());
     }
 }

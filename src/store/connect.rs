@@ -31,10 +31,15 @@ const TIME_LIMITS: [(&str, &str); 3] =
 const PAGE_COST: (&str, &str) = ("random_page_cost", "1.1");
 
 /// How many connections to PostgreSQL one replica holds, beside those of the batches. It allows a hundred in all by default.
-const CONNECTIONS: u32 = 14;
+const CONNECTIONS: u32 = 10;
 
-/// How many the batches have: one is prepared while the one before it is committed.
-const CONNECTIONS_OF_BATCHES: u32 = 2;
+/// How many the batches have. Two are used at a time; one that is given back is tried before it can be had again, and one
+/// whose server has gone silent is tried for long.
+const CONNECTIONS_OF_BATCHES: u32 = 6;
+
+/// For how long a connection to PostgreSQL that was given back is taken for good. It was tried then; while one batch follows
+/// another that is enough.
+const POSTGRES_CONNECTION_REST: Duration = Duration::from_secs(1);
 
 /// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
 /// no writes: whoever is still connected to it finds the new one once the connection is made anew.
@@ -225,6 +230,7 @@ fn pool_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
 
 fn postgres_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
     let mut options = pool_options(url, connections);
+    options.test_before_acquire_if_idle_for(POSTGRES_CONNECTION_REST);
     options.map_sqlx_postgres_before_acquire(|_, connection| {
         Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
     });

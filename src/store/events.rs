@@ -88,9 +88,9 @@ impl Transaction {
 
     /// Puts an event into the inbox. One that another transaction has put there in the meantime is a lost race.
     pub async fn insert_event(&self, event: InboxRow<'_>) -> Result<(), StoreError> {
-        let mut writes = self.nothing_to_write();
+        let mut writes = self.writes();
         writes.insert_events(&[event])?;
-        self.make(writes).await
+        self.carry_out(writes).await
     }
 
     /// The snapshots in the inbox that share their second with one of these, where that second is the one of what we

@@ -109,6 +109,7 @@ fn statement<E: EntityTrait>(
     columns: &[E::Column],
     existing: &Existing<E::Column>,
 ) -> String {
+    debug_assert!(columns.iter().filter(|column| is_bytes(*column)).count() <= 1, "one place for bytes");
     let is_sqlite = backend == DbBackend::Sqlite;
     let table = E::default().table_name().to_owned();
     let mut sql = Sql::default();

@@ -28,6 +28,7 @@ mod unit_of_work;
 mod wal;
 mod writes;
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use sea_orm::{
@@ -73,6 +74,8 @@ pub struct Store {
 pub struct Transaction {
     db: Traced<DatabaseTransaction>,
     wal: Option<Wal>,
+    /// How many rows it has written by way of [`Writes`](writes::Writes).
+    rows: AtomicUsize,
 }
 
 impl Store {
@@ -87,7 +90,8 @@ impl Store {
         self.begin_on(&self.writer).await
     }
 
-    /// Begins a transaction of a batch. All batches are applied in one runtime, whichever it is.
+    /// Begins a transaction of a batch. All of them have to be begun in the same runtime, since a connection to PostgreSQL is
+    /// waited for by the one in which it was made.
     pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
         self.begin_on(&self.batches).await
     }
@@ -98,13 +102,22 @@ impl Store {
                 .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(Transaction { db: connections.begin_with_options(options).await?, wal: self.wal.clone() })
+        Ok(Transaction {
+            db: connections.begin_with_options(options).await?,
+            wal: self.wal.clone(),
+            rows: AtomicUsize::new(0),
+        })
     }
 }
 
 impl Transaction {
     /// Makes it last.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.db.commit().await?)
+        self.db.commit().await?;
+        if let Some(wal) = self.wal {
+            // Others that write have a statement or two.
+            wal.has_grown(self.rows.into_inner().max(1));
+        }
+        Ok(())
     }
 }

@@ -89,16 +89,17 @@ mod tests {
         let (store, _dir) = empty_sqlite().await;
         store.migrate().await.expect("the migrations run");
         let transaction = store.begin().await.expect("it begins");
-        let rows = r#"INSERT INTO "customer" ("id") VALUES ('cus_a'), ('cus_b');
+        let odd = "cus_\"\\ä";
+        let rows = r#"INSERT INTO "customer" ("id") VALUES ('cus_a'), ('cus_"\ä');
             INSERT INTO "tenant" ("id", "stripe_customer_id", "customer_generation", "created_at_ms", "updated_at_ms")
             VALUES ('a', 'cus_a', 1, 1, 1), ('b', 'cus_b', 1, 1, 1), ('c', NULL, 0, 1, 1)"#;
         transaction.db.execute_unprepared(rows).await.expect("they are inserted");
-        let lists = [vec![List::of(["cus_b"])], vec![List::of(["cus_a", "cus_x"]), List::of(["c"])]];
+        let lists = [vec![List::of([odd])], vec![List::of(["cus_a", "cus_x"]), List::of(["c"])]];
         let [customers, tenants] = transaction.read(&both(), lists).await.expect("they are read");
         let ids = |rows: &[QueryResult]| {
             rows.iter().map(|row| row.try_get("", "id")).collect::<Result<Vec<String>, _>>()
         };
-        assert_eq!(ids(&customers).expect("ids"), ["cus_b"]);
+        assert_eq!(ids(&customers).expect("ids"), [odd]);
         let mut tenants = ids(&tenants).expect("ids");
         tenants.sort();
         assert_eq!(tenants, ["a", "c"]);

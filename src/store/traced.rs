@@ -18,7 +18,7 @@ use tracing::{Instrument, Span, field, info_span};
 
 use super::error::{classify, code_of};
 
-/// The most characters of a statement that a span bears: a long list has as many places, and what is asked is told by then.
+/// The most characters of a statement that a span bears. What several that were put together do is told by its name.
 const STATEMENT_LENGTH: usize = 2000;
 
 /// Which database it is, as spans name it.

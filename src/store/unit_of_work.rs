@@ -200,8 +200,7 @@ impl Transaction {
     }
 
     /// Writes back what changed, puts the events that changed it into the inbox, and announces it to the other replicas.
-    /// `trace_of` tells in which trace an event was processed, or, without one, in which
-    /// trace we are.
+    /// `trace_of` tells in which trace an event was processed, or, without one, in which trace we are.
     pub async fn write(
         &self,
         work: &UnitOfWork,
@@ -226,7 +225,7 @@ impl Transaction {
         self.write_withheld(work, withheld, now_ms).await?;
         self.drop_subscriptions(dropped).await?;
         self.settle_unparked(unparked).await?;
-        let mut writes = self.nothing_to_write();
+        let mut writes = self.writes();
         let rows_of = |ids: Vec<&TenantId>| {
             let tenants = ids.into_iter().filter_map(|id| work.tenant(id));
             tenants.map(|tenant| rows::tenant_row(tenant, now_ms)).collect::<Vec<_>>()
@@ -244,7 +243,7 @@ impl Transaction {
         writes.insert_refreshes(refreshes, trace_of, now_ms)?;
         writes.insert_events(inbox)?;
         writes.announce(entitlements);
-        self.make(writes).await
+        self.carry_out(writes).await
     }
 
     pub(super) fn one_of<V: Serialize>(
@@ -269,9 +268,9 @@ impl Transaction {
             withheld_at_ms: Set(None),
         };
         let places = ids.iter().filter(|id| !known.contains(id.as_str())).map(place);
-        let mut writes = self.nothing_to_write();
+        let mut writes = self.writes();
         writes.insert(places, &Existing::Kept { key: customer::Column::Id })?;
-        self.make(writes).await?;
+        self.carry_out(writes).await?;
         Ok(locked)
     }
 

@@ -1,10 +1,13 @@
 //! What a transaction writes, in one statement of several: the way to the database and back takes longer than most of them.
 
+use std::sync::atomic::Ordering;
+
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 
 use super::{StoreError, Transaction};
 
-/// Statements that write, none of which depends on what another has written.
+/// Statements that write, none of which depends on what another has written or writes to a row of another's: PostgreSQL
+/// carries them out in any order, and each sees the tables as they were before.
 #[derive(Debug)]
 pub(super) struct Writes {
     backend: DbBackend,
@@ -47,15 +50,15 @@ impl Writes {
 }
 
 impl Transaction {
-    /// Nothing yet.
-    pub(super) fn nothing_to_write(&self) -> Writes {
+    /// For what is to be written; nothing yet.
+    pub(super) fn writes(&self) -> Writes {
         let backend = self.db.get_database_backend();
         Writes { backend, statements: Vec::new(), values: Vec::new(), rows: 0 }
     }
 
-    /// Writes it. If a row was kept that was to be inserted, another transaction was faster, and all of this one must be
+    /// Writes all of it. If a row was kept that was to be inserted, another transaction was faster, and all of this one must be
     /// undone: it has decided with that row in mind.
-    pub(super) async fn make(&self, writes: Writes) -> Result<(), StoreError> {
+    pub(super) async fn carry_out(&self, writes: Writes) -> Result<(), StoreError> {
         if writes.statements.is_empty() {
             return Ok(());
         }
@@ -64,16 +67,15 @@ impl Transaction {
             self.db.execute_raw(statement).await?.rows_affected()
         } else {
             let counted = self.db.query_one_raw(statement).await?;
-            let count: Option<i64> = counted.map(|row| row.try_get_by_index(0)).transpose()?;
-            count.unwrap_or_default().unsigned_abs()
+            let counted = counted.ok_or_else(|| StoreError::unreadable("nothing was counted"))?;
+            counted.try_get_by_index::<i64>(0)?.unsigned_abs()
         };
-        if let Some(wal) = &self.wal {
-            wal.grows(writes.rows);
-        }
+        self.rows.fetch_add(writes.rows, Ordering::Relaxed);
         if written == writes.rows as u64 {
             Ok(())
         } else {
-            Err(StoreError::lost_race("a row of the batch was inserted elsewhere"))
+            let lost = format!("of {} rows {written} were written, the others elsewhere", writes.rows);
+            Err(StoreError::lost_race(&lost))
         }
     }
 }
@@ -115,9 +117,9 @@ mod tests {
         let transaction = store.begin().await.expect("it begins");
         let new = Existing::Kept { key: lease::Column::Name };
         for (names, is_new) in [(["a", "b"], true), (["b", "c"], false)] {
-            let mut writes = transaction.nothing_to_write();
+            let mut writes = transaction.writes();
             writes.insert(names.map(lease), &new).expect("rows");
-            let made = transaction.make(writes).await;
+            let made = transaction.carry_out(writes).await;
             let expected = if is_new { Ok(()) } else { Err(StoreFailure::Conflict) };
             assert_eq!(made.map_err(|error| error.failure()), expected);
         }
