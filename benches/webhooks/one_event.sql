@@ -1,5 +1,5 @@
--- One event in one transaction: what the service asks of PostgreSQL for an update of a subscription that it holds, with
--- the statements and in the order of its own batch. For pgbench; what stands in @ is filled in.
+-- One event in one transaction: what the service reads and writes in PostgreSQL for an update of a subscription that it
+-- holds, in the order of its own batch, with a statement for each table. For pgbench; what stands in @ is filled in.
 \set number random(1000000000000, 9000000000000000)
 \set subscription random(@FIRST@, @LAST@)
 BEGIN;
