@@ -198,12 +198,14 @@ fn on_a_thread(work: impl Future<Output = ()> + Send + 'static) -> io::Result<Jo
     let (begun, has_begun) = std::sync::mpsc::channel();
     let (ended, has_ended) = oneshot::channel();
     thread::Builder::new().name("ingest".to_owned()).spawn(move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| begun.send(Err(error)));
-        let Ok(runtime) = runtime else { return };
-        let _ = begun.send(Ok(()));
-        runtime.block_on(work);
-        let _ = ended.send(());
+        match runtime::Builder::new_current_thread().enable_all().build() {
+            Err(error) => _ = begun.send(Err(error)),
+            Ok(runtime) => {
+                _ = begun.send(Ok(()));
+                runtime.block_on(work);
+                _ = ended.send(());
+            }
+        }
     })?;
     has_begun.recv().map_err(io::Error::other)??;
     Ok(tokio::spawn(has_ended.map(|ended| ended.expect("the thread has done its work"))))

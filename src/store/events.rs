@@ -10,7 +10,7 @@ use sea_orm::{
 };
 
 use super::insert::Existing;
-use super::lists::one_of;
+use super::traced::Traced;
 use super::writes::Writes;
 use super::{Store, StoreError, Transaction, rows};
 use crate::domain::event::{Event, InvoiceChange, Subject, SubscriptionChange, UnreadableEvent};
@@ -58,10 +58,10 @@ impl Store {
 
 /// Which of these events are in the inbox already, and whose they are.
 async fn known_events(
-    db: &impl ConnectionTrait,
+    db: &Traced<impl ConnectionTrait>,
     ids: impl Iterator<Item = &EventId>,
 ) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
-    let wanted = one_of(db.get_database_backend(), event::Column::Id, ids.map(EventId::as_str));
+    let wanted = db.one_of(event::Column::Id, ids.map(EventId::as_str));
     let Some(wanted) = wanted else { return Ok(HashMap::new()) };
     let known: Vec<(String, Option<String>)> = event::Entity::find()
         .select_only()
@@ -134,7 +134,7 @@ impl Transaction {
         subscriptions: &BTreeSet<SubscriptionId>,
     ) -> Result<Vec<(SubscriptionId, Payment, i64)>, StoreError> {
         let unheld = subscriptions.iter().filter(|id| work.held(id).is_none()).map(SubscriptionId::as_str);
-        let Some(of_unheld) = self.one_of(event::Column::SubscriptionId, unheld) else {
+        let Some(of_unheld) = self.db.one_of(event::Column::SubscriptionId, unheld) else {
             return Ok(Vec::new());
         };
         let of_money = event::Column::EventType

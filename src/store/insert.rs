@@ -13,7 +13,7 @@ use super::writes::Writes;
 pub(super) enum Existing<C> {
     /// It fails the statement.
     Refused,
-    /// It is in another transaction's way, which has lost the race.
+    /// It stays as it is, and whoever would have inserted it has lost a race.
     Kept { key: C },
     /// These of its columns are written over, and one may go up by one.
     Changed { key: C, columns: Vec<C>, raised: Option<C> },

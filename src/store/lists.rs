@@ -2,8 +2,10 @@
 //! each value there would be a statement for each length, to be prepared and kept.
 
 use sea_orm::sea_query::{Condition, Expr};
-use sea_orm::{ColumnTrait, DbBackend, Value};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, Value};
 use serde::Serialize;
+
+use super::traced::Traced;
 
 /// Texts that a column may be one of, as JSON.
 #[derive(Debug, Clone)]
@@ -25,8 +27,18 @@ impl From<List> for Value {
     }
 }
 
-/// Whether a column of text is one of these; none if there are none.
-pub(super) fn one_of<V: Serialize>(
+impl<C: ConnectionTrait> Traced<C> {
+    /// Whether a column of text is one of these; none if there are none.
+    pub(super) fn one_of<V: Serialize>(
+        &self,
+        column: impl ColumnTrait,
+        values: impl IntoIterator<Item = V>,
+    ) -> Option<Condition> {
+        one_of(self.get_database_backend(), column, values)
+    }
+}
+
+fn one_of<V: Serialize>(
     backend: DbBackend,
     column: impl ColumnTrait,
     values: impl IntoIterator<Item = V>,

@@ -26,6 +26,7 @@ mod timeline;
 mod traced;
 mod unit_of_work;
 mod wal;
+mod write_back;
 mod writes;
 
 use std::sync::atomic::AtomicUsize;

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use entity::subscription;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
-use super::lists::one_of;
 use super::{Store, StoreError, rows};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::Subscription;
@@ -17,8 +16,7 @@ impl Store {
         &self,
         tenants: &[TenantId],
     ) -> Result<BTreeMap<TenantId, Result<Vec<Subscription>, StoreError>>, StoreError> {
-        let backend = self.db.get_database_backend();
-        let theirs = one_of(backend, subscription::Column::TenantId, tenants.iter().map(TenantId::as_str));
+        let theirs = self.db.one_of(subscription::Column::TenantId, tenants.iter().map(TenantId::as_str));
         let Some(theirs) = theirs else { return Ok(BTreeMap::new()) };
         let held = subscription::Entity::find().filter(theirs).all(&self.db).await?;
         let of_tenant = |tenant: &TenantId| {

@@ -156,7 +156,7 @@ impl<'a> Summary<'a> {
         Self(statement.split("; ").map(Part::of).collect())
     }
 
-    /// The operation of all its parts, or none.
+    /// The operation, or what the conventions call several: `BATCH`, and the operation if all have the same.
     fn operation(&self) -> String {
         match &self.0[..] {
             [one] => one.operation.to_owned(),
@@ -167,7 +167,7 @@ impl<'a> Summary<'a> {
         }
     }
 
-    fn collection(&self) -> Option<&str> {
+    fn collection(&self) -> Option<&'a str> {
         match &self.0[..] {
             [one] => one.collection,
             _ => None,
@@ -227,8 +227,7 @@ mod tests {
 
     fn named(statement: &str) -> (String, String, Option<&str>) {
         let summary = Summary::of(statement);
-        let collection = summary.0[0].collection.filter(|_| summary.collection().is_some());
-        (summary.to_string(), summary.operation(), collection)
+        (summary.to_string(), summary.operation(), summary.collection())
     }
 
     #[test]

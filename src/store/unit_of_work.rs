@@ -1,26 +1,23 @@
-//! Filling a unit of work under lock, and writing back what changed in it.
+//! Filling a unit of work under lock.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use entity::{checkout, customer, refresh, subscription, tenant};
+use entity::{checkout, customer, subscription, tenant};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Condition, SelectStatement};
+use sea_orm::sea_query::SelectStatement;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect, QueryTrait,
+    DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait,
 };
-use serde::Serialize;
 
 use super::insert::Existing;
-use super::lists::{List, any_in, one_of};
+use super::lists::{List, any_in};
 use super::reads::Reads;
-use super::writes::Writes;
-use super::{InboxRow, StoreError, Transaction, rows};
+use super::{StoreError, Transaction, rows};
 use crate::domain::event::{Event, Session, Subject};
-use crate::domain::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
+use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
-use crate::domain::unit_of_work::{Changes, UnitOfWork};
+use crate::domain::unit_of_work::UnitOfWork;
 
 /// What a unit of work is about. Everything in it is locked in one order, so that two replicas cannot block each other:
 /// customers first, then tenants, each by id.
@@ -95,9 +92,7 @@ impl Touched {
             pairs.into_iter().map(|(tenant, customer)| (tenant.clone(), customer.clone())).unzip();
         Self { tenants, decided: customers.clone(), customers, ..Self::default() }
     }
-}
 
-impl Touched {
     /// What [`checkouts`] are looked for by.
     fn lists_of_checkouts(&self) -> Vec<List> {
         let journeys = self.journeys.iter().map(|journey| journey.journey_id().to_string());
@@ -149,27 +144,7 @@ impl Transaction {
             let marked = customers.iter().filter(move |row| is(row));
             marked.map(|row| rows::id("customer", &row.id)).collect::<Result<Vec<CustomerId>, _>>()
         };
-        let of_sessions = self.tenants_of_sessions(&touched.sessions).await?;
-        let tenants =
-            touched.tenants.iter().map(TenantId::as_str).chain(of_sessions.iter().map(String::as_str));
-        let (tenants, customers_list) = (List::of(tenants), List::of(&touched.customers));
-        let subscriptions = List::of(&touched.subscriptions);
-        let [tenants, subscriptions, checkouts] = self
-            .read(
-                &TOUCHED,
-                [
-                    vec![customers_list.clone(), tenants],
-                    vec![customers_list, subscriptions.clone()],
-                    touched.lists_of_checkouts(),
-                ],
-            )
-            .await?;
-        let tenants: Vec<tenant::Model> = models(&tenants)?;
-        let subscriptions: Vec<subscription::Model> = models(&subscriptions)?;
-        let mut checkouts: Vec<checkout::Model> = models(&checkouts)?;
-        if !touched.sessions.is_empty() {
-            checkouts.extend(self.checkouts_of_journeys(&tenants).await?);
-        }
+        let (tenants, subscriptions, checkouts) = self.touched(touched).await?;
         let mut work = UnitOfWork::begin(
             marked(|row| row.deleted_at_ms.is_some())?,
             tenants.iter().map(rows::tenant).collect::<Result<Vec<_>, _>>()?,
@@ -199,61 +174,6 @@ impl Transaction {
         Ok(work)
     }
 
-    /// Writes back what changed, puts the events that changed it into the inbox, and announces it to the other replicas.
-    /// `trace_of` tells in which trace an event was processed, or, without one, in which trace we are.
-    pub async fn write(
-        &self,
-        work: &UnitOfWork,
-        inbox: &[InboxRow<'_>],
-        trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        let Changes {
-            tombstones,
-            withheld,
-            tenants,
-            new_tenants,
-            subscriptions,
-            dropped,
-            entitlements,
-            checkouts,
-            journal,
-            unparked,
-            refreshes,
-        } = work.changes();
-        self.write_tombstones(tombstones, now_ms).await?;
-        self.write_withheld(work, withheld, now_ms).await?;
-        self.drop_subscriptions(dropped).await?;
-        self.settle_unparked(unparked).await?;
-        let mut writes = self.writes();
-        let rows_of = |ids: Vec<&TenantId>| {
-            let tenants = ids.into_iter().filter_map(|id| work.tenant(id));
-            tenants.map(|tenant| rows::tenant_row(tenant, now_ms)).collect::<Vec<_>>()
-        };
-        // One that another transaction has inserted since is a lost race, and must not be written over.
-        writes.insert(rows_of(new_tenants.iter().collect()), &Existing::Refused)?;
-        writes.update_tenants(rows_of(tenants.difference(new_tenants).collect()))?;
-        let subscriptions = subscriptions.iter().filter_map(|id| work.held(id));
-        let subscriptions: Result<_, _> =
-            subscriptions.map(|held| rows::subscription_row(held, now_ms)).collect();
-        writes.write_subscriptions(subscriptions?)?;
-        let checkouts = checkouts.iter().filter_map(|id| work.checkout(id));
-        writes.write_checkouts(checkouts.map(|checkout| rows::checkout_row(checkout, now_ms)).collect())?;
-        writes.append_journal(journal, &trace_of, now_ms)?;
-        writes.insert_refreshes(refreshes, trace_of, now_ms)?;
-        writes.insert_events(inbox)?;
-        writes.announce(entitlements);
-        self.carry_out(writes).await
-    }
-
-    pub(super) fn one_of<V: Serialize>(
-        &self,
-        column: impl ColumnTrait,
-        values: impl IntoIterator<Item = V>,
-    ) -> Option<Condition> {
-        one_of(self.db.get_database_backend(), column, values)
-    }
-
     /// Locks the customers, and puts those in their place that have no row, so that two replicas cannot both be first. Of
     /// those there is nothing to read.
     ///
@@ -274,10 +194,33 @@ impl Transaction {
         Ok(locked)
     }
 
+    /// Locks and reads tenants, and reads subscriptions and checkouts.
+    async fn touched(
+        &self,
+        touched: &Touched,
+    ) -> Result<(Vec<tenant::Model>, Vec<subscription::Model>, Vec<checkout::Model>), StoreError> {
+        let of_sessions = self.tenants_of_sessions(&touched.sessions).await?;
+        let tenants = touched.tenants.iter().map(TenantId::as_str);
+        let tenants = List::of(tenants.chain(of_sessions.iter().map(String::as_str)));
+        let customers = List::of(&touched.customers);
+        let lists = [
+            vec![customers.clone(), tenants],
+            vec![customers, List::of(&touched.subscriptions)],
+            touched.lists_of_checkouts(),
+        ];
+        let [tenants, subscriptions, checkouts] = self.read(&TOUCHED, lists).await?;
+        let tenants: Vec<tenant::Model> = models(&tenants)?;
+        let mut checkouts = models(&checkouts)?;
+        if !touched.sessions.is_empty() {
+            checkouts.extend(self.checkouts_of_journeys(&tenants).await?);
+        }
+        Ok((tenants, models(&subscriptions)?, checkouts))
+    }
+
     /// The tenants that our own checkouts were made for, whatever their events say.
     async fn tenants_of_sessions(&self, sessions: &BTreeSet<SessionId>) -> Result<Vec<String>, StoreError> {
         let sessions = sessions.iter().map(SessionId::as_str);
-        let Some(ours) = self.one_of(checkout::Column::SessionId, sessions) else { return Ok(Vec::new()) };
+        let Some(ours) = self.db.one_of(checkout::Column::SessionId, sessions) else { return Ok(Vec::new()) };
         let tenants = checkout::Entity::find().select_only().column(checkout::Column::TenantId).filter(ours);
         Ok(tenants.into_tuple().all(&self.db).await?)
     }
@@ -288,51 +231,10 @@ impl Transaction {
         tenants: &[tenant::Model],
     ) -> Result<Vec<checkout::Model>, StoreError> {
         let journeys = tenants.iter().filter_map(|tenant| tenant.journey_id.as_deref());
-        let Some(theirs) = self.one_of(checkout::Column::JourneyId, journeys) else { return Ok(Vec::new()) };
-        Ok(checkout::Entity::find().filter(theirs).all(&self.db).await?)
-    }
-
-    async fn write_tombstones(&self, ids: &BTreeSet<CustomerId>, now_ms: i64) -> Result<(), StoreError> {
-        let Some(these) = self.one_of(customer::Column::Id, ids.iter().map(CustomerId::as_str)) else {
-            return Ok(());
+        let Some(theirs) = self.db.one_of(checkout::Column::JourneyId, journeys) else {
+            return Ok(Vec::new());
         };
-        customer::Entity::update_many()
-            .set(customer::ActiveModel { deleted_at_ms: Set(Some(now_ms)), ..Default::default() })
-            .filter(these)
-            .exec(&self.db)
-            .await?;
-        Ok(())
-    }
-
-    async fn write_withheld(
-        &self,
-        work: &UnitOfWork,
-        ids: &BTreeSet<CustomerId>,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        for id in ids {
-            let since_ms = work.is_withheld(id).then_some(now_ms);
-            customer::Entity::update_many()
-                .set(customer::ActiveModel { withheld_at_ms: Set(since_ms), ..Default::default() })
-                .filter(customer::Column::Id.eq(id.as_str()))
-                .exec(&self.db)
-                .await?;
-            // What was to be asked about it would be answered to nobody.
-            if since_ms.is_some() {
-                let questions =
-                    refresh::Entity::delete_many().filter(refresh::Column::CustomerId.eq(id.as_str()));
-                questions.exec(&self.db).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn drop_subscriptions(&self, ids: &BTreeSet<SubscriptionId>) -> Result<(), StoreError> {
-        let ids = ids.iter().map(SubscriptionId::as_str);
-        if let Some(these) = self.one_of(subscription::Column::Id, ids) {
-            subscription::Entity::delete_many().filter(these).exec(&self.db).await?;
-        }
-        Ok(())
+        Ok(checkout::Entity::find().filter(theirs).all(&self.db).await?)
     }
 }
 
@@ -340,41 +242,9 @@ fn models<M: FromQueryResult>(rows: &[QueryResult]) -> Result<Vec<M>, StoreError
     Ok(rows.iter().map(|row| M::from_query_result(row, "")).collect::<Result<_, _>>()?)
 }
 
-impl Writes {
-    /// Writes tenants whose rows we hold locked.
-    fn update_tenants(&mut self, rows: Vec<tenant::ActiveModel>) -> Result<(), StoreError> {
-        use tenant::Column::{
-            CustomerGeneration, Id, JourneyBeganAtMs, JourneyId, JourneyTraceparent, StripeCustomerId,
-            UpdatedAtMs,
-        };
-        let columns = vec![
-            StripeCustomerId,
-            CustomerGeneration,
-            JourneyId,
-            JourneyTraceparent,
-            JourneyBeganAtMs,
-            UpdatedAtMs,
-        ];
-        self.insert(rows, &Existing::Changed { key: Id, columns, raised: None })
-    }
-
-    fn write_subscriptions(&mut self, rows: Vec<subscription::ActiveModel>) -> Result<(), StoreError> {
-        use sea_orm::Iterable;
-        use subscription::Column;
-        let columns = Column::iter().filter(|column| !matches!(column, Column::Id)).collect();
-        self.insert(rows, &Existing::Changed { key: Column::Id, columns, raised: None })
-    }
-
-    fn write_checkouts(&mut self, rows: Vec<checkout::ActiveModel>) -> Result<(), StoreError> {
-        use checkout::Column::{SessionId, Status, SubscriptionId, UpdatedAtMs};
-        let columns = vec![Status, SubscriptionId, UpdatedAtMs];
-        self.insert(rows, &Existing::Changed { key: SessionId, columns, raised: None })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use sea_orm::Statement;
+    use sea_orm::{ConnectionTrait, Statement};
 
     use super::*;
     use crate::store::connect::tests::empty_sqlite;

@@ -17,6 +17,10 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    fn to(backend: DbBackend) -> Self {
+        Self { backend, statements: Vec::new(), values: Vec::new(), rows: 0 }
+    }
+
     /// The database that they are for.
     pub(super) fn backend(&self) -> DbBackend {
         self.backend
@@ -52,8 +56,7 @@ impl Writes {
 impl Transaction {
     /// For what is to be written; nothing yet.
     pub(super) fn writes(&self) -> Writes {
-        let backend = self.db.get_database_backend();
-        Writes { backend, statements: Vec::new(), values: Vec::new(), rows: 0 }
+        Writes::to(self.db.get_database_backend())
     }
 
     /// Writes all of it. If a row was kept that was to be inserted, another transaction was faster, and all of this one must be
@@ -97,7 +100,7 @@ mod tests {
     #[test]
     fn several_statements_are_one() {
         let writes = |backend| {
-            let mut writes = Writes { backend, statements: Vec::new(), values: Vec::new(), rows: 0 };
+            let mut writes = Writes::to(backend);
             for value in ["a", "b"] {
                 writes.add(format!("INSERT {}", writes.next_place()), 1, vec![value.into()]);
             }
