@@ -98,7 +98,11 @@ fn route(path: &str) -> Option<&'static Route> {
             .all(|segment| given.next().is_some_and(|given| segment.starts_with('{') || given == segment));
         each && given.next().is_none()
     };
-    ROUTES.iter().find(fits)
+    // Most are asked for as the document writes them.
+    ROUTES
+        .iter()
+        .find(|route| route.template == path.trim_end_matches('/'))
+        .or_else(|| ROUTES.iter().find(fits))
 }
 
 fn segments(path: &str) -> impl Iterator<Item = &str> {

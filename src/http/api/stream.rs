@@ -7,12 +7,11 @@ use futures_util::stream;
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::Header;
-use poem_openapi::types::ToJSON;
 use poem_openapi::{ApiResponse, OpenApi};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::subscription::{Subscription, etag_of};
+use super::subscription::Subscription;
 use super::{ApiState, Tag};
 use crate::billing::{Caller, NotOpened, Stream};
 use crate::clock::Clock;
@@ -209,13 +208,13 @@ impl Changes {
 
     /// A message, if the client does not have it.
     fn news(&mut self, entitlement: &Entitlement) -> Option<Message> {
-        let subscription = Subscription::new(&self.caller.tenant, entitlement, self.caller.may_manage);
-        let etag = etag_of(&subscription);
+        let written = Subscription::new(&self.caller.tenant, entitlement, self.caller.may_manage).written();
+        let etag = written.etag();
         if self.etag.as_ref() == Some(&etag) {
             return None;
         }
         self.etag = Some(etag.clone());
-        Some(Message::Subscription { etag, json: subscription.to_json_string() })
+        Some(Message::Subscription { etag, json: written.0 })
     }
 
     /// A sign of life, if it is time for one, and not for the end.

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use poem::web::Data;
+use poem::{IntoResponse, Response};
 use poem_openapi::param::{Header, Path};
-use poem_openapi::payload::Json;
-use poem_openapi::types::{Example, ToJSON};
+use poem_openapi::payload::{Json, Payload};
+use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::types::{Example, ToJSON, Type};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use time::OffsetDateTime;
 use tracing::Span;
@@ -63,12 +65,40 @@ pub(crate) struct Subscription {
     as_of: Option<OffsetDateTime>,
 }
 
+/// A subscription in JSON: written once, for the answer's body and for its ETag.
+pub(super) struct Written(pub(super) String);
+
+impl Payload for Written {
+    const CONTENT_TYPE: &'static str = Json::<Subscription>::CONTENT_TYPE;
+
+    fn schema_ref() -> MetaSchemaRef {
+        <Subscription as Type>::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        <Subscription as Type>::register(registry);
+    }
+}
+
+impl Written {
+    /// The ETag of the answer.
+    pub(super) fn etag(&self) -> String {
+        etag::of(self.0.as_bytes())
+    }
+}
+
+impl IntoResponse for Written {
+    fn into_response(self) -> Response {
+        Response::builder().content_type(Self::CONTENT_TYPE).body(self.0)
+    }
+}
+
 #[derive(ApiResponse)]
 enum Answer {
     /// What the tenant is entitled to.
     #[oai(status = 200)]
     Fresh(
-        Json<Subscription>,
+        Written,
         /// Changes when the answer does.
         #[oai(header = "ETag")]
         String,
@@ -172,13 +202,13 @@ async fn answer(
         tracing::error!(%error, %tenant, "a subscription could not be read");
         Problem::from(error)
     })?;
-    let subscription = Subscription::new(tenant, &entitlement, may_manage);
-    let etag = etag_of(&subscription);
+    let written = Subscription::new(tenant, &entitlement, may_manage).written();
+    let etag = written.etag();
     let cache_control = CACHE_CONTROL.to_owned();
     Ok(if if_none_match.is_some_and(|known| etag::is_named(known, &etag)) {
         Answer::NotModified(etag, cache_control)
     } else {
-        Answer::Fresh(Json(subscription), etag, cache_control)
+        Answer::Fresh(written, etag, cache_control)
     })
 }
 
@@ -201,6 +231,10 @@ impl Subscription {
             may_manage,
             as_of: time(entitlement.as_of),
         }
+    }
+
+    pub(super) fn written(&self) -> Written {
+        Written(self.to_json_string())
     }
 }
 
@@ -228,9 +262,4 @@ impl Example for Subscription {
             as_of: calendar_time(1_796_083_200),
         }
     }
-}
-
-/// The ETag of the answer.
-pub(super) fn etag_of(subscription: &Subscription) -> String {
-    etag::of(subscription.to_json_string().as_bytes())
 }
