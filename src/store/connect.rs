@@ -1,6 +1,7 @@
 //! Opening the database and bringing it up to date.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sea_query::{Expr, ExprTrait, Order, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend};
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection, SqliteConnection};
-use tokio::time::sleep;
+use sqlx::{Connection, PgConnection, SqliteConnection};
+use tokio::time::{sleep, timeout};
 
 use super::traced::{Server, Traced};
 use super::wal::Wal;
@@ -33,13 +35,22 @@ const PAGE_COST: (&str, &str) = ("random_page_cost", "1.1");
 /// How many connections to PostgreSQL one replica holds, beside those of the batches. It allows a hundred in all by default.
 const CONNECTIONS: u32 = 10;
 
-/// How many the batches have. Two are used at a time; one that is given back is tried before it can be had again, and one
-/// whose server has gone silent is tried for long.
+/// How many the batches have. Two are used at a time; one that is given back is tried before it can be had again. When the
+/// server goes silent the two are held for [`POSTGRES_LAST_ANSWER`]. What is being tried just then, or has more to write than
+/// the kernel takes, is held for as long as the kernel hopes, a quarter of an hour: there are enough for that too.
 const CONNECTIONS_OF_BATCHES: u32 = 6;
 
 /// For how long a connection to PostgreSQL that was given back is taken for good. It was tried then; while one batch follows
 /// another that is enough.
 const POSTGRES_CONNECTION_REST: Duration = Duration::from_secs(1);
+
+/// How long PostgreSQL may take to say no more than that it is there. One that takes longer has gone silent, and whoever
+/// waits for a connection still has the time to be given a new one.
+const POSTGRES_SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+
+/// How long PostgreSQL may owe an answer on a connection that is given back. Whatever it was asked, by its time limits it
+/// has ended that by then, and a new connection is not one more for it.
+const POSTGRES_LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
 /// no writes: whoever is still connected to it finds the new one once the connection is made anew.
@@ -230,9 +241,11 @@ fn pool_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
 
 fn postgres_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
     let mut options = pool_options(url, connections);
-    options.test_before_acquire_if_idle_for(POSTGRES_CONNECTION_REST);
-    options.map_sqlx_postgres_before_acquire(|_, connection| {
-        Box::pin(std::future::ready(Ok(connection.age < POSTGRES_CONNECTION_AGE)))
+    // What sqlx does by itself may take all the time that there is for a connection, and leaves none for a new one.
+    options.test_before_acquire(false);
+    options.map_sqlx_postgres_before_acquire(|connection, known| Box::pin(is_alive(connection, known)));
+    options.map_sqlx_postgres_pool_opts(|pool| {
+        pool.after_release(|connection, _| Box::pin(is_owed_nothing(connection)))
     });
     options.map_sqlx_postgres_opts(|postgres| {
         let postgres = postgres.options(TIME_LIMITS);
@@ -287,6 +300,37 @@ async fn unknown_migration(database: &DatabaseTransaction) -> Result<Option<Stri
         .to_owned();
     let row = database.query_one(&unknown).await?;
     Ok(row.map(|row| row.try_get("", "version")).transpose()?)
+}
+
+/// Whether a PostgreSQL connection that was given back a while ago may be used again.
+async fn is_alive(connection: &mut PgConnection, known: PoolConnectionMetadata) -> Result<bool, sqlx::Error> {
+    if known.age >= POSTGRES_CONNECTION_AGE {
+        return Ok(false);
+    }
+    if known.idle_for >= POSTGRES_CONNECTION_REST {
+        answered_within(POSTGRES_SIGN_OF_LIFE, connection.ping()).await?;
+    }
+    Ok(true)
+}
+
+/// Whether a PostgreSQL connection that is given back may be used by others.
+///
+/// sqlx tries each that is given back, and waits for the answer for as long as the kernel does. A server that has gone silent
+/// is mostly found out by who had asked it something and has lost patience: that answer, and the end of their transaction,
+/// is what is waited for here, and not for long. Where nothing is owed nothing is asked. A ping here would be one more round
+/// trip for each batch and each read, and no safeguard: sqlx's own comes after it all the same.
+async fn is_owed_nothing(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    answered_within(POSTGRES_LAST_ANSWER, connection.flush()).await?;
+    Ok(true)
+}
+
+/// Fails if there is no answer in that time: then the connection is closed without waiting for the other end.
+async fn answered_within(
+    time: Duration,
+    answer: impl Future<Output = Result<(), sqlx::Error>>,
+) -> Result<(), sqlx::Error> {
+    let silent = || io::Error::new(io::ErrorKind::TimedOut, "PostgreSQL has gone silent");
+    timeout(time, answer).await.map_err(|_| silent())?
 }
 
 /// Whether a SQLite connection may be used again.

@@ -22,6 +22,7 @@ mod ledger;
 mod life;
 mod outage;
 mod postgres_server;
+mod relay;
 mod rolling;
 mod rotation;
 mod running;

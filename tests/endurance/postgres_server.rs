@@ -41,7 +41,16 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("postgres://billhook@127.0.0.1:{}/postgres", self.port)
+        Self::url_at(self.port)
+    }
+
+    /// The same, of what leads to it.
+    pub fn url_at(port: u16) -> String {
+        format!("postgres://billhook@127.0.0.1:{port}/postgres")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Stops it as `pg_ctl` does: `fast` ends all transactions in good order, `immediate` is a crash.
