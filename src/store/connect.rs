@@ -1,7 +1,8 @@
 //! Opening the database and bringing it up to date.
 
 use std::fmt;
-use std::io;
+use std::panic::resume_unwind;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection, PgConnection, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection, PgConnection, SqliteConnection};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::traced::{Server, Traced};
@@ -35,22 +37,25 @@ const PAGE_COST: (&str, &str) = ("random_page_cost", "1.1");
 /// How many connections to PostgreSQL one replica holds, beside those of the batches. It allows a hundred in all by default.
 const CONNECTIONS: u32 = 10;
 
-/// How many the batches have. Two are used at a time; one that is given back is tried before it can be had again. When the
-/// server goes silent the two are held for [`POSTGRES_LAST_ANSWER`]. What is being tried just then, or has more to write than
-/// the kernel takes, is held for as long as the kernel hopes, a quarter of an hour: there are enough for that too.
+/// How many the batches have. Two are used at a time, and one that is given back is tried before it can be had again. When the
+/// server goes silent each that was asked is held for as long as the batch has patience, and then for
+/// [`POSTGRES_LAST_ANSWER`]; one that is just being tried is held for as long as the kernel hopes, a quarter of an hour.
 const CONNECTIONS_OF_BATCHES: u32 = 6;
 
 /// For how long a connection to PostgreSQL that was given back is taken for good. It was tried then; while one batch follows
 /// another that is enough.
 const POSTGRES_CONNECTION_REST: Duration = Duration::from_secs(1);
 
-/// How long PostgreSQL may take to say no more than that it is there. One that takes longer has gone silent, and whoever
-/// waits for a connection still has the time to be given a new one.
+/// How long PostgreSQL may take to say no more than that it is there. One that takes longer has gone silent, and there is
+/// still time to connect anew.
 const POSTGRES_SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
-/// How long PostgreSQL may owe an answer on a connection that is given back. Whatever it was asked, by its time limits it
-/// has ended that by then, and a new connection is not one more for it.
-const POSTGRES_LAST_ANSWER: Duration = Duration::from_secs(5);
+/// How long PostgreSQL may owe an answer on a connection that is given back: twice what it may take by its time limits.
+const POSTGRES_LAST_ANSWER: Duration = Duration::from_secs(10);
+
+/// For how long a connection that was given up counts as one: by then the server has found out as well. A commit has no time
+/// limit, so a server that cannot reach its disk or its standby would be asked by more and more of them.
+const POSTGRES_GIVEN_UP: Duration = Duration::from_mins(15);
 
 /// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
 /// no writes: whoever is still connected to it finds the new one once the connection is made anew.
@@ -153,9 +158,10 @@ impl Store {
     }
 
     async fn open_postgres(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        let db = Traced::new(Database::connect(postgres_options(url, CONNECTIONS)).await?, url.server());
+        let db = Database::connect(postgres_options(url, CONNECTIONS)?).await?;
+        let db = Traced::new(db, url.server());
         // They are made where they are needed: a connection is waited for by the runtime in which it was made.
-        let mut of_batches = postgres_options(url, CONNECTIONS_OF_BATCHES);
+        let mut of_batches = postgres_options(url, CONNECTIONS_OF_BATCHES)?;
         of_batches.connect_lazy(true);
         let batches = Traced::new(Database::connect(of_batches).await?, url.server());
         Ok(Self { writer: db.clone(), db, batches, shared_reads: Arc::default(), wal: None })
@@ -239,21 +245,29 @@ fn pool_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
     options
 }
 
-fn postgres_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
+fn postgres_options(url: &DatabaseUrl, connections: u32) -> Result<ConnectOptions, StoreError> {
     let mut options = pool_options(url, connections);
     // What sqlx does by itself may take all the time that there is for a connection, and leaves none for a new one.
     options.test_before_acquire(false);
-    options.map_sqlx_postgres_before_acquire(|connection, known| Box::pin(is_alive(connection, known)));
-    options.map_sqlx_postgres_pool_opts(|pool| {
-        pool.after_release(|connection, _| Box::pin(is_owed_nothing(connection)))
+    let anew = Arc::new(within_limits(url.url.expose_secret().parse()?));
+    options.map_sqlx_postgres_before_acquire(move |connection, metadata| {
+        Box::pin(is_alive(connection, metadata, anew.clone()))
     });
-    options.map_sqlx_postgres_opts(|postgres| {
-        let postgres = postgres.options(TIME_LIMITS);
-        // What is said later wins, and whoever has it in the URL knows the disk.
-        let is_told = postgres.get_options().is_some_and(|told| told.contains(PAGE_COST.0));
-        if is_told { postgres } else { postgres.options([PAGE_COST]) }
+    let places = Arc::new(Semaphore::new(connections as usize));
+    options.map_sqlx_postgres_pool_opts(move |pool| {
+        let places = places.clone();
+        pool.after_release(move |connection, _| Box::pin(is_owed_nothing(connection, places.clone())))
     });
-    options
+    options.map_sqlx_postgres_opts(within_limits);
+    Ok(options)
+}
+
+/// Statements are told in spans, and not by sqlx.
+fn within_limits(postgres: PgConnectOptions) -> PgConnectOptions {
+    let postgres = postgres.options(TIME_LIMITS).disable_statement_logging();
+    // What is said later wins, and whoever has it in the URL knows the disk.
+    let is_told = postgres.get_options().is_some_and(|told| told.contains(PAGE_COST.0));
+    if is_told { postgres } else { postgres.options([PAGE_COST]) }
 }
 
 /// The cache is in KiB.
@@ -302,14 +316,24 @@ async fn unknown_migration(database: &DatabaseTransaction) -> Result<Option<Stri
     Ok(row.map(|row| row.try_get("", "version")).transpose()?)
 }
 
-/// Whether a PostgreSQL connection that was given back a while ago may be used again.
-async fn is_alive(connection: &mut PgConnection, known: PoolConnectionMetadata) -> Result<bool, sqlx::Error> {
-    if known.age >= POSTGRES_CONNECTION_AGE {
+/// Whether a PostgreSQL connection that was given back a while ago may be used again. One that has gone silent is replaced:
+/// sqlx would say goodbye first, and over TLS it would wait for the other end then.
+async fn is_alive(
+    connection: &mut PgConnection,
+    metadata: PoolConnectionMetadata,
+    anew: Arc<PgConnectOptions>,
+) -> Result<bool, sqlx::Error> {
+    if metadata.age >= POSTGRES_CONNECTION_AGE {
         return Ok(false);
     }
-    if known.idle_for >= POSTGRES_CONNECTION_REST {
-        answered_within(POSTGRES_SIGN_OF_LIFE, connection.ping()).await?;
+    if metadata.idle_for < POSTGRES_CONNECTION_REST {
+        return Ok(true);
     }
+    if let Ok(answered) = timeout(POSTGRES_SIGN_OF_LIFE, connection.ping()).await {
+        return answered.map(|()| true);
+    }
+    tracing::warn!("PostgreSQL has gone silent: a connection that rested is replaced");
+    *connection = PgConnection::connect_with(&anew).await?;
     Ok(true)
 }
 
@@ -318,19 +342,25 @@ async fn is_alive(connection: &mut PgConnection, known: PoolConnectionMetadata) 
 /// sqlx tries each that is given back, and waits for the answer for as long as the kernel does. A server that has gone silent
 /// is mostly found out by who had asked it something and has lost patience: that answer, and the end of their transaction,
 /// is what is waited for here, and not for long. Where nothing is owed nothing is asked. A ping here would be one more round
-/// trip for each batch and each read, and no safeguard: sqlx's own comes after it all the same.
-async fn is_owed_nothing(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    answered_within(POSTGRES_LAST_ANSWER, connection.flush()).await?;
-    Ok(true)
-}
-
-/// Fails if there is no answer in that time: then the connection is closed without waiting for the other end.
-async fn answered_within(
-    time: Duration,
-    answer: impl Future<Output = Result<(), sqlx::Error>>,
-) -> Result<(), sqlx::Error> {
-    let silent = || io::Error::new(io::ErrorKind::TimedOut, "PostgreSQL has gone silent");
-    timeout(time, answer).await.map_err(|_| silent())?
+/// trip for each batch and each read, and no safeguard: sqlx's own comes after it all the same. (`flush` is not in sqlx's
+/// documentation; in 0.9 it waits for all that is owed.)
+async fn is_owed_nothing(connection: &mut PgConnection, places: Arc<Semaphore>) -> Result<bool, sqlx::Error> {
+    let mut answered = pin!(connection.flush());
+    if let Ok(answered) = timeout(POSTGRES_LAST_ANSWER, &mut answered).await {
+        return answered.map(|()| true);
+    }
+    let place = tokio::select! {
+        answered = &mut answered => return answered.map(|()| true),
+        place = places.acquire_owned() => place,
+    };
+    tokio::spawn(async move {
+        sleep(POSTGRES_GIVEN_UP).await;
+        drop(place);
+    });
+    tracing::warn!("PostgreSQL has gone silent: a connection on which it owes an answer is given up");
+    // Told that it is of no use, sqlx would say goodbye as above, without a time limit. This is in a task of sqlx's that does
+    // nothing else: where it ends, the connection is closed.
+    resume_unwind(Box::new("the connection is given up"))
 }
 
 /// Whether a SQLite connection may be used again.

@@ -36,6 +36,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
     TransactionOptions,
 };
+use tracing::Instrument;
 
 pub use announce::{Announcements, TenantKey};
 pub use backfill::Watermark;
@@ -88,11 +89,15 @@ impl Store {
     /// Begins a transaction that will write. On SQLite it takes the write lock at once, since one that reads first
     /// and writes later can find itself unable to.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
-        self.begin_on(&self.writer).await
+        let store = self.clone();
+        // Whoever leaves while PostgreSQL begins it would leave it open, on a connection that is then another's, whose statement
+        // would not last: sqlx undoes what has begun, and that it has not been told yet. So it begins in a task of its own.
+        let begun = tokio::spawn(async move { store.begin_on(&store.writer).await }.in_current_span()).await;
+        begun.unwrap_or_else(|_| Err(StoreError::broken("a transaction could not begin")))
     }
 
     /// Begins a transaction of a batch. All of them have to be begun in the same runtime, since a connection to PostgreSQL is
-    /// waited for by the one in which it was made.
+    /// waited for by the one in which it was made. One that is left open is the next batch's, and is committed with it.
     pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
         self.begin_on(&self.batches).await
     }

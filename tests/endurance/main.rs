@@ -18,6 +18,7 @@ mod crash;
 mod database;
 mod disk;
 mod flood;
+mod leaving;
 mod ledger;
 mod life;
 mod outage;

@@ -4,11 +4,10 @@
 use std::env;
 use std::time::Duration;
 
-use billhook::store::{DatabaseUrl, Store};
 use futures_util::future::{join, try_join_all};
 use tempfile::TempDir;
 
-use crate::postgres_server::Server;
+use crate::postgres_server::{Server, store_at};
 use crate::relay::Relay;
 use crate::running::Running;
 use crate::sender::Load;
@@ -74,7 +73,7 @@ async fn who_was_being_served_when_postgres_stood_still_is_told_in_time() {
 async fn connections_that_fall_silent_under_load_are_given_up_for_new_ones() {
     let postgres = Server::start().await;
     let relay = Relay::before(&postgres).await;
-    let service = Running::start(TempDir::new().expect("a directory"), &relay.url()).await;
+    let service = Running::start(TempDir::new().expect("a directory"), &relay.url("require")).await;
     let load = Load::on(&service);
     for _ in 0..2 * rounds() {
         load.until_taken(50).await;
@@ -88,32 +87,34 @@ async fn connections_that_fall_silent_under_load_are_given_up_for_new_ones() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_every_connection_of_the_batches_has_fallen_silent_there_are_new_ones() {
     let postgres = Server::start().await;
-    let relay = Relay::before(&postgres).await;
-    let store = store_at(&relay.url()).await;
-    let all = try_join_all((0..CONNECTIONS_OF_BATCHES).map(|_| store.begin_batch()));
-    let all = all.await.expect("there are as many");
-    relay.fall_silent();
-    drop(all);
-    eventually("there are new ones", || async { store.begin_batch().await.ok() }).await;
+    for sslmode in SSLMODES {
+        let relay = Relay::before(&postgres).await;
+        let store = store_at(&relay.url(sslmode)).await;
+        let all = try_join_all((0..CONNECTIONS_OF_BATCHES).map(|_| store.begin_batch()));
+        let all = all.await.expect("there are as many");
+        relay.fall_silent();
+        drop(all);
+        eventually("there are new ones", || async { store.begin_batch().await.ok() }).await;
+    }
 }
 
 /// One that rested meanwhile is found out before it is used, in time for a new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_would_be_given_a_connection_that_has_fallen_silent_is_given_a_new_one() {
     let postgres = Server::start().await;
-    let relay = Relay::before(&postgres).await;
-    let store = store_at(&relay.url()).await;
-    drop(store.begin_batch().await.expect("a connection"));
-    eventually("all connections rest", || async { (store.connections().used == 0).then_some(()) }).await;
-    tokio::time::sleep(TAKEN_FOR_GOOD).await;
-    relay.fall_silent();
-    store.begin_batch().await.expect("a new connection");
+    for sslmode in SSLMODES {
+        let relay = Relay::before(&postgres).await;
+        let store = store_at(&relay.url(sslmode)).await;
+        drop(store.begin_batch().await.expect("a connection"));
+        eventually("all connections rest", || async { (store.connections().used == 0).then_some(()) }).await;
+        tokio::time::sleep(TAKEN_FOR_GOOD).await;
+        relay.fall_silent();
+        store.begin_batch().await.expect("a new connection");
+    }
 }
 
-async fn store_at(url: &str) -> Store {
-    let url = DatabaseUrl::parse(url).expect("a URL");
-    Store::connect(&url).await.expect("the server answers")
-}
+/// Without TLS and with it, where a goodbye is answered.
+const SSLMODES: [&str; 2] = ["disable", "require"];
 
 /// How many connections the batches have.
 const CONNECTIONS_OF_BATCHES: usize = 6;

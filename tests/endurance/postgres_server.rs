@@ -1,10 +1,12 @@
 //! A PostgreSQL server of a story's own, to be stopped and frozen. Unlike the one that the tests share it waits for
 //! its disk, as it must where nothing may be lost.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use billhook::store::{DatabaseUrl, Store};
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, DbBackend, Statement, TransactionTrait};
 use tempfile::TempDir;
 
@@ -30,6 +32,7 @@ impl Server {
         }
         let arguments = ["--username=billhook", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
         run(program(&dir, "initdb").arg("--pgdata").arg(data(&dir)).args(arguments));
+        certify(&dir);
         let port = chance::port();
         let process = launch(&dir, port);
         let mut server = Self { dir, port, process };
@@ -172,6 +175,19 @@ fn state_and_parent_of(id: &str) -> Option<(String, String)> {
     Some((words.next()?, words.next()?))
 }
 
+/// For whoever wants TLS, with a certificate of nobody's.
+fn certify(dir: &TempDir) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    for (name, text) in [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())] {
+        let path = data(dir).join(name);
+        fs::write(&path, text).expect("it is written");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is nobody else's");
+        if is_root() {
+            run(Command::new("chown").arg("postgres:").arg(path));
+        }
+    }
+}
+
 /// As a child of ours and not as a daemon, so that a signal that ends the tests ends it too.
 fn launch(dir: &TempDir, port: u16) -> Child {
     let log = File::create(dir.path().join("server.log")).expect("a file for its log");
@@ -179,6 +195,7 @@ fn launch(dir: &TempDir, port: u16) -> Child {
         .arg("-D")
         .arg(data(dir))
         .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(["-c", "ssl=on"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -219,4 +236,10 @@ fn signal(name: &str, id: &str) {
 fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The service's way to the server, without the service.
+pub async fn store_at(url: &str) -> Store {
+    let url = DatabaseUrl::parse(url).expect("a URL");
+    Store::connect(&url).await.expect("the server answers")
 }

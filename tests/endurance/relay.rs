@@ -26,8 +26,8 @@ impl Relay {
         Self { address, silence, task }
     }
 
-    pub fn url(&self) -> String {
-        Server::url_at(self.address.port())
+    pub fn url(&self, sslmode: &str) -> String {
+        format!("{}?sslmode={sslmode}", Server::url_at(self.address.port()))
     }
 
     /// From now on not a byte comes over the connections that there are, either way, and none is closed. New ones are
@@ -52,8 +52,9 @@ async fn pass_on(listener: TcpListener, port: u16, silenced: watch::Receiver<()>
             // Where nobody listens, the client is cut off.
             let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
             tokio::select! {
-                _ = copy_bidirectional(&mut client, &mut server) => {}
+                biased;
                 _ = silenced.changed() => pending().await,
+                _ = copy_bidirectional(&mut client, &mut server) => {}
             }
         });
     }

@@ -1,0 +1,25 @@
+//! Whoever waits for PostgreSQL may leave at any moment, and leaves nothing behind.
+
+use std::time::Duration;
+
+use billhook::store::Lease;
+use futures_util::poll;
+
+use crate::postgres_server::{Server, store_at};
+use crate::waiting::eventually;
+
+const LONG: Duration = Duration::from_hours(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_while_a_transaction_begins_leaves_none_open_for_others() {
+    let postgres = Server::start().await;
+    let (store, another) = (store_at(&postgres.url()).await, store_at(&postgres.url()).await);
+    store.migrate().await.expect("the migrations run");
+    let mut beginning = Box::pin(store.begin());
+    assert!(poll!(&mut beginning).is_pending(), "the server was asked, and has not answered");
+    drop(beginning);
+    eventually("all connections rest", || async { (store.connections().used == 0).then_some(()) }).await;
+    let [ours, theirs] = [(); 2].map(|()| Lease::new("a lease", LONG));
+    assert!(store.take_lease(&ours).await.expect("an answer"), "it is free");
+    assert!(!another.take_lease(&theirs).await.expect("an answer"), "it is ours");
+}
