@@ -25,6 +25,7 @@ pub async fn compare(name: &str, server: Option<&str>, turns: usize, turn: Durat
         let database = OwnDatabase::make(server).await;
         let service = Service::start(&database, None).await;
         store(&database.url, stored).await;
+        database.look_again().await;
         let webhooks = Webhooks::to(service.address);
         database.introduce(&webhooks).await;
         sides.push((database, service, webhooks, Vec::new()));

@@ -61,6 +61,11 @@ impl OwnDatabase {
     /// reads through tables that it takes for small.
     pub async fn introduce(&self, webhooks: &Webhooks) {
         webhooks.introduce().await;
+        self.look_again().await;
+    }
+
+    /// Has PostgreSQL look at its tables again.
+    pub async fn look_again(&self) {
         if self.on_server.is_some() {
             execute(&self.url, "ANALYZE").await;
         }

@@ -53,8 +53,8 @@ const POSTGRES_SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long PostgreSQL may owe an answer on a connection that is given back: twice what it may take by its time limits.
 const POSTGRES_LAST_ANSWER: Duration = Duration::from_secs(10);
 
-/// For how long a connection that was given up counts as one: by then the server has found out as well. A commit has no time
-/// limit, so a server that cannot reach its disk or its standby would be asked by more and more of them.
+/// For how long a connection that was given up counts as one. A commit has no time limit, so a server that cannot reach its
+/// disk or its standby looks like a silent one, and would be asked by more and more of them.
 const POSTGRES_GIVEN_UP: Duration = Duration::from_mins(15);
 
 /// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
@@ -316,28 +316,27 @@ async fn unknown_migration(database: &DatabaseTransaction) -> Result<Option<Stri
     Ok(row.map(|row| row.try_get("", "version")).transpose()?)
 }
 
-/// Whether a PostgreSQL connection that was given back a while ago may be used again. One that has gone silent is replaced:
-/// sqlx would say goodbye first, and over TLS it would wait for the other end then.
+/// Whether a PostgreSQL connection that was given back may be used again. One that has rested and gone silent is replaced:
+/// told to close it, sqlx would say goodbye first, and over TLS wait for the other end then.
 async fn is_alive(
     connection: &mut PgConnection,
     metadata: PoolConnectionMetadata,
     anew: Arc<PgConnectOptions>,
 ) -> Result<bool, sqlx::Error> {
-    if metadata.age >= POSTGRES_CONNECTION_AGE {
-        return Ok(false);
+    if metadata.idle_for >= POSTGRES_CONNECTION_REST {
+        let Ok(answered) = timeout(POSTGRES_SIGN_OF_LIFE, connection.ping()).await else {
+            tracing::warn!("PostgreSQL has gone silent: a connection that rested is replaced");
+            *connection = PgConnection::connect_with(&anew).await?;
+            return Ok(true);
+        };
+        answered?;
     }
-    if metadata.idle_for < POSTGRES_CONNECTION_REST {
-        return Ok(true);
-    }
-    if let Ok(answered) = timeout(POSTGRES_SIGN_OF_LIFE, connection.ping()).await {
-        return answered.map(|()| true);
-    }
-    tracing::warn!("PostgreSQL has gone silent: a connection that rested is replaced");
-    *connection = PgConnection::connect_with(&anew).await?;
-    Ok(true)
+    Ok(metadata.age < POSTGRES_CONNECTION_AGE)
 }
 
-/// Whether a PostgreSQL connection that is given back may be used by others.
+/// Whether a PostgreSQL connection that is given back may be used by others. It does not return if it may not: told so, sqlx
+/// would say goodbye as above, and without a time limit. This runs in a task of sqlx's that does nothing else, and where that
+/// ends the connection is closed.
 ///
 /// sqlx tries each that is given back, and waits for the answer for as long as the kernel does. A server that has gone silent
 /// is mostly found out by who had asked it something and has lost patience: that answer, and the end of their transaction,
@@ -346,21 +345,32 @@ async fn is_alive(
 /// documentation; in 0.9 it waits for all that is owed.)
 async fn is_owed_nothing(connection: &mut PgConnection, places: Arc<Semaphore>) -> Result<bool, sqlx::Error> {
     let mut answered = pin!(connection.flush());
-    if let Ok(answered) = timeout(POSTGRES_LAST_ANSWER, &mut answered).await {
-        return answered.map(|()| true);
-    }
-    let place = tokio::select! {
-        answered = &mut answered => return answered.map(|()| true),
-        place = places.acquire_owned() => place,
+    let answered = match timeout(POSTGRES_LAST_ANSWER, &mut answered).await {
+        Ok(answered) => Some(answered),
+        Err(_) => answered_before_a_place(answered, places).await,
     };
-    tokio::spawn(async move {
-        sleep(POSTGRES_GIVEN_UP).await;
-        drop(place);
-    });
+    match answered {
+        Some(Ok(())) => Ok(true),
+        Some(Err(_)) | None => resume_unwind(Box::new("the connection is of no use")),
+    }
+}
+
+/// Waits on for an answer, until there is a place among the connections that are given up.
+async fn answered_before_a_place(
+    answer: impl Future<Output = Result<(), sqlx::Error>>,
+    places: Arc<Semaphore>,
+) -> Option<Result<(), sqlx::Error>> {
     tracing::warn!("PostgreSQL has gone silent: a connection on which it owes an answer is given up");
-    // Told that it is of no use, sqlx would say goodbye as above, without a time limit. This is in a task of sqlx's that does
-    // nothing else: where it ends, the connection is closed.
-    resume_unwind(Box::new("the connection is given up"))
+    tokio::select! {
+        answered = answer => Some(answered),
+        place = places.acquire_owned() => {
+            tokio::spawn(async move {
+                sleep(POSTGRES_GIVEN_UP).await;
+                drop(place);
+            });
+            None
+        }
+    }
 }
 
 /// Whether a SQLite connection may be used again.

@@ -29,6 +29,7 @@ mod wal;
 mod write_back;
 mod writes;
 
+use std::panic::resume_unwind;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +37,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
     TransactionOptions,
 };
+use tokio::task::JoinError;
 use tracing::Instrument;
 
 pub use announce::{Announcements, TenantKey};
@@ -89,15 +91,22 @@ impl Store {
     /// Begins a transaction that will write. On SQLite it takes the write lock at once, since one that reads first
     /// and writes later can find itself unable to.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
-        let store = self.clone();
+        if !self.writes_side_by_side() {
+            return self.begin_on(&self.writer).await;
+        }
         // Whoever leaves while PostgreSQL begins it would leave it open, on a connection that is then another's, whose statement
         // would not last: sqlx undoes what has begun, and that it has not been told yet. So it begins in a task of its own.
-        let begun = tokio::spawn(async move { store.begin_on(&store.writer).await }.in_current_span()).await;
-        begun.unwrap_or_else(|_| Err(StoreError::broken("a transaction could not begin")))
+        let store = self.clone();
+        let beginning = tokio::spawn(async move { store.begin_on(&store.writer).await }.in_current_span());
+        match beginning.await.map_err(JoinError::try_into_panic) {
+            Ok(begun) => begun,
+            Err(Ok(panic)) => resume_unwind(panic),
+            Err(Err(_)) => Err(StoreError::broken("the service is about to end")),
+        }
     }
 
     /// Begins a transaction of a batch. All of them have to be begun in the same runtime, since a connection to PostgreSQL is
-    /// waited for by the one in which it was made. One that is left open is the next batch's, and is committed with it.
+    /// waited for by the one in which it was made. Of one that is left open the next batch makes its own.
     pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
         self.begin_on(&self.batches).await
     }

@@ -15,10 +15,12 @@ async fn who_leaves_while_a_transaction_begins_leaves_none_open_for_others() {
     let postgres = Server::start().await;
     let (store, another) = (store_at(&postgres.url()).await, store_at(&postgres.url()).await);
     store.migrate().await.expect("the migrations run");
+    let at_rest = || async { (store.connections().used == 0).then_some(()) };
+    eventually("all connections rest", at_rest).await;
     let mut beginning = Box::pin(store.begin());
-    assert!(poll!(&mut beginning).is_pending(), "the server was asked, and has not answered");
+    assert!(poll!(&mut beginning).is_pending(), "nobody has answered yet");
     drop(beginning);
-    eventually("all connections rest", || async { (store.connections().used == 0).then_some(()) }).await;
+    eventually("all connections rest", at_rest).await;
     let [ours, theirs] = [(); 2].map(|()| Lease::new("a lease", LONG));
     assert!(store.take_lease(&ours).await.expect("an answer"), "it is free");
     assert!(!another.take_lease(&theirs).await.expect("an answer"), "it is ours");

@@ -175,7 +175,7 @@ fn state_and_parent_of(id: &str) -> Option<(String, String)> {
     Some((words.next()?, words.next()?))
 }
 
-/// For whoever wants TLS, with a certificate of nobody's.
+/// For TLS, which clients want unless their URL says otherwise; with a certificate of nobody's.
 fn certify(dir: &TempDir) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     for (name, text) in [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())] {
