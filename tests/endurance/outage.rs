@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{join, try_join_all};
 use tempfile::TempDir;
 
-use crate::postgres_server::{Server, store_at};
+use crate::postgres_server::{SSLMODES, Server, store_at};
 use crate::relay::Relay;
 use crate::running::Running;
 use crate::sender::Load;
@@ -113,9 +113,6 @@ async fn who_would_be_given_a_connection_that_has_fallen_silent_is_given_a_new_o
         store.begin_batch().await.expect("a new connection");
     }
 }
-
-/// Without TLS and with it, where a goodbye is answered.
-const SSLMODES: [&str; 2] = ["disable", "require"];
 
 /// How many connections the batches have.
 const CONNECTIONS_OF_BATCHES: usize = 6;

@@ -14,6 +14,9 @@ use crate::chance;
 use crate::database::unattended;
 use crate::waiting::eventually;
 
+/// Without TLS, and with it, where who says goodbye waits for the other end.
+pub const SSLMODES: [&str; 2] = ["disable", "require"];
+
 pub struct Server {
     dir: TempDir,
     port: u16,
