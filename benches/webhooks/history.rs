@@ -24,10 +24,11 @@ pub async fn compare(name: &str, server: Option<&str>, turns: usize, turn: Durat
     for stored in STORED {
         let database = OwnDatabase::make(server).await;
         let service = Service::start(&database, None).await;
+        let webhooks = Webhooks::to(service.address);
+        // First: of a subscription that is not held yet all that is stored is read.
+        database.introduce(&webhooks).await;
         store(&database.url, stored).await;
         database.look_again().await;
-        let webhooks = Webhooks::to(service.address);
-        database.introduce(&webhooks).await;
         sides.push((database, service, webhooks, Vec::new()));
     }
     for _ in 0..turns {
