@@ -1,8 +1,6 @@
 //! Opening the database and bringing it up to date.
 
 use std::fmt;
-use std::panic::resume_unwind;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +8,13 @@ use migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sea_query::{Expr, ExprTrait, Order, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection, PgConnection, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection, SqliteConnection};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use super::silence::{is_alive, is_owed_nothing};
 use super::traced::{Server, Traced};
 use super::wal::Wal;
 use super::{Store, StoreError, StoreFailure};
@@ -39,27 +37,8 @@ const CONNECTIONS: u32 = 10;
 
 /// How many the batches have. Two are used at a time, and one that is given back is tried before it can be had again. When the
 /// server goes silent each that was asked is held for as long as the batch has patience, and then for
-/// [`POSTGRES_LAST_ANSWER`]; one that is just being tried is held for as long as the kernel hopes, a quarter of an hour.
+/// [`LAST_ANSWER`](super::silence); one that is just being tried is held for as long as the kernel hopes, a quarter of an hour.
 const CONNECTIONS_OF_BATCHES: u32 = 6;
-
-/// For how long a connection to PostgreSQL that was given back is taken for good. It was tried then; while one batch follows
-/// another that is enough.
-const POSTGRES_CONNECTION_REST: Duration = Duration::from_secs(1);
-
-/// How long PostgreSQL may take to say no more than that it is there. One that takes longer has gone silent, and there is
-/// still time to connect anew.
-const POSTGRES_SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-
-/// How long PostgreSQL may owe an answer on a connection that is given back: twice what it may take by its time limits.
-const POSTGRES_LAST_ANSWER: Duration = Duration::from_secs(10);
-
-/// For how long a connection that was given up counts as one. A commit has no time limit, so a server that cannot reach its
-/// disk or its standby looks like a silent one, and would be asked by more and more of them.
-const POSTGRES_GIVEN_UP: Duration = Duration::from_mins(15);
-
-/// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
-/// no writes: whoever is still connected to it finds the new one once the connection is made anew.
-const POSTGRES_CONNECTION_AGE: Duration = Duration::from_mins(30);
 
 /// What the connection that writes to SQLite remembers of the file, in KiB: the pages that a few batches touch.
 const SQLITE_WRITER_CACHE: u32 = 4096;
@@ -314,63 +293,6 @@ async fn unknown_migration(database: &DatabaseTransaction) -> Result<Option<Stri
         .to_owned();
     let row = database.query_one(&unknown).await?;
     Ok(row.map(|row| row.try_get("", "version")).transpose()?)
-}
-
-/// Whether a PostgreSQL connection that was given back may be used again. One that has rested and gone silent is replaced:
-/// told to close it, sqlx would say goodbye first, and over TLS wait for the other end then.
-async fn is_alive(
-    connection: &mut PgConnection,
-    metadata: PoolConnectionMetadata,
-    anew: Arc<PgConnectOptions>,
-) -> Result<bool, sqlx::Error> {
-    if metadata.idle_for >= POSTGRES_CONNECTION_REST {
-        let Ok(answered) = timeout(POSTGRES_SIGN_OF_LIFE, connection.ping()).await else {
-            tracing::warn!("PostgreSQL has gone silent: a connection that rested is replaced");
-            *connection = PgConnection::connect_with(&anew).await?;
-            return Ok(true);
-        };
-        answered?;
-    }
-    Ok(metadata.age < POSTGRES_CONNECTION_AGE)
-}
-
-/// Whether a PostgreSQL connection that is given back may be used by others. It does not return if it may not: told so, sqlx
-/// would say goodbye as above, and without a time limit. This runs in a task of sqlx's that does nothing else, and where that
-/// ends the connection is closed.
-///
-/// sqlx tries each that is given back, and waits for the answer for as long as the kernel does. A server that has gone silent
-/// is mostly found out by who had asked it something and has lost patience: that answer, and the end of their transaction,
-/// is what is waited for here, and not for long. Where nothing is owed nothing is asked. A ping here would be one more round
-/// trip for each batch and each read, and no safeguard: sqlx's own comes after it all the same. (`flush` is not in sqlx's
-/// documentation; in 0.9 it waits for all that is owed.)
-async fn is_owed_nothing(connection: &mut PgConnection, places: Arc<Semaphore>) -> Result<bool, sqlx::Error> {
-    let mut answered = pin!(connection.flush());
-    let answered = match timeout(POSTGRES_LAST_ANSWER, &mut answered).await {
-        Ok(answered) => Some(answered),
-        Err(_) => answered_before_a_place(answered, places).await,
-    };
-    match answered {
-        Some(Ok(())) => Ok(true),
-        Some(Err(_)) | None => resume_unwind(Box::new("the connection is of no use")),
-    }
-}
-
-/// Waits on for an answer, until there is a place among the connections that are given up.
-async fn answered_before_a_place(
-    answer: impl Future<Output = Result<(), sqlx::Error>>,
-    places: Arc<Semaphore>,
-) -> Option<Result<(), sqlx::Error>> {
-    tracing::warn!("PostgreSQL has gone silent: a connection on which it owes an answer is given up");
-    tokio::select! {
-        answered = answer => Some(answered),
-        place = places.acquire_owned() => {
-            tokio::spawn(async move {
-                sleep(POSTGRES_GIVEN_UP).await;
-                drop(place);
-            });
-            None
-        }
-    }
 }
 
 /// Whether a SQLite connection may be used again.

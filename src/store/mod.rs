@@ -20,6 +20,7 @@ mod retention;
 mod retries;
 mod rows;
 mod shared_reads;
+mod silence;
 mod subscriptions;
 mod tenants;
 mod timeline;

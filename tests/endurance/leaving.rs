@@ -5,8 +5,7 @@ use std::time::Duration;
 use billhook::store::Lease;
 use futures_util::poll;
 
-use crate::postgres_server::{SSLMODES, Server, store_at};
-use crate::waiting::eventually;
+use crate::postgres_server::{SSLMODES, Server, store_at, until_at_rest};
 
 const LONG: Duration = Duration::from_hours(1);
 
@@ -15,12 +14,11 @@ async fn who_leaves_while_a_transaction_begins_leaves_none_open_for_others() {
     let postgres = Server::start().await;
     let (store, another) = (store_at(&postgres.url()).await, store_at(&postgres.url()).await);
     store.migrate().await.expect("the migrations run");
-    let at_rest = || async { (store.connections().used == 0).then_some(()) };
-    eventually("all connections rest", at_rest).await;
+    until_at_rest(&store).await;
     let mut beginning = Box::pin(store.begin());
     assert!(poll!(&mut beginning).is_pending(), "nobody has answered yet");
     drop(beginning);
-    eventually("all connections rest", at_rest).await;
+    until_at_rest(&store).await;
     let [ours, theirs] = [(); 2].map(|()| Lease::new("a lease", LONG));
     assert!(store.take_lease(&ours).await.expect("an answer"), "it is free");
     assert!(!another.take_lease(&theirs).await.expect("an answer"), "it is ours");
@@ -38,10 +36,7 @@ async fn who_leaves_a_statement_leaves_its_connection_to_others() {
             _ = store.backlog(0) => panic!("the table is held"),
             () = postgres.until_held_up(1) => {}
         }
-        eventually("its connection is given back", || async {
-            (store.connections().used == 0).then_some(())
-        })
-        .await;
+        until_at_rest(&store).await;
         drop(held);
     }
 }

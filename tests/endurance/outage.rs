@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{join, try_join_all};
 use tempfile::TempDir;
 
-use crate::postgres_server::{SSLMODES, Server, store_at};
+use crate::postgres_server::{SSLMODES, Server, store_at, until_at_rest};
 use crate::relay::Relay;
 use crate::running::Running;
 use crate::sender::Load;
@@ -107,7 +107,7 @@ async fn who_would_be_given_a_connection_that_has_fallen_silent_is_given_a_new_o
         let relay = Relay::before(&postgres).await;
         let store = store_at(&relay.url(sslmode)).await;
         drop(store.begin_batch().await.expect("a connection"));
-        eventually("all connections rest", || async { (store.connections().used == 0).then_some(()) }).await;
+        until_at_rest(&store).await;
         tokio::time::sleep(TAKEN_FOR_GOOD).await;
         relay.fall_silent();
         store.begin_batch().await.expect("a new connection");

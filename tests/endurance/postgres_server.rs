@@ -246,3 +246,8 @@ pub async fn store_at(url: &str) -> Store {
     let url = DatabaseUrl::parse(url).expect("a URL");
     Store::connect(&url).await.expect("the server answers")
 }
+
+/// Waits until nobody uses a connection of its.
+pub async fn until_at_rest(store: &Store) {
+    eventually("all connections rest", || async { (store.connections().used == 0).then_some(()) }).await;
+}
