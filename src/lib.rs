@@ -7,6 +7,8 @@ pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod server;
 pub mod store;
 pub mod stripe;
+pub mod supervise;
 pub mod telemetry;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::{CommandError, guarded_mode, no_http_client, stripe};
@@ -22,10 +22,10 @@ use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::auth::TokenVerifier;
-use crate::http::{
-    self, App, CertificateKeeper, Connections, NodelayAcceptor, Stage, Stages, StaticFiles, Upkeep,
-};
+use crate::http::{self, App, StaticFiles, Upkeep};
+use crate::server::{self, CertificateKeeper, ConnectionSlots, Lifecycle, LifecycleWatch, Listener};
 use crate::store::{DatabaseUrl, Store};
+use crate::supervise::supervised;
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::{LogConfig, TopicLogs};
@@ -126,7 +126,7 @@ pub struct Service {
     address: SocketAddr,
     certificate_wanted: Option<Arc<Notify>>,
     metrics_address: Option<SocketAddr>,
-    stage: watch::Sender<Stage>,
+    lifecycle: watch::Sender<Lifecycle>,
     stop_delay: Duration,
     webhook_secrets: watch::Sender<WebhookSecrets>,
     server: JoinHandle<()>,
@@ -187,29 +187,26 @@ impl Service {
         });
         let tokens = TokenVerifier::new(config.tokens, billing.clock.clone(), billing.metrics.clone());
         let tokens = Arc::new(tokens.map_err(|error| no_http_client(&error))?);
-        let (stage, stages) = Stages::begin();
+        let (lifecycle, lifecycle_watch) = LifecycleWatch::start();
         let (webhook_secrets, secrets_of_webhooks) = watch::channel(config.stripe.webhook_secrets);
         let (ingest, ingest_task) = Ingest::start(billing.clone())
             .map_err(|error| CommandError::Failed(format!("no thread for the ingest: {error}")))?;
         let background =
-            billing::start_background(billing.clone(), ingest.clone(), stages.clone().stopping());
+            billing::start_background(billing.clone(), ingest.clone(), lifecycle_watch.clone().stopping());
         let ListenConfig { public, metrics, trusted_proxies, stop_delay } = config.listen;
         let certificate = config.tls.map(|TlsConfig { files, certificate }| {
             CertificateKeeper::new(files, certificate, billing.clock.clone(), billing.metrics.clone())
         });
         let tls = certificate.as_ref().map(CertificateKeeper::tls);
-        let acceptor =
-            open("BILLHOOK_LISTEN", public, Connections::of_the_public(billing.metrics.clone())).await?;
-        let metrics_acceptor = match metrics {
-            Some(address) => {
-                let connections = Connections::of_few(billing.metrics.clone());
-                Some(open("BILLHOOK_METRICS_LISTEN", address, connections).await?)
-            }
-            None => None,
+        let slots = ConnectionSlots::for_public(billing.metrics.clone());
+        let listener = listen("BILLHOOK_LISTEN", public, slots)?;
+        let listen_for_metrics = |address| {
+            let slots = ConnectionSlots::for_operators(billing.metrics.clone());
+            listen("BILLHOOK_METRICS_LISTEN", address, slots)
         };
+        let metrics_listener = metrics.map(listen_for_metrics).transpose()?;
         let (routes, upkeep) = http::routes(App {
             billing: billing.clone(),
-            connections: acceptor.connections(),
             ingest,
             webhook_secrets: secrets_of_webhooks,
             trusted_proxies,
@@ -219,23 +216,23 @@ impl Service {
             static_files: config.web.static_files,
             cors_origins: config.web.cors_origins,
             not_configured,
-            stages: stages.clone(),
+            lifecycle: lifecycle_watch.clone(),
         });
 
         Ok(Self {
-            address: acceptor.address(),
+            address: listener.address(),
             certificate_wanted: certificate.as_ref().map(CertificateKeeper::wanted),
-            metrics_address: metrics_acceptor.as_ref().map(NodelayAcceptor::address),
-            stage,
+            metrics_address: metrics_listener.as_ref().map(Listener::address),
+            lifecycle,
             stop_delay,
             webhook_secrets,
-            server: tokio::spawn(http::serve(acceptor, tls, routes, stages.clone(), DRAIN)),
-            certificate: tokio::spawn(keep_certificate(certificate, stages.clone())),
-            metrics_server: tokio::spawn(serve_metrics(metrics_acceptor, billing, stages.clone())),
+            server: tokio::spawn(server::serve(listener, tls, routes, lifecycle_watch.clone(), DRAIN)),
+            certificate: tokio::spawn(keep_certificate(certificate, lifecycle_watch.clone())),
+            metrics_server: tokio::spawn(serve_metrics(metrics_listener, billing, lifecycle_watch.clone())),
             ingest: ingest_task,
             background,
-            token_keys: tokio::spawn(tokens.keep_keys(stages.clone().stopping())),
-            sweeper: tokio::spawn(sweep(upkeep.clone(), stages)),
+            token_keys: tokio::spawn(keep_keys(tokens, lifecycle_watch.clone())),
+            sweeper: tokio::spawn(sweep(upkeep.clone(), lifecycle_watch)),
             upkeep,
         })
     }
@@ -284,7 +281,7 @@ impl Service {
     /// Says that it is not ready any more, and gives whoever sends requests the time to hear it. Until then it serves on,
     /// or fails, as ever.
     async fn leave(&mut self) -> Result<(), CommandError> {
-        self.stage.send_replace(Stage::Leaving);
+        self.lifecycle.send_replace(Lifecycle::Draining);
         tokio::select! {
             () = tokio::time::sleep(self.stop_delay) => Ok(()),
             failed = self.failed() => Err(failed),
@@ -293,7 +290,7 @@ impl Service {
 
     /// Stops taking connections, answers what has been asked, and finishes the events that were handed in.
     pub async fn stop(self) -> Result<(), CommandError> {
-        self.stage.send_replace(Stage::Stopping);
+        self.lifecycle.send_replace(Lifecycle::Stopping);
         let ended = async {
             tokio::try_join!(
                 self.server,
@@ -314,34 +311,39 @@ impl Service {
     }
 }
 
-async fn open(
-    variable: &str,
-    address: SocketAddr,
-    connections: Connections,
-) -> Result<NodelayAcceptor, CommandError> {
-    let cannot_listen =
-        |error| CommandError::Failed(format!("{variable}: cannot listen on {address}: {error}"));
-    NodelayAcceptor::open(address, connections).await.map_err(cannot_listen)
+fn listen(variable: &str, address: SocketAddr, slots: ConnectionSlots) -> Result<Listener, CommandError> {
+    Listener::bind(address, slots)
+        .map_err(|error| CommandError::Failed(format!("{variable}: cannot listen on {address}: {error}")))
 }
 
-async fn serve_metrics(acceptor: Option<NodelayAcceptor>, billing: Arc<Billing>, stages: Stages) {
-    match acceptor {
-        Some(acceptor) => http::serve(acceptor, None, http::metrics_routes(billing), stages, DRAIN).await,
-        None => stages.stopping().await,
+async fn serve_metrics(listener: Option<Listener>, billing: Arc<Billing>, lifecycle: LifecycleWatch) {
+    match listener {
+        Some(listener) => {
+            server::serve(listener, None, http::metrics_routes(billing), lifecycle, DRAIN).await;
+        }
+        None => lifecycle.stopping().await,
     }
 }
 
-async fn keep_certificate(certificate: Option<CertificateKeeper>, stages: Stages) {
-    match certificate {
-        Some(certificate) => certificate.keep(stages.stopping()).await,
-        None => stages.stopping().await,
+async fn keep_certificate(keeper: Option<CertificateKeeper>, lifecycle: LifecycleWatch) {
+    match keeper {
+        Some(keeper) => {
+            let keeper = Mutex::new(keeper);
+            let keep = || async { keeper.lock().await.keep(lifecycle.clone().stopping()).await };
+            supervised("certificate", keep).await;
+        }
+        None => lifecycle.stopping().await,
     }
+}
+
+async fn keep_keys(tokens: Arc<TokenVerifier>, lifecycle: LifecycleWatch) {
+    supervised("token keys", || tokens.clone().keep_keys(lifecycle.clone().stopping())).await;
 }
 
 pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
     let telemetry = telemetry::init(&config.logs)?;
-    http::raise_file_limit();
+    server::raise_file_limit();
     let result = serve_until_told(args, config, telemetry.topics(), telemetry.metrics()).await;
     telemetry.shutdown(FLUSH).await;
     result
@@ -397,13 +399,16 @@ fn read_anew(args: &ServeArgs, service: &Service, topics: &TopicLogs) {
     }
 }
 
-async fn sweep(upkeep: Upkeep, stages: Stages) {
-    let mut stopping = std::pin::pin!(stages.stopping());
-    loop {
-        tokio::select! {
-            () = &mut stopping => return,
-            () = tokio::time::sleep(Upkeep::EVERY) => upkeep.sweep(),
+async fn sweep(upkeep: Upkeep, lifecycle: LifecycleWatch) {
+    let sweep = || async {
+        loop {
+            tokio::time::sleep(Upkeep::EVERY).await;
+            upkeep.sweep();
         }
+    };
+    tokio::select! {
+        () = lifecycle.stopping() => {}
+        () = supervised("periodic clean-up", sweep) => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{ConfigError, set};
-use crate::http::{Certificate, CertificateFiles, InvalidCertificate};
+use crate::server::{Certificate, CertificateFiles, InvalidCertificate};
 
 const CERTIFICATE_FILE: &str = "BILLHOOK_TLS_CERTIFICATE_FILE";
 const KEY_FILE: &str = "BILLHOOK_TLS_KEY_FILE";

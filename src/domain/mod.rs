@@ -2,6 +2,7 @@
 //! parsed values. Times are Stripe's, in whole Unix seconds.
 
 pub mod address;
+pub mod client_address;
 pub mod event;
 pub mod ids;
 pub mod journey;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::client::Client;
+use crate::domain::client_address::ClientAddress;
 
 /// Bodies that may be on their way at once, of a megabyte at most: so many megabytes that strangers can have us hold.
 const ROOM: usize = 128;
@@ -21,7 +21,7 @@ pub(super) struct Bodies(Mutex<UnderWay>);
 
 #[derive(Debug, Default)]
 struct UnderWay {
-    by_age: BTreeMap<u64, (Client, Arc<Notify>)>,
+    by_age: BTreeMap<u64, (ClientAddress, Arc<Notify>)>,
     next: u64,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Place<'a> {
 
 impl Bodies {
     /// Takes a place for a body.
-    pub(super) fn enter(&self, client: Client) -> Place<'_> {
+    pub(super) fn enter(&self, client: ClientAddress) -> Place<'_> {
         let gives_way = Arc::new(Notify::new());
         let mut under_way = self.lock();
         let number = under_way.next;
@@ -54,7 +54,7 @@ impl Bodies {
 
 impl UnderWay {
     fn make_room(&mut self) {
-        let mut crowds = HashMap::<Client, usize>::new();
+        let mut crowds = HashMap::<ClientAddress, usize>::new();
         for (client, _) in self.by_age.values() {
             *crowds.entry(*client).or_default() += 1;
         }
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    fn client(number: u32) -> Client {
+    fn client(number: u32) -> ClientAddress {
         IpAddr::from(Ipv4Addr::from_bits(number)).into()
     }
 

@@ -14,9 +14,9 @@ use governor::nanos::Nanos;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
-use super::client::Client;
 use super::throttle::{SteadyClock, wait_seconds};
 use crate::clock::Clock;
+use crate::domain::client_address::ClientAddress;
 
 /// Unverified webhooks of one client that are answered with their reason at once, as somebody who sets up an endpoint
 /// wants them; and of whom is over it, one a second.
@@ -56,7 +56,7 @@ impl UnverifiedLimiter {
     }
 
     /// Charges a client with one that was not verified.
-    pub(super) fn charge(&self, client: Client) -> Result<(), TooMany> {
+    pub(super) fn charge(&self, client: ClientAddress) -> Result<(), TooMany> {
         let cell = u16::try_from(self.hashing.hash_one(client) % CELLS).unwrap_or_default();
         self.limiter.check_key(&cell).map_err(|not_until| TooMany {
             retry_after_seconds: wait_seconds(not_until.wait_time_from(self.clock.now())),
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    fn client(number: u32) -> Client {
+    fn client(number: u32) -> ClientAddress {
         IpAddr::from(Ipv4Addr::from_bits(number)).into()
     }
 

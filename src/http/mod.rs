@@ -1,30 +1,23 @@
 //! HTTP: routes, tokens, throttle, problems. Poem lives here and nowhere else.
 
-mod acceptor;
 mod api;
 pub mod auth;
 mod bodies;
 mod body;
 mod client;
-mod connections;
 mod contract;
 mod cors;
 mod etag;
 mod event_stream;
 mod framing;
-mod head;
 mod limiter;
 mod measure;
 mod methods;
 mod problem;
 mod rejections;
 mod security;
-mod server;
-mod stage;
 mod static_files;
-mod tap;
 mod throttle;
-mod tls;
 pub mod trace;
 mod upkeep;
 mod webhook;
@@ -40,6 +33,7 @@ use tokio::sync::watch;
 use crate::billing::{Billing, Ingest};
 use crate::domain::address::Origin;
 use crate::domain::webhook_secret::WebhookSecrets;
+use crate::server::LifecycleWatch;
 use api::ApiState;
 use api::health::Readiness;
 use auth::TokenVerifier;
@@ -49,24 +43,17 @@ use rejections::Rejections;
 use throttle::Throttle;
 use webhook::WebhookState;
 
-pub use acceptor::NodelayAcceptor;
 pub(crate) use api::subscription::Subscription;
 pub use client::{InvalidProxies, TrustedProxies};
-pub use connections::{Connections, raise_file_limit};
 pub use contract::contract;
 pub use measure::metrics_routes;
-pub use server::serve;
-pub use stage::{Stage, Stages};
 pub use static_files::{InvalidStaticFiles, StaticFiles};
-pub use tls::{Certificate, CertificateFiles, CertificateKeeper, InvalidCertificate, Tls};
 pub use upkeep::Upkeep;
 
 /// What the routes are made of.
 pub struct App {
     /// What the use cases work with.
     pub billing: Arc<Billing>,
-    /// Those who ask.
-    pub connections: Connections,
     /// Where verified events are handed in.
     pub ingest: Ingest,
     /// The secrets that sign webhooks, as they are at the moment.
@@ -83,8 +70,8 @@ pub struct App {
     pub cors_origins: Vec<Origin>,
     /// Variables that are not set, without which a part of the service refuses to work.
     pub not_configured: Vec<&'static str>,
-    /// How far the service is.
-    pub stages: Stages,
+    /// Whether the service drains.
+    pub lifecycle: LifecycleWatch,
 }
 
 /// How long an answer may take: the ten seconds that Stripe has, and five more for the database. Both have limits of their
@@ -95,13 +82,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
     let (clock, metrics) = (app.billing.clock.clone(), app.billing.metrics.clone());
     let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
-    let state =
-        ApiState { billing: app.billing.clone(), throttle: throttle.clone(), connections: app.connections };
+    let state = ApiState { billing: app.billing.clone(), throttle: throttle.clone() };
     let readiness = Readiness {
         billing: app.billing.clone(),
         tokens: app.tokens.clone(),
         not_configured: app.not_configured,
-        stages: app.stages,
+        lifecycle: app.lifecycle,
     };
     let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock.clone()));
     let limiter = Arc::new(UnverifiedLimiter::new(clock.clone()));

@@ -15,15 +15,17 @@ use tracing::Instrument;
 use super::api::Tag;
 use super::bodies::Bodies;
 use super::body::{self, WebhookBody};
-use super::client::{Client, TrustedProxies};
+use super::client::TrustedProxies;
 use super::limiter::{TooMany, UnverifiedLimiter};
 use super::problem::{Code, Documented, Failure, Problem};
 use super::rejections::Rejections;
 use super::throttle::throttled;
 use crate::billing::{Billing, Delivery, Ingest, NotStored};
+use crate::domain::client_address::ClientAddress;
 use crate::domain::event::{Event, Subject, UnreadableEvent};
 use crate::domain::signature::{self, Verified};
 use crate::domain::webhook_secret::WebhookSecrets;
+use crate::server::TrustMark;
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// How long Stripe is asked to stay away when we cannot take an event; it has a schedule of its own, but proxies and
@@ -101,9 +103,10 @@ impl WebhookApi {
 
 /// What a webhook's head says, as long as it may be Stripe's.
 struct Claim {
-    client: Client,
+    client: ClientAddress,
     signature: Option<String>,
     came_at_seconds: i64,
+    trust_mark: Option<TrustMark>,
 }
 
 /// Why a webhook is not known to be Stripe's.
@@ -124,8 +127,9 @@ impl WebhookState {
         }
         let (client, signature) = (self.client_of(request), signature_header(request));
         let came_at_seconds = self.billing.clock.now_seconds();
+        let trust_mark = request.extensions().get().cloned();
         match signature::check_header(signature.as_deref(), came_at_seconds) {
-            Ok(()) => Ok(Claim { client, signature, came_at_seconds }),
+            Ok(()) => Ok(Claim { client, signature, came_at_seconds, trust_mark }),
             Err(refusal) => Err(self.refuse(client, Unverified::Signature(refusal))),
         }
     }
@@ -134,6 +138,9 @@ impl WebhookState {
     async fn take(&self, claim: Claim, body: WebhookBody) -> Result<(), Problem> {
         let verified = self.verify(&claim, body).await;
         let (payload, verified) = verified.map_err(|unverified| self.refuse(claim.client, unverified))?;
+        if let Some(trust_mark) = &claim.trust_mark {
+            trust_mark.set();
+        }
         self.billing.metrics.webhook_verified(&verified.secret);
         let event = Event::read(&payload).map_err(|error| self.unreadable(error, &verified))?;
         if matches!(event.subject, Subject::Thin) {
@@ -150,13 +157,13 @@ impl WebhookState {
         verified.map(|verified| (payload, verified)).map_err(Unverified::Signature)
     }
 
-    fn client_of(&self, request: &Request) -> Client {
+    fn client_of(&self, request: &Request) -> ClientAddress {
         let peer = request.remote_addr().as_socket_addr().map_or(NOWHERE, SocketAddr::ip);
         self.trusted_proxies.client_of(peer, request.headers())
     }
 
     /// Whoever sent it pays for it: what is verified never comes here.
-    fn refuse(&self, client: Client, unverified: Unverified) -> Problem {
+    fn refuse(&self, client: ClientAddress, unverified: Unverified) -> Problem {
         let (reason, problem) = match unverified {
             Unverified::Signature(refusal) => {
                 self.rejections.note(refusal);

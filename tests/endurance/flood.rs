@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use billhook::clock::{Clock, SystemClock};
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::disk::{sqlite, words};
 use crate::running::{ANSWER, Running, WEBHOOK_SECRET};
@@ -164,7 +165,7 @@ fn assert_says_nothing(service: &Running) {
 }
 
 /// The memory that the service has, in KB.
-fn memory_kb(service: &Running) -> u64 {
+pub fn memory_kb(service: &Running) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", service.id())).expect("it runs");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
@@ -182,7 +183,7 @@ async fn a_crowd_of_connections_that_ask_for_nothing_keeps_nobody_out() {
     for number in 0..600_usize {
         crowd.push(silent(&service, number).await);
         if number % 20 == 19 {
-            deliver_over_a_new_connection(&service, number).await;
+            deliver_over_a_new_connection(&service).await;
         }
     }
     // Those that came first have given way, and know it.
@@ -204,13 +205,17 @@ async fn silent(service: &Running, number: usize) -> TcpStream {
     stream
 }
 
-async fn deliver_over_a_new_connection(service: &Running, number: usize) {
-    let now = SystemClock.now_seconds();
-    let body =
-        format!(r#"{{"id":"evt_crowd{number}","object":"event","type":"invoice.upcoming","created":{now}}}"#);
+async fn deliver_over_a_new_connection(service: &Running) {
     let http = Client::builder().timeout(ANSWER).build().expect("a client");
-    let request = http.post(format!("{}/api/billing/webhook/", service.url()));
-    let signature = sandbox::sign(WEBHOOK_SECRET, now, body.as_bytes());
-    let answer = request.header("Stripe-Signature", signature).body(body).send().await;
+    let answer = delivery(&http, &service.url()).send().await;
     assert_eq!(answer.expect("an answer in time").status(), 200);
+}
+
+/// A signed webhook of an event that changes nothing.
+pub fn delivery(http: &Client, url: &str) -> RequestBuilder {
+    let now = SystemClock.now_seconds();
+    let id = Uuid::new_v4().simple();
+    let body = format!(r#"{{"id":"evt_{id}","object":"event","type":"invoice.upcoming","created":{now}}}"#);
+    let signature = sandbox::sign(WEBHOOK_SECRET, now, body.as_bytes());
+    http.post(format!("{url}/api/billing/webhook/")).header("Stripe-Signature", signature).body(body)
 }

@@ -10,6 +10,7 @@
 #[path = "../service/answer.rs"]
 #[allow(dead_code, reason = "the stories of the service need more of it than these")]
 mod answer;
+mod attacks;
 mod balancer;
 mod chance;
 mod crash;

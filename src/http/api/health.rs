@@ -11,7 +11,7 @@ use super::Tag;
 use crate::billing::Billing;
 use crate::http::auth::TokenVerifier;
 use crate::http::problem::{Code, Documented, Failure, Problem};
-use crate::http::stage::Stages;
+use crate::server::LifecycleWatch;
 
 /// Whether the service is alive, and whether it can work.
 pub(in crate::http) struct HealthApi;
@@ -22,7 +22,7 @@ pub(in crate::http) struct Readiness {
     pub(in crate::http) tokens: Arc<TokenVerifier>,
     /// Variables that are not set, without which a part of the service answers 503 or 401.
     pub(in crate::http) not_configured: Vec<&'static str>,
-    pub(in crate::http) stages: Stages,
+    pub(in crate::http) lifecycle: LifecycleWatch,
 }
 
 /// The process answers.
@@ -95,7 +95,7 @@ impl HealthApi {
     /// Send no requests to what answers 503. Variables that are not set are named, and are no reason for it.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
     async fn ready(&self, readiness: Data<&Arc<Readiness>>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
-        if readiness.stages.is_leaving() {
+        if readiness.lifecycle.is_draining() {
             let elsewhere = "The service is stopping: send requests to another.";
             return Err(Problem::new(Code::Unavailable, elsewhere).into());
         }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use poem_openapi::Tags;
 
-use super::connections::Connections;
 use super::problem::Problem;
 use super::throttle::Throttle;
 use crate::billing::{self, Billing, Caller, Operation};
@@ -35,7 +34,6 @@ pub(super) enum Tag {
 pub(super) struct ApiState {
     pub(super) billing: Arc<Billing>,
     pub(super) throttle: Arc<Throttle>,
-    pub(super) connections: Connections,
 }
 
 impl ApiState {

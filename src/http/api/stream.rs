@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
-use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::Header;
 use poem_openapi::{ApiResponse, OpenApi};
@@ -17,7 +16,6 @@ use crate::billing::{Caller, NotOpened, Stream};
 use crate::clock::Clock;
 use crate::domain::plan::Entitlement;
 use crate::http::auth::UserToken;
-use crate::http::connections::HangUp;
 use crate::http::event_stream::{End, EventStream, Message};
 use crate::http::problem::{Documented, Failure};
 
@@ -76,7 +74,6 @@ impl StreamApi {
     #[oai(path = "/api/billing/subscription/events/", method = "get", operation_id = "streamSubscription")]
     async fn open(
         &self,
-        request: &Request,
         state: Data<&Arc<ApiState>>,
         token: UserToken,
         /// The `id` of the last message that was received. While it is the ETag of the present state, the first message
@@ -91,10 +88,9 @@ impl StreamApi {
             }
         });
         let (stream, entitlement) = opened?;
-        let hang_up = state.connections.hang_up_of(request);
         let limits = Limits::of_stream(state.billing.clock.clone(), caller.token_ends_at);
         let changes = Changes { stream, caller, spoke_ms: limits.opened_ms, etag: last_event_id.0 };
-        let messages = follow(changes, entitlement, limits, hang_up);
+        let messages = follow(changes, entitlement, limits);
         Ok(Answer::Open(EventStream::of(messages), "no-store".to_owned(), "no".to_owned()))
     }
 }
@@ -105,25 +101,17 @@ fn follow(
     changes: Changes,
     first: Entitlement,
     limits: Limits,
-    hang_up: HangUp,
 ) -> impl futures_util::Stream<Item = Message> + Send + 'static {
     let (messages, mut taken) = mpsc::channel(WAITING);
-    tokio::spawn(run(changes, first, limits, hang_up, messages));
+    tokio::spawn(run(changes, first, limits, messages));
     stream::poll_fn(move |context| taken.poll_recv(context))
 }
 
-async fn run(
-    mut changes: Changes,
-    first: Entitlement,
-    limits: Limits,
-    mut hang_up: HangUp,
-    messages: mpsc::Sender<Message>,
-) {
+async fn run(mut changes: Changes, first: Entitlement, limits: Limits, messages: mpsc::Sender<Message>) {
     // Nobody has taken a place yet.
     let Ok(last) = messages.clone().try_reserve_owned() else { return };
     let end = tokio::select! {
         biased;
-        () = hang_up.heard() => return,
         () = messages.closed() => return,
         () = changes.stream.ended() => End::Stopping,
         end = limits.reached() => end,

@@ -63,7 +63,7 @@ impl CertificateKeeper {
 
     /// Looks at the files until told to stop. What is found twice is taken, since the first time somebody may be writing;
     /// at once, if somebody asks for it. What cannot be served is told once; what is not good yet is taken when it is.
-    pub async fn keep(mut self, told_to_stop: impl Future<Output = ()>) {
+    pub async fn keep(&mut self, told_to_stop: impl Future<Output = ()>) {
         let mut told_to_stop = pin!(told_to_stop);
         let mut last = self.judged.clone();
         loop {

@@ -1,31 +1,27 @@
-//! What comes over a connection, seen before the server reads it: its heads, and its end. It is seen as HTTP, whatever
-//! carries it: over TLS, once it is decrypted.
+//! A connection's byte stream, inspected for ambiguous requests. Over TLS it is inspected after decryption.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connections::Caller;
-use super::head::StrictHead;
+use super::request_framing::RequestInspector;
 
-/// A connection over which no ambiguous head comes, and that tells when nothing more can be read from it.
+/// A byte stream from which no ambiguous request can be read.
 #[derive(Debug)]
-pub(super) struct Tap<Io> {
+pub(super) struct InspectedStream<Io> {
     io: Io,
-    head: StrictHead,
-    caller: Arc<Caller>,
+    inspector: RequestInspector,
 }
 
-impl<Io> Tap<Io> {
-    pub(super) fn new(io: Io, caller: Arc<Caller>) -> Self {
-        Self { io, head: StrictHead::new(caller.work.clone()), caller }
+impl<Io> InspectedStream<Io> {
+    pub(super) fn new(io: Io) -> Self {
+        Self { io, inspector: RequestInspector::new() }
     }
 }
 
-impl<Io: AsyncRead + Unpin> AsyncRead for Tap<Io> {
+impl<Io: AsyncRead + Unpin> AsyncRead for InspectedStream<Io> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -33,20 +29,12 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Tap<Io> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
-        let is_over = match &read {
-            Poll::Pending => false,
-            Poll::Ready(Ok(())) => buffer.filled().len() == before && buffer.remaining() > 0,
-            Poll::Ready(Err(_)) => true,
-        };
-        if is_over {
-            self.caller.hang_up();
-        }
-        self.head.look(&mut buffer.filled_mut()[before..]);
+        self.inspector.inspect(&mut buffer.filled_mut()[before..]);
         read
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Tap<Io> {
+impl<Io: AsyncWrite + Unpin> AsyncWrite for InspectedStream<Io> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

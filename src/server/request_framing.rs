@@ -1,0 +1,309 @@
+//! Rejects HTTP/1 requests that two servers could split differently: request smuggling
+//! (<https://www.rfc-editor.org/rfc/rfc9112#name-request-smuggling>).
+//!
+//! hyper accepts a line that ends without a carriage return, two equal lengths, and a length beside a transfer encoding,
+//! of which it drops the length. RFC 9112 permits all of that, but a proxy in front may read it otherwise, and hyper
+//! leaves no trace of it in the request. So the bytes are inspected before hyper reads them. Where a request is ambiguous,
+//! one byte becomes one that is valid nowhere in a request, and hyper answers 400 and closes the connection.
+//!
+//! Every request of a connection is inspected, pipelined ones too: the inspector follows the bodies, by their length or
+//! their chunks, to find the next head.
+
+/// The longest head that is read: twice what the longest token and a browser's cookies take. hyper limits it too, and
+/// answers 431.
+pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// Digits of a chunk's length: a body of 2^60 bytes. hyper's own limit is 2^64.
+const MAX_CHUNK_LENGTH_DIGITS: usize = 15;
+
+/// The start of HTTP/2 (RFC 9113, section 3.4), as far as it looks like a head.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// Replaces a byte of an ambiguous request. It is valid in no head and in no chunk's length.
+const INVALID_BYTE: u8 = 0;
+
+/// Follows the requests of one connection and invalidates the first that is ambiguous.
+#[derive(Debug)]
+pub(super) struct RequestInspector {
+    state: State,
+    /// The head or line that has been read in part. Empty between requests and in bodies.
+    partial: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Head,
+    /// In a body or a chunk with so many bytes left.
+    Body {
+        bytes_left: u64,
+    },
+    ChunkLength,
+    ChunkData {
+        bytes_left: u64,
+    },
+    /// At the line end that follows a chunk's data.
+    ChunkEnd,
+    /// In the fields after the last chunk.
+    Trailers,
+    /// Not inspected any more: HTTP/2, whose frames state their length, or a request after which the connection is closed.
+    Done,
+}
+
+/// How a request's body is framed.
+#[derive(Debug, PartialEq, Eq)]
+enum Framing {
+    Length(u64),
+    Chunked,
+    /// A transfer encoding that [`crate::http`] rejects, closing the connection.
+    Unsupported,
+    Ambiguous,
+}
+
+impl RequestInspector {
+    pub(super) fn new() -> Self {
+        Self { state: State::Head, partial: Vec::new() }
+    }
+
+    /// Inspects bytes that have just been read, before hyper sees them.
+    pub(super) fn inspect(&mut self, mut bytes: &mut [u8]) {
+        while !bytes.is_empty() && self.state != State::Done {
+            let (consumed, is_valid) = self.step(bytes);
+            if !is_valid {
+                bytes[consumed - 1] = INVALID_BYTE;
+                self.finish();
+                return;
+            }
+            bytes = &mut bytes[consumed..];
+        }
+    }
+
+    /// Advances by at least one byte. Returns how many, and whether they are valid.
+    fn step(&mut self, bytes: &[u8]) -> (usize, bool) {
+        match self.state {
+            State::Body { bytes_left } => {
+                let (consumed, left) = skip(bytes, bytes_left);
+                self.state = if left == 0 { State::Head } else { State::Body { bytes_left: left } };
+                (consumed, true)
+            }
+            State::ChunkData { bytes_left } => {
+                let (consumed, left) = skip(bytes, bytes_left);
+                self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData { bytes_left: left } };
+                (consumed, true)
+            }
+            State::Done => (bytes.len(), true),
+            State::Head | State::ChunkLength | State::ChunkEnd | State::Trailers => self.read_line(bytes),
+        }
+    }
+
+    /// Reads up to and including the next line feed.
+    fn read_line(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            self.partial.extend_from_slice(bytes);
+            if self.partial.len() > MAX_HEAD_BYTES {
+                // hyper rejects it for its length.
+                self.finish();
+            }
+            return (bytes.len(), true);
+        };
+        self.partial.extend_from_slice(&bytes[..=end]);
+        let is_valid = self.partial.ends_with(b"\r\n") && self.end_line();
+        (end + 1, is_valid)
+    }
+
+    /// Handles a whole line, which ends in CRLF. Returns whether it is valid.
+    fn end_line(&mut self) -> bool {
+        match self.state {
+            State::Head => return self.end_head_line(),
+            State::ChunkLength => match chunk_length(&self.partial) {
+                Some(0) => self.state = State::Trailers,
+                Some(length) => self.state = State::ChunkData { bytes_left: length },
+                None => return false,
+            },
+            State::ChunkEnd if self.partial == b"\r\n" => self.state = State::ChunkLength,
+            State::Trailers if self.partial == b"\r\n" => self.state = State::Head,
+            State::Trailers => {}
+            State::ChunkEnd | State::Body { .. } | State::ChunkData { .. } | State::Done => return false,
+        }
+        self.partial.clear();
+        true
+    }
+
+    fn end_head_line(&mut self) -> bool {
+        if self.partial == b"\r\n" {
+            // RFC 9112, section 2.2: empty lines before a request are skipped.
+            self.partial.clear();
+            return true;
+        }
+        if self.partial.len() > MAX_HEAD_BYTES || self.partial == HTTP2_PREFACE {
+            self.finish();
+            return true;
+        }
+        if !self.partial.ends_with(b"\r\n\r\n") {
+            return true;
+        }
+        // Taken, so that a connection at rest keeps no buffer.
+        let head = std::mem::take(&mut self.partial);
+        self.state = match framing(&head) {
+            Framing::Length(0) => State::Head,
+            Framing::Length(length) => State::Body { bytes_left: length },
+            Framing::Chunked => State::ChunkLength,
+            Framing::Unsupported => State::Done,
+            Framing::Ambiguous => return false,
+        };
+        true
+    }
+
+    fn finish(&mut self) {
+        *self = Self { state: State::Done, partial: Vec::new() };
+    }
+}
+
+/// Skips bytes of a body. Returns how many of these, and how many are left after them.
+fn skip(bytes: &[u8], bytes_left: u64) -> (usize, u64) {
+    let skipped = usize::try_from(bytes_left).map_or(bytes.len(), |left| left.min(bytes.len()));
+    (skipped, bytes_left - skipped as u64)
+}
+
+/// The framing that a whole head states.
+fn framing(head: &[u8]) -> Framing {
+    let mut framing = None;
+    for line in head.split(|byte| *byte == b'\n').skip(1) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let stated = if name.eq_ignore_ascii_case(b"content-length") {
+            decimal(value).map_or(Framing::Ambiguous, Framing::Length)
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            let is_chunked = value.eq_ignore_ascii_case(b"chunked");
+            if is_chunked { Framing::Chunked } else { Framing::Unsupported }
+        } else {
+            continue;
+        };
+        if framing.replace(stated).is_some() {
+            return Framing::Ambiguous;
+        }
+    }
+    framing.unwrap_or(Framing::Length(0))
+}
+
+/// Digits and nothing else: no sign, no list of equal lengths.
+fn decimal(value: &[u8]) -> Option<u64> {
+    let is_digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    is_digits.then(|| std::str::from_utf8(value).ok()?.parse().ok())?
+}
+
+/// The length in a chunk's first line: hexadecimal digits, which an extension may follow (RFC 9112, section 7.1).
+fn chunk_length(line: &[u8]) -> Option<u64> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let is_ended = matches!(line.get(digits), Some(b'\r' | b';' | b' ' | b'\t'));
+    if digits == 0 || digits > MAX_CHUNK_LENGTH_DIGITS || !is_ended {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(&line[..digits]).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const AMBIGUOUS: &str = "GET / HTTP/1.1\nHost: a\r\n\r\n";
+
+    /// What hyper reads, when the bytes arrive in pieces of this size.
+    fn inspected(bytes: &[u8], piece: usize) -> Vec<u8> {
+        let mut inspector = RequestInspector::new();
+        let mut bytes = bytes.to_vec();
+        for piece in bytes.chunks_mut(piece) {
+            inspector.inspect(piece);
+        }
+        bytes
+    }
+
+    /// How many bytes hyper reads before the first that is invalid, if one is.
+    fn invalid_at(text: &str) -> Option<usize> {
+        let invalid = [1, 3, text.len()].map(|piece| {
+            let inspected = inspected(text.as_bytes(), piece);
+            inspected.iter().zip(text.as_bytes()).position(|(inspected, sent)| inspected != sent)
+        });
+        assert_eq!(invalid, [invalid[0]; 3], "however it arrives: {text:?}");
+        invalid[0]
+    }
+
+    #[test]
+    fn plain_requests_pass_unchanged() {
+        for plain in [
+            GET,
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n{\n}\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\n}\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\nContent-Length: 1\r\n\r\nabc\nabc\n.",
+            "POST / HTTP/1.1\r\nX: content-length: 1\r\nContent-Length: 0\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n\n\n",
+        ] {
+            assert_eq!(invalid_at(plain), None, "{plain:?}");
+            if !plain.starts_with("PRI") {
+                assert_eq!(invalid_at(&plain.repeat(3)), None, "pipelined: {plain:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ambiguous_heads_become_invalid() {
+        for ambiguous in [
+            AMBIGUOUS,
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nX: a\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+            "PRI * HTTP/2.0\r\nHost: a\n\r\n\r\n",
+        ] {
+            assert!(invalid_at(ambiguous).is_some(), "{ambiguous:?}");
+        }
+    }
+
+    #[test]
+    fn pipelined_ambiguous_heads_become_invalid() {
+        for first in [
+            GET,
+            "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n{\n}\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\n}\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x\r\n.\r\n0\r\nX: y\r\n\r\n",
+        ] {
+            let invalid = invalid_at(&format!("{first}{AMBIGUOUS}"));
+            assert!(invalid.is_some_and(|at| at >= first.len()), "{first:?}: {invalid:?}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_chunks_become_invalid() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for chunks in [
+            "5\nhello\r\n0\r\n\r\n",
+            "5;x\nhello\r\n0\r\n\r\n",
+            "0x5\r\nhello\r\n0\r\n\r\n",
+            "-5\r\nhello\r\n0\r\n\r\n",
+            "FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5\r\nhelloXX0\r\n\r\n",
+            "5\r\nhello\r\n0\n\n",
+            "5\r\nhello\r\n0\r\nX: y\n\r\n",
+            "\r\nhello\r\n0\r\n\r\n",
+        ] {
+            assert!(invalid_at(&format!("{head}{chunks}")).is_some(), "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn endless_head_is_not_kept() {
+        let mut inspector = RequestInspector::new();
+        inspector.inspect(&mut vec![b'a'; MAX_HEAD_BYTES + 1]);
+        assert_eq!((inspector.state, inspector.partial.capacity()), (State::Done, 0));
+    }
+}

@@ -1,0 +1,434 @@
+//! The slots for open connections: a bound on how many there are, and who has to give one up when all are taken.
+//!
+//! Unauthenticated traffic must not lock others out. So a new connection is accepted even if all slots are taken: of the
+//! client that holds the most connections, the one that has waited longest for its client is closed. A connection that the
+//! service works for is never closed for another.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout};
+
+use super::activity::{ConnectionActivity, Overdue};
+use super::trust::{TrustMark, TrustedClients};
+use crate::domain::client_address::ClientAddress;
+use crate::telemetry::metrics::Metrics;
+
+/// The most connections that are open at once: four times the streams of events that there may be, so that webhooks and
+/// reads have three quarters of them. A connection takes 45 to 80 KB.
+const MAX_CONNECTIONS: usize = 2048;
+
+/// Files for everything else: the database's connections, the topic files, connections to Stripe and the collector.
+const OTHER_FILES: usize = 256;
+
+/// The fewest slots, however few files a process may have: more than the bodies that may be read at once, whose
+/// connections cannot be closed for others.
+const MIN_CONNECTIONS: usize = 192;
+
+/// How long a closed connection may take to free its slot. Its task only has to be scheduled.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The slots of one listener. Clones share them.
+#[derive(Debug, Clone)]
+pub struct ConnectionSlots(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limit: usize,
+    permits: Arc<Semaphore>,
+    open: Mutex<HashMap<ClientAddress, Vec<Arc<OpenConnection>>>>,
+    next_id: AtomicU64,
+    trusted: Arc<TrustedClients>,
+    metrics: Metrics,
+}
+
+/// An open connection, as the others see it.
+#[derive(Debug)]
+struct OpenConnection {
+    id: u64,
+    activity: Arc<ConnectionActivity>,
+    end: watch::Sender<Option<EndReason>>,
+}
+
+/// Why the server ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndReason {
+    /// Its slot is needed for another.
+    Evicted,
+    Overdue(Overdue),
+    /// TLS failed: the client speaks none, or does not trust the certificate.
+    NoTls,
+    /// There is no slot for it.
+    Refused,
+}
+
+impl EndReason {
+    /// The label in metrics.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "crowded",
+            Self::Overdue(Overdue::Idle) => "silent",
+            Self::Overdue(Overdue::Stalled) => "stalled",
+            Self::NoTls => "no_tls",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl ConnectionSlots {
+    /// As many slots as the process may have files for.
+    pub fn for_public(metrics: Metrics) -> Self {
+        let files = getrlimit(Resource::Nofile)
+            .current
+            .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+        Self::new(files.saturating_sub(OTHER_FILES).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS), metrics)
+    }
+
+    /// Few slots, for a listener that only operators reach.
+    pub fn for_operators(metrics: Metrics) -> Self {
+        Self::new(MIN_CONNECTIONS, metrics)
+    }
+
+    fn new(limit: usize, metrics: Metrics) -> Self {
+        Self(Arc::new(Shared {
+            limit,
+            permits: Arc::new(Semaphore::new(limit)),
+            open: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            trusted: Arc::default(),
+            metrics,
+        }))
+    }
+
+    /// The slot of a connection that was just accepted. None: the service works for every connection, so close this one.
+    pub(super) async fn acquire(&self, address: SocketAddr) -> Option<ConnectionSlot> {
+        let Shared { permits, metrics, .. } = &*self.0;
+        let client = address.ip().into();
+        let permit = async {
+            if !self.make_room(client) {
+                return None;
+            }
+            timeout(EVICTION_TIMEOUT, permits.clone().acquire_owned()).await.ok()?.ok()
+        };
+        let Some(permit) = permit.await else {
+            metrics.connection_ended(EndReason::Refused.as_str());
+            return None;
+        };
+        metrics.connection_opened();
+        Some(self.open(client, address, permit))
+    }
+
+    fn open(
+        &self,
+        client: ClientAddress,
+        address: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> ConnectionSlot {
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(OpenConnection {
+            id,
+            activity: Arc::new(ConnectionActivity::new()),
+            end: watch::Sender::new(None),
+        });
+        self.lock().entry(client).or_default().push(connection.clone());
+        ConnectionSlot { slots: self.clone(), client, address, connection, _permit: permit }
+    }
+
+    /// Whether there is room for a connection of this client, after closing another if need be.
+    fn make_room(&self, client: ClientAddress) -> bool {
+        let limit = self.0.limit;
+        let mut open = self.lock();
+        let count: usize = open.values().map(Vec::len).sum();
+        // While slots are scarce an eighth of them is enough for a client, unless it sends genuine requests: behind a load
+        // balancer that is not configured as a proxy everybody has one address.
+        let is_scarce = count >= limit / 4 * 3;
+        let own = open.get(&client).map_or(0, Vec::len);
+        if is_scarce && own >= limit / 8 && !self.0.trusted.contains(client) {
+            return open.get_mut(&client).is_some_and(evict_longest_waiting);
+        }
+        count < limit || evict(&mut open, client)
+    }
+
+    /// Ends every connection that is overdue.
+    pub(super) fn end_overdue(&self) {
+        let now = Instant::now();
+        for connection in self.lock().values().flatten() {
+            if let Some(overdue) = connection.activity.overdue(now) {
+                connection.end(EndReason::Overdue(overdue));
+            }
+        }
+    }
+
+    fn release(&self, client: ClientAddress, id: u64) {
+        let mut open = self.lock();
+        if let Some(of_client) = open.get_mut(&client) {
+            of_client.retain(|connection| connection.id != id);
+            if of_client.is_empty() {
+                open.remove(&client);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClientAddress, Vec<Arc<OpenConnection>>>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes a connection for one of this client: of the client that holds the most, connections that were verified aside. If
+/// the service works for all of those it is the next client's turn, but never that of a client with fewer connections than
+/// this one has: a crowd makes room for others and not others for it.
+fn evict(open: &mut HashMap<ClientAddress, Vec<Arc<OpenConnection>>>, client: ClientAddress) -> bool {
+    let unverified = |of_client: &[Arc<OpenConnection>]| {
+        of_client.iter().filter(|one| !one.activity.is_verified()).count()
+    };
+    let own = open.get(&client).map_or(0, |own| unverified(own));
+    let mut by_size: Vec<_> = open
+        .values_mut()
+        .map(|of_client| (unverified(of_client), of_client))
+        .filter(|(size, _)| *size >= own)
+        .collect();
+    by_size.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
+    by_size.into_iter().any(|(_, of_client)| evict_longest_waiting(of_client))
+}
+
+/// Closes the connection that has waited for its client the longest, verified ones last. Whether there was one.
+fn evict_longest_waiting(of_client: &mut Vec<Arc<OpenConnection>>) -> bool {
+    let waiting = of_client.iter().enumerate().filter_map(|(index, connection)| {
+        let since = connection.activity.waiting_on_client_since()?;
+        Some((connection.activity.is_verified(), since, index))
+    });
+    let Some((_, _, index)) = waiting.min() else { return false };
+    of_client.swap_remove(index).end(EndReason::Evicted);
+    true
+}
+
+impl OpenConnection {
+    /// Tells the connection's task to end it. A slot that is needed outranks a connection that is overdue, which may still
+    /// be finishing other responses.
+    fn end(&self, reason: EndReason) {
+        self.end.send_if_modified(|end| {
+            let is_news = end.is_none() || (reason == EndReason::Evicted && *end != Some(reason));
+            if is_news {
+                *end = Some(reason);
+            }
+            is_news
+        });
+    }
+}
+
+/// A connection's slot, until this is dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionSlot {
+    slots: ConnectionSlots,
+    client: ClientAddress,
+    address: SocketAddr,
+    connection: Arc<OpenConnection>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ConnectionSlot {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn activity(&self) -> &Arc<ConnectionActivity> {
+        &self.connection.activity
+    }
+
+    /// Whether a request of the client's has proved to be genuine within the hour.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.slots.0.trusted.contains(self.client)
+    }
+
+    pub(super) fn trust_mark(&self) -> TrustMark {
+        self.slots.0.trusted.mark(self.client, &self.connection.activity)
+    }
+
+    /// Waits until the slot is needed for another connection.
+    pub(super) async fn evicted(&self) {
+        // There is always a sender: the connection itself.
+        let _ = self.connection.end.subscribe().wait_for(|end| *end == Some(EndReason::Evicted)).await;
+    }
+
+    /// Waits until the connection is overdue.
+    pub(super) async fn overdue(&self) -> Overdue {
+        let mut end = self.connection.end.subscribe();
+        loop {
+            if let Some(EndReason::Overdue(overdue)) = *end.borrow_and_update() {
+                return overdue;
+            }
+            // There is always a sender: the connection itself.
+            let _ = end.changed().await;
+        }
+    }
+
+    /// Counts why the server ends the connection.
+    pub(super) fn count_end(&self, reason: EndReason) {
+        self.slots.0.metrics.connection_ended(reason.as_str());
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.slots.0.metrics.connection_closed();
+        self.slots.release(self.client, self.connection.id);
+    }
+}
+
+/// Raises the process's limit on open files to what the service can use. Shells and supervisors often set less, for the
+/// sake of old programs that use `select`.
+pub fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let needed = u64::try_from(MAX_CONNECTIONS + OTHER_FILES).unwrap_or(u64::MAX);
+    let needed = maximum.map_or(needed, |maximum| maximum.min(needed));
+    if current.is_some_and(|current| current < needed) {
+        let raised = Rlimit { current: Some(needed), maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "could not raise the limit on open files; fewer connections are accepted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::telemetry::topics::TopicLogs;
+
+    fn slots(limit: usize) -> ConnectionSlots {
+        ConnectionSlots::new(limit, Metrics::new(TopicLogs::none(), Arc::default()))
+    }
+
+    fn address(host: u8, port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, host], port))
+    }
+
+    async fn acquire(slots: &ConnectionSlots, address: SocketAddr) -> ConnectionSlot {
+        slots.acquire(address).await.expect("a slot")
+    }
+
+    /// Opens connections of one client. A task of its own ends each when it is told to, as a connection's does.
+    async fn open(slots: &ConnectionSlots, host: u8, ports: std::ops::Range<u16>) -> Vec<TestConnection> {
+        join_all(ports.map(async |port| TestConnection::start(acquire(slots, address(host, port)).await)))
+            .await
+    }
+
+    /// Opens one connection of each of so many clients.
+    async fn open_each(slots: &ConnectionSlots, clients: u8) -> Vec<TestConnection> {
+        join_all((0..clients).map(|host| open(slots, 100 + host, 0..1))).await.into_iter().flatten().collect()
+    }
+
+    struct TestConnection {
+        activity: Arc<ConnectionActivity>,
+        trust_mark: TrustMark,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl TestConnection {
+        fn start(slot: ConnectionSlot) -> Self {
+            let (activity, trust_mark) = (slot.activity().clone(), slot.trust_mark());
+            let task = tokio::spawn(async move { slot.evicted().await });
+            Self { activity, trust_mark, task }
+        }
+
+        fn is_evicted(&self) -> bool {
+            self.task.is_finished()
+        }
+    }
+
+    fn evicted(connections: &[TestConnection]) -> Vec<usize> {
+        (0..connections.len()).filter(|index| connections[*index].is_evicted()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn longest_waiting_of_the_largest_client_is_evicted() {
+        let slots = slots(16);
+        let mut crowd = open(&slots, 1, 0..1).await;
+        // Else it would be capped before it takes every slot.
+        crowd[0].trust_mark.set();
+        crowd.extend(open(&slots, 1, 1..12).await);
+        let others = open_each(&slots, 4).await;
+        let _exchange = crowd[1].activity.start_exchange();
+        let newcomer = open(&slots, 2, 0..1).await;
+        let none: Vec<usize> = Vec::new();
+        assert_eq!((evicted(&others), evicted(&crowd), evicted(&newcomer)), (none.clone(), vec![2], none));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn crowd_does_not_evict_a_smaller_client() {
+        let slots = slots(16);
+        let mut crowd = open(&slots, 1, 0..1).await;
+        crowd[0].trust_mark.set();
+        crowd.extend(open(&slots, 1, 1..12).await);
+        let others = open_each(&slots, 4).await;
+        let _busy: Vec<_> = crowd.iter().map(|one| one.activity.start_exchange()).collect();
+        assert!(slots.acquire(address(1, 100)).await.is_none());
+        assert_eq!(evicted(&others), [0; 0]);
+        let _newcomer = acquire(&slots, address(2, 1)).await;
+        assert_eq!(evicted(&others).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn busy_connections_are_never_evicted() {
+        let slots = slots(8);
+        let busy = open_each(&slots, 8).await;
+        let mut exchanges: Vec<_> = busy.iter().map(|one| one.activity.start_exchange()).collect();
+        assert!(slots.acquire(address(2, 1)).await.is_none());
+        exchanges.pop();
+        let _newcomer = acquire(&slots, address(2, 1)).await;
+        assert_eq!(evicted(&busy), [7]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unread_response_is_evicted_like_an_idle_connection() {
+        let slots = slots(8);
+        let all = open_each(&slots, 8).await;
+        let exchanges: Vec<_> = all.iter().map(|one| one.activity.start_exchange()).collect();
+        exchanges[3].respond(false);
+        let _newcomer = acquire(&slots, address(2, 1)).await;
+        assert_eq!(evicted(&all), [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_is_capped_only_while_slots_are_scarce() {
+        let slots = slots(16);
+        let crowd = open(&slots, 1, 0..12).await;
+        assert_eq!(evicted(&crowd), [0; 0], "a quarter is free");
+        let _busy: Vec<_> = crowd.iter().map(|one| one.activity.start_exchange()).collect();
+        assert!(slots.acquire(address(1, 100)).await.is_none(), "it holds more than an eighth");
+        let _other = acquire(&slots, address(2, 1)).await;
+        crowd[0].trust_mark.set();
+        let _own = acquire(&slots, address(1, 100)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn overdue_connection_is_told_and_can_still_be_evicted() {
+        let slots = slots(8);
+        let slot = acquire(&slots, address(1, 1)).await;
+        let others = open_each(&slots, 7).await;
+        let _busy: Vec<_> = others.iter().map(|one| one.activity.start_exchange()).collect();
+        slots.end_overdue();
+        assert!(slot.overdue().now_or_never().is_none());
+        tokio::time::advance(Duration::from_mins(1)).await;
+        slots.end_overdue();
+        assert_eq!(slot.overdue().await, Overdue::Idle);
+        assert!(slots.make_room(address(2, 1).ip().into()));
+        slot.evicted().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropped_slot_is_free_again() {
+        let slots = slots(8);
+        for port in 0..30 {
+            drop(acquire(&slots, address(1, port)).await);
+        }
+        assert!(slots.lock().is_empty());
+    }
+}
