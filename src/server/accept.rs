@@ -26,7 +26,7 @@ const BACKLOG: u32 = 1024;
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// How often connections are checked for being overdue.
-const OVERDUE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+const OVERDUE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A listening socket, and the slots for its connections.
 #[derive(Debug)]

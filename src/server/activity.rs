@@ -103,6 +103,11 @@ impl ConnectionActivity {
         }
     }
 
+    /// Requests that are being answered, or whose responses the client has not taken.
+    pub(super) fn open_exchanges(&self) -> usize {
+        self.lock().exchanges.len()
+    }
+
     /// What the connection has failed to do in time.
     pub(super) fn overdue(&self, now: Instant) -> Option<Overdue> {
         let state = self.lock();

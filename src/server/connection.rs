@@ -38,8 +38,8 @@ struct Http2Limits {
     connection_window: u32,
 }
 
-/// For clients that have shown nothing genuine: enough for a browser, and for a proxy that opens a few connections. A full
-/// set of such connections stays below 300 MB.
+/// For clients that have shown nothing genuine: enough for a browser, and for a proxy that opens a few connections. The
+/// windows of all slots together hold 128 MB.
 const UNTRUSTED: Http2Limits = Http2Limits { streams: 16, connection_window: 64 * 1024 - 1 };
 
 /// For clients that sent a genuine request within the hour: as a proxy in front of many clients needs it. The window holds

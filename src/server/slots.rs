@@ -4,6 +4,7 @@
 //! client that holds the most connections, the one that has waited longest for its client is closed. A connection that the
 //! service works for is never closed for another.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,10 @@ const OTHER_FILES: usize = 256;
 /// The fewest slots, however few files a process may have: more than the bodies that may be read at once, whose
 /// connections cannot be closed for others.
 const MIN_CONNECTIONS: usize = 192;
+
+/// Requests of all connections that are being answered or whose responses clients have not taken. Each keeps some 10 KB.
+/// Only clients that leave responses unread come near it: it is eight times as many as the events that may be queued.
+const MAX_OPEN_EXCHANGES: usize = 8 * 1024;
 
 /// How long a closed connection may take to free its slot. Its task only has to be scheduled.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);
@@ -154,13 +159,28 @@ impl ConnectionSlots {
         count < limit || evict(&mut open, client)
     }
 
-    /// Ends every connection that is overdue.
+    /// Ends every connection that is overdue, and those with the most open exchanges while there are too many of them.
     pub(super) fn end_overdue(&self) {
         let now = Instant::now();
-        for connection in self.lock().values().flatten() {
+        let open = self.lock();
+        for connection in open.values().flatten() {
             if let Some(overdue) = connection.activity.overdue(now) {
                 connection.end(EndReason::Overdue(overdue));
             }
+        }
+        let connections = open.values().flatten();
+        let mut exchanges: Vec<_> =
+            connections.map(|connection| (connection.activity.open_exchanges(), connection)).collect();
+        let mut total: usize = exchanges.iter().map(|(count, _)| count).sum();
+        if total > MAX_OPEN_EXCHANGES {
+            exchanges.sort_unstable_by_key(|(count, _)| Reverse(*count));
+        }
+        for (count, connection) in exchanges {
+            if total <= MAX_OPEN_EXCHANGES {
+                return;
+            }
+            connection.end(EndReason::Evicted);
+            total -= count;
         }
     }
 
@@ -192,7 +212,7 @@ fn evict(open: &mut HashMap<ClientAddress, Vec<Arc<OpenConnection>>>, client: Cl
         .map(|of_client| (unverified(of_client), of_client))
         .filter(|(size, _)| *size >= own)
         .collect();
-    by_size.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
+    by_size.sort_unstable_by_key(|(size, _)| Reverse(*size));
     by_size.into_iter().any(|(_, of_client)| evict_longest_waiting(of_client))
 }
 
@@ -421,6 +441,26 @@ mod tests {
         assert_eq!(slot.overdue().await, Overdue::Idle);
         assert!(slots.make_room(address(2, 1).ip().into()));
         slot.evicted().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_open_exchanges_evict_where_they_are_most() {
+        let slots = slots(8);
+        let connections = open_each(&slots, 3).await;
+        let exchange = |connection: &TestConnection, count: usize| -> Vec<_> {
+            let exchanges = (0..count).map(|_| connection.activity.start_exchange());
+            exchanges.inspect(|exchange| exchange.respond(false)).collect()
+        };
+        let _few = exchange(&connections[0], 1);
+        let _most = exchange(&connections[1], MAX_OPEN_EXCHANGES / 2 + 1);
+        let _many = exchange(&connections[2], MAX_OPEN_EXCHANGES / 2 - 2);
+        slots.end_overdue();
+        tokio::task::yield_now().await;
+        assert_eq!(evicted(&connections), [0; 0]);
+        let _one_more = exchange(&connections[0], 1);
+        slots.end_overdue();
+        tokio::task::yield_now().await;
+        assert_eq!(evicted(&connections), [1]);
     }
 
     #[tokio::test(start_paused = true)]
