@@ -47,6 +47,8 @@ async fn while_postgres_stands_still_a_crowd_is_told_in_time_and_its_going_on_is
         load.database_comes_back();
         frozen.thaw();
         service.until_ready().await;
+        // Otherwise an event could wait through one outage after another while others are taken.
+        load.until_none_waits().await;
     }
     load.until_taken(CROWD).await;
     end(load, &postgres).await;

@@ -1,8 +1,9 @@
 //! Stripe, as far as it is stubborn: it sends every event until there is a 2xx, some of them twice, from many
 //! subscriptions at a time, while the tenants look at their page.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use billhook::clock::{Clock, SystemClock};
@@ -43,6 +44,12 @@ struct Sender {
     ending: AtomicBool,
     /// Goes up when the database is taken away, and when it is given back: odd means away.
     outage: AtomicUsize,
+    /// When the database was last given back.
+    returned_at: Mutex<Instant>,
+    /// How many deliveries were begun, each of which has its number.
+    deliveries: AtomicUsize,
+    /// The deliveries that have not been answered 2xx.
+    untaken: Mutex<HashSet<usize>>,
 }
 
 /// What was answered, to deliveries and to the tenants' looks.
@@ -89,6 +96,9 @@ impl Load {
             tally: Tally::default(),
             ending: AtomicBool::new(false),
             outage: AtomicUsize::new(0),
+            returned_at: Mutex::new(Instant::now()),
+            deliveries: AtomicUsize::new(0),
+            untaken: Mutex::default(),
         });
         let couriers = (0..tenants).map(|_| tokio::spawn(sender.clone().carry())).collect();
         Self { sender, couriers }
@@ -104,6 +114,27 @@ impl Load {
         self.until("deliveries are taken", &self.sender.tally.taken, more).await;
     }
 
+    /// Waits until so many deliveries are answered 2xx without a request that is answered 503.
+    pub async fn until_taken_without_refusal(&self, count: usize) {
+        let refused = || self.sender.tally.refused.load(SeqCst);
+        eventually("deliveries are taken without a refusal", || async {
+            let before = refused();
+            self.until_taken(count).await;
+            (refused() == before).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until every event is taken that is being delivered now.
+    pub async fn until_none_waits(&self) {
+        let waiting = self.sender.untaken().clone();
+        eventually("the events that wait are taken", || async {
+            self.assert_couriers_live();
+            waiting.is_disjoint(&self.sender.untaken()).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until so many more requests are answered 503.
     pub async fn until_refused(&self, more: usize) {
         self.until("requests are refused", &self.sender.tally.refused, more).await;
@@ -112,12 +143,16 @@ impl Load {
     async fn until(&self, what: &str, count: &AtomicUsize, more: usize) {
         let enough = count.load(SeqCst) + more;
         eventually(what, || async {
-            // A courier ends before its time only by a failed assertion, which `end` tells.
-            let died = self.couriers.iter().any(JoinHandle::is_finished);
-            assert!(!died, "a courier has given up: what it saw is told above");
+            self.assert_couriers_live();
             (count.load(SeqCst) >= enough).then_some(())
         })
         .await;
+    }
+
+    /// A courier ends before its time only by a failed assertion, which `end` reports.
+    fn assert_couriers_live(&self) {
+        let died = self.couriers.iter().any(JoinHandle::is_finished);
+        assert!(!died, "a courier has failed: see above");
     }
 
     /// From now on a 2xx would be a lie.
@@ -127,6 +162,7 @@ impl Load {
 
     /// From now on it may be true again.
     pub fn database_comes_back(&self) {
+        *self.sender.returned_at.lock().expect("nobody panics with it") = Instant::now();
         self.sender.outage.fetch_add(1, SeqCst);
     }
 
@@ -168,14 +204,23 @@ impl Sender {
     }
 
     async fn deliver(&self, event: &Event) {
-        let begun = Instant::now();
+        let (begun, number) = (Instant::now(), self.deliveries.fetch_add(1, SeqCst));
+        self.untaken().insert(number);
         let mut pause = FIRST_PAUSE;
         while self.attempt(event).await != Answer::Good {
-            assert!(begun.elapsed() < DEADLINE, "not taken in all that time: {}", event.id);
+            // An outage takes a third of the deadline, and an event may wait through more than one.
+            let is_away = self.outage.load(SeqCst) % 2 == 1;
+            let since = begun.max(*self.returned_at.lock().expect("nobody panics with it"));
+            assert!(is_away || since.elapsed() < DEADLINE, "not taken in all that time: {}", event.id);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        self.untaken().remove(&number);
         self.ledger.acknowledge(event);
+    }
+
+    fn untaken(&self) -> MutexGuard<'_, HashSet<usize>> {
+        self.untaken.lock().expect("nobody panics with it")
     }
 
     /// Each delivery is signed anew, as Stripe does.
