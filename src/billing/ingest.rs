@@ -333,7 +333,7 @@ async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Outcom
 fn is_of_its_events(error: &StoreError, events: usize) -> bool {
     match error.failure() {
         StoreFailure::Refused => true,
-        StoreFailure::Conflict => events > 1,
+        StoreFailure::Conflict | StoreFailure::DuplicateKey => events > 1,
         StoreFailure::Unavailable => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::store::{StoreError, StoreFailure};
+use crate::store::StoreError;
 
 /// How often a transaction is begun. Every race has a winner, so that a few times are enough.
 const TRIES: u32 = 5;
@@ -32,7 +32,7 @@ pub(super) trait Lost {
 
 impl Lost for StoreError {
     fn lost(&self) -> bool {
-        self.failure() == StoreFailure::Conflict
+        self.failure().is_conflict()
     }
 }
 

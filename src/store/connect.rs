@@ -173,7 +173,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         for _ in 1..MIGRATION_TRIES {
             match self.migrate_once().await {
-                Err(error) if error.failure() == StoreFailure::Conflict => sleep(MIGRATION_PAUSE).await,
+                Err(error) if error.failure().is_conflict() => sleep(MIGRATION_PAUSE).await,
                 result => return result,
             }
         }

@@ -78,7 +78,7 @@ impl Transaction {
             Ok(())
         } else {
             let lost = format!("of {} rows {written} were written, the others elsewhere", writes.rows);
-            Err(StoreError::lost_race(&lost))
+            Err(StoreError::duplicate_key(&lost))
         }
     }
 }
@@ -123,7 +123,7 @@ mod tests {
             let mut writes = transaction.writes();
             writes.insert(names.map(lease), &new).expect("rows");
             let made = transaction.carry_out(writes).await;
-            let expected = if is_new { Ok(()) } else { Err(StoreFailure::Conflict) };
+            let expected = if is_new { Ok(()) } else { Err(StoreFailure::DuplicateKey) };
             assert_eq!(made.map_err(|error| error.failure()), expected);
         }
     }

@@ -99,6 +99,27 @@ impl Fresh {
         self.execute(if self.server.is_some() { postgres } else { "DROP TRIGGER poison" }).await;
     }
 
+    /// Makes the database refuse every event that is stored as failed: PostgreSQL with a serialization failure, as if
+    /// another transaction were in the way, SQLite with a constraint.
+    pub async fn refuse_failed_events(&self) {
+        let statement = if self.server.is_some() {
+            "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = 'serialization_failure'; END $$; \
+             CREATE TRIGGER conflict BEFORE INSERT ON event FOR EACH ROW WHEN (NEW.outcome = 'failed') \
+                 EXECUTE FUNCTION conflict()"
+        } else {
+            "CREATE TRIGGER conflict BEFORE INSERT ON event WHEN NEW.outcome = 'failed' \
+             BEGIN SELECT RAISE(ABORT, 'conflict'); END"
+        };
+        self.execute(statement).await;
+    }
+
+    /// Undoes that.
+    pub async fn take_failed_events(&self) {
+        let postgres = "DROP TRIGGER conflict ON event";
+        self.execute(if self.server.is_some() { postgres } else { "DROP TRIGGER conflict" }).await;
+    }
+
     /// Changes something behind the service's back.
     pub async fn execute(&self, statement: &str) {
         let connection = self.connect().await;

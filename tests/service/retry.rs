@@ -10,6 +10,7 @@ on_both_databases!(
     an_event_that_failed_is_known_when_it_comes_again,
     an_event_that_fails_for_good_is_given_up_and_can_be_had_tried_again,
     what_waits_for_its_customer_for_too_long_is_let_go,
+    failed_event_that_cannot_be_stored_is_not_acknowledged,
 );
 
 /// The longest pause between two tries.
@@ -64,6 +65,21 @@ async fn an_event_that_failed_is_known_when_it_comes_again(database: Database) {
         line["event"] == "event.duplicate" && line["stripe_event_id"] == event["id"]
     })
     .await;
+    assert_eq!(app.outcome_of(&event).await.0, "failed");
+    app.database.heal().await;
+    app.stop().await;
+}
+
+async fn failed_event_that_cannot_be_stored_is_not_acknowledged(database: Database) {
+    let app = TestApp::start(database).await;
+    let event = poisoned(&app).await;
+    app.database.execute("DELETE FROM event WHERE outcome = 'failed'").await;
+    app.database.refuse_failed_events().await;
+    app.deliver(&event).await.assert_is(503, "unavailable");
+    assert!(app.database.row::<entity::event::Entity>(event["id"].as_str().expect("an id")).await.is_none());
+
+    app.database.take_failed_events().await;
+    app.deliver(&event).await.ok();
     assert_eq!(app.outcome_of(&event).await.0, "failed");
     app.database.heal().await;
     app.stop().await;

@@ -91,16 +91,21 @@ async fn apply_once(billing: &Billing, deliveries: &[Delivery], inbox: Inbox) ->
     Ok(Applied { transaction, effects, changes })
 }
 
-/// Keeps an event that could not be applied, with its payload, for another try. Somebody else may have kept it by now.
+/// Stores an event that could not be applied as failed, with its payload, so that it is tried again later. If another
+/// replica has stored it by now, it is a repeat. No other failure means that it is stored.
 pub(super) async fn keep_as_failed(billing: &Billing, delivery: &Delivery) -> Result<Effect, StoreError> {
     let effect = Effect::new(Outcome::Failed).because("not_applicable");
-    let transaction = billing.store.begin_batch().await?;
-    match transaction.insert_event(inbox_row(delivery, &effect)).await {
-        Err(error) if error.failure() == StoreFailure::Conflict => return Ok(duplicate(None)),
-        inserted => inserted?,
-    }
-    transaction.commit().await?;
-    Ok(effect)
+    let insert = || async {
+        let transaction = billing.store.begin_batch().await?;
+        match transaction.insert_event(inbox_row(delivery, &effect)).await {
+            Err(error) if error.failure() == StoreFailure::DuplicateKey => return Ok(false),
+            inserted => inserted?,
+        }
+        transaction.commit().await?;
+        Ok::<_, StoreError>(true)
+    };
+    let is_inserted = race(insert).await?;
+    Ok(if is_inserted { effect } else { duplicate(None) })
 }
 
 /// A repeat: of an event in the inbox, whose tenant it tells, or of one in the same batch.
