@@ -3,7 +3,7 @@
 //! somebody at the command line.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DbBackend};
 use sha2::{Digest, Sha256};
@@ -11,6 +11,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::connect::ACQUIRE;
+use super::failover::Failover;
 use super::writes::Writes;
 use super::{Store, StoreError};
 use crate::domain::ids::TenantId;
@@ -53,6 +54,8 @@ impl Writes {
 #[derive(Debug)]
 pub struct Announcements {
     listener: PgListener,
+    connected_at: Instant,
+    failover: Failover,
 }
 
 impl Store {
@@ -74,8 +77,9 @@ impl Store {
         let mut listener = PgListener::connect_with(&pool).await?;
         // What was announced while a connection was broken is lost, so that whoever listens has to know of it.
         listener.eager_reconnect(false);
+        let connected_at = Instant::now();
         listener.listen(CHANNEL).await?;
-        Ok(Announcements { listener })
+        Ok(Announcements { listener, connected_at, failover: self.db.failover().clone() })
     }
 }
 
@@ -93,6 +97,11 @@ impl Announcements {
     }
 
     async fn try_connection(&mut self) -> Result<(), StoreError> {
+        if self.failover.outdates(self.connected_at.elapsed()) {
+            return Err(StoreError::broken(
+                "the connection may lead to a server that is no longer the primary",
+            ));
+        }
         // It listens already: this changes nothing, and whoever looks at the server's connections sees what this one is for.
         let again = AssertSqlSafe(format!("LISTEN {CHANNEL}"));
         match tokio::time::timeout(ACQUIRE, self.listener.execute(again)).await {

@@ -14,7 +14,8 @@ use sqlx::{ConnectOptions as _, Connection, SqliteConnection};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::silence::{is_alive, is_owed_nothing};
+use super::failover::Failover;
+use super::silence::{is_alive, is_reusable};
 use super::traced::{Server, Traced};
 use super::wal::Wal;
 use super::{Store, StoreError, StoreFailure};
@@ -137,12 +138,13 @@ impl Store {
     }
 
     async fn open_postgres(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        let db = Database::connect(postgres_options(url, CONNECTIONS)?).await?;
-        let db = Traced::new(db, url.server());
+        let failover = Failover::default();
+        let db = Database::connect(postgres_options(url, CONNECTIONS, &failover)?).await?;
+        let db = Traced::new(db, url.server(), failover.clone());
         // They are made where they are needed: a connection is waited for by the runtime in which it was made.
-        let mut of_batches = postgres_options(url, CONNECTIONS_OF_BATCHES)?;
+        let mut of_batches = postgres_options(url, CONNECTIONS_OF_BATCHES, &failover)?;
         of_batches.connect_lazy(true);
-        let batches = Traced::new(Database::connect(of_batches).await?, url.server());
+        let batches = Traced::new(Database::connect(of_batches).await?, url.server(), failover);
         Ok(Self { writer: db.clone(), db, batches, shared_reads: Arc::default(), wal: None })
     }
 
@@ -156,9 +158,9 @@ impl Store {
         });
         let db = Database::connect(readers).await?;
         let wal = Some(Wal::written_back_by(db.clone()));
-        let writer = Traced::new(writer, url.server());
+        let writer = Traced::new(writer, url.server(), Failover::default());
         Ok(Self {
-            db: Traced::new(db, url.server()),
+            db: Traced::new(db, url.server(), Failover::default()),
             batches: writer.clone(),
             writer,
             shared_reads: Arc::default(),
@@ -224,18 +226,26 @@ fn pool_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
     options
 }
 
-fn postgres_options(url: &DatabaseUrl, connections: u32) -> Result<ConnectOptions, StoreError> {
+fn postgres_options(
+    url: &DatabaseUrl,
+    connections: u32,
+    failover: &Failover,
+) -> Result<ConnectOptions, StoreError> {
     let mut options = pool_options(url, connections);
     // What sqlx does by itself may take all the time that there is for a connection, and leaves none for a new one.
     options.test_before_acquire(false);
     let anew = Arc::new(within_limits(url.url.expose_secret().parse()?));
+    let of_acquired = failover.clone();
     options.map_sqlx_postgres_before_acquire(move |connection, metadata| {
-        Box::pin(is_alive(connection, metadata, anew.clone()))
+        Box::pin(is_alive(connection, metadata, of_acquired.clone(), anew.clone()))
     });
     let places = Arc::new(Semaphore::new(connections as usize));
+    let of_released = failover.clone();
     options.map_sqlx_postgres_pool_opts(move |pool| {
-        let places = places.clone();
-        pool.after_release(move |connection, _| Box::pin(is_owed_nothing(connection, places.clone())))
+        let (failover, places) = (of_released.clone(), places.clone());
+        pool.after_release(move |connection, metadata| {
+            Box::pin(is_reusable(connection, metadata, failover.clone(), places.clone()))
+        })
     });
     options.map_sqlx_postgres_opts(within_limits);
     Ok(options)

@@ -134,10 +134,8 @@ pub(super) fn classify(error: &DbErr) -> StoreFailure {
 
 /// The database's own code of a failure: PostgreSQL's SQLSTATE or SQLite's result code.
 pub(super) fn code_of(error: &DbErr) -> Option<String> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
-    else {
-        return None;
-    };
+    let (DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause)) = error else { return None };
+    let RuntimeErr::SqlxError(cause) = cause else { return None };
     cause.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }
 

@@ -8,6 +8,7 @@ mod connect;
 mod due;
 mod error;
 mod events;
+mod failover;
 mod inbox;
 mod insert;
 mod journal;

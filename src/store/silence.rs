@@ -12,6 +12,8 @@ use sqlx::{Connection, PgConnection};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::failover::Failover;
+
 /// For how long a connection to PostgreSQL that was given back is taken for good. It was tried then; while one batch follows
 /// another that is enough.
 const REST: Duration = Duration::from_secs(1);
@@ -27,17 +29,23 @@ const LAST_ANSWER: Duration = Duration::from_secs(10);
 /// disk or its standby looks like a silent one, and would be asked by more and more of them.
 const GIVEN_UP: Duration = Duration::from_mins(15);
 
-/// For how long a connection to PostgreSQL is used. A server that has ceased to be the primary goes on answering, and takes
-/// no writes: whoever is still connected to it finds the new one once the connection is made anew.
+/// For how long a connection to PostgreSQL is used. A server that is no longer the primary rejects writes, which
+/// [`Failover`] notices; a connection that only reads from it never sees such an error.
 const AGE: Duration = Duration::from_mins(30);
 
 /// Whether a PostgreSQL connection that was given back may be used again. One that has rested and gone silent is replaced:
-/// told to close it, sqlx would say goodbye first, and over TLS wait for the other end then.
+/// told to close it, sqlx would say goodbye first, and over TLS wait for the other end then. So is one that a failover has
+/// outdated; to sqlx it stays as old as it was, so it is used once and then closed by [`is_reusable`].
 pub(super) async fn is_alive(
     connection: &mut PgConnection,
     metadata: PoolConnectionMetadata,
+    failover: Failover,
     anew: Arc<PgConnectOptions>,
 ) -> Result<bool, sqlx::Error> {
+    if failover.outdates(metadata.age) {
+        *connection = PgConnection::connect_with(&anew).await?;
+        return Ok(true);
+    }
     if metadata.idle_for >= REST {
         let Ok(answered) = timeout(SIGN_OF_LIFE, connection.ping()).await else {
             tracing::warn!("PostgreSQL has gone silent: a connection that rested is replaced");
@@ -57,19 +65,22 @@ pub(super) async fn is_alive(
 /// is mostly found out by who had asked it something and has lost patience: that answer, and the end of their transaction,
 /// is what is waited for here, and not for long. Where nothing is owed nothing is asked. A ping here would be one more round
 /// trip for each batch and each read, and no safeguard: sqlx's own comes after it all the same. (`flush` is not in sqlx's
-/// documentation; in 0.9 it waits for all that is owed.)
-pub(super) async fn is_owed_nothing(
+/// documentation; in 0.9 it waits for all that is owed.) One that a failover has outdated may not be used either.
+pub(super) async fn is_reusable(
     connection: &mut PgConnection,
+    metadata: PoolConnectionMetadata,
+    failover: Failover,
     places: Arc<Semaphore>,
 ) -> Result<bool, sqlx::Error> {
+    let is_outdated = failover.outdates(metadata.age);
     let mut answered = pin!(connection.flush());
     let answered = match timeout(LAST_ANSWER, &mut answered).await {
         Ok(answered) => Some(answered),
         Err(_) => answered_before_a_place(answered, places).await,
     };
     match answered {
-        Some(Ok(())) => Ok(true),
-        Some(Err(_)) | None => resume_unwind(Box::new("the connection is of no use")),
+        Some(Ok(())) if !is_outdated => Ok(true),
+        Some(_) | None => resume_unwind(Box::new("the connection is of no use")),
     }
 }
 

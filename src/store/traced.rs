@@ -17,6 +17,7 @@ use sea_orm::{
 use tracing::{Instrument, Span, field, info_span};
 
 use super::error::{classify, code_of};
+use super::failover::Failover;
 
 /// The most characters of a statement that a span bears. What several that were put together do is told by its name.
 const STATEMENT_LENGTH: usize = 2000;
@@ -36,6 +37,7 @@ pub(super) struct Server {
 pub(super) struct Traced<C> {
     inner: C,
     server: Arc<Server>,
+    failover: Failover,
 }
 
 impl<C: fmt::Debug> fmt::Debug for Traced<C> {
@@ -48,6 +50,11 @@ impl<C> Traced<C> {
     /// What is wrapped, for what has no place in a trace.
     pub(super) fn untraced(&self) -> &C {
         &self.inner
+    }
+
+    /// The failover that the connections share.
+    pub(super) fn failover(&self) -> &Failover {
+        &self.failover
     }
 
     /// A span for the statement, where a trace is recorded.
@@ -78,8 +85,8 @@ impl<C> Traced<C> {
 }
 
 impl Traced<DatabaseConnection> {
-    pub(super) fn new(inner: DatabaseConnection, server: Server) -> Self {
-        Self { inner, server: Arc::new(server) }
+    pub(super) fn new(inner: DatabaseConnection, server: Server, failover: Failover) -> Self {
+        Self { inner, server: Arc::new(server), failover }
     }
 
     /// Begins a transaction; the span shows how long it waited for a connection, and on SQLite for the write lock.
@@ -88,15 +95,15 @@ impl Traced<DatabaseConnection> {
         options: TransactionOptions,
     ) -> Result<Traced<DatabaseTransaction>, DbErr> {
         let span = self.span_if_recorded("BEGIN");
-        let inner = within(span, self.inner.begin_with_options(options)).await?;
-        Ok(Traced { inner, server: self.server.clone() })
+        let inner = within(span, &self.failover, self.inner.begin_with_options(options)).await?;
+        Ok(Traced { inner, server: self.server.clone(), failover: self.failover.clone() })
     }
 }
 
 impl Traced<DatabaseTransaction> {
     pub(super) async fn commit(self) -> Result<(), DbErr> {
         let span = self.span_if_recorded("COMMIT");
-        within(span, self.inner.commit()).await
+        within(span, &self.failover, self.inner.commit()).await
     }
 }
 
@@ -108,30 +115,34 @@ impl<C: ConnectionTrait> ConnectionTrait for Traced<C> {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let span = self.span_if_recorded(&statement.sql);
-        within(span, self.inner.execute_raw(statement)).await
+        within(span, &self.failover, self.inner.execute_raw(statement)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        within(self.span_if_recorded(sql), self.inner.execute_unprepared(sql)).await
+        within(self.span_if_recorded(sql), &self.failover, self.inner.execute_unprepared(sql)).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let span = self.span_if_recorded(&statement.sql);
-        within(span, self.inner.query_one_raw(statement)).await
+        within(span, &self.failover, self.inner.query_one_raw(statement)).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let span = self.span_if_recorded(&statement.sql);
-        within(span, self.inner.query_all_raw(statement)).await
+        within(span, &self.failover, self.inner.query_all_raw(statement)).await
     }
 }
 
 async fn within<T>(
     span: Option<Span>,
+    failover: &Failover,
     done: impl Future<Output = Result<T, DbErr>> + Send,
 ) -> Result<T, DbErr> {
-    let Some(span) = span else { return done.await };
-    done.instrument(span.clone()).await.inspect_err(|error| describe_failure(&span, error))
+    let result = match span {
+        None => done.await,
+        Some(span) => done.instrument(span.clone()).await.inspect_err(|error| describe_failure(&span, error)),
+    };
+    result.inspect_err(|error| failover.observe(error))
 }
 
 /// What a statement does: several things, if several were put together.

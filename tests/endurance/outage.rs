@@ -4,6 +4,7 @@
 use std::env;
 use std::time::Duration;
 
+use billhook::store::Lease;
 use futures_util::future::{join, try_join_all};
 use tempfile::TempDir;
 
@@ -52,6 +53,41 @@ async fn while_postgres_stands_still_a_crowd_is_told_in_time_and_its_going_on_is
     }
     load.until_taken(CROWD).await;
     end(load, &postgres).await;
+}
+
+/// A session on the old primary answers, rejects writes, and is never closed by the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_over_postgres_takes_webhooks_within_seconds() {
+    let postgres = Server::start().await;
+    let service = Running::start(TempDir::new().expect("a directory"), &postgres.url()).await;
+    let load = Load::on(&service);
+    for _ in 0..rounds() {
+        load.until_taken(50).await;
+        postgres.demote().await;
+        load.database_is_away();
+        load.until_refused(50).await;
+        load.database_comes_back();
+        postgres.promote().await;
+        // Also over every connection that was made to the demoted server.
+        load.until_taken_without_refusal(200).await;
+    }
+    end(load, &postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_over_postgres_keeps_no_pooled_connection() {
+    let postgres = Server::start().await;
+    let store = store_at(&postgres.url()).await;
+    store.migrate().await.expect("the migrations run");
+    postgres.demote().await;
+    let lease = Lease::new("a lease", Duration::from_hours(1));
+    eventually("a write is rejected", || async { store.take_lease(&lease).await.err() }).await;
+    // Now every pooled connection is one to the demoted server.
+    let reads = || try_join_all((0..10).map(|_| store.is_migrated()));
+    eventually("reads are answered", || async { reads().await.ok() }).await;
+    until_at_rest(&store).await;
+    postgres.promote().await;
+    eventually("a write is taken", || async { store.take_lease(&lease).await.ok() }).await;
 }
 
 /// What the server was asked already when it stood still is answered by nobody: only we can end that wait.

@@ -104,6 +104,41 @@ impl Server {
         frozen
     }
 
+    /// Makes its database read-only for every session that begins from now on, and ends the others, as if this server had
+    /// been demoted to a standby.
+    pub async fn demote(&self) {
+        self.administrate("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
+        let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+                      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        self.administrate(others).await;
+    }
+
+    /// Takes that back for every session that begins from now on. Sessions that began in between stay read-only, as if they
+    /// were still connected to the standby.
+    pub async fn promote(&self) {
+        self.administrate("ALTER DATABASE postgres RESET default_transaction_read_only").await;
+    }
+
+    /// Demands a password of a role from now on.
+    pub async fn ask_for_password_of(&self, role: &str) {
+        let path = data(&self.dir).join("pg_hba.conf");
+        let others = fs::read_to_string(&path).expect("its rules");
+        let first = format!("host all {role} 127.0.0.1/32 scram-sha-256\n");
+        fs::write(&path, first + &others).expect("its rules are written");
+        self.administrate("SELECT pg_reload_conf()").await;
+        let url = self.url().replace("billhook@", &format!("{role}@"));
+        eventually("a password is demanded", || async { Database::connect(unattended(&url)).await.err() })
+            .await;
+    }
+
+    /// Carries out a statement, also while the database is read-only.
+    pub async fn administrate(&self, statement: &str) {
+        let url = format!("{}?options=-c%20default_transaction_read_only%3Doff", self.url());
+        let connection = Database::connect(unattended(&url)).await.expect("the server answers");
+        connection.execute_unprepared(statement).await.expect("the statement is carried out");
+        connection.close().await.expect("the connection closes");
+    }
+
     /// Lets nobody else look at some tables, until what is returned is dropped.
     pub async fn hold(&self, tables: &[&str]) -> DatabaseTransaction {
         let connection = Database::connect(unattended(&self.url())).await.expect("the server answers");
