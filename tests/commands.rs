@@ -269,6 +269,25 @@ fn a_database_that_is_not_there_is_told_without_its_password() {
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(message.starts_with("billhook: DATABASE_URL") && !message.contains("canary"), "{message}");
+    assert!(message.contains("connection refused at 127.0.0.1:1;"), "{message}");
+}
+
+#[test]
+fn database_password_that_is_not_encoded_is_explained() {
+    let url = ("DATABASE_URL", "postgres://billhook:12/canary@127.0.0.1/billhook");
+    for command in ["migrate", "doctor"] {
+        let output = Shell::new().run(&[command], &[url]);
+        let message = text(&output.stdout) + &text(&output.stderr);
+        assert!(!output.status.success(), "{message}");
+        assert!(message.contains("percent-encode") && !message.contains("canary"), "{message}");
+    }
+}
+
+#[test]
+fn database_file_that_cannot_be_opened_is_explained() {
+    let url = ("DATABASE_URL", "sqlite://nowhere/billhook.db");
+    let message = text(&Shell::new().run(&["migrate"], &[url]).stderr);
+    assert!(message.contains("check that its directory exists") && !message.contains("code"), "{message}");
 }
 
 #[test]

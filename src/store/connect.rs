@@ -18,7 +18,7 @@ use super::failover::Failover;
 use super::silence::{is_alive, is_reusable};
 use super::traced::{Server, Traced};
 use super::wal::Wal;
-use super::{Store, StoreError, StoreFailure};
+use super::{Store, StoreError, connect_failure};
 
 /// How long a request may wait for a connection: long enough for a burst to pass, short enough that Stripe, which
 /// gives up after 10 s or more, still gets an honest 503.
@@ -28,6 +28,10 @@ pub(super) const ACQUIRE: Duration = Duration::from_secs(5);
 /// the others for seconds and not for good.
 const TIME_LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "15s")];
+
+/// The isolation that transactions here are written for: a statement sees what was committed until it began. A role or a
+/// database may have another default.
+const ISOLATION: (&str, &str) = ("default_transaction_isolation", "read committed");
 
 /// What else PostgreSQL is told of our statements. They look for a few rows, whose pages are in memory or on a disk without
 /// an arm; by default it takes each page that an index leads to for four times as dear, and reads whole tables instead.
@@ -77,8 +81,17 @@ pub struct DatabaseUrl {
 
 /// Why a text is not a database's URL. Never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a URL of the form `sqlite://path/to/file.db` or `postgres://user@host/database`")]
-pub struct InvalidDatabaseUrl;
+pub enum InvalidDatabaseUrl {
+    /// It is of no database that is supported.
+    #[error("is not a URL of the form `sqlite://path/to/file.db` or `postgres://user@host/database`")]
+    Form,
+    /// A password with characters that have a meaning in URLs is the usual reason.
+    #[error(
+        "cannot be read as a URL: percent-encode special characters of the password, such as %40 for @, %23 for # and \
+         %2F for /, and check the port and the parameters"
+    )]
+    Unreadable,
+}
 
 impl DatabaseUrl {
     /// Reads a `sqlite:` or `postgres:` URL.
@@ -86,15 +99,23 @@ impl DatabaseUrl {
         let backend = match text.split_once(':') {
             // In memory each connection would have a database of its own.
             Some(("sqlite", path)) if path.contains(":memory:") || path.contains("mode=memory") => {
-                return Err(InvalidDatabaseUrl);
+                return Err(InvalidDatabaseUrl::Form);
             }
             Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => DbBackend::Sqlite,
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") && rest.len() > 2 => {
+                if ends_in_its_password(&rest[2..]) || text.parse::<PgConnectOptions>().is_err() {
+                    return Err(InvalidDatabaseUrl::Unreadable);
+                }
                 DbBackend::Postgres
             }
-            _ => return Err(InvalidDatabaseUrl),
+            _ => return Err(InvalidDatabaseUrl::Form),
         };
         Ok(Self { url: text.into(), backend })
+    }
+
+    /// How PostgreSQL is connected to.
+    fn postgres(&self) -> Result<PgConnectOptions, StoreError> {
+        Ok(with_settings(self.url.expose_secret().parse()?))
     }
 
     /// How spans name the database. Of a SQLite file nothing is told: its path is the machine's own affair.
@@ -111,6 +132,14 @@ impl DatabaseUrl {
             port: options.map(PgConnectOptions::get_port),
         }
     }
+}
+
+/// Whether the authority of a URL ends inside of a password that has a `/`, `?` or `#`, so that part of the password would be
+/// taken for the host: the `@` then comes later, and in no parameter.
+fn ends_in_its_password(url: &str) -> bool {
+    let (authority, rest) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
+    let before_parameters = rest.split('=').next().unwrap_or_default();
+    !authority.contains('@') && before_parameters.contains('@')
 }
 
 impl fmt::Debug for DatabaseUrl {
@@ -139,7 +168,13 @@ impl Store {
 
     async fn open_postgres(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let failover = Failover::default();
-        let db = Database::connect(postgres_options(url, CONNECTIONS, &failover)?).await?;
+        let db = match Database::connect(postgres_options(url, CONNECTIONS, &failover)?).await {
+            Ok(db) => db,
+            Err(error) => {
+                let why = connect_failure::of_postgres(&error, &url.postgres()?).await;
+                return Err(StoreError::unreachable(why));
+            }
+        };
         let db = Traced::new(db, url.server(), failover.clone());
         // They are made where they are needed: a connection is waited for by the runtime in which it was made.
         let mut of_batches = postgres_options(url, CONNECTIONS_OF_BATCHES, &failover)?;
@@ -152,7 +187,9 @@ impl Store {
         // The one that writes makes the file.
         let writer =
             sqlite_options(url, 1, SQLITE_WRITER_CACHE, move |sqlite| sqlite.create_if_missing(create));
-        let writer = Database::connect(writer).await?;
+        let writer = Database::connect(writer).await.map_err(|error| {
+            connect_failure::of_sqlite(&error).map_or_else(|| error.into(), StoreError::unreachable)
+        })?;
         let readers = sqlite_options(url, SQLITE_READERS, SQLITE_READER_CACHE, |sqlite| {
             sqlite.create_if_missing(false).pragma("query_only", "ON")
         });
@@ -234,7 +271,7 @@ fn postgres_options(
     let mut options = pool_options(url, connections);
     // What sqlx does by itself may take all the time that there is for a connection, and leaves none for a new one.
     options.test_before_acquire(false);
-    let anew = Arc::new(within_limits(url.url.expose_secret().parse()?));
+    let anew = Arc::new(url.postgres()?);
     let of_acquired = failover.clone();
     options.map_sqlx_postgres_before_acquire(move |connection, metadata| {
         Box::pin(is_alive(connection, metadata, of_acquired.clone(), anew.clone()))
@@ -247,13 +284,13 @@ fn postgres_options(
             Box::pin(is_reusable(connection, metadata, failover.clone(), places.clone()))
         })
     });
-    options.map_sqlx_postgres_opts(within_limits);
+    options.map_sqlx_postgres_opts(with_settings);
     Ok(options)
 }
 
 /// Statements are told in spans, and not by sqlx.
-fn within_limits(postgres: PgConnectOptions) -> PgConnectOptions {
-    let postgres = postgres.options(TIME_LIMITS).disable_statement_logging();
+fn with_settings(postgres: PgConnectOptions) -> PgConnectOptions {
+    let postgres = postgres.options(TIME_LIMITS).options([ISOLATION]).disable_statement_logging();
     // What is said later wins, and whoever has it in the URL knows the disk.
     let is_told = postgres.get_options().is_some_and(|told| told.contains(PAGE_COST.0));
     if is_told { postgres } else { postgres.options([PAGE_COST]) }
@@ -365,7 +402,23 @@ pub(super) mod tests {
     #[test]
     fn a_database_in_memory_is_none_that_two_connections_share() {
         for url in ["sqlite::memory:", "sqlite://:memory:", "sqlite://billhook.db?mode=memory"] {
-            assert_eq!(DatabaseUrl::parse(url).err(), Some(InvalidDatabaseUrl), "{url}");
+            assert_eq!(DatabaseUrl::parse(url).err(), Some(InvalidDatabaseUrl::Form), "{url}");
+        }
+    }
+
+    #[test]
+    fn password_that_is_not_encoded_is_no_part_of_the_host() {
+        for password in ["pa/ss", "12/34", "12#34", "12?34", "pa#s@s"] {
+            let url = format!("postgres://user:{password}@db.example/billhook");
+            assert_eq!(DatabaseUrl::parse(&url).err(), Some(InvalidDatabaseUrl::Unreadable), "{url}");
+        }
+        for url in [
+            "postgres://user:12%2F34@db.example/billhook",
+            "postgres://user:p@ss@db.example:5433/billhook?sslmode=require",
+            "postgres://db.example/billhook?user=user&password=p@ss",
+            "postgres:///billhook?host=/run/postgresql",
+        ] {
+            DatabaseUrl::parse(url).expect(url);
         }
     }
 }

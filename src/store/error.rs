@@ -46,7 +46,7 @@ impl StoreFailure {
 
 #[derive(Debug, Clone, thiserror::Error)]
 enum Cause {
-    #[error(transparent)]
+    #[error("{}", text_of(.0))]
     Database(Arc<DbErr>),
     #[error("{0}")]
     Ours(String),
@@ -75,6 +75,11 @@ impl StoreError {
     /// A connection that is of no more use.
     pub(super) fn broken(what: &str) -> Self {
         Self { failure: StoreFailure::Unavailable, cause: Cause::Ours(what.to_owned()) }
+    }
+
+    /// The database cannot be opened.
+    pub(super) fn unreachable(why: String) -> Self {
+        Self { failure: StoreFailure::Unavailable, cause: Cause::Ours(why) }
     }
 
     /// The database has had a migration that this build does not know.

@@ -5,6 +5,7 @@ mod backfill;
 mod backlog;
 mod checkouts;
 mod connect;
+mod connect_failure;
 mod due;
 mod error;
 mod events;

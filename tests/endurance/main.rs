@@ -13,6 +13,7 @@ mod answer;
 mod attacks;
 mod balancer;
 mod chance;
+mod connecting;
 mod crash;
 #[path = "../service/database.rs"]
 #[allow(dead_code, reason = "the stories of the service need more of it than these")]

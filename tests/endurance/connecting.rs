@@ -1,0 +1,72 @@
+//! Connecting to PostgreSQL: what the operator is told when it fails, and what the server's
+//! settings do not change.
+
+use std::iter;
+
+use billhook::domain::ids::EventId;
+use billhook::store::{DatabaseUrl, Store};
+
+use crate::postgres_server::{Server, store_at};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_connection_names_its_cause() {
+    let postgres = Server::start().await;
+    postgres.administrate("CREATE ROLE locked LOGIN PASSWORD 'right'").await;
+    postgres.ask_for_password_of("locked").await;
+    let port = postgres.port();
+    for (url, cause) in [
+        (
+            format!("postgres://locked:wr%40ng@127.0.0.1:{port}/postgres"),
+            format!("PostgreSQL at 127.0.0.1:{port} rejected the password of user locked"),
+        ),
+        (
+            format!("postgres://billhook@127.0.0.1:{port}/nowhere"),
+            format!("PostgreSQL at 127.0.0.1:{port} has no database nowhere"),
+        ),
+        (
+            format!("postgres://billhook@127.0.0.1:{port}/postgres?sslmode=verify-full"),
+            format!("TLS with PostgreSQL at 127.0.0.1:{port} failed"),
+        ),
+        (
+            "postgres://billhook@127.0.0.1:1/postgres".to_owned(),
+            "connection refused at 127.0.0.1:1".to_owned(),
+        ),
+        (
+            "postgres://billhook@nowhere.invalid/postgres".to_owned(),
+            "nowhere.invalid:5432 cannot be connected to".to_owned(),
+        ),
+    ] {
+        let url = DatabaseUrl::parse(&url).expect("a URL");
+        let error = Store::connect(&url).await.expect_err("it cannot be connected to").to_string();
+        assert!(error.contains(&cause), "{error}");
+        for of_the_driver in ["wr@ng", "error returned from database", "Connection Error", "pool"] {
+            assert!(!error.contains(of_the_driver), "{error}");
+        }
+    }
+}
+
+/// A statement sees what another transaction has committed since the first statement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serializable_default_leaves_transactions_read_committed() {
+    let postgres = Server::start().await;
+    postgres.administrate("ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'").await;
+    let of_url = format!("{}?options=-c%20default_transaction_isolation%3Dserializable", postgres.url());
+    store_at(&postgres.url()).await.migrate().await.expect("the migrations run");
+    for (url, id) in [(postgres.url(), "evt_1"), (of_url, "evt_2")] {
+        let store = store_at(&url).await;
+        let event = EventId::parse(id).expect("an id");
+        for transaction in [store.begin_batch().await, store.begin().await] {
+            let transaction = transaction.expect("a transaction");
+            postgres.administrate("DELETE FROM event").await;
+            let known = transaction.known_events(iter::once(&event)).await.expect("an answer");
+            assert!(known.is_empty());
+            let insert = format!(
+                "INSERT INTO event (id, event_type, created, outcome, received_at_ms) \
+                 VALUES ('{id}', 'invoice.paid', 1, 'ignored', 1)"
+            );
+            postgres.administrate(&insert).await;
+            let known = transaction.known_events(iter::once(&event)).await.expect("an answer");
+            assert!(known.contains_key(&event), "{url}");
+        }
+    }
+}
