@@ -7,6 +7,7 @@ pub mod backfill;
 pub mod checkout;
 pub mod customer;
 pub mod event;
+pub mod gap_recovery;
 pub mod installation;
 pub mod lease;
 pub mod refresh;

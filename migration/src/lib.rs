@@ -15,6 +15,7 @@ mod m20261125_000003_event_span;
 mod m20261125_000004_retention;
 mod m20261127_000005_withheld;
 mod m20261128_000006_lean;
+mod m20261130_000007_gap_recovery;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000004_retention::Migration),
             Box::new(m20261127_000005_withheld::Migration),
             Box::new(m20261128_000006_lean::Migration),
+            Box::new(m20261130_000007_gap_recovery::Migration),
         ]
     }
 }

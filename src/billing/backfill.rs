@@ -4,6 +4,8 @@
 //! Events can become visible late, and pages come newest first. So a run asks for a window that overlaps the last one,
 //! gathers all its pages, hands them in oldest first, and only then moves the watermark.
 
+mod gap_recovery;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -13,15 +15,11 @@ use tracing::{Instrument, info_span};
 
 use super::background::{Step, forever};
 use super::ingest::{Delivery, Ingest, NotStored};
-use super::link::{Run, link_tenants};
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::event::{Event, UnreadableEvent};
-use crate::domain::ids::{CustomerId, EventId, TenantId};
-use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
-use crate::domain::unit_of_work::cause;
-use crate::store::{Lease, StoreError};
+use crate::domain::ids::EventId;
+use crate::store::{GapRecovery, GapStep, Lease, StoreError};
 use crate::stripe::{Deadline, EventPage, Stripe, StripeError, Window};
-use crate::telemetry::spans;
 
 /// How often Stripe is asked for events: often enough that nobody calls about a lost one, seldom enough to cost nothing.
 const EVERY_MS: i64 = 5 * 60 * 1000;
@@ -53,9 +51,6 @@ const PAGE: i64 = 100;
 
 /// How many events are handed in at once: one batch of the ingest's, so that webhooks find room between them.
 const AT_ONCE: usize = 64;
-
-/// How many customers' questions are left in one statement.
-const CUSTOMERS: u64 = 500;
 
 /// The backfill of one replica.
 pub(super) struct Backfill<'a> {
@@ -189,71 +184,36 @@ impl<'a> Backfill<'a> {
         }
     }
 
-    /// From where events are to be listed: a little before the watermark, and no longer ago than Stripe lists them.
+    /// From where events are to be listed: a little before the watermark, and no longer ago than Stripe lists them. What was
+    /// missed before that is recovered first.
     async fn beginning(&self, stripe: &Stripe, now: i64) -> Result<i64, Interrupted> {
-        let Some(watermark) = self.billing.store.watermark().await? else { return Ok(now - OVERLAP_SECONDS) };
+        let store = &self.billing.store;
+        let Some(watermark) = store.watermark().await? else { return Ok(now - OVERLAP_SECONDS) };
         // One in our future was set when a clock was wrong.
         let from = watermark.at.min(now) - OVERLAP_SECONDS;
-        if from >= now - LISTED_SECONDS {
+        let unfinished = store.gap_recovery().await?;
+        if unfinished.is_none() && from >= now - LISTED_SECONDS {
             return Ok(from);
         }
         // A gap, if our clock is right: Stripe's is.
         let here = Window { from: now, until: None };
         let now = self.page(stripe, here, None, &mut 1).await?.answered_at;
         let listed_from = now - LISTED_SECONDS;
-        if watermark.at.max(watermark.leapt_at) - OVERLAP_SECONDS < listed_from {
+        // One that started too long ago has a gap behind it.
+        if let Some(recovery) = unfinished.filter(|it| it.started_at - OVERLAP_SECONDS >= listed_from) {
+            tracing::warn!("the recovery from a gap of more than 30 days continues where it stopped");
+            self.recover(stripe, from, recovery).await?;
+        } else if watermark.at.max(watermark.leapt_at) - OVERLAP_SECONDS < listed_from {
             let missed_seconds = listed_from - from;
             tracing::error!(
                 missed_seconds,
                 "Stripe lists events for 30 days, and more than that were missed: every customer's subscriptions are asked for"
             );
-            self.ask_for_all_customers().await?;
-            self.link_tenants_since(stripe, from).await?;
-            self.billing.store.note_leap(now).await?;
+            let recovery = GapRecovery { started_at: now, step: GapStep::Customers { after: None } };
+            store.save_gap_recovery(&recovery).await?;
+            self.recover(stripe, from, recovery).await?;
         }
         Ok(from.max(listed_from))
-    }
-
-    /// Links the tenants that have bought since then, and of which no event tells any more: their subscriptions say whose
-    /// they are. A page is one transaction, and costs a later try none.
-    async fn link_tenants_since(&self, stripe: &Stripe, since: i64) -> Result<(), Interrupted> {
-        let mut after = None;
-        loop {
-            self.hold_lease().await?;
-            let deadline = Deadline::after(STRIPE_DEADLINE);
-            let page = stripe.list_subscriptions_since(since, after.as_ref(), deadline).await?.value;
-            let named = page.snapshots.into_iter().filter_map(|one| Some((one.tags.tenant?, one.customer)));
-            let links: Vec<_> = named.collect();
-            let came_of_each = link_tenants(self.billing, &links, cause::REFRESH, Run::Real).await?;
-            for ((tenant, customer), came) in links.iter().zip(came_of_each) {
-                if let Err(refusal) = came {
-                    tracing::warn!(%tenant, %customer, %refusal, "a subscription is not linked to the tenant that it names");
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn ask_for_all_customers(&self) -> Result<(), StoreError> {
-        let store = &self.billing.store;
-        let mut after = None;
-        loop {
-            let linked = store.linked_tenants(after.as_ref(), CUSTOMERS).await?;
-            let Some((last, _)) = linked.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let question = |(tenant, customer): (TenantId, CustomerId)| {
-                let subject = RefreshSubject::Customer(customer.clone());
-                Refresh { subject, customer, tenant, reason: RefreshReason::MissedEvents, event: None }
-            };
-            let questions: Vec<Refresh> = linked.into_iter().map(question).collect();
-            store
-                .insert_new_refreshes(&questions, spans::current_trace(), self.billing.clock.now_ms())
-                .await?;
-            self.billing.refresh_wanted.notify_one();
-        }
     }
 
     async fn gather(&self, stripe: &Stripe, window: Window) -> Result<Gathered, Interrupted> {

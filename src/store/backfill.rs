@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use super::{Lease, Store, StoreError};
 
 /// The one row's id.
-const ONLY: i64 = 1;
+pub(super) const ONLY: i64 = 1;
 
 /// By how much a watermark may be ahead of Stripe's present: by what its servers' clocks differ, and no more.
 const WRONG_SECONDS: i64 = 60;
@@ -50,16 +50,6 @@ impl Store {
         backfill::Entity::insert(first)
             .on_conflict_do_nothing_on([backfill::Column::Id])
             .exec_without_returning(&self.writer)
-            .await?;
-        Ok(())
-    }
-
-    /// Notes that every customer was asked about in the place of what Stripe lists no longer, so that it is done once.
-    pub async fn note_leap(&self, now: i64) -> Result<(), StoreError> {
-        backfill::Entity::update_many()
-            .set(backfill::ActiveModel { leapt_at: Set(now), ..Default::default() })
-            .filter(backfill::Column::Id.eq(ONLY))
-            .exec(&self.writer)
             .await?;
         Ok(())
     }

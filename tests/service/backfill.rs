@@ -1,6 +1,6 @@
 //! Making up for what no webhook brought.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::{TestApp, eventually};
 use crate::database::{Database, on_both_databases};
@@ -13,6 +13,7 @@ on_both_databases!(
     a_run_that_stripe_interrupts_goes_on_and_never_leaves_a_gap,
     one_replica_at_a_time_asks_for_events,
     a_gap_beyond_what_stripe_lists_is_closed_by_asking_for_every_customer,
+    interrupted_gap_recovery_continues_at_its_cursor,
 );
 
 /// What the backfill waits for between two runs.
@@ -194,6 +195,71 @@ async fn a_gap_beyond_what_stripe_lists_is_closed_by_asking_for_every_customer(d
         (app.watermark().await > before + 39 * 86_400).then_some(())
     })
     .await;
+    app.stop().await;
+}
+
+async fn interrupted_gap_recovery_continues_at_its_cursor(database: Database) {
+    let mut app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "events": "hidden" })).await;
+    app.stripe.sell_elsewhere_to_tenants(130).await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400, leapt_at = 0").await;
+    // The first page of subscriptions is listed; the second is refused, before the restart and once after it.
+    app.stripe
+        .fault(&json!({
+            "match": "GET /v1/subscriptions", "param": "created", "kind": "status", "status": 403,
+            "skip": 1, "times": 3,
+        }))
+        .await;
+    app.come_back().await;
+    let first_pages = || async { app.stripe.requests_with("GET", "/v1/subscriptions", "created").await };
+    eventually("the second page is refused", || async { (first_pages().await.len() >= 3).then_some(()) })
+        .await;
+    app.go_down().await;
+    app.come_back().await;
+    eventually("every tenant is linked", || async {
+        let tenants = app.database.rows::<entity::tenant::Entity>().await;
+        (tenants.iter().filter(|tenant| tenant.stripe_customer_id.is_some()).count() == 131).then_some(())
+    })
+    .await;
+    eventually("the recovery is finished", || async {
+        app.database.rows::<entity::gap_recovery::Entity>().await.is_empty().then_some(())
+    })
+    .await;
+
+    let pages = app.stripe.requests_with("GET", "/v1/subscriptions", "created").await;
+    let after = |page: &Value| page["params"]["starting_after"].clone();
+    assert_eq!(after(&pages[0]), Value::Null);
+    assert!(after(&pages[1]).is_string(), "the second page is asked for");
+    assert_eq!(pages.len(), 5, "the first page once, the second three times in vain: {pages:#?}");
+    assert!(pages[1..].iter().all(|page| after(page) == after(&pages[1])), "{pages:#?}");
+    let acme = json!(app.customer_of("acme").await);
+    let asked = app.stripe.requests_with("GET", "/v1/subscriptions", "customer").await;
+    let about_acme = asked.iter().filter(|request| request["params"]["customer"] == acme).count();
+    assert_eq!(about_acme, 1, "no customer is asked about twice");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gap_recovery_starts_over_when_its_cursor_is_deleted() {
+    let mut app = TestApp::start(Database::Sqlite).await;
+    app.make_pro("acme").await;
+    app.until_backfilled().await;
+    app.until_nothing_is_asked().await;
+    app.go_down().await;
+    app.stripe.fault(&json!({ "events": "hidden" })).await;
+    app.stripe.sell_elsewhere_to_tenants(1).await;
+    app.database.execute("UPDATE backfill SET watermark = watermark - 40 * 86400, leapt_at = 0").await;
+    let started = format!(
+        "INSERT INTO gap_recovery (id, started_at, step, after) VALUES (1, {}, 'subscriptions', 'sub_deleted')",
+        app.clock_seconds()
+    );
+    app.database.execute(&started).await;
+    app.come_back().await;
+    app.until_plan("tenant-0", "team").await;
     app.stop().await;
 }
 

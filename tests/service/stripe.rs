@@ -63,6 +63,15 @@ impl Stripe {
         self.buy_by(customer, &format!("&subscription_data[metadata][tenant_id]={tenant}")).await;
     }
 
+    /// So many customers buy the team's plan by no checkout of ours, for the tenants `tenant-0`, `tenant-1` and so on.
+    pub async fn sell_elsewhere_to_tenants(&self, count: usize) {
+        for number in 0..count {
+            let customer = self.api("POST", "/v1/customers", "").await["id"].clone();
+            let customer = customer.as_str().expect("a customer");
+            self.buy_elsewhere_for(&format!("tenant-{number}"), customer).await;
+        }
+    }
+
     async fn buy_by(&self, customer: &str, more: &str) {
         let form = format!(
             "mode=subscription&customer={customer}&success_url=http://a.example&line_items[0][quantity]=1\
@@ -166,6 +175,13 @@ impl Stripe {
     pub async fn requests_to(&self, method: &str, path: &str) -> Vec<Value> {
         let mut requests = self.all_requests().await;
         requests.retain(|request| request["method"] == method && request["path"] == path);
+        requests
+    }
+
+    /// The same, of those that have a parameter.
+    pub async fn requests_with(&self, method: &str, path: &str, param: &str) -> Vec<Value> {
+        let mut requests = self.requests_to(method, path).await;
+        requests.retain(|request| !request["params"][param].is_null());
         requests
     }
 

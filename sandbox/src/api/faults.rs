@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use poem::http::StatusCode;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// How a call goes wrong, as the control call says it.
 #[derive(Clone, Debug, Deserialize)]
@@ -15,6 +16,11 @@ pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
     #[serde(default = "internal_server_error")]
     status: u16,
+    /// Only calls that have this parameter.
+    param: Option<String>,
+    /// How many calls are to go well before.
+    #[serde(default)]
+    skip: u32,
     /// How many calls are still to go wrong; all of them if absent.
     times: Option<u32>,
     /// The value of `Stripe-Should-Retry`.
@@ -48,8 +54,9 @@ impl Fault {
         StatusCode::from_u16(self.status).ok().filter(|status| !status.is_informational())
     }
 
-    fn concerns(&self, call: &str) -> bool {
-        self.times != Some(0) && (self.pattern == "*" || call.starts_with(&self.pattern))
+    fn concerns(&self, call: &str, params: &Value) -> bool {
+        let has_param = self.param.as_ref().is_none_or(|param| !params[param].is_null());
+        self.times != Some(0) && has_param && (self.pattern == "*" || call.starts_with(&self.pattern))
     }
 }
 
@@ -63,9 +70,13 @@ impl Faults {
     }
 
     /// The first fault that concerns this call; it counts as used.
-    pub(crate) fn take(&self, call: &str) -> Option<Fault> {
+    pub(crate) fn take(&self, call: &str, params: &Value) -> Option<Fault> {
         let mut faults = self.set();
-        let fault = faults.iter_mut().find(|fault| fault.concerns(call))?;
+        let fault = faults.iter_mut().find(|fault| fault.concerns(call, params))?;
+        if fault.skip > 0 {
+            fault.skip -= 1;
+            return None;
+        }
         fault.times = fault.times.map(|times| times - 1);
         Some(fault.clone())
     }

@@ -55,7 +55,7 @@ async fn answer(double: &Arc<Double>, call: &Call, request: &Request) -> Result<
     authorize(&call.headers, &double.api_key)?;
     let params = call.params()?;
     let claim = double.ledger.claim(call.header("idempotency-key"), &call.method, &call.path, params)?;
-    let fault = double.faults.take(&format!("{} {}", call.method, call.path));
+    let fault = double.faults.take(&format!("{} {}", call.method, call.path), params);
     let (before, after) = match fault {
         Some(fault) if fault.before => (Some(fault), None),
         fault => (None, fault),

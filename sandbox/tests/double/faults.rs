@@ -32,6 +32,18 @@ async fn a_fault_without_a_count_lasts_until_it_is_cleared() {
 }
 
 #[tokio::test]
+async fn fault_skips_calls_and_concerns_those_with_its_parameter() {
+    let stage = Stage::set().await;
+    let fault = json!({
+        "match": "GET /v1/customers", "param": "limit", "kind": "status", "status": 403, "skip": 1,
+    });
+    stage.tell("/faults", fault).await;
+    stage.get("/v1/customers", &[("limit", "1")]).await.ok();
+    stage.get("/v1/customers", &[]).await.ok();
+    stage.get("/v1/customers", &[("limit", "1")]).await.error(403);
+}
+
+#[tokio::test]
 async fn a_gateway_in_between_answers_whatever_it_likes() {
     let stage = Stage::set().await;
     let fault =

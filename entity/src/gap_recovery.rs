@@ -1,0 +1,16 @@
+//! One row while a recovery from a long gap is not finished: how far it has come.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "gap_recovery")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: i64,
+    pub started_at: i64,
+    pub step: String,
+    pub after: Option<String>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
