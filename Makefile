@@ -11,7 +11,6 @@ linter := openapi/node_modules/.package-lock.json
 
 # Programs from PyPI that tests hold the service against.
 peers := target/peers
-export BILLHOOK_TEST_PEERS := $(CURDIR)/$(peers)
 
 # And of what the billing page is made with:
 page_modules := frontend/node_modules/.package-lock.json
@@ -20,10 +19,9 @@ page_built := frontend/dist/demo/index.html
 
 programs := $(or $(CARGO_TARGET_DIR),target)/debug
 
-# Compiling nextest only to run the tests once is too dear; cargo's own runner asks the same of the same tests.
-nextest := $(shell command -v cargo-nextest)
-run_tests := $(if $(nextest),cargo nextest run,cargo test) --workspace
-run_soak := $(if $(nextest),cargo nextest run --profile soak --success-output final,cargo test) --package billhook
+# Most tests wait most of the time, so more of them run at once than there are cores.
+test_threads := $(or $(RUST_TEST_THREADS),8)
+run_soak := BILLHOOK_SOAK=1 scripts/with-postgres cargo test --no-fail-fast --package billhook
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +32,7 @@ run: $(page_built) ## A whole billing system on this machine: service, billing p
 test: $(sdk_done) $(peers)/.done ## Everything that must hold, on SQLite and on a throwaway PostgreSQL
 	scripts/need sqlite3 jq curl openssl
 	node --test $(wildcard scripts/*.test.mjs)
-	scripts/with-postgres $(run_tests)
+	RUST_TEST_THREADS=$(test_threads) scripts/with-postgres cargo test --workspace --no-fail-fast
 	node scripts/walk-docs.mjs
 	$(MAKE) page-test
 
@@ -44,10 +42,8 @@ $(peers)/.done: tests/requirements.txt
 	@touch $@
 
 soak: $(peers)/.done ## Kills and outages under load, random lives and tenants, and a fuzzer, at their full length: half an hour
-	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test endurance
-	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service lives
-	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service isolation
-	BILLHOOK_SOAK=1 scripts/with-postgres $(run_soak) --test service schemathesis
+	$(run_soak) --test endurance -- --nocapture
+	$(run_soak) --test service -- lives:: isolation:: schemathesis:: --nocapture
 
 fuzz: ## Looks for input that breaks a parser: ten million of each, or FUZZ_RUNS, with cargo-fuzz
 	scripts/fuzz

@@ -1,9 +1,8 @@
 //! The service and the collector as processes of their own.
 
-use std::env;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -213,11 +212,11 @@ pub struct Collector {
 
 impl Collector {
     pub async fn start() -> Self {
-        let peers =
-            env::var("BILLHOOK_TEST_PEERS").expect("run this by `make bench`, which brings a collector");
+        // `make bench` installs it.
+        let rotel = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/rotel/rotel-agent");
         let dir = TempDir::new().expect("a directory");
         let [port, http_port] = [free_port(), free_port()];
-        let child = Command::new(PathBuf::from(peers).join("rotel/rotel-agent"))
+        let child = Command::new(rotel)
             .arg("start")
             .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{port}")])
             .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http_port}"), "--exporter", "blackhole"])

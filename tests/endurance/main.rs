@@ -30,5 +30,7 @@ mod rolling;
 mod rotation;
 mod running;
 mod sender;
+#[path = "../service/test_slot.rs"]
+mod test_slot;
 mod told;
 mod waiting;

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use crate::chance;
 use crate::database::unattended;
+use crate::running::SLOTS;
+use crate::test_slot::acquire_slot;
 use crate::waiting::eventually;
 
 /// Without TLS, and with it, where who says goodbye waits for the other end.
@@ -29,6 +31,7 @@ pub struct Frozen(Vec<String>);
 
 impl Server {
     pub async fn start() -> Self {
+        acquire_slot(&SLOTS).await;
         let dir = TempDir::new().expect("a directory");
         if is_root() {
             run(Command::new("chown").arg("postgres:").arg(dir.path()));

@@ -11,9 +11,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 use crate::answer::Answer;
 use crate::chance;
+use crate::test_slot::acquire_slot;
 use crate::waiting::{DEADLINE, eventually};
 
 pub const WEBHOOK_SECRET: &str = "whsec_endurance";
@@ -22,6 +24,10 @@ pub const WEBHOOK_SECRET: &str = "whsec_endurance";
 pub const ANSWER: Duration = Duration::from_secs(20);
 
 const JWT_SECRET: &str = "a-jwt-secret-of-at-least-32-bytes-long";
+
+/// A service that is killed under load needs a core for itself, and the outage tests mostly wait: two
+/// tests at a time.
+pub static SLOTS: Semaphore = Semaphore::const_new(2);
 
 /// How much of what it said last is told when a story fails.
 const LAST_LINES: usize = 40;
@@ -43,6 +49,7 @@ impl Running {
 
     /// The same, by a program that becomes the service.
     pub async fn start_by(launcher: Vec<String>, dir: TempDir, database_url: &str) -> Self {
+        acquire_slot(&SLOTS).await;
         let port = chance::port();
         let database_url = database_url.to_owned();
         let process = launch(&launcher, &dir, &database_url, port);

@@ -1,8 +1,14 @@
 //! What the service answered, and the house's rules for all that it answers.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use tokio::time::timeout;
+
+/// Longer than any limit of the service, so that a hang fails the test.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Every code that a problem may have.
 const CODES: [&str; 18] = [
@@ -61,8 +67,11 @@ impl Answer {
         let (client, request) = request.build_split();
         let request = request.expect("a request");
         let method = request.method().clone();
-        let response = client.execute(request).await.expect("the service answers");
-        (Self::of(response).await.expect("the answer is text"), method)
+        let answer = async {
+            let response = client.execute(request).await.expect("the service answers");
+            Self::of(response).await.expect("the answer is text")
+        };
+        (timeout(ANSWER_TIMEOUT, answer).await.expect("the service answers in time"), method)
     }
 
     /// What a response says, unless the connection breaks.

@@ -1,25 +1,31 @@
 //! The harness: a service and a Stripe double of the test's own, and the verbs that the stories are told in.
 
-use std::env;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use billhook::clock::{Clock, ManualClock, SystemClock};
 use billhook::telemetry;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
 use reqwest::Method;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::answer::Answer;
 use crate::authority::{Authority, Files};
 use crate::database::{Database, Fresh};
 use crate::replica::Replica;
+use crate::span_store::SpanStore;
 use crate::stripe::Stripe;
+use crate::test_slot::acquire_slot;
 
 pub const JWT_SECRET: &str = "canary-jwt-secret-of-at-least-32-bytes";
 pub const WEBHOOK_SECRET: &str = "whsec_canary_webhook_secret";
@@ -32,8 +38,18 @@ const CHECKOUT: &str = "/api/billing/create-checkout-session/";
 const SUBSCRIPTION: &str = "/api/billing/subscription/";
 const WEBHOOK: &str = "/api/billing/webhook/";
 
+/// How many tests run at once, whatever the number of test threads: more than there are cores, since
+/// most of them wait most of the time, and few enough that none misses a time limit of the service.
+static SLOTS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new(2 * cores)
+});
+
+/// Files that all tests of a process have open at once. What a shell allows by default is less.
+const OPEN_FILES: u64 = 16 * 1024;
+
 /// How long a story waits for what must happen. Long, for slow machines; nothing waits for it to pass.
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 pub struct TestApp {
     replicas: Vec<Replica>,
@@ -95,6 +111,8 @@ impl TestApp {
 
     /// All but the service: the story makes something of its database before it comes.
     pub async fn without_service(database: Database, otherwise: &[(&str, &str)]) -> Self {
+        acquire_slot(&SLOTS).await;
+        raise_file_limit();
         install_subscriber();
         let dir = TempDir::new().expect("a directory");
         let database = Fresh::make(database, &dir).await;
@@ -551,18 +569,25 @@ pub fn stripe_event(kind: &str, created: i64, change: impl FnOnce(&mut Value)) -
     });
     change(&mut object);
     json!({
-        "id": format!("evt_{}", uuid::Uuid::new_v4().simple()), "object": "event", "type": kind,
+        "id": format!("evt_{}", Uuid::new_v4().simple()), "object": "event", "type": kind,
         "created": created, "livemode": false, "api_version": "2026-09-30.endive",
         "request": { "id": null }, "data": { "object": object },
     })
 }
 
-/// Where the programs and packages are that somebody else wrote, and tests hold the service against.
+/// Programs and packages of others that the tests hold the service against.
 pub fn peers() -> PathBuf {
-    let peers = env::var("BILLHOOK_TEST_PEERS");
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    assert!(peers.join(".done").exists(), "`make test` installs programs for the tests: run it first");
     peers
-        .expect("BILLHOOK_TEST_PEERS names the directory that `make test` fills: run the tests with it")
-        .into()
+}
+
+/// A port that is free now. It is below the range of outgoing connections and of listeners that take
+/// any port (`ip_local_port_range` in ip(7)), so that it stays free while others come and go.
+pub fn free_port() -> u16 {
+    let mut candidates = std::iter::repeat_with(|| 20_000 + Uuid::new_v4().as_fields().1 % 10_000);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    candidates.find(is_free).expect("candidates never end")
 }
 
 /// Asks again and again, until there is an answer.
@@ -587,14 +612,22 @@ pub fn lines_of(file: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
 }
 
-/// The spans that have ended so far, of all tests in this process.
+/// The spans of the calling test that have ended so far.
 pub fn ended_spans() -> Vec<SpanData> {
-    exporter().get_finished_spans().expect("the exporter answers")
+    span_store().of_this_test()
 }
 
-fn exporter() -> &'static InMemorySpanExporter {
-    static EXPORTER: OnceLock<InMemorySpanExporter> = OnceLock::new();
-    EXPORTER.get_or_init(InMemorySpanExporter::default)
+fn span_store() -> &'static SpanStore {
+    static STORE: OnceLock<SpanStore> = OnceLock::new();
+    STORE.get_or_init(SpanStore::default)
+}
+
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).expect("the limit is raised");
+    }
 }
 
 /// Spans have ids in tests as they have in the service, and are kept for a look; what the service would print goes
@@ -602,7 +635,7 @@ fn exporter() -> &'static InMemorySpanExporter {
 fn install_subscriber() {
     static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
     PROVIDER.get_or_init(|| {
-        let provider = telemetry::tracer_provider().with_simple_exporter(exporter().clone()).build();
+        let provider = telemetry::tracer_provider().with_span_processor(span_store()).build();
         let subscriber = telemetry::subscriber(&provider, None, std::io::sink);
         tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
         provider

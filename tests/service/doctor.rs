@@ -1,11 +1,10 @@
 //! `billhook doctor` finds what is wrong, here and at Stripe, and says what mends it.
 
 use std::fs;
-use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::app::{PLANS, TestApp};
+use crate::app::{PLANS, TestApp, free_port};
 use crate::authority::{Authority, Files, Pair};
 use crate::database::Database;
 
@@ -233,6 +232,5 @@ async fn endpoint(app: &TestApp) -> String {
 
 /// An address at which nobody listens any more.
 fn nobody_listens() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    format!("http://{}", listener.local_addr().expect("an address"))
+    format!("http://127.0.0.1:{}", free_port())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::answer::Answer;
 
 /// How long a story waits for the next message.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 pub const STREAM: &str = "/api/billing/subscription/events/";
 

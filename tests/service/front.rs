@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -14,7 +13,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::answer::Answer;
-use crate::app::{TestApp, eventually, peers};
+use crate::app::{TestApp, eventually, free_port, peers};
 use crate::database::Database;
 use crate::event_stream::{EventStream, Heard, STREAM};
 
@@ -102,11 +101,6 @@ async fn client(home: &Path) -> Client {
     })
     .await;
     Client::builder().tls_certs_only([root]).no_proxy().build().expect("a client")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// A body whose length nobody declares, in pieces of a KiB.

@@ -2,15 +2,13 @@
 //! writes down all that it receives.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use uuid::Uuid;
 
-use crate::app::{eventually, peers};
+use crate::app::{eventually, free_port, peers};
 use crate::collector::Span;
 
 /// One rotel of the test's own.
@@ -25,7 +23,7 @@ impl Rotel {
     pub async fn start() -> Self {
         let program = peers().join("rotel/rotel-agent");
         let dir = TempDir::new().expect("a directory");
-        let [grpc_port, http_port] = free_ports();
+        let [grpc_port, http_port] = [(); 2].map(|()| free_port());
         let file = |name: &str| dir.path().join(name).display().to_string();
         let child = Command::new(program)
             .arg("start")
@@ -56,16 +54,6 @@ impl Drop for Rotel {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Two that are free, below those that the kernel gives to whoever asks for any: between here and rotel's start somebody asks
-/// (ip_local_port_range in ip(7)).
-fn free_ports() -> [u16; 2] {
-    let mut candidates = std::iter::repeat_with(|| 20_000 + Uuid::new_v4().as_fields().1 % 10_000);
-    // Both at once, so that they are not the same.
-    let mut listener = || candidates.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
-    let listeners = [(); 2].map(|()| listener().expect("a port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
 
 /// What rotel wrote down, which is for people: one thing a line, a span after the other.

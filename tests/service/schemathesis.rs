@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use crate::app::{PLANS, TestApp, WEBHOOK_SECRET, peers};
 use crate::database::{Database, on_both_databases};
@@ -22,7 +23,12 @@ const SOAK_EXAMPLES: u32 = 1000;
 /// The most that may be configured: a throttled request tests nothing.
 const THROTTLE: (&str, &str) = ("BILLHOOK_THROTTLE_PER_MINUTE", "6000");
 
+/// A fuzzer and the service that it asks keep a core busy for a minute: one at a time leaves the
+/// other tests their share.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
 async fn the_service_is_what_its_contract_says(database: Database) {
+    let _turn = ONE_AT_A_TIME.lock().await;
     let app = TestApp::start_process(database, &[THROTTLE]).await;
     // For longer than a long run takes.
     let exp = app.clock_seconds() + 86_400;
@@ -35,6 +41,7 @@ async fn the_service_is_what_its_contract_says(database: Database) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_token_every_answer_is_as_documented_too() {
+    let _turn = ONE_AT_A_TIME.lock().await;
     let app = TestApp::start_process(Database::Sqlite, &[THROTTLE]).await;
     let tokens = Tokens { user: String::new(), service: String::new() };
     // That a token is missing is the point, and needs no warning.
@@ -76,7 +83,7 @@ fn extent() -> [String; 2] {
     let (new_seed, _, _, _) = uuid::Uuid::new_v4().as_fields();
     let (examples, seed) = if is_soak { (SOAK_EXAMPLES, new_seed) } else { (EXAMPLES, 1) };
     let seed = env::var("BILLHOOK_SCHEMATHESIS_SEED").unwrap_or_else(|_| seed.to_string());
-    // Told at once: a run that never ends is cut off, and could not say it afterwards.
+    // Printed at once, for a run that fails before the fuzzer ends.
     eprintln!("with BILLHOOK_SCHEMATHESIS_SEED={seed}");
     [format!("--max-examples={examples}"), format!("--seed={seed}")]
 }

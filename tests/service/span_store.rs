@@ -1,0 +1,95 @@
+//! The spans of each test, apart from those of the others.
+//!
+//! A process has one tracing subscriber, and `cargo test` runs all tests of a binary in one process.
+//! What tells their spans apart is the Tokio runtime in which a span started: each test has one, and
+//! so has the ingest thread of each service. Two runtimes belong to one test as soon as a span of one
+//! links to a span of the other, as the span of a batch does to those of its events.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry::trace::{Span as _, SpanId};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+use tokio::runtime::{Handle, Id};
+
+/// Keeps every span that ends.
+#[derive(Debug, Default)]
+pub struct SpanStore(Mutex<Spans>);
+
+#[derive(Debug, Default)]
+struct Spans {
+    runtimes: HashMap<SpanId, Id>,
+    /// The index of each runtime's test in `ended`.
+    tests: HashMap<Id, usize>,
+    ended: Vec<Vec<SpanData>>,
+}
+
+impl SpanStore {
+    /// The spans of the calling test that have ended so far.
+    pub fn of_this_test(&self) -> Vec<SpanData> {
+        let mut spans = self.lock();
+        let test = spans.test_of(Handle::current().id());
+        spans.ended[test].clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spans> {
+        self.0.lock().expect("not poisoned")
+    }
+}
+
+impl Spans {
+    fn test_of(&mut self, runtime: Id) -> usize {
+        *self.tests.entry(runtime).or_insert_with(|| {
+            self.ended.push(Vec::new());
+            self.ended.len() - 1
+        })
+    }
+
+    fn add(&mut self, span: SpanData) {
+        let Some(&runtime) = self.runtimes.get(&span.span_context.span_id()) else { return };
+        let mut test = self.test_of(runtime);
+        for link in span.links.iter() {
+            if let Some(&linked) = self.runtimes.get(&link.span_context.span_id()) {
+                let linked = self.test_of(linked);
+                test = self.merge(test, linked);
+            }
+        }
+        self.ended[test].push(span);
+    }
+
+    /// Returns the older of the two, which the other is appended to.
+    fn merge(&mut self, one: usize, other: usize) -> usize {
+        let (older, newer) = (one.min(other), one.max(other));
+        if older != newer {
+            let moved = std::mem::take(&mut self.ended[newer]);
+            self.ended[older].extend(moved);
+            self.tests.values_mut().filter(|test| **test == newer).for_each(|test| *test = older);
+        }
+        older
+    }
+}
+
+impl SpanProcessor for &'static SpanStore {
+    fn on_start(&self, span: &mut Span, _: &Context) {
+        // A thread without a runtime is no test's.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut spans = self.lock();
+        spans.test_of(runtime.id());
+        spans.runtimes.insert(span.span_context().span_id(), runtime.id());
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.lock().add(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}

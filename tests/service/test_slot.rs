@@ -1,0 +1,68 @@
+//! What a test needs because `cargo test` runs all tests of a binary in one process: a slot, so that
+//! no more of them run at once than the machine can serve, and a timeout, so that a hang is a failure
+//! with a name.
+
+use std::cell::OnceCell;
+use std::env;
+use std::io::{Write, stderr};
+use std::process::{self, Command};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Many times what the slowest test takes on a busy machine.
+const TEST_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// With `BILLHOOK_SOAK` set.
+const SOAK_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// A test's slot, and the sender that restarts its timeout.
+struct TestSlot {
+    _permit: SemaphorePermit<'static>,
+    restart: Sender<()>,
+}
+
+thread_local! {
+    /// Each test runs on a thread of its own, and its slot is dropped with the thread. That is after
+    /// the test's last line: the timeout includes the shutdown of its runtime.
+    static SLOT: OnceCell<TestSlot> = const { OnceCell::new() };
+}
+
+/// Waits until the calling test may run, unless it runs already, and starts its timeout. With one
+/// test thread all tests share the main thread, so that a second call restarts the timeout.
+pub async fn acquire_slot(slots: &'static Semaphore) {
+    if SLOT.with(|slot| slot.get().is_none()) {
+        let permit = slots.acquire().await.expect("the semaphore is never closed");
+        let slot = TestSlot { _permit: permit, restart: start_timeout() };
+        SLOT.with(|new| new.set(slot).ok()).expect("a thread runs one test");
+    }
+    // The receiver is dropped only when the process ends.
+    SLOT.with(|slot| _ = slot.get().map(|slot| slot.restart.send(())));
+}
+
+fn start_timeout() -> Sender<()> {
+    let test = thread::current().name().unwrap_or("without a name").to_owned();
+    let timeout = if env::var_os("BILLHOOK_SOAK").is_some() { SOAK_TIMEOUT } else { TEST_TIMEOUT };
+    let (restart, restarts) = channel();
+    thread::spawn(move || {
+        loop {
+            match restarts.recv_timeout(timeout) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => end_process(&test, timeout),
+            }
+        }
+    });
+    restart
+}
+
+/// No thread can end another, so the whole binary fails. The test's programs are told to end, since
+/// its destructors do not run.
+fn end_process(test: &str, timeout: Duration) -> ! {
+    // `eprintln` would be captured with the output of the test.
+    let _ = writeln!(stderr(), "\nFAILED: test {test} hangs: it has not ended within {timeout:?}");
+    let _ = Command::new("pkill").args(["-TERM", "-P", &process::id().to_string()]).status();
+    process::exit(101);
+}
