@@ -38,6 +38,10 @@ const CHECKOUT: &str = "/api/billing/create-checkout-session/";
 const SUBSCRIPTION: &str = "/api/billing/subscription/";
 const WEBHOOK: &str = "/api/billing/webhook/";
 
+/// So long after a test's start an event made by hand is newer than all that the double has made,
+/// whose clock goes on while the test's stands still, on a slow machine too.
+pub const LATER: i64 = 120;
+
 /// How many tests run at once, whatever the number of test threads: more than there are cores, since
 /// most of them wait most of the time, and few enough that none misses a time limit of the service.
 static SLOTS: LazyLock<Semaphore> = LazyLock::new(|| {
@@ -114,6 +118,7 @@ impl TestApp {
         acquire_slot(&SLOTS).await;
         raise_file_limit();
         install_subscriber();
+        span_store().keep_for_this_test();
         let dir = TempDir::new().expect("a directory");
         let database = Fresh::make(database, &dir).await;
         let stripe = Stripe::start().await;

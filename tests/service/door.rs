@@ -8,7 +8,7 @@ use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::app::{STRIPE_KEY, TestApp, WEBHOOK_SECRET, stripe_event};
+use crate::app::{LATER, STRIPE_KEY, TestApp, WEBHOOK_SECRET, stripe_event};
 use crate::database::{Database, on_both_databases};
 use crate::http2;
 
@@ -66,11 +66,11 @@ async fn a_delivery_that_was_caught_changes_nothing_within_five_minutes_and_is_r
             object["status"] = json!(status);
         })
     };
-    let caught = app.for_customer_of("acme", change("unpaid", 10)).await;
+    let caught = app.for_customer_of("acme", change("unpaid", LATER)).await;
     let body = caught.to_string().into_bytes();
     let header = sandbox::sign(WEBHOOK_SECRET, app.clock_seconds(), &body);
     app.post_webhook(body.clone(), Some(&header)).await.ok();
-    app.deliver(&app.for_customer_of("acme", change("active", 20)).await).await.ok();
+    app.deliver(&app.for_customer_of("acme", change("active", LATER + 10)).await).await.ok();
     assert_eq!(app.status_of(&subscription).await, "active");
 
     let refused = || async { app.lines("webhook_signatures").pop().expect("a line")["reason"].clone() };
@@ -229,37 +229,41 @@ async fn whoever_finds_the_queue_full_is_told_at_once_and_is_taken_when_it_comes
     // From an address that has sent a verified event as many come over one connection as from a proxy.
     app.deliver(&stripe_event("invoice.upcoming", app.clock_seconds(), |_| {})).await.ok();
     let many = join_all((0..10).map(|_| http2::speak(&app))).await;
-    let busy = connection.begin_with_options(options).await.expect("the write lock");
-    let deliveries =
-        signed.iter().zip(many.iter().cycle()).map(|((event, body, header), requests)| async move {
-            let fields = [("stripe-signature", &**header)];
-            loop {
-                let answer = http2::ask(requests, "POST", WEBHOOK, &fields, body.as_bytes()).await;
-                let answer = answer.expect("an answer");
-                // On a slow machine bodies crowd each other out before they come to the queue.
-                if answer.header("retry-after") != Some("10") {
-                    return (event, answer);
+    let refused = loop {
+        let busy = connection.begin_with_options(options).await.expect("the write lock");
+        let deliveries =
+            signed.iter().zip(many.iter().cycle()).map(|((event, body, header), requests)| async move {
+                let fields = [("stripe-signature", &**header)];
+                loop {
+                    let answer = http2::ask(requests, "POST", WEBHOOK, &fields, body.as_bytes()).await;
+                    let answer = answer.expect("an answer");
+                    // On a slow machine bodies crowd each other out before they come to the queue.
+                    if answer.header("retry-after") != Some("10") {
+                        return (event, answer);
+                    }
                 }
-            }
-        });
-    let mut deliveries: FuturesUnordered<_> = deliveries.collect();
-
-    let mut refused = Vec::new();
-    while refused.len() < 1200 - 1024 - 64 {
-        let (event, told) = deliveries.next().await.expect("an answer while nothing is taken");
-        told.assert_is(503, "unavailable");
-        assert_eq!(told.header("retry-after"), Some("5"));
-        refused.push(event);
-    }
-    let metrics = app.metrics().await;
-    assert!(!metrics.contains("billhook_webhook_rejections_total{reason=\"queue_full\"} 0"), "{metrics}");
-    busy.rollback().await.expect("the lock is let go");
-    while let Some((event, answer)) = deliveries.next().await {
-        if answer.status != 200 {
-            answer.assert_is(503, "unavailable");
+            });
+        let mut deliveries: FuturesUnordered<_> = deliveries.collect();
+        let mut refused = Vec::new();
+        while refused.len() < 1200 - 1024 - 64 {
+            let (event, told) = deliveries.next().await.expect("an answer while nothing is taken");
+            told.assert_is(503, "unavailable");
+            assert_eq!(told.header("retry-after"), Some("5"));
             refused.push(event);
         }
-    }
+        let metrics = app.metrics().await;
+        busy.rollback().await.expect("the lock is let go");
+        while let Some((event, answer)) = deliveries.next().await {
+            if answer.status != 200 {
+                answer.assert_is(503, "unavailable");
+                refused.push(event);
+            }
+        }
+        // On a slow machine a batch gives up before the queue is full. Then all are sent again.
+        if !metrics.contains("billhook_webhook_rejections_total{reason=\"queue_full\"} 0") {
+            break refused;
+        }
+    };
     for event in refused {
         app.deliver(event).await.ok();
     }

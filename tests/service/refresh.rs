@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{STRIPE_KEY, TestApp, eventually, stripe_event};
+use crate::app::{LATER, STRIPE_KEY, TestApp, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(
@@ -215,7 +215,7 @@ async fn an_answer_that_an_event_overtook_is_asked_for_again() {
     app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
     eventually("Stripe is being asked", || async { (asked().await > before).then_some(()) }).await;
     // The call is tried again when it has hung for long enough; until then there is time for an event.
-    app.deliver(&update(&app, &subscription, 10, "past_due").await).await.ok();
+    app.deliver(&update(&app, &subscription, LATER, "past_due").await).await.ok();
     app.until_nothing_is_asked().await;
     assert_eq!(asked().await - before, 3, "hung, overtaken, taken");
     app.until("acme", |answer| answer["status"] == "active").await;

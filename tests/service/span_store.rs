@@ -5,6 +5,7 @@
 //! so has the ingest thread of each service. Two runtimes belong to one test as soon as a span of one
 //! links to a span of the other, as the span of a batch does to those of its events.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -27,12 +28,39 @@ struct Spans {
     ended: Vec<Vec<SpanData>>,
 }
 
+/// Drops the spans of a test.
+struct Forgetting(&'static SpanStore, Id);
+
+impl Drop for Forgetting {
+    fn drop(&mut self) {
+        self.0.forget(self.1);
+    }
+}
+
+thread_local! {
+    /// Each test runs on a thread of its own.
+    static FORGETTING: OnceCell<Forgetting> = const { OnceCell::new() };
+}
+
 impl SpanStore {
+    /// Keeps the spans of the calling test until its thread ends.
+    pub fn keep_for_this_test(&'static self) {
+        FORGETTING.with(|test| _ = test.get_or_init(|| Forgetting(self, Handle::current().id())));
+    }
+
     /// The spans of the calling test that have ended so far.
     pub fn of_this_test(&self) -> Vec<SpanData> {
         let mut spans = self.lock();
         let test = spans.test_of(Handle::current().id());
         spans.ended[test].clone()
+    }
+
+    fn forget(&self, runtime: Id) {
+        let mut spans = self.lock();
+        let test = spans.test_of(runtime);
+        spans.ended[test] = Vec::new();
+        let Spans { runtimes, tests, .. } = &mut *spans;
+        runtimes.retain(|_, runtime| tests.get(runtime) != Some(&test));
     }
 
     fn lock(&self) -> MutexGuard<'_, Spans> {

@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, ended_spans, eventually, stripe_event};
+use crate::app::{LATER, TestApp, ended_spans, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
 use crate::event_stream::{EventStream, Heard, STREAM};
 
@@ -264,7 +264,7 @@ pub async fn until_streams(app: &TestApp, open: usize) {
 
 /// A change of the tenant's subscription, later than all before it.
 pub async fn quantity_of(app: &TestApp, subscription: &str, quantity: i64) -> Value {
-    let created = app.clock_seconds() + quantity;
+    let created = app.clock_seconds() + LATER + quantity;
     let event = stripe_event("customer.subscription.updated", created, |object| {
         object["id"] = json!(subscription);
         object["items"]["data"][0]["quantity"] = json!(quantity);

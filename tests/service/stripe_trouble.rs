@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::app::{TestApp, stripe_event};
+use crate::app::{LATER, TestApp, stripe_event};
 use crate::database::Database;
 use crate::stripe::Stripe;
 
@@ -53,7 +53,7 @@ async fn while_stripes_api_hangs_refuses_or_limits_webhooks_are_taken_and_doubts
                 });
             app.for_customer_of("acme", event)
         };
-        let (newer, older) = (update(number * 10, number + 10).await, update(-number, number + 20).await);
+        let (newer, older) = (update(number * LATER, number + 10).await, update(-number, number + 20).await);
         for event in [&newer, &older] {
             app.deliver(event).await.ok();
         }

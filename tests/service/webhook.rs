@@ -7,7 +7,7 @@ use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::app::{TestApp, WEBHOOK_SECRET, eventually, stripe_event};
+use crate::app::{LATER, TestApp, WEBHOOK_SECRET, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(
@@ -53,7 +53,7 @@ async fn a_request_signed_by_stripes_own_sdk_is_accepted_and_a_flipped_byte_is_n
 async fn a_repeat_is_known_and_changes_nothing(database: Database) {
     let app = TestApp::start(database).await;
     let subscription = app.make_pro("acme").await;
-    let event = stripe_event("customer.subscription.updated", app.clock_seconds() + 10, |object| {
+    let event = stripe_event("customer.subscription.updated", app.clock_seconds() + LATER, |object| {
         object["id"] = json!(subscription);
         object["status"] = json!("past_due");
     });
@@ -357,7 +357,7 @@ async fn an_invoice_notes_a_payment_problem_and_its_end(database: Database) {
         ("invoice.payment_action_required", Some("payment_action_required")),
         ("invoice.paid", None),
     ] {
-        let invoice = stripe_event(kind, app.clock_seconds() + 5, |object| {
+        let invoice = stripe_event(kind, app.clock_seconds() + LATER, |object| {
             *object = json!({
                 "id": "in_1", "object": "invoice", "customer": customer,
                 "parent": { "subscription_details": { "subscription": subscription } },
