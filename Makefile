@@ -20,7 +20,7 @@ page_built := frontend/dist/demo/index.html
 programs := $(or $(CARGO_TARGET_DIR),target)/debug
 
 # Most tests wait most of the time, so more of them run at once than there are cores.
-test_threads := $(or $(RUST_TEST_THREADS),8)
+test_threads := $(or $(RUST_TEST_THREADS),$(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN)))
 run_soak := BILLHOOK_SOAK=1 scripts/with-postgres cargo test --no-fail-fast --package billhook
 
 help: ## Lists what can be made

@@ -24,6 +24,7 @@ mod event_stream;
 mod events;
 mod flood;
 mod front;
+mod hangs;
 mod health;
 mod hostile;
 mod http2;

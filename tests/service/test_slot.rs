@@ -18,6 +18,9 @@ const TEST_TIMEOUT: Duration = Duration::from_mins(10);
 /// With `BILLHOOK_SOAK` set.
 const SOAK_TIMEOUT: Duration = Duration::from_hours(1);
 
+/// Another timeout, in seconds.
+pub const TIMEOUT_VARIABLE: &str = "BILLHOOK_TEST_TIMEOUT_SECONDS";
+
 /// A test's slot, and the sender that restarts its timeout.
 struct TestSlot {
     _permit: SemaphorePermit<'static>,
@@ -44,7 +47,7 @@ pub async fn acquire_slot(slots: &'static Semaphore) {
 
 fn start_timeout() -> Sender<()> {
     let test = thread::current().name().unwrap_or("without a name").to_owned();
-    let timeout = if env::var_os("BILLHOOK_SOAK").is_some() { SOAK_TIMEOUT } else { TEST_TIMEOUT };
+    let timeout = test_timeout();
     let (restart, restarts) = channel();
     thread::spawn(move || {
         loop {
@@ -56,6 +59,13 @@ fn start_timeout() -> Sender<()> {
         }
     });
     restart
+}
+
+fn test_timeout() -> Duration {
+    if let Ok(seconds) = env::var(TIMEOUT_VARIABLE) {
+        return Duration::from_secs(seconds.parse().expect("a number of seconds"));
+    }
+    if env::var_os("BILLHOOK_SOAK").is_some() { SOAK_TIMEOUT } else { TEST_TIMEOUT }
 }
 
 /// No thread can end another, so the whole binary fails. The test's programs are told to end, since
