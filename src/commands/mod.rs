@@ -28,7 +28,7 @@ use crate::domain::mode::Mode;
 use crate::domain::unit_of_work::{LinkRefusal, Policy};
 use crate::store::{ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
-use crate::telemetry::InitError;
+use crate::telemetry::{self, InitError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
 
@@ -130,7 +130,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "billhook: {error}");
+            telemetry::report_failure(&error);
             error.exit_code()
         }
     }

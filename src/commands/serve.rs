@@ -4,10 +4,12 @@ mod signals;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::FutureExt;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -34,7 +36,7 @@ use signals::{Signals, Told};
 /// How long requests that are being answered may take to end once we are told to stop.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// How long what is left of the telemetry may take to leave.
+/// How long the lines and spans that wait may take to be written and sent.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// What other standards name, and the libraries read by themselves.
@@ -344,9 +346,11 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
     let telemetry = telemetry::init(&config.logs)?;
     server::raise_file_limit();
-    let result = serve_until_told(args, config, telemetry.topics(), telemetry.metrics()).await;
+    // A panic ends the process by this way, too, so that its report reaches stderr.
+    let serving = serve_until_told(args, config, telemetry.topics(), telemetry.metrics());
+    let result = AssertUnwindSafe(serving).catch_unwind().await;
     telemetry.shutdown(FLUSH).await;
-    result
+    result.unwrap_or_else(|_| Err(CommandError::Failed("a defect: the service panicked".into())))
 }
 
 async fn serve_until_told(

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -21,8 +22,8 @@ use prometheus_client::registry::{Registry, Unit};
 use self::labels::{
     Events, Http, OfOutcome, OfReason, OfSecret, OfState, Stripe, Transition, status_label, type_label,
 };
-use super::SpanTally;
 use super::topics::{Topic, TopicLogs};
+use super::{SpanTally, stderr};
 use crate::domain::ids::SecretName;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::Status;
@@ -458,7 +459,7 @@ impl Source {
     }
 }
 
-/// What others count: the topic files their failures, the exporter its spans.
+/// What others count: the logs their failures, the exporter its spans.
 struct Elsewhere {
     topics: TopicLogs,
     spans: Arc<SpanTally>,
@@ -475,6 +476,12 @@ impl Collector for Elsewhere {
         let help = "Times that a topic's lines could not be written";
         let errors = Topic::ALL.map(|topic| ("topic", topic.as_str(), self.topics.write_errors(topic)));
         encode_counters(&mut encoder, "log_write_errors", help, &errors)?;
+        let help = "A topic's lines that were dropped because too many waited to be written";
+        let dropped = Topic::ALL.map(|topic| ("topic", topic.as_str(), self.topics.dropped_lines(topic)));
+        encode_counters(&mut encoder, "log_lines_dropped", help, &dropped)?;
+        let help = "Lines that were left out of stderr because there were too many";
+        let metric = encoder.encode_descriptor("stderr_lines_dropped", help, None, MetricType::Counter)?;
+        ConstCounter::new(stderr::dropped_lines()).encode(metric)?;
         let spans = [
             ("outcome", "exported", self.spans.exported()),
             ("outcome", "no_room", self.spans.no_room()),
@@ -490,8 +497,7 @@ fn encode_counters(
     help: &str,
     counters: &[(&'static str, &'static str, u64)],
 ) -> fmt::Result {
-    let kind = prometheus_client::metrics::MetricType::Counter;
-    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (label, value, counted) in counters {
         let labels = [(*label, *value)];
         ConstCounter::new(*counted).encode(metric.encode_family(&labels)?)?;

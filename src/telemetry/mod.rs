@@ -1,19 +1,25 @@
-//! What the service tells about itself: spans over OTLP, metrics for Prometheus, lines on stderr, and the topic files.
+//! What the service reports about itself: spans over OTLP, metrics for Prometheus, lines on stderr, and the topic
+//! files.
 //!
 //! The four are independent. `RUST_LOG` filters stderr and nothing else; without a collector spans still get their
-//! ids, since journeys and log lines need them; the topic files are written whatever the others do.
+//! ids, since journeys and log lines need them; the topic files are written whatever the others do. None of them blocks
+//! a request.
 
 mod collector;
 mod export;
 mod line;
+mod line_queue;
 pub mod metrics;
 mod sampler;
 #[cfg(test)]
 mod screen;
 pub mod spans;
+pub(crate) mod stderr;
+mod stream;
 mod tally;
 pub mod topics;
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,11 +45,15 @@ use self::metrics::Metrics;
 use self::sampler::JourneySampler;
 use self::topics::{LogConfig, TopicLogs};
 
-/// What stderr shows when `RUST_LOG` does not say: us, and of the database only what is wrong.
-const DEFAULT_FILTER: &str = "info,sqlx=warn,sea_orm=warn";
+/// What stderr shows when `RUST_LOG` does not say. Of the libraries only errors: some warn of each frame that a client
+/// sends.
+const DEFAULT_FILTER: &str = "error,billhook=info";
 
-/// How often the same trouble is worth a line: often enough to be seen, too seldom to fill a disk.
-const TELL_EVERY: Duration = Duration::from_mins(1);
+/// How often the same failure is reported: often enough to be seen, too seldom to fill a disk.
+const REPORT_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How long stderr may take for its last lines, when all else is flushed.
+const STDERR_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +64,9 @@ pub enum InitError {
     /// An `OTEL_*` variable has a value that means nothing.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The system gives no more threads.
+    #[error("no thread for the log: {0}")]
+    Thread(#[from] io::Error),
 }
 
 /// The running telemetry of the process.
@@ -66,7 +79,8 @@ pub struct Telemetry {
     tally: Arc<SpanTally>,
 }
 
-/// Installs the process's subscriber, opens the topic files and, where an endpoint is configured, begins to export.
+/// Installs the process's subscriber and panic hook, starts the threads of stderr and of the topics and, where an
+/// endpoint is configured, the export.
 /// With an endpoint it must be called within the Tokio runtime, which drives the connection.
 pub fn init(logs: &LogConfig) -> Result<Telemetry, InitError> {
     let tally = Arc::<SpanTally>::default();
@@ -77,8 +91,9 @@ pub fn init(logs: &LogConfig) -> Result<Telemetry, InitError> {
     };
     let provider = provider.build();
     let rust_log = variable("RUST_LOG");
-    tracing::subscriber::set_global_default(subscriber(&provider, rust_log.as_deref(), io::stderr))?;
-    let topics = TopicLogs::open(logs);
+    tracing::subscriber::set_global_default(subscriber(&provider, rust_log.as_deref(), || stderr::Lines))?;
+    stderr::start()?;
+    let topics = TopicLogs::start(logs)?;
     let metrics = Metrics::new(topics.clone(), tally.clone());
     Ok(Telemetry { topics, metrics, provider, tally })
 }
@@ -94,11 +109,26 @@ impl Telemetry {
         self.metrics.clone()
     }
 
-    /// Sends what has not been sent, within the deadline, and says how much could not be. Spans that end later are
-    /// lost, so this comes last.
-    pub async fn shutdown(self, deadline: Duration) {
-        export::flush(self.provider, &self.tally, deadline).await;
+    /// Writes the lines and sends the spans that wait, within the timeout, and reports how many are lost. What comes
+    /// later is lost, too, so this comes last.
+    pub async fn shutdown(self, timeout: Duration) {
+        let (topics, deadline) = (self.topics, Instant::now() + timeout);
+        let lines = tokio::task::spawn_blocking(move || topics.flush(deadline));
+        export::flush(self.provider, &self.tally, timeout).await;
+        // It fails only by a panic, which is reported by itself.
+        let _ = lines.await;
+        flush_stderr();
     }
+}
+
+/// Reports on stderr why the process ends, and waits for it a moment.
+pub fn report_failure(error: &impl fmt::Display) {
+    stderr::report(format_args!("{error}"));
+    flush_stderr();
+}
+
+fn flush_stderr() {
+    stderr::flush(Instant::now() + STDERR_FLUSH_TIMEOUT);
 }
 
 /// The tracer provider of the service but for where its spans go.
@@ -166,7 +196,7 @@ struct Seldom(Mutex<Option<Instant>>);
 impl Seldom {
     fn is_due(&self, now: Instant) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = told.is_none_or(|then| now.saturating_duration_since(then) >= TELL_EVERY);
+        let due = told.is_none_or(|then| now.saturating_duration_since(then) >= REPORT_INTERVAL);
         if due {
             *told = Some(now);
         }

@@ -403,8 +403,10 @@ impl TestApp {
 
     // --- what was written
 
-    /// The lines of a topic so far, also of the files that were rotated because the story's clock went on.
+    /// The lines of a topic so far, also of the files that were rotated because the story's clock went on. Of a service
+    /// that is a process, those that it has written; [`Self::line`] waits for one.
     pub fn lines(&self, topic: &str) -> Vec<Value> {
+        self.replicas.iter().for_each(Replica::flush_lines);
         let file = |suffix| self.log_dir().join(format!("{topic}.log{suffix}"));
         let rotated = (1..=14).rev().map(|number| file(format!(".{number}")));
         rotated.chain([file(String::new())]).flat_map(|file| lines_of(&file)).collect()

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use billhook::clock::ManualClock;
 use billhook::commands::serve::{ServeArgs, Service};
@@ -15,8 +16,11 @@ use clap::Parser;
 
 use crate::app::eventually;
 
+/// How long lines may take to be in the files. Long, for slow machines; no test waits for it to pass.
+const FLUSH_TIMEOUT: Duration = Duration::from_mins(1);
+
 pub enum Replica {
-    Here(Box<Service>),
+    Here { service: Box<Service>, topics: TopicLogs },
     Process { child: Process, scheme: &'static str, address: SocketAddr, metrics_address: SocketAddr },
 }
 
@@ -30,10 +34,10 @@ impl Replica {
     pub async fn here(line: &[String], clock: Arc<ManualClock>) -> Self {
         let words = std::iter::once("billhook").chain(line.iter().map(String::as_str));
         let config = CommandLine::parse_from(words).serve.read().expect("the configuration is good");
-        let topics = TopicLogs::open(config.logs());
+        let topics = TopicLogs::start(config.logs()).expect("threads for the log");
         let metrics = Metrics::new(topics.clone(), Arc::default());
-        let service = Service::start(config, topics, metrics, clock).await.expect("the service starts");
-        Self::Here(Box::new(service))
+        let service = Service::start(config, topics.clone(), metrics, clock).await;
+        Self::Here { service: Box::new(service.expect("the service starts")), topics }
     }
 
     /// What it prints goes to `billhook.stderr` in the directory.
@@ -66,22 +70,29 @@ impl Replica {
 
     pub fn address(&self) -> SocketAddr {
         match self {
-            Self::Here(service) => service.address(),
+            Self::Here { service, .. } => service.address(),
             Self::Process { address, .. } => *address,
         }
     }
 
     pub fn scheme(&self) -> &'static str {
         match self {
-            Self::Here(service) => service.scheme(),
+            Self::Here { service, .. } => service.scheme(),
             Self::Process { scheme, .. } => scheme,
         }
     }
 
     pub fn metrics_address(&self) -> SocketAddr {
         match self {
-            Self::Here(service) => service.metrics_address().expect("it tells its metrics"),
+            Self::Here { service, .. } => service.metrics_address().expect("it tells its metrics"),
             Self::Process { metrics_address, .. } => *metrics_address,
+        }
+    }
+
+    /// Waits until the lines that it has queued are in the files. Of a process that cannot be known.
+    pub fn flush_lines(&self) {
+        if let Self::Here { topics, .. } = self {
+            topics.flush(Instant::now() + FLUSH_TIMEOUT);
         }
     }
 
@@ -99,7 +110,10 @@ impl Replica {
     /// Ends it in an orderly way, as SIGTERM does.
     pub async fn stop(self) {
         match self {
-            Self::Here(service) => service.stop().await.expect("the service stops"),
+            Self::Here { service, topics } => {
+                service.stop().await.expect("the service stops");
+                topics.flush(Instant::now() + FLUSH_TIMEOUT);
+            }
             Self::Process { child, .. } => child.terminate().await,
         }
     }

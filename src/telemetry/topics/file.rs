@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::line::time_of;
 use super::rotation;
 use super::settings::Rotation;
 
@@ -19,10 +20,16 @@ pub(super) const FILE_MODE: u32 = 0o640;
 /// How long a rotation that failed is left alone: what hinders it seldom goes away between two lines.
 const REST: Duration = Duration::from_mins(1);
 
-/// How often one looks again at what another process may be about to finish: a write, or a new file in the place of the
-/// old. Either is a matter of microseconds.
-const LOOKS: usize = 5;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+/// How often the file is looked for again when it is missing: whoever moved it creates the next within microseconds.
+const MAX_LOOKS: usize = 5;
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long a file that ends within a line must not grow until the line counts as torn. Linux lets a writer pause for
+/// 200 ms within a write (`MAX_PAUSE` in mm/page-writeback.c).
+const TORN_AFTER: Duration = Duration::from_millis(500);
+
+/// How long, at most, an unfinished line is waited for.
+const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What went wrong with a topic's file.
 #[derive(Debug, thiserror::Error)]
@@ -50,15 +57,9 @@ struct OpenFile {
     file: File,
     identity: Identity,
     bytes: u64,
-    end: End,
+    /// The length at which it is known to end within a line.
+    torn_at: Option<u64>,
     began_at_milliseconds: Option<i64>,
-}
-
-/// How a file of this length is known to end.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    bytes: u64,
-    is_torn: bool,
 }
 
 /// Device and inode: which file it is, whatever its name.
@@ -80,11 +81,12 @@ impl TopicFile {
         Ok(())
     }
 
-    /// Adds whole lines, the first of them of the given time. What fails, or is left over by a short write, is tried
-    /// once more on a file opened anew. An error may also tell of a rotation that failed, or of a file that is not
-    /// where it should be, when all lines are written.
-    pub(super) fn append(&mut self, lines: &[u8], at_milliseconds: i64) -> Result<(), FileError> {
-        let ready = self.make_ready(lines.len(), at_milliseconds);
+    /// Adds whole lines. What fails, or is left over by a short write, is tried once more on a file that is opened
+    /// again. When all lines are written, an error reports a rotation that failed, or a file that is not where it
+    /// should be.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
+        // Every line of ours has a time. Without one the file would not be rotated by its age.
+        let ready = self.make_ready(lines.len(), time_of(lines).unwrap_or_default());
         let written = self.write(lines).unwrap_or(0);
         let rest = &lines[written..];
         if rest.is_empty() {
@@ -113,13 +115,13 @@ impl TopicFile {
     /// at once, and logrotate stumbles over one that is there before; so that is waited for.
     fn follow(&mut self) -> Result<(), FileError> {
         let Some(open) = &mut self.open else { return self.reopen() };
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_LOOKS {
             match fs::metadata(&self.path) {
                 Ok(there) if identity(&there) == open.identity => {
                     open.bytes = there.len();
                     return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => thread::sleep(BETWEEN_LOOKS),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => thread::sleep(LOOK_INTERVAL),
                 _ => break,
             }
         }
@@ -162,7 +164,7 @@ impl OpenFile {
             file,
             identity: identity(&metadata),
             bytes: metadata.len(),
-            end: End { bytes: 0, is_torn: false },
+            torn_at: None,
             began_at_milliseconds: None,
         })
     }
@@ -176,62 +178,53 @@ impl OpenFile {
         Duration::from_millis(u64::try_from(at_milliseconds.saturating_sub(*began)).unwrap_or(0))
     }
 
-    /// Writes once, and says how many of the bytes stand in the file as whole lines: none if it has been removed.
+    /// Writes once, and returns how many of the bytes stand in the file as whole lines: none if it has been removed.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        let was_torn = self.is_torn()?;
-        // It says that a write is under way, and keeps only those away who would mend at the same time. It is not
-        // waited for, and where the file system has no locks it is done without.
-        let _ = if was_torn { self.file.try_lock() } else { self.file.try_lock_shared() };
-        let written = self.write_locked(was_torn, lines);
+        // So that no process of ours takes the unfinished write of another for a torn line. Where the file system has no
+        // locks it goes without.
+        let _ = self.file.lock();
+        let written = self.write_locked(lines);
         let _ = self.file.unlock();
         written
     }
 
-    fn write_locked(&mut self, was_torn: bool, lines: &[u8]) -> io::Result<usize> {
-        let Written { bytes, whole, is_torn } = write_lines(&mut self.file, was_torn, lines)?;
+    fn write_locked(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let is_torn = self.ends_within_a_line()?;
+        let written = write_lines(&mut self.file, is_torn, lines)?;
         let after = self.file.metadata()?;
         if after.is_file() && after.nlink() == 0 {
             return Ok(0);
         }
-        if after.len() == self.bytes + bytes as u64 {
-            self.end = End { bytes: after.len(), is_torn };
-        }
         self.bytes = after.len();
-        Ok(whole)
+        self.torn_at = written.is_torn.then_some(self.bytes);
+        Ok(written.whole)
     }
 
-    /// Whether the file ends within a line: as one does that a full disk cut short, or that an earlier process could
-    /// not finish.
-    fn is_torn(&mut self) -> io::Result<bool> {
-        if self.bytes != self.end.bytes && self.bytes > 0 {
-            self.end = self.look_at_end()?;
-            self.bytes = self.end.bytes;
-        }
-        Ok(self.bytes > 0 && self.end.is_torn)
-    }
-
-    /// The kernel shows a write of another process page by page, so what looks torn is so only while nobody writes.
-    fn look_at_end(&self) -> io::Result<End> {
-        for _ in 0..LOOKS {
-            let end = self.end()?;
-            if !end.is_torn {
-                return Ok(end);
+    /// Whether the file ends within a line that nothing will finish: a full disk cut it short, or a kill. Another program
+    /// may be about to finish it, and the kernel shows its write page by page; so it must not grow for a while.
+    fn ends_within_a_line(&self) -> io::Result<bool> {
+        let began = Instant::now();
+        let (mut seen_bytes, mut seen_at) = (None, began);
+        while began.elapsed() < UNFINISHED_TIMEOUT {
+            let bytes = self.file.metadata()?.len();
+            if bytes == 0 || self.byte_before(bytes)? == b'\n' {
+                return Ok(false);
             }
-            if self.file.try_lock().is_ok() {
-                return self.end();
+            if seen_bytes != Some(bytes) {
+                (seen_bytes, seen_at) = (Some(bytes), Instant::now());
             }
-            thread::sleep(BETWEEN_LOOKS);
+            if self.torn_at == Some(bytes) || seen_at.elapsed() >= TORN_AFTER {
+                return Ok(true);
+            }
+            thread::sleep(LOOK_INTERVAL);
         }
-        Ok(End { is_torn: false, ..self.end()? })
+        Ok(false)
     }
 
-    fn end(&self) -> io::Result<End> {
-        let bytes = self.file.metadata()?.len();
-        let mut last = [b'\n'];
-        if bytes > 0 {
-            self.file.read_exact_at(&mut last, bytes - 1)?;
-        }
-        Ok(End { bytes, is_torn: last != [b'\n'] })
+    fn byte_before(&self, end: u64) -> io::Result<u8> {
+        let mut byte = [0];
+        self.file.read_exact_at(&mut byte, end - 1)?;
+        Ok(byte[0])
     }
 }
 
@@ -242,8 +235,6 @@ fn identity(metadata: &Metadata) -> Identity {
 /// What a single write came to.
 #[derive(Debug, PartialEq, Eq)]
 struct Written {
-    /// By how much the file grew.
-    bytes: usize,
     /// How many of the lines' bytes stand in it as whole lines.
     whole: usize,
     /// Whether it now ends within a line.
@@ -252,17 +243,17 @@ struct Written {
 
 /// Writes once. A torn line is ended first, so that it spoils no other.
 fn write_lines(file: &mut impl Write, was_torn: bool, lines: &[u8]) -> io::Result<Written> {
-    let mended;
-    let (mend, text) = if was_torn {
-        mended = [b"\n", lines].concat();
-        (1, mended.as_slice())
+    let separated;
+    let (separator, text) = if was_torn {
+        separated = [b"\n", lines].concat();
+        (1, separated.as_slice())
     } else {
         (0, lines)
     };
     let bytes = file.write(text)?;
     let whole = text[..bytes].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let is_torn = if bytes == 0 { was_torn } else { whole < bytes };
-    Ok(Written { bytes, whole: whole.saturating_sub(mend), is_torn })
+    Ok(Written { whole: whole.saturating_sub(separator), is_torn })
 }
 
 #[cfg(test)]
@@ -291,7 +282,7 @@ mod tests {
     fn the_file_is_not_for_everybody() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         let metadata = fs::metadata(file.path()).expect("made");
         assert_eq!(metadata.permissions().mode() & 0o137, 0, "nothing beyond 0640");
     }
@@ -301,7 +292,7 @@ mod tests {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
         fs::write(file.path(), r#"{"time":"20"#).expect("written");
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         let text = text_of(&file);
         let (torn, whole) = text.split_once('\n').expect("two lines");
         assert_eq!(torn, r#"{"time":"20"#);
@@ -312,10 +303,10 @@ mod tests {
     fn a_line_that_another_process_could_not_finish_meanwhile_spoils_no_other() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         let mut other = OpenOptions::new().append(true).open(file.path()).expect("opened");
         other.write_all(b"{torn").expect("written");
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         let lines: Vec<_> = text_of(&file).lines().map(str::len).collect();
         assert_eq!(lines, [LINE.len() - 1, "{torn".len(), LINE.len() - 1]);
     }
@@ -327,7 +318,7 @@ mod tests {
         fs::write(file.path(), "{torn").expect("written");
         file.reopen().expect("opened");
         fs::write(file.path(), "").expect("emptied");
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         assert_eq!(text_of(&file).as_bytes(), LINE);
     }
 
@@ -335,11 +326,11 @@ mod tests {
     fn a_line_that_went_into_a_file_at_its_removal_is_written_again() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         file.make_ready(LINE.len(), NOON).expect("it is there");
         fs::remove_file(file.path()).expect("removed");
         assert_eq!(file.write(LINE).expect("the kernel takes it"), 0, "but it stands nowhere");
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         assert_eq!(text_of(&file).as_bytes(), LINE);
     }
 
@@ -347,15 +338,15 @@ mod tests {
     fn while_the_file_cannot_be_opened_anew_lines_go_where_it_was_moved() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         let moved = dir.path().join("billing.log.1");
         fs::rename(file.path(), &moved).expect("moved");
         fs::create_dir(file.path()).expect("a directory where the file should be");
-        assert!(matches!(file.append(LINE, NOON), Err(FileError::Open(_))), "that is told");
+        assert!(matches!(file.append(LINE), Err(FileError::Open(_))), "that is told");
         assert_eq!(fs::read(&moved).expect("the old file"), [LINE, LINE].concat());
 
         fs::remove_dir(file.path()).expect("removed");
-        file.append(LINE, NOON).expect("written");
+        file.append(LINE).expect("written");
         assert_eq!(text_of(&file).as_bytes(), LINE);
     }
 
@@ -382,7 +373,7 @@ mod tests {
         let mut disk = Disk { room: 12, bytes: Vec::new() };
         let mut write = |room, was_torn, lines| {
             disk.room = room;
-            let Written { whole, is_torn, .. } = write_lines(&mut disk, was_torn, lines).expect("taken");
+            let Written { whole, is_torn } = write_lines(&mut disk, was_torn, lines).expect("taken");
             (whole, is_torn, String::from_utf8_lossy(&disk.bytes).into_owned())
         };
         let is = |whole, is_torn, text: &str| (whole, is_torn, text.to_owned());

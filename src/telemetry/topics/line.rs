@@ -52,7 +52,7 @@ pub enum Level {
 #[must_use]
 pub struct Line {
     #[serde(rename = "time", serialize_with = "as_rfc3339")]
-    pub(super) at_milliseconds: i64,
+    at_milliseconds: i64,
     level: Level,
     pub(super) topic: Topic,
     event: &'static str,

@@ -1,6 +1,7 @@
 //! The topic files as they live: with other processes, rotators and operators around them.
 
 mod others;
+mod queued;
 mod rotation;
 mod writers;
 

@@ -1,8 +1,9 @@
 //! Somebody else's hands on the files: an operator's, logrotate's.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
@@ -132,4 +133,29 @@ fn logrotate_may_make_the_new_file_itself_or_copy_and_truncate() {
         assert!(found.len() == lines || how == "copytruncate", "{how}: {} of {lines}", found.len());
         assert!(billing_files(dir.path()).len() >= ROTATIONS, "{how}: it did rotate");
     }
+}
+
+/// A script appends without a lock, and the kernel shows its write page by page: the file ends within a line while the
+/// write is in progress.
+#[test]
+fn unfinished_write_of_another_program_leaves_no_empty_line() {
+    let dir = a_dir();
+    let logs = logs_with(dir.path(), Rotation::NEVER);
+    let path = path_of(dir.path(), Topic::Billing);
+    let block = "{\"written_by\":\"another program\"}\n".repeat(40_000);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                logs.append(&[line("throttled", NOON)]);
+            }
+        });
+        for _ in 0..20 {
+            let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).expect("opened");
+            file.write_all(block.as_bytes()).expect("written");
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let text = fs::read_to_string(&path).expect("the topic's file");
+    assert!(!text.starts_with('\n') && !text.contains("\n\n"), "an empty line");
 }

@@ -1,6 +1,6 @@
 //! Several threads and processes write into one directory, and rotate it under each other.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 

@@ -1,0 +1,190 @@
+//! A topic's file or its share of stdout, and the way of the lines there.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::file::{FileError, TopicFile};
+use super::{LogConfig, Topic};
+use crate::telemetry::line_queue::{LineQueue, count_lines};
+use crate::telemetry::stream::{StreamWriter, pieces};
+use crate::telemetry::{Seldom, stderr};
+
+/// The most bytes of lines that wait for an output's thread: some 2500 lines.
+const QUEUE_BYTES: usize = 1024 * 1024;
+
+/// The most bytes of a single write to a file, well below the smallest size at which one is rotated.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// Where lines of a topic end up.
+#[derive(Debug)]
+pub(super) enum Output {
+    File(TopicFile),
+    Stdout(StreamWriter),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum OutputError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cannot be written, lines are lost: {0}")]
+    Stdout(#[from] io::Error),
+}
+
+impl Output {
+    pub(super) fn file(config: &LogConfig, topic: Topic) -> Self {
+        let path = config.dir.join(format!("{}.log", topic.as_str()));
+        Self::File(TopicFile::new(path, config.rotation))
+    }
+
+    pub(super) fn stdout() -> Self {
+        Self::Stdout(StreamWriter::default())
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::File(file) => file.path().display().to_string(),
+            Self::Stdout(_) => "stdout".into(),
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), OutputError> {
+        match self {
+            Self::File(file) => Ok(file.reopen()?),
+            Self::Stdout(_) => Ok(()),
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), OutputError> {
+        match self {
+            Self::File(file) => Ok(file.append(lines)?),
+            Self::Stdout(stream) => Ok(stream.write(io::stdout(), lines)?),
+        }
+    }
+}
+
+/// The way of a topic's lines to an output.
+#[derive(Debug)]
+pub(super) struct Route {
+    writer: Writer,
+    status: Arc<Status>,
+}
+
+#[derive(Debug)]
+enum Writer {
+    /// Whoever appends writes, and waits for it.
+    Caller(Mutex<Output>),
+    Thread(LineQueue),
+}
+
+impl Route {
+    /// The caller of `append` writes the lines.
+    pub(super) fn direct(output: Output) -> Self {
+        let status = Arc::new(Status::of(&output));
+        Self { writer: Writer::Caller(Mutex::new(output)), status }
+    }
+
+    /// A thread writes the lines.
+    pub(super) fn queued(topic: Topic, mut output: Output) -> io::Result<Self> {
+        let status = Arc::new(Status::of(&output));
+        // The thread opens the file at its start: the volume may hang already.
+        status.is_reopen_requested.store(true, Ordering::Relaxed);
+        let of_thread = status.clone();
+        let queue = LineQueue::start(format!("log {}", topic.as_str()), QUEUE_BYTES, move |lines: &[u8]| {
+            if of_thread.is_reopen_requested.swap(false, Ordering::Relaxed) {
+                of_thread.note(output.reopen());
+            }
+            for piece in pieces(lines, WRITE_BYTES) {
+                of_thread.note(output.write(piece));
+            }
+            of_thread.report_dropped();
+        })?;
+        Ok(Self { writer: Writer::Thread(queue), status })
+    }
+
+    pub(super) fn append(&self, lines: &[u8]) {
+        match &self.writer {
+            Writer::Caller(output) => self.status.note(lock(output).write(lines)),
+            Writer::Thread(queue) => {
+                if !queue.push(lines) {
+                    self.status.dropped_lines.fetch_add(count_lines(lines), Ordering::Relaxed);
+                    self.status.report_dropped();
+                }
+            }
+        }
+    }
+
+    pub(super) fn reopen(&self) {
+        match &self.writer {
+            Writer::Caller(output) => self.status.note(lock(output).reopen()),
+            Writer::Thread(_) => self.status.is_reopen_requested.store(true, Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn flush(&self, deadline: Instant) {
+        let Writer::Thread(queue) = &self.writer else { return };
+        let unwritten = queue.flush(deadline);
+        if unwritten > 0 {
+            stderr::report(format_args!("{} hangs: {unwritten} lines are not written", self.status.name));
+        }
+    }
+
+    pub(super) fn write_errors(&self) -> u64 {
+        self.status.write_errors.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn dropped_lines(&self) -> u64 {
+        self.status.dropped_lines.load(Ordering::Relaxed)
+    }
+}
+
+fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
+    output.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What went wrong with an output, and what of it was reported.
+#[derive(Debug)]
+struct Status {
+    /// The path, or `stdout`.
+    name: String,
+    is_reopen_requested: AtomicBool,
+    write_errors: AtomicU64,
+    error_reports: Seldom,
+    dropped_lines: AtomicU64,
+    reported_lines: AtomicU64,
+    drop_reports: Seldom,
+}
+
+impl Status {
+    fn of(output: &Output) -> Self {
+        Self {
+            name: output.name(),
+            is_reopen_requested: AtomicBool::default(),
+            write_errors: AtomicU64::default(),
+            error_reports: Seldom::default(),
+            dropped_lines: AtomicU64::default(),
+            reported_lines: AtomicU64::default(),
+            drop_reports: Seldom::default(),
+        }
+    }
+
+    /// Counts a failure, and reports it now and then.
+    fn note(&self, result: Result<(), OutputError>) {
+        let Err(error) = result else { return };
+        let errors = self.write_errors.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.error_reports.is_due(Instant::now()) {
+            stderr::report(format_args!("{} {error} (failures so far: {errors})", self.name));
+        }
+    }
+
+    /// Reports dropped lines now and then, also those that were dropped after the last report.
+    fn report_dropped(&self) {
+        let dropped = self.dropped_lines.load(Ordering::Relaxed);
+        let is_news = dropped > self.reported_lines.load(Ordering::Relaxed);
+        if is_news && self.drop_reports.is_due(Instant::now()) {
+            self.reported_lines.store(dropped, Ordering::Relaxed);
+            stderr::report(format_args!("{} is too slow: lines dropped so far: {dropped}", self.name));
+        }
+    }
+}
