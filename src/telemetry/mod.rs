@@ -323,6 +323,8 @@ mod tests {
             let line = Line::new(Topic::Billing, Level::Info, "checkout.create.success", 0).traced();
             telemetry.topics().append(&[line]);
         });
+        let panicked = std::panic::catch_unwind(|| panic!("as a defect does"));
+        assert!(panicked.is_err());
         telemetry.shutdown(PATIENCE).await;
     }
 
@@ -342,6 +344,7 @@ mod tests {
         let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         assert!(status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
         assert!(!stderr.contains("unheard"), "{stderr}");
+        assert!(stderr.contains("billhook: a defect: thread") && stderr.contains("as a defect does"), "{stderr}");
 
         let spans = collector.exported_spans(1, PATIENCE).await;
         let [origin] = &spans[..] else { panic!("not one span: {spans:?}") };

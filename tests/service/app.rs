@@ -425,6 +425,11 @@ impl TestApp {
         fs::read_to_string(self.dir.path().join("billhook.stderr")).expect("what it prints")
     }
 
+    /// Waits until a service that is a process has printed a text, and returns all that it has printed.
+    pub async fn until_printed(&self, text: &str) -> String {
+        eventually(text, || async { Some(self.stderr()).filter(|printed| printed.contains(text)) }).await
+    }
+
     /// Waits for a line of a topic that is as it should be.
     pub async fn line(&self, topic: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually("the line is written", || async { self.lines(topic).into_iter().find(|line| is(line)) })

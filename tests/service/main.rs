@@ -54,6 +54,7 @@ mod secrets;
 mod slow;
 mod smuggling;
 mod span_store;
+mod stalled_logs;
 mod static_files;
 mod stopping;
 mod streams;

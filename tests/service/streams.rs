@@ -197,7 +197,7 @@ async fn the_trace_id_of_a_stream_that_did_not_open_leads_to_the_log() {
     make_unreadable(&app, "acme").await;
     let refused = EventStream::try_open(following(&app, &app.token("acme"))).await.expect_err("a defect");
     let trace = format!("trace_id={}", refused.json()["trace_id"].as_str().expect("a trace"));
-    let told = app.stderr();
+    let told = app.until_printed(&trace).await;
     let told: Vec<_> = told.lines().filter(|line| line.contains(&trace)).collect();
     assert!(matches!(told[..], [line] if line.contains("ERROR") && line.contains("acme")), "{told:?}");
     app.stop().await;
