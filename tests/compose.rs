@@ -41,6 +41,17 @@ fn every_service_is_hardened() {
     }
 }
 
+#[test]
+fn log_of_every_service_is_bounded() {
+    for (name, service) in services() {
+        let logging = &service["logging"];
+        assert_eq!(logging["driver"], Value::from("json-file"), "{name}");
+        for option in ["max-size", "max-file"] {
+            assert!(logging["options"][option].is_string(), "{name} has no {option}");
+        }
+    }
+}
+
 /// What is in memory would be root's, whoever owns the image's directory; in /tmp all may write.
 #[test]
 fn what_a_service_keeps_in_memory_is_its_own() {

@@ -28,9 +28,9 @@ use crate::domain::mode::Mode;
 use crate::domain::unit_of_work::{LinkRefusal, Policy};
 use crate::store::{ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
-use crate::telemetry::{self, InitError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
+use crate::telemetry::{self, InitError};
 
 /// Stripe billing for multi-tenant SaaS: checkout, customer portal, webhooks, entitlements
 #[derive(Parser)]

@@ -344,7 +344,10 @@ mod tests {
         let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         assert!(status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
         assert!(!stderr.contains("unheard"), "{stderr}");
-        assert!(stderr.contains("billhook: a defect: thread") && stderr.contains("as a defect does"), "{stderr}");
+        assert!(
+            stderr.contains("billhook: a defect: thread") && stderr.contains("as a defect does"),
+            "{stderr}"
+        );
 
         let spans = collector.exported_spans(1, PATIENCE).await;
         let [origin] = &spans[..] else { panic!("not one span: {spans:?}") };

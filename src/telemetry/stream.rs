@@ -63,8 +63,7 @@ mod tests {
 
     /// Lines as long as ours are.
     fn lines(count: usize) -> String {
-        let line =
-            |number| format!("{{\"number\":{number},\"filling\":\"{}\"}}\n", "x".repeat(number % 700));
+        let line = |number| format!("{{\"number\":{number},\"filling\":\"{}\"}}\n", "x".repeat(number % 700));
         (0..count).map(line).collect()
     }
 

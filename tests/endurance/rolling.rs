@@ -39,6 +39,10 @@ async fn two_replicas_are_restarted_in_turn_under_load_and_nothing_is_lost_or_re
     tally.assert_none_was_refused();
     tally.assert_every_request_was_answered();
     ledger.assert_kept_in(&database.url).await;
+    // They write the lines that wait.
+    for replica in &mut replicas {
+        replica.terminate().await;
+    }
     told.assert_each_once(&ledger);
     drop((balancer, replicas));
     database.drop().await;

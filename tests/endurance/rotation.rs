@@ -23,7 +23,7 @@ const TOPICS: [&str; 2] = ["subscription_state", "webhook_signatures"];
 async fn while_the_logs_are_rotated_under_load_no_line_is_lost_and_nobody_is_refused() {
     let (dir, moved) = (TempDir::new().expect("a directory"), TempDir::new().expect("another"));
     let url = sqlite(dir.path());
-    let service = Running::start_by(words(&OFTEN), dir, &url).await;
+    let mut service = Running::start_by(words(&OFTEN), dir, &url).await;
     let mut told = Told::default();
     told.look_in(&service.log_dir());
     let load = Load::on(&service);
@@ -54,6 +54,8 @@ async fn while_the_logs_are_rotated_under_load_no_line_is_lost_and_nobody_is_ref
     tally.assert_none_was_refused();
     tally.assert_every_request_was_answered();
     ledger.assert_kept_in(&url).await;
+    // It writes the lines that wait.
+    service.terminate().await;
     told.assert_each_once(&ledger);
 }
 

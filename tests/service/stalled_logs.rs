@@ -110,7 +110,11 @@ async fn graceful_stop_ends_in_time_though_a_log_hangs() {
     app.deliver(&long_event(&app)).await.ok();
     app.terminate();
     assert_eq!(app.exit_code().await, Some(0));
-    assert!(app.stderr().contains("subscription_state.log hangs: 1 lines are not written"), "{}", app.stderr());
+    assert!(
+        app.stderr().contains("subscription_state.log hangs: 1 lines are not written"),
+        "{}",
+        app.stderr()
+    );
     let written = lines_of(&app.log_dir().join("webhook_signatures.log"));
     assert_eq!(written.len(), 1, "the other files have their lines");
     app.stop().await;

@@ -65,9 +65,9 @@ impl TopicLogs {
     /// For a command: opens the outputs, making the directory if need be, and writes each line before `append` returns.
     /// A directory that cannot be written is reported on stderr and tried again with every line.
     pub fn open(config: &LogConfig) -> Self {
-        let logs = Self(Arc::new(Topic::ALL.map(|topic| {
-            outputs(config, topic).into_iter().map(Route::direct).collect()
-        })));
+        let logs = Self(Arc::new(
+            Topic::ALL.map(|topic| outputs(config, topic).into_iter().map(Route::direct).collect()),
+        ));
         logs.reopen();
         logs
     }

@@ -91,15 +91,16 @@ impl Route {
         // The thread opens the file at its start: the volume may hang already.
         status.is_reopen_requested.store(true, Ordering::Relaxed);
         let of_thread = status.clone();
-        let queue = LineQueue::start(format!("log {}", topic.as_str()), QUEUE_BYTES, move |lines: &[u8]| {
-            if of_thread.is_reopen_requested.swap(false, Ordering::Relaxed) {
-                of_thread.note(output.reopen());
-            }
-            for piece in pieces(lines, WRITE_BYTES) {
-                of_thread.note(output.write(piece));
-            }
-            of_thread.report_dropped();
-        })?;
+        let queue =
+            LineQueue::start(format!("log {}", topic.as_str()), QUEUE_BYTES, move |lines: &[u8]| {
+                if of_thread.is_reopen_requested.swap(false, Ordering::Relaxed) {
+                    of_thread.note(output.reopen());
+                }
+                for piece in pieces(lines, WRITE_BYTES) {
+                    of_thread.note(output.write(piece));
+                }
+                of_thread.report_dropped();
+            })?;
         Ok(Self { writer: Writer::Thread(queue), status })
     }
 
