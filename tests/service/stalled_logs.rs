@@ -41,9 +41,9 @@ async fn stalled_topic_files_block_no_webhook_and_recover() {
         app.deliver(&long_event(&app)).await.ok();
         app.get("/healthz").await.ok();
     }
-    let states_dropped = || async { dropped_lines(&app, "subscription_state").await };
-    while states_dropped().await == 0 {
-        deliver_many(&app).await;
+    let events = many_events(&app);
+    while dropped_lines(&app, "subscription_state").await == 0 {
+        deliver_all(&app, &events).await;
     }
     app.until_printed("subscription_state.log is too slow: lines dropped so far: ").await;
 
@@ -68,10 +68,12 @@ async fn flood_of_signatures_displaces_no_billing_line() {
     let mut app = TestApp::without_service(Database::Sqlite, &[]).await;
     let _stalled = full_pipe(&app.log_dir(), "webhook_signatures");
     app.come_back_as_process(&[]).await;
+    let events = many_events(&app);
     while dropped_lines(&app, "webhook_signatures").await == 0 {
         let forged = app.forged_signature();
         let forgeries = (0..20).map(|_| app.post_webhook(b"{}".to_vec(), Some(&forged)));
-        futures_util::future::join(deliver_many(&app), futures_util::future::join_all(forgeries)).await;
+        futures_util::future::join(deliver_all(&app, &events), futures_util::future::join_all(forgeries))
+            .await;
     }
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     app.line("billing", |line| line["event"] == "checkout.create.success").await;
@@ -123,9 +125,10 @@ async fn graceful_stop_ends_in_time_though_a_log_hangs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_reader_of_stdout_and_stderr_blocks_no_request() {
     let service = PipedService::start();
-    // More lines than both pipes and both queues take.
-    send_pings(&service.url, 20_000).await;
-    assert!(service.metric("billhook_stderr_lines_dropped_total").await > 0);
+    // More lines than the pipes and the queues take.
+    while service.metric("billhook_stderr_lines_dropped_total").await == 0 {
+        send_pings(&service.url).await;
+    }
     while service.metric("billhook_log_lines_dropped_total{topic=\"subscription_state\"}").await == 0 {
         let requests = (0..100).map(|_| async {
             service.deliver().await.ok();
@@ -142,13 +145,14 @@ async fn flood_of_pings_leaves_few_bytes_on_stderr() {
     for (rust_log, is_printed) in [("", false), ("h2=warn,billhook=info", true)] {
         let app = TestApp::start_process(Database::Sqlite, &[("RUST_LOG", rust_log)]).await;
         let began = Instant::now();
-        // A line for each would be 13 MB.
-        send_pings(&app.url, 100_000).await;
+        send_pings(&app.url).await;
         app.deliver(&stripe_event("invoice.upcoming", app.clock_seconds(), |_| {})).await.ok();
         if is_printed {
+            while number(&app, "billhook_stderr_lines_dropped_total").await == 0 {
+                send_pings(&app.url).await;
+            }
             let printed = app.until_printed(" lines were left out here: there were too many").await;
             assert!(printed.contains("recv PING ack that we never sent"), "the first ones are there");
-            assert!(number(&app, "billhook_stderr_lines_dropped_total").await > 0);
         }
         let printed = app.stderr().len();
         let windows = began.elapsed().as_secs().div_ceil(BUDGET_WINDOW.as_secs()) + 1;
@@ -192,14 +196,18 @@ fn read_until(pipe: File, event: String) -> std::thread::JoinHandle<Vec<Value>> 
 
 /// An event whose lines are as long as they can be.
 fn long_event(app: &TestApp) -> Value {
-    let mut event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
+    let mut event = stripe_event(&"invoice.upcoming".repeat(12), app.clock_seconds(), |_| {});
     event["id"] = format!("{}{}", event["id"].as_str().expect("an id"), "x".repeat(200)).into();
     event
 }
 
-async fn deliver_many(app: &TestApp) {
-    let events: Vec<_> = (0..200).map(|_| long_event(app)).collect();
-    for answer in app.deliver_all(&events).await {
+/// Enough for a burst; each may be delivered again and again.
+fn many_events(app: &TestApp) -> Vec<Value> {
+    (0..100).map(|_| long_event(app)).collect()
+}
+
+async fn deliver_all(app: &TestApp, events: &[Value]) {
+    for answer in app.deliver_all(events).await {
         answer.ok();
     }
 }
@@ -217,21 +225,25 @@ fn value_in(metrics: &str, series: &str) -> u64 {
     value.unwrap_or_else(|| panic!("{series} in {metrics}"))
 }
 
-/// Acknowledges so many PINGs that the service never sent, and waits until it has read them all.
-async fn send_pings(url: &str, count: usize) {
+/// Acknowledges PINGs that the service never sent, and waits until it has read them all or has ended the connection. A
+/// line for each is 2 MB.
+async fn send_pings(url: &str) {
     let address = url.trim_start_matches("http://");
     let (mut reading, mut writing) = TcpStream::connect(address).await.expect("a connection").into_split();
     let sending = tokio::spawn(async move {
         writing.write_all(PREFACE_AND_SETTINGS).await?;
-        writing.write_all(&PING_ACKNOWLEDGEMENT.repeat(count)).await?;
+        writing.write_all(&PING_ACKNOWLEDGEMENT.repeat(20_000)).await?;
         writing.write_all(PING).await?;
         Ok::<_, std::io::Error>(writing)
     });
     let mut read = Vec::new();
     while !read.windows(8).any(|eight| eight == b"the-last") {
-        assert!(reading.read_buf(&mut read).await.expect("read") > 0, "the service closed the connection");
+        if reading.read_buf(&mut read).await.unwrap_or(0) == 0 {
+            break;
+        }
     }
-    sending.await.expect("no panic").expect("sent");
+    // It fails where the service has ended the connection.
+    let _ = sending.await.expect("no panic");
 }
 
 /// The service as a process whose stdout and stderr are pipes that are read no more once it listens.
