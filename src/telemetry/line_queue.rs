@@ -110,7 +110,7 @@ impl Shared {
 
 /// How many lines the text has.
 pub(super) fn count_lines(text: &[u8]) -> u64 {
-    text.iter().filter(|byte| **byte == b'\n').count() as u64
+    text.split(|byte| *byte == b'\n').skip(1).count() as u64
 }
 
 #[cfg(test)]

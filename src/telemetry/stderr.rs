@@ -37,7 +37,7 @@ struct Stderr {
 pub(super) fn start() -> io::Result<()> {
     let stderr = Stderr::start(io::stderr)?;
     if STDERR.set(stderr).is_ok() {
-        panic::set_hook(Box::new(|info| report_panic(info)));
+        panic::set_hook(Box::new(report_panic));
     }
     Ok(())
 }
@@ -68,11 +68,12 @@ fn report_panic(info: &panic::PanicHookInfo<'_>) {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
     let backtrace = Backtrace::capture();
-    let mut text = format!("billhook: a defect: thread '{name}' {info}\n");
+    let mut report = format!("billhook: a defect: thread '{name}' {info}\n").into_bytes();
     if backtrace.status() == BacktraceStatus::Captured {
-        text += &format!("{backtrace}\n");
+        // A vector takes all that is written.
+        let _ = writeln!(report, "{backtrace}");
     }
-    let _ = Lines.write(text.as_bytes());
+    let _ = Lines.write(&report);
 }
 
 /// For `tracing`: each write is a line.
