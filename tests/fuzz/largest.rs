@@ -21,7 +21,7 @@ const VARIABLE_BYTES: usize = 128 * 1024;
 const SECRET_FILE_BYTES: usize = 64 * 1024;
 
 /// The longest header of a signature that is read.
-const HEADER_BYTES: usize = 4096;
+const HEADER_BYTES: usize = 32 * 1024;
 
 /// The longest token that is looked at.
 const TOKEN_BYTES: usize = 8192;

@@ -18,7 +18,7 @@ const SECRETS: [(&str, &str); 4] = [
 ];
 
 /// The longest header that is read.
-const HEADER_LENGTH: usize = 4096;
+const HEADER_LENGTH: usize = 32 * 1024;
 
 /// What the clock says, or says nearly.
 const NOW: i64 = 1_700_000_000;
