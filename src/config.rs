@@ -22,7 +22,7 @@ use clap::Args;
 use secrecy::SecretString;
 
 use crate::domain::address::AppUrl;
-use crate::domain::ids::InvalidId;
+use crate::domain::ids::{InvalidId, TenantId};
 use crate::domain::plan::Catalog;
 use crate::domain::webhook_url::WebhookUrl;
 use crate::http::TrustedProxies;
@@ -278,6 +278,12 @@ pub fn missing(sentence: &'static str) -> ConfigError {
 /// Reads `BILLHOOK_WEBHOOK_URL`, which only commands need.
 pub fn webhook_url(text: &str) -> Result<WebhookUrl, ConfigError> {
     WebhookUrl::parse(text).map_err(|error| ConfigError::new("BILLHOOK_WEBHOOK_URL", error))
+}
+
+/// The tenant that a command is about. What changes nothing but what is stored already also takes a name that
+/// [`TenantId::parse`] no longer accepts.
+pub fn stored_tenant(name: &'static str, text: &str) -> Result<TenantId, ConfigError> {
+    TenantId::parse_stored(text).map_err(|error| ConfigError::new(name, format_args!("is {error}")))
 }
 
 /// An argument that is not the identifier it was taken for.

@@ -68,8 +68,7 @@ pub(super) struct Tally {
 }
 
 pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
-    let tenant: Option<TenantId> =
-        args.tenant.as_deref().map(|text| config::argument("--tenant", text)).transpose()?;
+    let tenant = args.tenant.as_deref().map(|text| config::stored_tenant("--tenant", text)).transpose()?;
     let config = args.stripe.read()?;
     if config.secret_key.is_none() {
         return Err(without_a_key());

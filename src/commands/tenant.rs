@@ -109,7 +109,7 @@ async fn billing(store: Store, config: BillingConfig, logs: &LogDirArgs) -> Resu
 }
 
 async fn show(args: &ShowArgs) -> Result<(), CommandError> {
-    let id: TenantId = config::argument("TENANT", &args.tenant)?;
+    let id = config::stored_tenant("TENANT", &args.tenant)?;
     let catalog = args.plans.read()?;
     let store = migrated(&args.database).await?;
     let Some(tenant) = store.tenant(&id).await? else {

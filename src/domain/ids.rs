@@ -90,12 +90,26 @@ impl SecretName {
 }
 
 identifier!(
-    /// A tenant: the SaaS's customer organisation. 1 to 63 of letters, digits, `_`, `-` and `.`.
-    TenantId, "a tenant id (1 to 63 of letters, digits, `_`, `-`, `.`)", |text| {
-        (1..=TENANT_ID_LENGTH).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-    }
+    /// A tenant: the SaaS's customer organisation. 1 to 63 of letters, digits, `_`, `-` and `.`, but not `.`, `..` or
+    /// a `-` at the start: it is a part of URL paths, where `..` leads elsewhere, and an argument of commands, where
+    /// `-x` is an option.
+    TenantId,
+    "a tenant id (1 to 63 of letters, digits, `_`, `-`, `.`; not `.` or `..`, and not starting with `-`)",
+    |text| has_tenant_characters(text) && !matches!(text, "." | "..") && !text.starts_with('-')
 );
+
+impl TenantId {
+    /// Reads a tenant id from the database. Earlier versions accepted `.`, `..` and a `-` at the start, and a tenant stored
+    /// under such a name must not make its rows, or lists of all tenants, unreadable.
+    pub fn parse_stored(text: &str) -> Result<Self, InvalidId> {
+        if has_tenant_characters(text) { Ok(Self(text.into())) } else { Self::parse(text) }
+    }
+}
+
+fn has_tenant_characters(text: &str) -> bool {
+    (1..=TENANT_ID_LENGTH).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
 
 identifier!(
     /// Stripe's customer, `cus_...`.
@@ -155,11 +169,24 @@ mod tests {
 
     #[test]
     fn a_tenant_id_is_1_to_63_of_a_small_alphabet() {
-        for good in ["a", "acme", "Acme-2.eu_west", &"t".repeat(63)] {
+        for good in ["a", "acme", "Acme-2.eu_west", "_", "a-", ".well-known", "...", "a..b", &"t".repeat(63)]
+        {
             assert!(TenantId::parse(good).is_ok(), "{good}");
         }
         for bad in ["", " ", "a b", "a/b", "ä", "a\n", "a@b", &"t".repeat(64)] {
             assert!(TenantId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_named_like_a_path_or_option_is_only_read_back() {
+        for bad in [".", "..", "-", "--", "-a", "--json"] {
+            let error = TenantId::parse(bad).expect_err(bad).to_string();
+            assert!(error.contains("not `.` or `..`, and not starting with `-`"), "{error}");
+            assert_eq!(TenantId::parse_stored(bad).map(|id| id.to_string()), Ok(bad.to_owned()));
+        }
+        for bad in ["", "a/b", "a b", &"t".repeat(64)] {
+            assert!(TenantId::parse_stored(bad).is_err(), "{bad}");
         }
     }
 

@@ -71,7 +71,7 @@ async fn known_events(
         .all(db)
         .await?;
     let read = |(id, tenant): &(String, Option<String>)| {
-        let tenant = tenant.as_deref().map(|text| rows::id("event", text)).transpose()?;
+        let tenant = tenant.as_deref().map(|text| rows::tenant_id("event", text)).transpose()?;
         Ok((rows::id("event", id)?, tenant))
     };
     known.iter().map(read).collect()

@@ -170,7 +170,7 @@ fn read(row: Row) -> Result<InboxEvent, StoreError> {
         received_at_ms: row.received_at_ms,
         outcome: rows::word("event", &row.outcome, Outcome::parse)?,
         reason: row.reason,
-        tenant: row.tenant_id.as_deref().map(|text| rows::id("event", text)).transpose()?,
+        tenant: row.tenant_id.as_deref().map(|text| rows::tenant_id("event", text)).transpose()?,
         customer: row.customer_id,
         subscription: row.subscription_id,
         request_id: row.stripe_request_id,

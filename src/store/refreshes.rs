@@ -115,7 +115,7 @@ impl Store {
             .await?;
         let read = |row: &refresh::Model| {
             Ok(OpenLink {
-                tenant: rows::id("refresh", &row.tenant_id)?,
+                tenant: rows::tenant_id("refresh", &row.tenant_id)?,
                 customer: rows::id("refresh", &row.customer_id)?,
                 version: row.version,
             })
@@ -207,7 +207,7 @@ fn read(row: &refresh::Model, until_ms: i64) -> Result<ClaimedRefresh, StoreErro
         refresh: Refresh {
             subject: subject.map_err(unreadable)?,
             customer: rows::id(table, &row.customer_id)?,
-            tenant: rows::id(table, &row.tenant_id)?,
+            tenant: rows::tenant_id(table, &row.tenant_id)?,
             reason: rows::word(table, &row.reason, RefreshReason::parse)?,
             event: row.event_id.as_deref().map(|text| rows::id(table, text)).transpose()?,
         },

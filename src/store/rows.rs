@@ -15,6 +15,12 @@ pub(super) fn id<T: std::str::FromStr<Err = InvalidId>>(table: &str, text: &str)
     text.parse().map_err(|error| StoreError::unreadable(format_args!("a row of {table} has {error}")))
 }
 
+/// Reads the tenant of a row.
+pub(super) fn tenant_id(table: &str, text: &str) -> Result<TenantId, StoreError> {
+    let id = TenantId::parse_stored(text);
+    id.map_err(|error| StoreError::unreadable(format_args!("a row of {table} has {error}")))
+}
+
 /// Reads a word that the domain knows.
 pub(super) fn word<T>(table: &str, text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
     parse(text).ok_or_else(|| StoreError::unreadable(format_args!("a row of {table} says {text:?}")))
@@ -28,7 +34,7 @@ fn journey(table: &str, origin: &str, began_at_ms: i64) -> Result<Journey, Store
 pub(super) fn tenant(row: &tenant::Model) -> Result<Tenant, StoreError> {
     let began = row.journey_traceparent.as_deref().zip(row.journey_began_at_ms);
     Ok(Tenant {
-        id: id("tenant", &row.id)?,
+        id: tenant_id("tenant", &row.id)?,
         customer: row.stripe_customer_id.as_deref().map(|text| id("tenant", text)).transpose()?,
         generation: row.customer_generation,
         journey: began.map(|(origin, at_ms)| journey("tenant", origin, at_ms)).transpose()?,
@@ -54,7 +60,7 @@ pub(super) fn subscription(row: &subscription::Model) -> Result<Held, StoreError
         .map_err(|_| StoreError::unreadable("a row of subscription has unreadable items"))?;
     let problem = row.payment_problem.as_deref();
     Ok(Held {
-        tenant: id::<TenantId>(table, &row.tenant_id)?,
+        tenant: tenant_id(table, &row.tenant_id)?,
         subscription: Subscription {
             id: id(table, &row.id)?,
             customer: id(table, &row.customer_id)?,
@@ -116,7 +122,7 @@ pub(super) fn checkout(row: &checkout::Model) -> Result<Checkout, StoreError> {
     let table = "checkout";
     Ok(Checkout {
         session: id(table, &row.session_id)?,
-        tenant: id(table, &row.tenant_id)?,
+        tenant: tenant_id(table, &row.tenant_id)?,
         customer: id(table, &row.customer_id)?,
         plan: id(table, &row.plan)?,
         status: word(table, &row.status, CheckoutStatus::parse)?,

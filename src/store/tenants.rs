@@ -22,7 +22,7 @@ impl Store {
             .filter(tenant::Column::StripeCustomerId.eq(customer.as_str()))
             .one(&self.db)
             .await?;
-        row.map(|row| rows::id("tenant", &row.id)).transpose()
+        row.map(|row| rows::tenant_id("tenant", &row.id)).transpose()
     }
 
     /// Tenants by their ids, from after one of them: all, or those that have a customer, or those that have none.
@@ -103,5 +103,5 @@ impl Store {
 }
 
 fn pair((tenant, customer): &(String, String)) -> Result<(TenantId, CustomerId), StoreError> {
-    Ok((rows::id("tenant", tenant)?, rows::id("tenant", customer)?))
+    Ok((rows::tenant_id("tenant", tenant)?, rows::id("tenant", customer)?))
 }

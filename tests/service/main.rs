@@ -63,6 +63,7 @@ mod stripe_trouble;
 mod subscription;
 mod tales;
 mod test_slot;
+mod tenant_ids;
 mod timeline;
 mod tls;
 mod tokens;

@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::commands::table::{self, or_dash};
 use crate::commands::{CommandError, migrated, say, say_there_are_more};
 use crate::config::{self, DatabaseArgs};
-use crate::domain::ids::{EventId, TenantId};
+use crate::domain::ids::EventId;
 use crate::domain::outcome::Outcome;
 use crate::store::{InboxEvent, WantedEvents};
 use crate::telemetry::topics::rfc3339;
@@ -86,8 +86,7 @@ impl WantedOutcome {
 }
 
 pub(super) async fn run(args: &ListArgs) -> Result<(), CommandError> {
-    let tenant: Option<TenantId> =
-        args.tenant.as_deref().map(|text| config::argument("--tenant", text)).transpose()?;
+    let tenant = args.tenant.as_deref().map(|text| config::stored_tenant("--tenant", text)).transpose()?;
     let after: Option<EventId> =
         args.after.as_deref().map(|text| config::argument("--after", text)).transpose()?;
     let since_ms = args.since.as_deref().map(since_ms).transpose()?;

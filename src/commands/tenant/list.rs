@@ -75,8 +75,7 @@ pub(super) async fn run(args: &ListArgs) -> Result<(), CommandError> {
 /// The first tenants that are wanted, and whether there are more. What a tenant is entitled to is no column: page by page
 /// it is found out, by the same rule as the service's answer.
 async fn find(args: &ListArgs) -> Result<(Vec<Listed>, bool), CommandError> {
-    let mut after: Option<TenantId> =
-        args.after.as_deref().map(|text| config::argument("--after", text)).transpose()?;
+    let mut after = args.after.as_deref().map(|text| config::stored_tenant("--after", text)).transpose()?;
     let catalog = args.plans.read()?;
     let store = migrated(&args.database).await?;
     let mut found = Vec::new();

@@ -39,7 +39,7 @@ pub(in crate::commands) struct UnlinkArgs {
 }
 
 pub(super) async fn run(args: &UnlinkArgs) -> Result<(), CommandError> {
-    let tenant: TenantId = config::argument("TENANT", &args.tenant)?;
+    let tenant = config::stored_tenant("TENANT", &args.tenant)?;
     let config = args.billing.read()?;
     let store = migrated(&args.database).await?;
     let billing = billing(store, config, &args.logs).await?;

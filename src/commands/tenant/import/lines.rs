@@ -214,7 +214,7 @@ mod tests {
             "tenant,customer\nacme,cus_1\n\"birch,cus_2\na b,cus_3\ncedar,sub_4\nelm,cus_5,more\n{long},cus_6\n{many}\nfir,cus_8\n"
         );
         let columns = "has another number of columns than the header";
-        let tenant = "has a tenant that is not a tenant id (1 to 63 of letters, digits, `_`, `-`, `.`)";
+        let tenant = "has a tenant that is not a tenant id (1 to 63 of letters, digits, `_`, `-`, `.`; not `.` or `..`, and not starting with `-`)";
         let customer = "has a customer that is not a Stripe customer id (`cus_...`)";
         let too_long = "is longer than 4096 bytes or 64 columns";
         assert_eq!(
