@@ -28,8 +28,8 @@ pub struct Rejection {
     pub kind: Option<String>,
     /// `resource_missing` and the like; not every refusal has one.
     pub code: Option<String>,
-    /// Which parameter was at fault.
-    pub param: Option<String>,
+    /// Which parameter was at fault, if it is one of ours.
+    pub param: Option<&'static str>,
     /// Whether it speaks of a missing configuration of the Customer Portal, which has no code of its own.
     pub portal_not_configured: bool,
     /// Stripe's id of the request.
@@ -64,7 +64,7 @@ impl StripeError {
     /// Whether Stripe says that the customer is not there, or not any more.
     pub fn is_missing_customer(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { code: Some(code), param: Some(param), .. })
-            if code == "resource_missing" && param == "customer")
+            if code == "resource_missing" && *param == "customer")
     }
 
     /// Whether Stripe says that what was asked for is not there. A 404 alone may be anybody's between us and Stripe.
@@ -102,8 +102,37 @@ impl fmt::Display for StripeError {
 
 impl std::error::Error for StripeError {}
 
-/// The longest code or parameter name that is kept.
-const WORD_LENGTH: usize = 100;
+/// The longest type or code that is kept.
+const CODE_LENGTH: usize = 64;
+
+/// The parameters of our requests that Stripe may find fault with. Only these are kept, because the error ends up in log
+/// lines and Stripe builds the name of a parameter from what it was sent.
+const PARAMETERS: [&str; 24] = [
+    "cancel_url",
+    "client_reference_id",
+    "configuration",
+    "customer",
+    "enabled_events",
+    "flow_data",
+    "flow_data[subscription_cancel][subscription]",
+    "flow_data[subscription_update][subscription]",
+    "flow_data[type]",
+    "id",
+    "line_items",
+    "line_items[0][price]",
+    "line_items[0][quantity]",
+    "locale",
+    "lookup_keys",
+    "metadata",
+    "mode",
+    "price",
+    "return_url",
+    "starting_after",
+    "subscription",
+    "subscription_data",
+    "success_url",
+    "url",
+];
 
 impl Rejection {
     /// Reads an error answer. A body that is not Stripe's leaves the status alone to speak.
@@ -114,9 +143,9 @@ impl Rejection {
             && error.message.is_some_and(|message| message.starts_with("No configuration provided"));
         Self {
             status,
-            kind: error.kind.and_then(word),
-            code: error.code.and_then(word),
-            param: error.param.and_then(word),
+            kind: error.kind.filter(|kind| is_code(kind)),
+            code: error.code.filter(|code| is_code(code)),
+            param: error.param.as_deref().and_then(parameter),
             portal_not_configured,
             request_id,
         }
