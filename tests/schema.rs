@@ -111,6 +111,7 @@ async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
     add(described::<entity::gap_recovery::Entity>());
     add(described::<entity::installation::Entity>());
     add(described::<entity::lease::Entity>());
+    add(described::<entity::observation::Entity>());
     add(described::<entity::refresh::Entity>());
     add(described::<entity::retention::Entity>());
     add(described::<entity::subscription::Entity>());

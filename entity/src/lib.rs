@@ -10,6 +10,7 @@ pub mod event;
 pub mod gap_recovery;
 pub mod installation;
 pub mod lease;
+pub mod observation;
 pub mod refresh;
 pub mod retention;
 pub mod subscription;

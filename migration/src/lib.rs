@@ -16,6 +16,7 @@ mod m20261125_000004_retention;
 mod m20261127_000005_withheld;
 mod m20261128_000006_lean;
 mod m20261130_000007_gap_recovery;
+mod m20261130_000008_observation;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000005_withheld::Migration),
             Box::new(m20261128_000006_lean::Migration),
             Box::new(m20261130_000007_gap_recovery::Migration),
+            Box::new(m20261130_000008_observation::Migration),
         ]
     }
 }

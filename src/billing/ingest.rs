@@ -378,6 +378,7 @@ async fn attempt(
         }
         Ok(Ok(Err(error))) => {
             tracing::error!(%error, events, "events are not stored; Stripe will send them again");
+            billing.store.note_failed_write();
             Err(Setback::Database)
         }
         Ok(Err(_)) => {
@@ -386,6 +387,7 @@ async fn attempt(
         }
         Err(_) => {
             tracing::error!(events, "the database took too long; Stripe will send the events again");
+            billing.store.note_failed_write();
             Err(Setback::Database)
         }
     }

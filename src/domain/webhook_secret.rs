@@ -12,10 +12,22 @@ use super::ids::SecretName;
 /// The most secrets at once: each costs every webhook an HMAC, and a rolled one lives for a day at most.
 const SECRETS: usize = 16;
 
+/// Tells one secret from another without giving it away: the start of an HMAC under it. A name does not, since one that
+/// is a place in the list passes to another secret when the list changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretFingerprint([u8; 8]);
+
+impl fmt::Display for SecretFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
 /// One webhook secret, ready to check signatures. It cannot be printed, and is wiped from memory when it is dropped.
 #[derive(Clone)]
 struct WebhookSecret {
     name: SecretName,
+    fingerprint: SecretFingerprint,
     key: Hmac<Sha256>,
 }
 
@@ -84,6 +96,11 @@ impl WebhookSecrets {
         self.0.iter().map(|secret| &secret.name)
     }
 
+    /// The fingerprint of the secret with this name.
+    pub fn fingerprint(&self, name: &SecretName) -> Option<SecretFingerprint> {
+        self.0.iter().find(|secret| secret.name == *name).map(|secret| secret.fingerprint)
+    }
+
     /// What each of them signs this with, by its name.
     pub(super) fn sign<'a>(
         &'a self,
@@ -115,7 +132,7 @@ impl WebhookSecret {
             return Err(InvalidSecrets::NotASecret);
         }
         let key = Hmac::new_from_slice(text.as_bytes()).map_err(|_| InvalidSecrets::NotASecret)?;
-        Ok(Self { name, key })
+        Ok(Self { name, fingerprint: fingerprint(&key), key })
     }
 
     fn sign(&self, timestamp: &str, body: &[u8]) -> [u8; 32] {
@@ -125,6 +142,14 @@ impl WebhookSecret {
         mac.update(body);
         mac.finalize().into_bytes().into()
     }
+}
+
+/// Of a text that no webhook can have: what Stripe signs starts with a number.
+fn fingerprint(key: &Hmac<Sha256>) -> SecretFingerprint {
+    let mac: [u8; 32] = key.clone().chain_update(b"fingerprint").finalize().into_bytes().into();
+    let mut start = [0; 8];
+    start.copy_from_slice(&mac[..8]);
+    SecretFingerprint(start)
 }
 
 impl fmt::Debug for WebhookSecrets {
@@ -193,6 +218,20 @@ mod tests {
         // An HMAC that is keyed is two states of its hash and nothing else.
         fn is_wiped<T: hmac::digest::zeroize::ZeroizeOnDrop>() {}
         is_wiped::<Sha256>();
+    }
+
+    #[test]
+    fn fingerprint_belongs_to_secret_not_to_its_name() {
+        let fingerprint = |secrets: &str, name: &str| {
+            let name = SecretName::parse(name).expect("a name");
+            WebhookSecrets::parse(secrets).expect("secrets").fingerprint(&name)
+        };
+        let of_a = fingerprint("whsec_a", "1");
+        assert!(of_a.is_some());
+        assert_eq!(fingerprint("whsec_b,whsec_a", "2"), of_a);
+        assert_eq!(fingerprint("new=whsec_a", "new"), of_a);
+        assert_ne!(fingerprint("whsec_b", "1"), of_a);
+        assert_eq!(fingerprint("whsec_a", "2"), None);
     }
 
     #[test]

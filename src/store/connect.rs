@@ -180,7 +180,14 @@ impl Store {
         let mut of_batches = postgres_options(url, CONNECTIONS_OF_BATCHES, &failover)?;
         of_batches.connect_lazy(true);
         let batches = Traced::new(Database::connect(of_batches).await?, url.server(), failover);
-        Ok(Self { writer: db.clone(), db, batches, shared_reads: Arc::default(), wal: None })
+        Ok(Self {
+            writer: db.clone(),
+            db,
+            batches,
+            shared_reads: Arc::default(),
+            wal: None,
+            write_health: Arc::default(),
+        })
     }
 
     async fn open_sqlite(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
@@ -202,6 +209,7 @@ impl Store {
             writer,
             shared_reads: Arc::default(),
             wal,
+            write_health: Arc::default(),
         })
     }
 

@@ -17,6 +17,7 @@ mod journal;
 mod lease;
 mod lists;
 mod mode;
+mod observations;
 mod reads;
 mod refreshes;
 mod retention;
@@ -31,6 +32,7 @@ mod traced;
 mod unit_of_work;
 mod wal;
 mod write_back;
+mod write_health;
 mod writes;
 
 use std::panic::resume_unwind;
@@ -54,6 +56,7 @@ pub use gap_recovery::{GapRecovery, GapStep};
 pub use inbox::{InboxEvent, WantedEvents};
 pub use lease::Lease;
 pub use mode::ModeConflict;
+pub use observations::{RefusedWebhooks, VerifiedWebhooks};
 pub use refreshes::{ClaimedRefresh, OpenLink};
 pub use retries::ClaimedEvent;
 pub use timeline::{Timeline, TimelineEntry};
@@ -62,6 +65,7 @@ pub use unit_of_work::Touched;
 use shared_reads::SharedReads;
 use traced::Traced;
 use wal::Wal;
+use write_health::WriteHealth;
 
 /// The database, behind pools of connections. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -76,6 +80,7 @@ pub struct Store {
     shared_reads: Arc<Mutex<SharedReads>>,
     /// SQLite's.
     wal: Option<Wal>,
+    write_health: Arc<WriteHealth>,
 }
 
 /// A transaction; dropping it undoes it.
@@ -83,6 +88,7 @@ pub struct Store {
 pub struct Transaction {
     db: Traced<DatabaseTransaction>,
     wal: Option<Wal>,
+    write_health: Arc<WriteHealth>,
     /// How many rows it has written by way of [`Writes`](writes::Writes).
     rows: AtomicUsize,
 }
@@ -125,6 +131,7 @@ impl Store {
         Ok(Transaction {
             db: connections.begin_with_options(options).await?,
             wal: self.wal.clone(),
+            write_health: self.write_health.clone(),
             rows: AtomicUsize::new(0),
         })
     }
@@ -133,7 +140,8 @@ impl Store {
 impl Transaction {
     /// Makes it last.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.db.commit().await?;
+        let committed = self.db.commit().await.map_err(StoreError::from);
+        committed.inspect_err(|error| self.write_health.note_failure(error))?;
         if let Some(wal) = self.wal {
             // Others that write have a statement or two.
             wal.has_grown(self.rows.into_inner().max(1));

@@ -36,8 +36,10 @@ async fn while_the_disk_is_full_stripe_is_told_to_come_again_and_room_is_enough(
         fill(&filler);
         load.until_refused(20).await;
         assert_answers(&service).await;
+        service.until_not_ready().await;
         fs::remove_file(&filler).expect("there is room again");
         load.until_taken(50).await;
+        service.until_ready().await;
     }
     let (ledger, tally) = load.end().await;
     tally.assert_every_request_was_answered();
@@ -59,8 +61,10 @@ async fn while_its_files_may_not_grow_stripe_is_told_to_come_again_and_the_limit
         limit_files(&service, "4096:unlimited");
         load.until_refused(20).await;
         assert_answers(&service).await;
+        service.until_not_ready().await;
         limit_files(&service, "unlimited:unlimited");
         load.until_taken(50).await;
+        service.until_ready().await;
     }
     let (ledger, tally) = load.end().await;
     tally.assert_every_request_was_answered();

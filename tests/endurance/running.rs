@@ -121,6 +121,12 @@ impl Running {
         }
     }
 
+    /// Waits until it says that it is not ready.
+    pub async fn until_not_ready(&self) {
+        let not_ready = || async { (self.readiness().await == Some(503)).then_some(()) };
+        eventually("the service is not ready", not_ready).await;
+    }
+
     /// Waits until it is ready without being started again.
     pub async fn until_ready(&self) {
         eventually("the service is ready", || async { (self.readiness().await == Some(200)).then_some(()) })

@@ -3,10 +3,17 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::app::{TestApp, stripe_event};
+use crate::app::{TestApp, eventually, stripe_event};
 use crate::database::{Database, on_both_databases};
 
 on_both_databases!(the_service_is_ready_and_names_what_is_not_configured, without_its_database_it_says_so);
+
+/// PostgreSQL's answer when a table cannot grow because the disk is full. SQLite's real one is in `endurance`.
+const FULL_DISK: &str = "\
+    CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
+    'BEGIN RAISE EXCEPTION ''could not extend file'' USING ERRCODE = ''53100''; END';
+    CREATE TRIGGER full_disk BEFORE INSERT ON event EXECUTE FUNCTION full_disk();
+    CREATE TRIGGER full_disk BEFORE INSERT ON observation EXECUTE FUNCTION full_disk();";
 
 async fn the_service_is_ready_and_names_what_is_not_configured(database: Database) {
     let app = TestApp::start(database).await;

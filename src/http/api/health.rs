@@ -110,6 +110,14 @@ impl HealthApi {
             )
             .into());
         }
+        let is_writable = readiness.billing.store.is_writable().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "not ready");
+            false
+        });
+        if !is_writable {
+            let detail = "The database cannot be written to: check its disk.";
+            return Err(Problem::new(Code::Unavailable, detail).into());
+        }
         let not_configured = readiness.not_configured.iter().map(ToString::to_string).collect();
         let not_reached = readiness.tokens.not_reached().map(str::to_owned).into_iter().collect();
         Ok(Json(Ready { status: ReadyStatus::Ready, not_configured, not_reached }))

@@ -1,0 +1,26 @@
+//! When something was first and last seen, by its name: what `doctor` shows of webhooks that the inbox does not tell.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::schema::{big_integer, string, string_null};
+
+/// Makes the table.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let observation = Table::create()
+            .table("observation")
+            .col(string("name").primary_key())
+            .col(big_integer("first_at_ms"))
+            .col(big_integer("last_at_ms"))
+            .col(string_null("detail"))
+            .to_owned();
+        manager.create_table(observation).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.drop_table(Table::drop().table("observation").to_owned()).await
+    }
+}
