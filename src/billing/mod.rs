@@ -23,6 +23,7 @@ mod stale_customer;
 mod streams;
 mod subscription;
 mod take_over;
+mod webhook_record;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub use replay::{NotReplayed, Replayed, replay};
 pub use request_log::{Operation, log_invalid, refuse};
 pub use streams::{NotOpened, Stream, Streams};
 pub use subscription::entitlement;
+pub use webhook_record::{TRUSTED_AFTER_VERIFIED_MS, WebhookRecord};
 
 use tokio::sync::Notify;
 
@@ -78,6 +80,8 @@ pub struct Billing {
     pub catching_up: CatchingUp,
     /// Who is told when an entitlement changes.
     pub streams: Streams,
+    /// When webhooks were last verified and refused.
+    pub webhook_record: Arc<WebhookRecord>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

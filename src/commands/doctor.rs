@@ -13,7 +13,8 @@ use report::Report;
 
 /// What the words mean, for the help.
 pub(super) const HEALTH: &str = "\
-Each line has a health: green is as it should be, yellow works and wants to be looked at, red refuses to work.
+Each line has a health: green is as it should be, yellow works and needs a look, red refuses to work, skipped was not
+checked. The last line counts them.
 Exit codes: 0 nothing is red, 1 something is.";
 
 #[derive(Args)]

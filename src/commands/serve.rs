@@ -185,6 +185,7 @@ impl Service {
             refresh_wanted: Arc::default(),
             catching_up,
             streams: Streams::default(),
+            webhook_record: Arc::default(),
             clock,
         });
         let tokens = TokenVerifier::new(config.tokens, billing.clock.clone(), billing.metrics.clone());

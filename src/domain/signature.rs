@@ -53,7 +53,7 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// The word in logs and metrics.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Malformed => "malformed",

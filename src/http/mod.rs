@@ -89,7 +89,11 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         not_configured: app.not_configured,
         lifecycle: app.lifecycle,
     };
-    let rejections = Arc::new(Rejections::new(app.billing.topics.clone(), clock.clone()));
+    let rejections = Arc::new(Rejections::new(
+        app.billing.topics.clone(),
+        app.billing.webhook_record.clone(),
+        clock.clone(),
+    ));
     let limiter = Arc::new(UnverifiedLimiter::new(clock.clone()));
     let upkeep = Upkeep { throttle, limiter: limiter.clone(), rejections: rejections.clone() };
     let webhook = WebhookState {

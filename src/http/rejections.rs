@@ -12,9 +12,10 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use super::throttle::SteadyClock;
+use crate::billing::WebhookRecord;
 use crate::clock::Clock;
 use crate::domain::journey::Traceparent;
-use crate::domain::signature::Refusal;
+use crate::domain::signature::{Refusal, RefusalReason};
 use crate::telemetry::spans::current_trace;
 use crate::telemetry::topics::{Level, Line, Topic, TopicLogs};
 
@@ -32,6 +33,7 @@ type Budget = RateLimiter<NotKeyed, InMemoryState, SteadyClock, NoOpMiddleware<N
 /// Tells of the refused signatures. Each line stands for itself and for the `suppressed` ones before it.
 pub(super) struct Rejections {
     topics: TopicLogs,
+    record: Arc<WebhookRecord>,
     clock: Arc<dyn Clock>,
     budget: Budget,
     printing: Budget,
@@ -60,12 +62,12 @@ impl fmt::Debug for Rejections {
 }
 
 impl Rejections {
-    pub(super) fn new(topics: TopicLogs, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(topics: TopicLogs, record: Arc<WebhookRecord>, clock: Arc<dyn Clock>) -> Self {
         let quota = Quota::per_second(LINES_A_SECOND).allow_burst(BURST);
         let budget = RateLimiter::direct_with_clock(quota, SteadyClock(clock.clone()));
         let printing = Quota::per_minute(PRINTED_A_MINUTE);
         let printing = RateLimiter::direct_with_clock(printing, SteadyClock(clock.clone()));
-        Self { topics, clock, budget, printing, untold: Mutex::default() }
+        Self { topics, record, clock, budget, printing, untold: Mutex::default() }
     }
 
     /// Whether stderr may bear another line about a webhook that cannot be checked.
@@ -75,7 +77,10 @@ impl Rejections {
 
     /// Takes notice of one. All of them pass here.
     pub(super) fn note(&self, refusal: Refusal) {
-        let rejection = Rejection { refusal, at_milliseconds: self.clock.now_ms(), trace: current_trace() };
+        let now_ms = self.clock.now_ms();
+        self.record.note_refused(refusal.reason, now_ms);
+        self.warn_of_wrong_secret(refusal, now_ms);
+        let rejection = Rejection { refusal, at_milliseconds: now_ms, trace: current_trace() };
         let suppressed = {
             let mut untold = self.untold();
             if self.budget.check().is_err() {
@@ -86,6 +91,23 @@ impl Rejections {
             untold.take().map_or(0, Untold::count)
         };
         self.topics.append(&[rejection.line(suppressed)]);
+    }
+
+    /// Warns on stderr when webhooks look like Stripe's and none verifies: the secret or the clock is wrong. A stranger can
+    /// cause the warning too, but only while Stripe itself sends nothing that verifies.
+    fn warn_of_wrong_secret(&self, refusal: Refusal, now_ms: i64) {
+        let problem = match refusal.reason {
+            RefusalReason::NoMatch => "compare STRIPE_WEBHOOK_SECRET with the endpoint's signing secret",
+            RefusalReason::TooOld => "compare this machine's clock with the time",
+            RefusalReason::Missing | RefusalReason::Malformed => return,
+        };
+        if self.record.has_long_verified_none(now_ms) && self.may_print() {
+            tracing::warn!(
+                reason = refusal.reason.as_str(),
+                skew_seconds = refusal.skew_seconds,
+                "webhooks are refused, and none was verified since the start or for an hour: {problem}"
+            );
+        }
     }
 
     /// Tells what has not been told, in one line: the latest's, with the number of the others.
@@ -139,7 +161,7 @@ mod tests {
             let dir = tempdir().expect("a directory");
             let clock = Arc::new(ManualClock::at_ms(1_700_000_000_000));
             let topics = TopicLogs::open(&LogConfig::in_dir(dir.path()));
-            Self { dir, clock: clock.clone(), rejections: Rejections::new(topics, clock) }
+            Self { dir, clock: clock.clone(), rejections: Rejections::new(topics, Arc::default(), clock) }
         }
 
         fn refuse(&self, times: usize) {

@@ -153,8 +153,13 @@ impl WebhookState {
         let payload = body.read(self.bodies.enter(claim.client)).await.map_err(Unverified::Body)?;
         let signature = claim.signature.as_deref();
         let secrets = self.secrets.borrow().clone();
-        let verified = signature::verify(&payload, signature, &secrets, claim.came_at_seconds);
-        verified.map(|verified| (payload, verified)).map_err(Unverified::Signature)
+        let verified = signature::verify(&payload, signature, &secrets, claim.came_at_seconds)
+            .map_err(Unverified::Signature)?;
+        if let Some(fingerprint) = secrets.fingerprint(&verified.secret) {
+            let Billing { webhook_record, clock, .. } = &*self.billing;
+            webhook_record.note_verified(&verified.secret, fingerprint, clock.now_ms());
+        }
+        Ok((payload, verified))
     }
 
     fn client_of(&self, request: &Request) -> ClientAddress {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::app::{PLANS, TestApp, free_port};
+use crate::app::{PLANS, TestApp, eventually, free_port, stripe_event};
 use crate::authority::{Authority, Files, Pair};
 use crate::database::Database;
 
@@ -30,19 +30,24 @@ async fn a_setup_that_is_right_is_green_from_top_to_bottom() {
         "mode",
         "key",
         "clock",
+        "permissions",
         "prices",
         "portal",
         "webhook",
         "logs",
-        "collector",
     ] {
-        assert!(text.contains(&format!("green  {check} ")), "{check}: {text}");
+        assert!(text.contains(&format!("green   {check} ")), "{check}: {text}");
     }
-    assert_eq!(text.lines().count(), 11, "{text}");
+    for check in ["deliveries", "certificate", "collector"] {
+        assert!(text.contains(&format!("skipped {check} ")), "{check}: {text}");
+    }
+    assert_eq!(text.lines().count(), 15, "{text}");
+    assert_eq!(text.lines().last(), Some("11 green, 0 yellow, 0 red, 3 skipped"));
 
     let output = app.run_command(&["doctor", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&report["healthy"], &report["checks"][0]["check"]), (&json!(true), &json!("configuration")));
+    assert_eq!(report["summary"], json!({ "green": 11, "yellow": 0, "red": 0, "skipped": 3 }));
     app.stop().await;
 }
 
@@ -195,6 +200,93 @@ async fn what_is_wrong_at_stripe_is_found_and_its_mend_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_shows_checks_that_it_cannot_make_as_skipped() {
+    let app = TestApp::start(Database::Sqlite).await;
+    for (variable, value, checks) in [
+        ("STRIPE_SECRET_KEY", "", &["key", "clock", "permissions", "prices", "portal", "webhook"][..]),
+        ("STRIPE_SECRET_KEY", "sk_test_other", &["clock", "permissions", "prices", "portal", "webhook"]),
+        ("DATABASE_URL", "sqlite://nowhere.db", &["migrations", "mode", "deliveries"]),
+        ("DATABASE_URL", "mysql://nowhere", &["database", "migrations", "mode", "deliveries"]),
+        ("BILLHOOK_PLANS", "", &["prices"]),
+        ("BILLHOOK_LOG_MAX_MB", "canary", &["logs"]),
+    ] {
+        for check in checks {
+            is_found(&app, &[(variable, value)], check, "skipped");
+        }
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_names_unknown_variable_and_unusable_collector() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let found = is_found(&app, &[("BILLHOOK_PLAN", "canary")], "configuration", "yellow");
+    assert!(found.says.contains("BILLHOOK_PLAN is set"), "{}", found.says);
+    let found = is_found(&app, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317")], "collector", "red");
+    assert!(found.says.contains("OTEL_EXPORTER_OTLP_ENDPOINT is not a URL"), "{}", found.says);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_shows_last_verified_and_last_refused_webhook() {
+    let app = TestApp::start(Database::Sqlite).await;
+    is_found(&app, &[], "deliveries", "skipped");
+    let refuse = || async {
+        let forged = app.forged_signature();
+        app.post_webhook(b"{}".to_vec(), Some(&forged)).await.assert_is(400, "invalid_signature");
+    };
+    let says = |health: &'static str, what: &'static str| {
+        let app = &app;
+        eventually("doctor says so", move || async move {
+            let found = find(app, &[], "deliveries", health)?;
+            found.says.contains(what).then_some(found)
+        })
+    };
+
+    refuse().await;
+    let found = says("red", "no webhook was ever verified; the last was refused at 20").await;
+    assert!(
+        found.says.ends_with("no_match") && found.mend.contains("STRIPE_WEBHOOK_SECRET"),
+        "{}",
+        found.says
+    );
+
+    app.deliver(&stripe_event("invoice.upcoming", app.clock_seconds(), |_| {})).await.ok();
+    let found = says("green", "the last webhook was verified at 20").await;
+    assert!(found.says.contains("by `1`; the last was refused at"), "{}", found.says);
+
+    app.clock.advance_seconds(3599);
+    refuse().await;
+    app.clock.advance_seconds(61);
+    says("green", "the last webhook was verified at 20").await;
+    refuse().await;
+    app.clock.advance_seconds(61);
+    let found = says("yellow", "the last was refused at 20").await;
+    assert!(found.mend.contains("STRIPE_WEBHOOK_SECRET"), "{}", found.mend);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_names_permission_that_restricted_key_lacks() {
+    let app = TestApp::start(Database::Sqlite).await;
+    for (operation, purpose, permission) in [
+        ("GET /v1/events", "reading events", "event_read"),
+        ("POST /v1/checkout/sessions", "creating Checkout Sessions", "checkout_session_write"),
+        ("POST /v1/billing_portal/sessions", "opening the Customer Portal", "customer_portal_write"),
+    ] {
+        let message =
+            format!("Permission denied for canary. Enabling \"X\" ('rak_{permission}') permissions");
+        let body = json!({ "error": { "type": "invalid_request_error", "message": message } });
+        let fault = json!({ "match": operation, "kind": "status", "status": 403, "body": body.to_string() });
+        app.stripe.fault(&fault).await;
+        let found = is_found(&app, &[], "permissions", "red");
+        assert!(found.says.contains(purpose) && found.mend.contains(permission), "{}", found.says);
+        app.stripe.all_is_well().await;
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_may_not_look_is_no_verdict() {
     let app = TestApp::start(Database::Sqlite).await;
     for (operation, check) in [
@@ -212,6 +304,10 @@ async fn a_key_that_may_not_look_is_no_verdict() {
 
 /// Runs it, and finds a check of this health. No secret is told, and the exit code says whether anything is red.
 fn is_found(app: &TestApp, otherwise: &[(&str, &str)], check: &str, health: &str) -> Found {
+    find(app, otherwise, check, health).unwrap_or_else(|| panic!("{check} is {health}"))
+}
+
+fn find(app: &TestApp, otherwise: &[(&str, &str)], check: &str, health: &str) -> Option<Found> {
     let output = app.run_command_with(&["doctor", "--json"], otherwise);
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(!text.contains("canary"), "{text}");
@@ -220,9 +316,12 @@ fn is_found(app: &TestApp, otherwise: &[(&str, &str)], check: &str, health: &str
     let is_red = checks.iter().any(|found| found["health"] == "red");
     assert_eq!(output.status.code(), Some(i32::from(is_red)), "{text}");
     let found = checks.iter().find(|found| found["check"] == check && found["health"] == health);
-    let found = found.unwrap_or_else(|| panic!("{check} is {health}: {text}"));
-    let field = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
-    Found { says: field("says"), mend: field("mend") }
+    let field = |found: &Value, name: &str| found[name].as_str().unwrap_or_default().to_owned();
+    let found = found.map(|found| Found { says: field(found, "says"), mend: field(found, "mend") });
+    if found.is_none() {
+        eprintln!("{text}");
+    }
+    found
 }
 
 async fn endpoint(app: &TestApp) -> String {

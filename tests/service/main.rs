@@ -71,3 +71,4 @@ mod traces;
 mod unlink;
 mod upgrade;
 mod webhook;
+mod wrong_secret;

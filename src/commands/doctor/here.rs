@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use super::DoctorArgs;
 use super::report::Report;
+use crate::billing::TRUSTED_AFTER_VERIFIED_MS;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BillingConfig, ConfigError, StripeConfig, TlsConfig};
 use crate::domain::mode::Mode;
+use crate::domain::signature::RefusalReason;
 use crate::domain::webhook_url::WebhookUrl;
-use crate::store::{DatabaseUrl, Store, StoreError};
+use crate::store::{DatabaseUrl, RefusedWebhooks, Store, StoreError, VerifiedWebhooks};
 use crate::telemetry;
-use crate::telemetry::topics::{LogConfig, LogSink};
+use crate::telemetry::topics::{LogConfig, LogSink, rfc3339};
 
 /// How long the collector may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const GOOD_DAYS: i64 = 14;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// The reasons to refuse a webhook that may be Stripe's own.
+const FOR_SECRET_OR_CLOCK: [&str; 2] = [RefusalReason::NoMatch.as_str(), RefusalReason::TooOld.as_str()];
 
 /// What of the configuration can be read.
 pub(super) struct Setup {
@@ -87,28 +92,72 @@ fn good<T>(read: Result<T, ConfigError>, wrong: &mut Vec<ConfigError>) -> Option
 
 /// Whether the database is there and up to date, and of the key's mode.
 pub(super) async fn database(setup: &Setup, report: &mut Report) {
-    let Some(url) = &setup.database else { return };
+    let Some(url) = &setup.database else {
+        return report.skip(&["database", "migrations", "mode", "deliveries"], "DATABASE_URL cannot be read");
+    };
     let store = match Store::connect_existing(url).await {
         Ok(store) => store,
         Err(error) => {
             let mend = "start the database, set DATABASE_URL, or make a new one with `billhook migrate`";
-            return report.red("database", format_args!("cannot be opened, {error}"), mend);
+            report.red("database", format_args!("cannot be opened, {error}"), mend);
+            return report.skip(&["migrations", "mode", "deliveries"], "the database cannot be opened");
         }
     };
     report.green("database", "answers");
     match store.is_migrated().await {
         Ok(true) => report.green("migrations", "every migration has run"),
         Ok(false) => {
-            return report.red(
+            report.red(
                 "migrations",
                 "not all of them have run",
                 "run `billhook migrate`, or start the service",
             );
+            return report.skip(&["mode", "deliveries"], "the database is not migrated");
         }
-        Err(error) => return report.red("migrations", error, "look at the database's own log"),
+        Err(error) => {
+            report.red("migrations", error, "look at the database's own log");
+            return report.skip(&["mode", "deliveries"], "the database cannot be read");
+        }
     }
     let key = setup.stripe.as_ref().and_then(StripeConfig::mode);
     mode(store.mode().await, key, report);
+    deliveries(&store, report).await;
+}
+
+/// Whether Stripe's webhooks are verified. A wrong secret shows here, and nowhere else in the setup.
+async fn deliveries(store: &Store, report: &mut Report) {
+    let (verified, refused) = match (store.verified_webhooks().await, store.refused_webhooks().await) {
+        (Ok(verified), Ok(refused)) => (verified, refused),
+        (Err(error), _) | (_, Err(error)) => {
+            return report.red("deliveries", error, "look at the database's own log");
+        }
+    };
+    let verified = verified.into_iter().next();
+    // What has no signature at all is not Stripe's.
+    let refused = refused.into_iter().find(|refused| FOR_SECRET_OR_CLOCK.contains(&refused.reason.as_str()));
+    let last_refused = |RefusedWebhooks { reason, last_at_ms }: &RefusedWebhooks| {
+        format!("the last was refused at {}, {reason}", rfc3339(*last_at_ms))
+    };
+    let last_verified = |VerifiedWebhooks { secret_name, last_at_ms, .. }: &VerifiedWebhooks| {
+        format!("the last webhook was verified at {}, by `{secret_name}`", rfc3339(*last_at_ms))
+    };
+    let mend = "compare STRIPE_WEBHOOK_SECRET with the endpoint's signing secret, and this machine's clock";
+    match (verified, refused) {
+        (None, None) => report.skip(&["deliveries"], "no webhook has come yet"),
+        (None, Some(refused)) => {
+            let says = format!("no webhook was ever verified; {}", last_refused(&refused));
+            report.red("deliveries", says, mend);
+        }
+        (Some(verified), None) => report.green("deliveries", last_verified(&verified)),
+        (Some(verified), Some(refused)) => {
+            let says = format!("{}; {}", last_verified(&verified), last_refused(&refused));
+            if refused.last_at_ms >= verified.last_at_ms + TRUSTED_AFTER_VERIFIED_MS {
+                report.yellow("deliveries", says, mend);
+            } else {
+                report.green("deliveries", says);
+            }
+        }
+    }
 }
 
 fn mode(remembered: Result<Option<Mode>, StoreError>, key: Option<Mode>, report: &mut Report) {
@@ -125,13 +174,15 @@ fn mode(remembered: Result<Option<Mode>, StoreError>, key: Option<Mode>, report:
         (Ok(None), Some(key)) => {
             report.green("mode", format_args!("{key}, from the service's first start on"));
         }
-        (Ok(None), None) => {}
+        (Ok(None), None) => report.skip(&["mode"], "STRIPE_SECRET_KEY is not set"),
     }
 }
 
 /// Whether clients trust the certificate, and for how long, where the service has one.
 pub(super) fn certificate(setup: &Setup, report: &mut Report) {
-    let Some(TlsConfig { certificate, .. }) = &setup.tls else { return };
+    let Some(TlsConfig { certificate, .. }) = &setup.tls else {
+        return report.skip(&["certificate"], "BILLHOOK_TLS_CERTIFICATE_FILE is not set or cannot be read");
+    };
     let now = SystemClock.now_seconds();
     let days = (certificate.expires_at() - now) / DAY_SECONDS;
     let renew = "renew it; the service takes the new one as soon as it is in the files";
@@ -159,7 +210,7 @@ pub(super) fn certificate(setup: &Setup, report: &mut Report) {
 /// Whether topic lines can be written.
 pub(super) fn log_directory(setup: &Setup, report: &mut Report) {
     match &setup.logs {
-        None => {}
+        None => report.skip(&["logs"], "their configuration cannot be read"),
         Some(logs) if logs.sink == LogSink::Stdout => {
             report.green("logs", "topic lines go to stdout, and to no file");
         }

@@ -17,6 +17,8 @@ pub(super) enum Health {
     Yellow,
     /// Refuses to work.
     Red,
+    /// Was not looked at.
+    Skipped,
 }
 
 /// One thing that was looked at.
@@ -48,32 +50,46 @@ impl Report {
         self.add(check, Health::Red, says, mend);
     }
 
+    /// Notes checks that were not made, and why.
+    pub(super) fn skip(&mut self, checks: &[&'static str], why: impl fmt::Display) {
+        for check in checks {
+            self.0.push(Finding { check, health: Health::Skipped, says: why.to_string(), mend: None });
+        }
+    }
+
     fn add(&mut self, check: &'static str, health: Health, says: impl fmt::Display, mend: impl fmt::Display) {
         self.0.push(Finding { check, health, says: says.to_string(), mend: Some(mend.to_string()) });
     }
 
-    /// A line for each, in colour on a terminal.
+    /// A line for each, in colour on a terminal, and how many there are of each health.
     pub(super) fn as_lines(&self) -> String {
         let in_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let lines = self.0.iter().map(|finding| finding.line(in_colour));
-        lines.collect::<Vec<_>>().join("\n")
+        lines.chain([self.summary()]).collect::<Vec<_>>().join("\n")
+    }
+
+    fn summary(&self) -> String {
+        let [green, yellow, red, skipped] = Health::ALL.map(|health| self.count(health));
+        format!("{green} green, {yellow} yellow, {red} red, {skipped} skipped")
     }
 
     pub(super) fn as_json(&self) -> String {
-        let report = serde_json::json!({ "healthy": self.reds() == 0, "checks": self.0 });
+        let [green, yellow, red, skipped] = Health::ALL.map(|health| self.count(health));
+        let summary = serde_json::json!({ "green": green, "yellow": yellow, "red": red, "skipped": skipped });
+        let report = serde_json::json!({ "healthy": red == 0, "summary": summary, "checks": self.0 });
         format!("{report:#}")
     }
 
     /// Success unless something refuses to work.
     pub(super) fn conclude(&self) -> Result<(), CommandError> {
-        match self.reds() {
+        match self.count(Health::Red) {
             0 => Ok(()),
             reds => Err(CommandError::Failed(format!("{reds} of {} checks are red", self.0.len()))),
         }
     }
 
-    fn reds(&self) -> usize {
-        self.0.iter().filter(|finding| finding.health == Health::Red).count()
+    fn count(&self, health: Health) -> usize {
+        self.0.iter().filter(|finding| finding.health == health).count()
     }
 }
 
@@ -89,12 +105,15 @@ impl Finding {
 }
 
 impl Health {
+    const ALL: [Self; 4] = [Self::Green, Self::Yellow, Self::Red, Self::Skipped];
+
     /// The word, as wide as the widest, in its colour if that can be shown.
     fn word(self, in_colour: bool) -> String {
         let (word, colour) = match self {
-            Self::Green => ("green ", 32),
-            Self::Yellow => ("yellow", 33),
-            Self::Red => ("red   ", 31),
+            Self::Green => ("green  ", 32),
+            Self::Yellow => ("yellow ", 33),
+            Self::Red => ("red    ", 31),
+            Self::Skipped => ("skipped", 90),
         };
         if in_colour { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_owned() }
     }

@@ -22,27 +22,39 @@ const USABLE_SKEW_SECONDS: u64 = 60;
 
 const PERMISSION: &str = "give the restricted key read access to it, or look in the Dashboard";
 
+/// What is not checked without an answer from Stripe.
+const AFTER_KEY: [&str; 5] = ["clock", "permissions", "prices", "portal", "webhook"];
+
 /// Looks at everything at Stripe that the service depends on.
 pub(super) async fn account(setup: &Setup, report: &mut Report) {
-    let Some(config) = setup.stripe.as_ref().filter(|config| config.secret_key.is_some()) else { return };
+    let Some(config) = setup.stripe.as_ref().filter(|config| config.secret_key.is_some()) else {
+        report.skip(&["key"], "STRIPE_SECRET_KEY is not set or cannot be read");
+        return report.skip(&AFTER_KEY, "there is no key to ask Stripe with");
+    };
     let stripe = match asking_stripe(config) {
         Ok(stripe) => stripe,
-        Err(error) => return report.red("key", error, "this is a defect: report it"),
+        Err(error) => {
+            report.red("key", error, "this is a defect: report it");
+            return report.skip(&AFTER_KEY, "Stripe cannot be asked");
+        }
     };
     let settings = stripe.portal_settings(Deadline::after(PATIENCE)).await;
     match &settings {
         Err(StripeError::Rejected(Rejection { status: 401, .. })) => {
-            return report.red("key", "Stripe does not know it", "copy it anew from Stripe's Dashboard");
+            report.red("key", "Stripe does not know it", "copy it anew from Stripe's Dashboard");
+            return report.skip(&AFTER_KEY, "Stripe does not know the key");
         }
         Err(error @ StripeError::Unavailable { .. }) => {
-            return report.red("key", error, "let this host reach Stripe's API over HTTPS, and try again");
+            report.red("key", error, "let this host reach Stripe's API over HTTPS, and try again");
+            return report.skip(&AFTER_KEY, "Stripe cannot be reached");
         }
         Ok(_) | Err(StripeError::Rejected(_)) => {
             report.green("key", format_args!("Stripe takes it, in {} mode", stripe.mode()));
         }
     }
-    if let Some(answered_at) = settings.as_ref().ok().and_then(|settings| settings.answered_at) {
-        clock(answered_at, report);
+    match settings.as_ref().ok().and_then(|settings| settings.answered_at) {
+        Some(answered_at) => clock(answered_at, report),
+        None => report.skip(&["clock"], "Stripe's answer has no date"),
     }
     if let Some(billing) = &setup.billing {
         prices(&stripe, &billing.catalog, report).await;
@@ -94,7 +106,9 @@ async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) {
             }
         }
     }
-    if looked_at > 0 && well == looked_at {
+    if looked_at == 0 {
+        report.skip(&["prices"], "BILLHOOK_PLANS is not set");
+    } else if well == looked_at {
         let plans: Vec<&str> = catalog.plans().iter().map(|Plan { name, .. }| name.as_str()).collect();
         report.green("prices", format_args!("all {well} of {} exist and recur", plans.join(", ")));
     }
