@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::backfill::Backfill;
-use super::{Billing, BillingError, Ingest, follow, refresh, retention, retry, webhook_record};
+use super::{Billing, BillingError, Ingest, follow, price_check, refresh, retention, retry, webhook_record};
 
 /// How often work is looked for when nothing tells of any: another replica may have left it, or its time has come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ pub fn start(
                 refresh::run(&billing),
                 retry::run(&billing),
                 retention::run(&billing),
+                price_check::run(&billing),
                 webhook_record::run(&billing),
                 backfill.run(),
                 follow::read(&billing),

@@ -10,6 +10,7 @@ mod follow;
 mod ingest;
 mod link;
 mod portal;
+mod price_check;
 mod race;
 mod reconcile;
 mod refresh;
@@ -35,6 +36,7 @@ pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_sessi
 pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
 pub use link::{LinkError, Linked, Run, Unlinked, link_by_hand, link_tenants, unlink_tenant};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
+pub use price_check::MissingPrices;
 pub use reconcile::{Comparison, Drift, reconcile};
 pub use refresh_checkout::refresh_checkout_session;
 pub use replay::{NotReplayed, Replayed, replay};
@@ -80,6 +82,8 @@ pub struct Billing {
     pub catching_up: CatchingUp,
     /// Who is told when an entitlement changes.
     pub streams: Streams,
+    /// The configured prices that are not at Stripe.
+    pub missing_prices: Arc<MissingPrices>,
     /// When webhooks were last verified and refused.
     pub webhook_record: Arc<WebhookRecord>,
     /// The time.

@@ -197,6 +197,7 @@ fn at_the_command_line(
         refresh_wanted: Arc::default(),
         catching_up: CatchingUp::default(),
         streams: Streams::default(),
+        missing_prices: Arc::default(),
         webhook_record: Arc::default(),
         clock: Arc::new(SystemClock),
     })

@@ -185,6 +185,7 @@ impl Service {
             refresh_wanted: Arc::default(),
             catching_up,
             streams: Streams::default(),
+            missing_prices: Arc::default(),
             webhook_record: Arc::default(),
             clock,
         });

@@ -55,6 +55,8 @@ struct Ready {
     not_configured: Vec<String>,
     /// Variables that name what has not been reached since the start, and without which a part of the service waits.
     not_reached: Vec<String>,
+    /// Configured prices that Stripe did not have when it was last asked, by their ids or lookup keys.
+    prices_not_found: Vec<String>,
 }
 
 #[derive(Debug, Enum)]
@@ -69,6 +71,7 @@ impl Example for Ready {
             status: ReadyStatus::Ready,
             not_configured: vec!["STRIPE_WEBHOOK_SECRET".to_owned()],
             not_reached: Vec::new(),
+            prices_not_found: Vec::new(),
         }
     }
 }
@@ -92,7 +95,8 @@ impl HealthApi {
 
     /// Check whether the service can work
     ///
-    /// Send no requests to what answers 503. Variables that are not set are named, and are no reason for it.
+    /// Send no requests to what answers 503. Variables that are not set and prices that are not at Stripe are
+    /// named, and are no reason for it.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
     async fn ready(&self, readiness: Data<&Arc<Readiness>>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
         if readiness.lifecycle.is_draining() {
@@ -120,6 +124,7 @@ impl HealthApi {
         }
         let not_configured = readiness.not_configured.iter().map(ToString::to_string).collect();
         let not_reached = readiness.tokens.not_reached().map(str::to_owned).into_iter().collect();
-        Ok(Json(Ready { status: ReadyStatus::Ready, not_configured, not_reached }))
+        let prices_not_found = readiness.billing.missing_prices.names();
+        Ok(Json(Ready { status: ReadyStatus::Ready, not_configured, not_reached, prices_not_found }))
     }
 }
