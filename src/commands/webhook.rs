@@ -3,7 +3,7 @@
 //! Stripe rolls a secret in its Dashboard only. What its API can do is a second endpoint at the same URL, with a secret of
 //! its own: while both stand each event comes twice, once signed by either, and a repeat changes nothing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 
-use super::{CommandError, asking_stripe, say};
-use crate::config::{self, StripeArgs};
+use super::{CommandError, asking_stripe, migrated, say};
+use crate::config::{self, DatabaseArgs, StripeArgs};
 use crate::domain::webhook_url::WebhookUrl;
 use crate::stripe::{Deadline, NewEndpoint, Stripe, WebhookEndpoint};
 
@@ -54,9 +54,16 @@ pub(super) struct RegisterArgs {
 
 #[derive(Args)]
 pub(super) struct RotateArgs {
-    /// Let the old secret go, once the log says that the new one verifies
+    /// Remove the older endpoint, once the newer one is enabled and the service has verified an event with its secret
     #[arg(long, conflicts_with = "secret_file")]
     finish: bool,
+
+    /// Finish without these checks
+    #[arg(long, requires = "finish")]
+    force: bool,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
 
     #[command(flatten)]
     endpoint: EndpointArgs,
@@ -65,7 +72,7 @@ pub(super) struct RotateArgs {
 pub(super) async fn run(command: &WebhookCommand) -> Result<(), CommandError> {
     match command {
         WebhookCommand::Register(args) => register(&args.endpoint).await,
-        WebhookCommand::Rotate(args) if args.finish => finish(&args.endpoint).await,
+        WebhookCommand::Rotate(args) if args.finish => finish(args).await,
         WebhookCommand::Rotate(args) => rotate(&args.endpoint).await,
     }
 }
@@ -74,6 +81,11 @@ async fn register(args: &EndpointArgs) -> Result<(), CommandError> {
     let desk = Desk::open(args).await?;
     match desk.endpoints.as_slice() {
         [] => desk.create("Put it into STRIPE_WEBHOOK_SECRET, or its file.").await,
+        [one] if args.secret_file.is_some() => Err(CommandError::Failed(format!(
+            "endpoint {} exists already, and Stripe returns a secret only when it creates an endpoint: copy the secret \
+             from the Dashboard, or replace it with `billhook webhook rotate --secret-file FILE`",
+            one.id
+        ))),
         [one] => desk.mend(one).await,
         several => Err(several_endpoints(several)),
     }
@@ -89,8 +101,8 @@ async fn rotate(args: &EndpointArgs) -> Result<(), CommandError> {
         [_] => {
             desk.create(
                 "Put it beside the old one, as `new=whsec_...,old=whsec_...`, and send the service SIGHUP, or restart \
-                 it if the secrets are in a variable. When the log's `secret_name` is `new`, run this again with \
-                 --finish. Until then each event comes twice, and the second time changes nothing.",
+                 it if the secrets are in a variable. When the service has verified an event with it, run this again \
+                 with --finish. Until then each event comes twice, and the second time changes nothing.",
             )
             .await
         }
@@ -102,8 +114,11 @@ async fn rotate(args: &EndpointArgs) -> Result<(), CommandError> {
     }
 }
 
-async fn finish(args: &EndpointArgs) -> Result<(), CommandError> {
-    let desk = Desk::open(args).await?;
+async fn finish(args: &RotateArgs) -> Result<(), CommandError> {
+    let desk = Desk::open(&args.endpoint).await?;
+    if let ([_, new], false) = (desk.endpoints.as_slice(), args.force) {
+        check_newer(new, &args.database).await?;
+    }
     match desk.endpoints.as_slice() {
         [] | [_] => say("No roll is under way: there is nothing to finish."),
         [old, new] if desk.dry_run => say(&format!("Would remove {}, and leave {}.", old.id, new.id)),
@@ -116,6 +131,29 @@ async fn finish(args: &EndpointArgs) -> Result<(), CommandError> {
         }
         several => Err(several_endpoints(several)),
     }
+}
+
+/// Whether events still arrive when only the newer endpoint is left.
+///
+/// Its secret cannot be read from Stripe again, but it is the one that verified nothing before the endpoint was created.
+async fn check_newer(new: &WebhookEndpoint, database: &DatabaseArgs) -> Result<(), CommandError> {
+    if !new.is_enabled() {
+        return Err(CommandError::Failed(format!(
+            "the newer endpoint {} is disabled, so Stripe would send no more events: enable it in the Dashboard, or finish \
+             with --force",
+            new.id
+        )));
+    }
+    let created_at_ms = new.created.saturating_mul(1000);
+    let verified = migrated(database).await?.verified_webhooks().await?;
+    if verified.iter().any(|by| by.first_at_ms >= created_at_ms) {
+        return Ok(());
+    }
+    Err(CommandError::Failed(format!(
+        "the service has verified no event with the secret of the newer endpoint {}: add it to STRIPE_WEBHOOK_SECRET, wait \
+         for an event, and run this again, or finish with --force",
+        new.id
+    )))
 }
 
 /// What both commands work with: Stripe, and its endpoints that have our URL, the oldest first.
@@ -145,17 +183,32 @@ impl<'a> Desk<'a> {
         // Before anything is made at Stripe, which tells the secret only once.
         let file = self.secret_file.map(new_file).transpose()?;
         let made = self.stripe.create_webhook_endpoint(&self.url, Deadline::after(PATIENCE)).await;
-        let NewEndpoint { endpoint, secret } = made?;
+        let NewEndpoint { endpoint, secret } = made.inspect_err(|_| self.remove_secret_file())?;
         say(&format!("Endpoint {} posts to {}.", endpoint.id, endpoint.url))?;
         match file {
             Some(mut file) => {
-                writeln!(file, "{}", secret.expose_secret())?;
-                file.sync_all()?;
+                let written = writeln!(file, "{}", secret.expose_secret()).and_then(|()| file.sync_all());
+                written.map_err(|error| {
+                    self.remove_secret_file();
+                    CommandError::Failed(format!(
+                        "--secret-file: the secret could not be written, and Stripe returns it only once: {error}; delete \
+                         endpoint {} in the Dashboard, and run this again",
+                        endpoint.id
+                    ))
+                })?;
                 say("Its secret is in the file.")?;
             }
             None => say(&format!("Its secret, which is told this once: {}", secret.expose_secret()))?,
         }
         say(what_next)
+    }
+
+    /// The file was created by this run, and holds no secret.
+    fn remove_secret_file(&self) {
+        if let Some(path) = self.secret_file {
+            // The failure that led here is the one to report.
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Has an endpoint told exactly what we handle, if it is not.

@@ -28,8 +28,8 @@ impl WebhookUrl {
     /// Reads the endpoint's URL, or the address of the service, to which the route of webhooks is added.
     pub fn parse(text: &str) -> Result<Self, InvalidWebhookUrl> {
         let (scheme, rest) = text.split_once("://").ok_or(InvalidWebhookUrl::NotAUrl)?;
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let authority = Authority::parse(authority).ok_or(InvalidWebhookUrl::NotAUrl)?;
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let authority = Authority::parse(host).ok_or(InvalidWebhookUrl::NotAUrl)?;
         let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'\\' | b'?' | b'#' | b'@');
         if !path.bytes().all(plain) {
             return Err(InvalidWebhookUrl::NotAUrl);
@@ -40,10 +40,10 @@ impl WebhookUrl {
             "http" => return Err(InvalidWebhookUrl::PlainHttp),
             _ => return Err(InvalidWebhookUrl::NotAUrl),
         }
-        Ok(Self(if path.is_empty() {
-            format!("{}{ROUTE}", text.trim_end_matches('/'))
-        } else {
-            text.to_owned()
+        let path = without_double_slashes(path);
+        Ok(Self(match path.trim_matches('/') {
+            "" => format!("{scheme}://{host}{ROUTE}"),
+            _ => format!("{scheme}://{host}/{}", path.trim_start_matches('/')),
         }))
     }
 
@@ -68,6 +68,15 @@ impl WebhookUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The service has no route with an empty part, so a second slash is a mistake.
+fn without_double_slashes(path: &str) -> String {
+    let mut plain = path.to_owned();
+    while plain.contains("//") {
+        plain = plain.replace("//", "/");
+    }
+    plain
 }
 
 impl fmt::Display for WebhookUrl {
@@ -97,6 +106,9 @@ mod tests {
             ("https://billing.example.com", "https://billing.example.com/api/billing/webhook/"),
             ("https://billing.example.com/", "https://billing.example.com/api/billing/webhook/"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080/api/billing/webhook/"),
+            ("https://billing.example.com//", "https://billing.example.com/api/billing/webhook/"),
+            ("https://billing.example.com///", "https://billing.example.com/api/billing/webhook/"),
+            ("https://example.com//api///billing/webhook//", "https://example.com/api/billing/webhook/"),
             (
                 "https://example.com/billhook/api/billing/webhook",
                 "https://example.com/billhook/api/billing/webhook",

@@ -37,6 +37,9 @@ pub struct WebhookEndpoint {
     pub enabled_events: Vec<String>,
     /// The version in which events are written; none is the account's own.
     pub api_version: Option<String>,
+    /// When it was created, in whole Unix seconds.
+    #[serde(default)]
+    pub created: i64,
 }
 
 /// An endpoint just made, and its secret, which Stripe tells this once.
@@ -173,6 +176,7 @@ mod tests {
             status: "enabled".into(),
             enabled_events: HANDLED.map(str::to_owned).into(),
             api_version: Some(API_VERSION.into()),
+            created: 0,
         }
     }
 

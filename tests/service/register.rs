@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
+use billhook::clock::{Clock, SystemClock};
 use billhook::domain::event::HANDLED;
 use serde_json::{Value, json};
 
@@ -91,6 +92,25 @@ async fn a_secret_goes_into_a_new_file_that_only_its_owner_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_register_leaves_no_secret_file() {
+    let app = without_endpoint().await;
+    let file = app.dir().join("secret");
+    let path = file.to_str().expect("a path");
+    let failure =
+        json!({ "match": "POST /v1/webhook_endpoints", "kind": "status", "status": 400, "times": 1 });
+    app.stripe.fault(&failure).await;
+    let refused = refusal(&app.run_command(&["webhook", "register", "--secret-file", path]));
+    assert!(refused.contains("Stripe refused with status 400") && !file.exists(), "{refused}");
+
+    said(&app.run_command(&["webhook", "register"]));
+    let refused = refusal(&app.run_command(&["webhook", "register", "--secret-file", path]));
+    assert!(refused.contains("exists already") && refused.contains("billhook webhook rotate"), "{refused}");
+    assert!(!file.exists());
+    assert_eq!(endpoints(&app).await.len(), 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_is_rolled_from_the_command_line_and_no_event_is_lost() {
     let dir = tempfile::TempDir::new().expect("a directory");
     let (secrets, new) = (dir.path().join("secrets"), dir.path().join("new"));
@@ -113,6 +133,15 @@ async fn a_secret_is_rolled_from_the_command_line_and_no_event_is_lost() {
     assert!(under_way.contains("a roll is under way"), "{under_way}");
     let new = fs::read_to_string(&new).expect("the new secret");
     let new = new.trim();
+    let unverified = refusal(&app.run_command(&["webhook", "rotate", "--finish"]));
+    assert!(
+        unverified.contains("has verified no event with the secret of the newer endpoint"),
+        "{unverified}"
+    );
+    let [newer, _] = endpoints(&app).await.try_into().expect("two endpoints");
+    let created = newer["created"].as_i64().expect("a time");
+    // Stripe's time is in whole seconds: what was verified in that one may have been the old secret's.
+    eventually("the next second", || async { (SystemClock.now_seconds() > created).then_some(()) }).await;
     take(&app, &secrets, &format!("new={new},old={WEBHOOK_SECRET}")).await;
     app.make_pro("birch").await;
     eventually("each secret verifies", || async {
@@ -122,7 +151,17 @@ async fn a_secret_is_rolled_from_the_command_line_and_no_event_is_lost() {
     })
     .await;
 
-    let dry = said(&app.run_command(&["webhook", "rotate", "--finish", "--dry-run"]));
+    let newer = format!("/v1/webhook_endpoints/{}", newer["id"].as_str().expect("an id"));
+    app.stripe.api("POST", &newer, "disabled=true").await;
+    let disabled = refusal(&app.run_command(&["webhook", "rotate", "--finish"]));
+    assert!(disabled.contains("is disabled") && disabled.contains("--force"), "{disabled}");
+    let forced = said(&app.run_command(&["webhook", "rotate", "--finish", "--force", "--dry-run"]));
+    assert!(forced.starts_with("Would remove we_"), "{forced}");
+    app.stripe.api("POST", &newer, "disabled=false").await;
+
+    let dry = || app.run_command(&["webhook", "rotate", "--finish", "--dry-run"]);
+    eventually("the service has stored it", || async { dry().status.success().then_some(()) }).await;
+    let dry = said(&dry());
     assert!(dry.starts_with("Would remove we_"), "{dry}");
     let finished = said(&app.run_command(&["webhook", "rotate", "--finish"]));
     assert!(finished.contains("is removed"), "{finished}");
