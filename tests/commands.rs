@@ -231,6 +231,21 @@ fn settings_of_tokens_that_contradict_each_other_are_told_by_their_names() {
 }
 
 #[test]
+fn collector_endpoint_without_scheme_refuses_to_start() {
+    let shell = Shell::new();
+    for variable in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
+        for endpoint in ["canary:4317", "localhost:4317", "canary"] {
+            let output = shell.run(&["serve"], &[(variable, endpoint)]);
+            let message = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{message}");
+            let told =
+                format!("billhook: {variable} is not a URL that starts with `http://` or `https://`\n");
+            assert_eq!(message, told);
+        }
+    }
+}
+
+#[test]
 fn a_key_of_the_other_mode_refuses_to_start_and_names_both() {
     let shell = Shell::new();
     let database = ("DATABASE_URL", "sqlite://billhook.db");

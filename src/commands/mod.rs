@@ -11,6 +11,7 @@ pub mod serve;
 mod table;
 mod tenant;
 mod token;
+mod unknown_variables;
 mod webhook;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::billing::{Billing, CatchingUp, Streams};
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
 use crate::domain::mode::Mode;
+use crate::domain::plan::Catalog;
 use crate::domain::unit_of_work::{LinkRefusal, Policy};
 use crate::store::{ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
@@ -115,6 +117,12 @@ impl CommandError {
 
 /// Runs the command that the command line names.
 pub async fn run(cli: Cli) -> ExitCode {
+    // `serve` logs them, and `doctor` reports them.
+    if !matches!(cli.command, Command::Serve(_) | Command::Doctor(_)) {
+        for name in unknown_variables::find() {
+            warn(format_args!("{name} is set, and no such variable is read: check its spelling"));
+        }
+    }
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args).await,
         Command::Migrate(args) => migrate::run(&args).await,
@@ -201,6 +209,18 @@ fn at_the_command_line(
         webhook_record: Arc::default(),
         clock: Arc::new(SystemClock),
     })
+}
+
+/// Writes a warning. Not on stdout, which is for the answer.
+fn warn(warning: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "billhook: {warning}");
+}
+
+/// Warns where an answer depends on the plans and none is configured.
+fn warn_without_plans(catalog: &Catalog) {
+    if catalog.plans().is_empty() {
+        warn("BILLHOOK_PLANS is not set: every price means the plan `free`");
+    }
 }
 
 /// Tells that a list ends before the last entry, and how to go on. Not on stdout, where every line and every member of the

@@ -13,13 +13,14 @@ use futures_util::FutureExt;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::{CommandError, guarded_mode, no_http_client, stripe};
+use super::{CommandError, guarded_mode, no_http_client, stripe, unknown_variables};
 use crate::billing::{self, Billing, CatchingUp, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, KeySource, ListenArgs, ListenConfig, LogArgs,
     RetentionArgs, StripeArgs, StripeConfig, TlsArgs, TlsConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
+use crate::domain::mode::Mode;
 use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::domain::webhook_secret::WebhookSecrets;
@@ -168,6 +169,7 @@ impl Service {
         let catching_up = watermark.map(|mark| CatchingUp::from(mark.at, clock.now_seconds()));
         let catching_up = catching_up.unwrap_or_default();
         let mode = guarded_mode(&store, config.stripe.mode()).await?;
+        log_start(&config, mode);
 
         let billing = Arc::new(Billing {
             store,
@@ -315,6 +317,17 @@ impl Service {
     }
 }
 
+fn log_start(config: &ServeConfig, mode: Option<Mode>) {
+    let plans: Vec<&str> = config.billing.catalog.plans().iter().map(|plan| plan.name.as_str()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        database = config.database.describe(),
+        mode = mode.map_or("unknown", Mode::as_str),
+        plans = plans.join(", "),
+        "starting"
+    );
+}
+
 fn listen(variable: &str, address: SocketAddr, slots: ConnectionSlots) -> Result<Listener, CommandError> {
     Listener::bind(address, slots)
         .map_err(|error| CommandError::Failed(format!("{variable}: cannot listen on {address}: {error}")))
@@ -347,6 +360,9 @@ async fn keep_keys(tokens: Arc<TokenVerifier>, lifecycle: LifecycleWatch) {
 pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
     let telemetry = telemetry::init(&config.logs)?;
+    for variable in unknown_variables::find() {
+        tracing::warn!(variable, "no such variable is read: check its spelling");
+    }
     server::raise_file_limit();
     // A panic ends the process by this way, too, so that its report reaches stderr.
     let serving = serve_until_told(args, config, telemetry.topics(), telemetry.metrics());

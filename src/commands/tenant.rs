@@ -10,7 +10,7 @@ use poem_openapi::types::ToJSON;
 use serde_json::{Value, json};
 
 use super::table::{self, or_dash};
-use super::{CommandError, at_the_command_line, migrated, say};
+use super::{CommandError, at_the_command_line, migrated, say, warn_without_plans};
 use crate::billing::{Billing, LinkError, link_by_hand};
 use crate::config::{self, BillingArgs, BillingConfig, DatabaseArgs, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
@@ -89,6 +89,7 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
     let tenant: TenantId = config::argument("TENANT", &args.tenant)?;
     let customer: CustomerId = config::argument("CUSTOMER", &args.customer)?;
     let config = args.billing.read()?;
+    warn_without_plans(&config.catalog);
     let store = migrated(&args.database).await?;
     let billing = billing(store, config, &args.logs).await?;
     link_by_hand(&billing, &tenant, &customer).await.map_err(|error| match error {
@@ -111,6 +112,7 @@ async fn billing(store: Store, config: BillingConfig, logs: &LogDirArgs) -> Resu
 async fn show(args: &ShowArgs) -> Result<(), CommandError> {
     let id = config::stored_tenant("TENANT", &args.tenant)?;
     let catalog = args.plans.read()?;
+    warn_without_plans(&catalog);
     let store = migrated(&args.database).await?;
     let Some(tenant) = store.tenant(&id).await? else {
         return Err(CommandError::Failed(format!("nothing has ever happened to the billing of tenant {id}")));

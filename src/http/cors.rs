@@ -3,13 +3,20 @@
 //! credential of the browser's is ever wanted. poem's own turns away what comes from the service's own page, for browsers
 //! send `Origin` there too.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
 use super::contract;
 use super::problem::{Code, Problem};
+use super::throttle::SteadyClock;
+use crate::clock::Clock;
 use crate::domain::address::Origin;
 
 const METHODS: &str = "GET, POST";
@@ -23,25 +30,63 @@ const ANSWER_HEADERS: &str = "etag, retry-after";
 /// For how long a browser need not ask again; Chromium believes two hours and no longer.
 const MAX_AGE_SECONDS: &str = "7200";
 
+/// Log lines about refused origins in a minute: anyone can send such requests.
+const LINES_A_MINUTE: NonZeroU32 = NonZeroU32::MIN;
+
+/// The pages of other origins that may ask.
+pub(super) struct CorsRules {
+    allowed: Vec<Origin>,
+    lines: RateLimiter<NotKeyed, InMemoryState, SteadyClock, NoOpMiddleware<Nanos>>,
+}
+
+impl CorsRules {
+    pub(super) fn new(allowed: Vec<Origin>, clock: Arc<dyn Clock>) -> Self {
+        let lines = RateLimiter::direct_with_clock(Quota::per_minute(LINES_A_MINUTE), SteadyClock(clock));
+        Self { allowed, lines }
+    }
+
+    fn allowed(&self, origin: Option<&str>) -> Option<&Origin> {
+        self.allowed.iter().find(|allowed| Some(allowed.as_str()) == origin)
+    }
+
+    /// Refuses a page, and logs which: only the operator knows whether it is one of the product's own.
+    fn refuse(&self, origin: Option<&str>) -> Response {
+        if self.lines.check().is_ok() {
+            let origin = origin.and_then(|origin| Origin::parse(origin).ok());
+            let origin = origin.as_ref().map_or("(not an https origin)", Origin::as_str);
+            tracing::warn!(
+                origin,
+                "refused a page of another origin; BILLHOOK_CORS_ORIGINS does not list it"
+            );
+        }
+        let how = "Pages of this origin may not ask here, unless BILLHOOK_CORS_ORIGINS lists it.";
+        Problem::new(Code::NotAllowed, how).into_response()
+    }
+}
+
 /// Tells browsers which pages may read the answer.
 pub(super) async fn cors<E: Endpoint>(
-    allowed: Arc<[Origin]>,
+    rules: Arc<CorsRules>,
     next: Arc<E>,
     request: Request,
 ) -> poem::Result<Response> {
-    if allowed.is_empty() || !contract::is_for_users(request.uri().path()) {
+    if !contract::is_for_users(request.uri().path()) {
         return next.call(request).await.map(IntoResponse::into_response);
     }
     let origin = request.header(header::ORIGIN);
-    let origin = origin.and_then(|origin| allowed.iter().find(|allowed| allowed.as_str() == origin)).cloned();
+    let allowed = rules.allowed(origin).cloned();
     let mut answer = if is_preflight(&request) {
-        preflight(origin.as_ref())
+        // Only a page of another origin has its browser ask first.
+        if allowed.is_some() { preflight() } else { rules.refuse(origin) }
     } else {
         next.call(request).await?.into_response()
     };
+    if rules.allowed.is_empty() {
+        return Ok(answer);
+    }
     let headers = answer.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(origin.as_str()).ok()) {
+    if let Some(origin) = allowed.and_then(|origin| HeaderValue::from_str(origin.as_str()).ok()) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         insert(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
     }
@@ -55,11 +100,7 @@ fn is_preflight(request: &Request) -> bool {
 }
 
 /// Says what is allowed; that it is not what was asked for is the browser's to see.
-fn preflight(origin: Option<&Origin>) -> Response {
-    if origin.is_none() {
-        let how = "Pages of this origin may not ask here, unless BILLHOOK_CORS_ORIGINS lists it.";
-        return Problem::new(Code::NotAllowed, how).into_response();
-    }
+fn preflight() -> Response {
     let mut answer = StatusCode::NO_CONTENT.into_response();
     let headers = answer.headers_mut();
     insert(headers, header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);

@@ -38,6 +38,7 @@ use api::ApiState;
 use api::health::Readiness;
 use auth::TokenVerifier;
 use bodies::Bodies;
+use cors::CorsRules;
 use limiter::UnverifiedLimiter;
 use rejections::Rejections;
 use throttle::Throttle;
@@ -107,7 +108,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
     };
 
     let static_files = app.static_files;
-    let cors_origins: Arc<[Origin]> = app.cors_origins.into();
+    let cors_rules = Arc::new(CorsRules::new(app.cors_origins, clock));
     let routes = Route::new()
         .at("/openapi.json", contract::document())
         .at("/docs", contract::page())
@@ -123,7 +124,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, Upkeep) {
         // Else the type of all that is around it grows beyond what an optimising compiler follows.
         .boxed()
         .around(in_time)
-        .around(move |next, request| cors::cors(cors_origins.clone(), next, request))
+        .around(move |next, request| cors::cors(cors_rules.clone(), next, request))
         .around(framing::plain)
         .around(security::protected)
         .around(move |next, request| measure::measured(metrics.clone(), next, request))

@@ -118,6 +118,17 @@ impl DatabaseUrl {
         Ok(with_settings(self.url.expose_secret().parse()?))
     }
 
+    /// The database for the log, without credentials and options.
+    pub fn describe(&self) -> String {
+        let server = self.server();
+        match (server.address, server.port) {
+            (Some(host), Some(port)) => {
+                format!("postgres://{host}:{port}/{}", server.namespace.unwrap_or_default())
+            }
+            _ => self.url.expose_secret().split('?').next().unwrap_or_default().to_owned(),
+        }
+    }
+
     /// How spans name the database. Of a SQLite file nothing is told: its path is the machine's own affair.
     fn server(&self) -> Server {
         if self.backend == DbBackend::Sqlite {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::net::TcpStream;
 
-use super::{export, variable};
+use super::{ExportError, export, variable};
 
 /// The collector that the environment names.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,18 +15,13 @@ pub struct Collector {
     port: u16,
 }
 
-/// The collector that spans are exported to, if they are. What is no URL is told when telemetry begins.
-pub fn collector() -> Option<Collector> {
-    if !export::is_wanted(variable) {
-        return None;
-    }
-    let endpoint = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-    Collector::at(&endpoint.into_iter().find_map(variable)?)
+/// The collector that spans are exported to, if they are.
+pub fn collector() -> Result<Option<Collector>, ExportError> {
+    Ok(export::endpoint(variable)?.as_ref().and_then(Collector::at))
 }
 
 impl Collector {
-    fn at(endpoint: &str) -> Option<Self> {
-        let url = Url::parse(endpoint).ok()?;
+    fn at(url: &Url) -> Option<Self> {
         let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
         Some(Self { host, port: url.port_or_known_default()? })
     }
@@ -45,9 +40,31 @@ mod tests {
     #[test]
     fn an_endpoint_names_a_host_and_a_port() {
         let at = |host: &str, port| Some(Collector { host: host.into(), port });
-        assert_eq!(Collector::at("http://127.0.0.1:4317"), at("127.0.0.1", 4317));
-        assert_eq!(Collector::at("https://collector.example/v1/traces"), at("collector.example", 443));
-        assert_eq!(Collector::at("http://[::1]:4318"), at("::1", 4318));
-        assert_eq!(Collector::at("collector"), None);
+        for (endpoint, collector) in [
+            ("http://127.0.0.1:4317", at("127.0.0.1", 4317)),
+            ("https://collector.example/v1/traces", at("collector.example", 443)),
+            ("http://[::1]:4318", at("::1", 4318)),
+        ] {
+            let set = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| endpoint.to_owned());
+            let url = export::endpoint(set).expect("a URL").expect("it is set");
+            assert_eq!(Collector::at(&url), collector);
+        }
+    }
+
+    #[test]
+    fn endpoint_without_scheme_is_an_error_that_names_its_variable() {
+        for endpoint in
+            ["collector", "collector:4317", "localhost:4317", "127.0.0.1:4317", "grpc://a:1", "http://"]
+        {
+            for variable in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
+                let set = |name: &str| (name == variable).then(|| endpoint.to_owned());
+                let error = export::endpoint(set).expect_err(endpoint).to_string();
+                assert_eq!(
+                    error,
+                    format!("{variable} is not a URL that starts with `http://` or `https://`")
+                );
+            }
+        }
+        assert!(export::endpoint(|_| None).expect("no error").is_none());
     }
 }

@@ -22,6 +22,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
 };
+use reqwest::Url;
 use tokio::runtime::Handle;
 use tracing::warn;
 
@@ -48,6 +49,9 @@ pub enum ExportError {
     /// A number was expected.
     #[error("{0} is not a whole number above 0")]
     NotANumber(&'static str),
+    /// Without a scheme nothing says whether TLS is used, and the exporter would drop every span.
+    #[error("{0} is not a URL that starts with `http://` or `https://`")]
+    NotAUrl(&'static str),
     /// A protocol that this build does not speak.
     #[error("{0} is neither `grpc` nor `http/protobuf`")]
     UnknownProtocol(&'static str),
@@ -82,9 +86,25 @@ const NOT_SUPPORTED: [&str; 6] = [
 pub(super) fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let exporters = variable("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".into());
-    let endpoint =
-        variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
-    !disabled && exporters.split(',').any(|name| name.trim() == "otlp") && endpoint.is_some()
+    let is_set = ENDPOINTS.into_iter().any(|name| variable(name).is_some());
+    !disabled && exporters.split(',').any(|name| name.trim() == "otlp") && is_set
+}
+
+/// Where spans are sent: what names traces comes first.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+/// The URL that spans are sent to, if they are sent.
+pub(super) fn endpoint(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Url>, ExportError> {
+    if !is_wanted(&variable) {
+        return Ok(None);
+    }
+    let named = ENDPOINTS.into_iter().find_map(|name| Some((name, variable(name)?)));
+    let read = |(name, text): (&'static str, String)| {
+        let url =
+            Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        url.ok_or(ExportError::NotAUrl(name))
+    };
+    named.map(read).transpose()
 }
 
 /// What carries spans to the collector that the environment names. Must be called within the Tokio runtime, which
@@ -93,6 +113,7 @@ pub(super) fn processor(tally: &Arc<SpanTally>) -> Result<CountedProcessor, Expo
     if let Some(name) = NOT_SUPPORTED.into_iter().find(|name| variable(name).is_some()) {
         return Err(ExportError::NotSupported(name));
     }
+    endpoint(variable)?;
     let most = number("OTEL_BSP_MAX_QUEUE_SIZE")?.unwrap_or(QUEUE).min(LONGEST_QUEUE);
     let exporter = match protocol(variable)? {
         Protocol::Grpc => over_grpc()?,

@@ -226,7 +226,13 @@ impl TestApp {
 
     /// The same, with some variables set otherwise.
     pub fn run_command_with(&self, words: &[&str], otherwise: &[(&str, &str)]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_billhook"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_billhook"));
+        // Those of the tests themselves, which the command would warn of.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"BILLHOOK_"))
+        {
+            command.env_remove(name);
+        }
+        command
             .args(words)
             .env("DATABASE_URL", &self.database.url)
             .env("BILLHOOK_PLANS", PLANS)

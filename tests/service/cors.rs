@@ -4,7 +4,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
 use crate::answer::Answer;
-use crate::app::TestApp;
+use crate::app::{TestApp, eventually};
 use crate::database::Database;
 use crate::event_stream::{EventStream, STREAM};
 
@@ -27,7 +27,8 @@ async fn preflight(app: &TestApp, origin: &str, path: &str) -> Answer {
 async fn no_other_page_may_ask_unless_it_is_listed() {
     let app = TestApp::start(Database::Sqlite).await;
     let refused = preflight(&app, PAGE, SUBSCRIPTION).await;
-    refused.assert_is(405, "method_not_allowed");
+    refused.assert_is(403, "not_allowed");
+    assert!(refused.text.contains("BILLHOOK_CORS_ORIGINS"), "{}", refused.text);
     let asked =
         app.call(from(PAGE, app.request(Method::GET, SUBSCRIPTION)).bearer_auth(app.token("acme"))).await;
     asked.ok();
@@ -79,6 +80,7 @@ async fn a_page_that_is_not_listed_is_refused_by_name_and_our_own_needs_no_listi
     {
         let refused = preflight(&app, stranger, SUBSCRIPTION).await;
         refused.assert_is(403, "not_allowed");
+        assert!(refused.text.contains("BILLHOOK_CORS_ORIGINS"), "{}", refused.text);
         assert_eq!(refused.header(ALLOW_ORIGIN), None);
     }
     let portal = from(&app.url, app.request(Method::POST, "/api/billing/create-portal-session/"));
@@ -86,6 +88,21 @@ async fn a_page_that_is_not_listed_is_refused_by_name_and_our_own_needs_no_listi
     portal.assert_is(409, "no_customer");
     assert_eq!(portal.header(ALLOW_ORIGIN), None);
     assert_eq!(portal.header("vary"), Some("Origin"), "for a cache, another page's answer is another");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn refused_page_is_logged_once_a_minute() {
+    let app = TestApp::start_process(Database::Sqlite, &[]).await;
+    for _ in 0..3 {
+        preflight(&app, PAGE, SUBSCRIPTION).await.assert_is(403, "not_allowed");
+    }
+    let logged = || app.stderr().matches("refused a page of another origin").count();
+    eventually("the page is logged", || async { (logged() > 0).then_some(()) }).await;
+    app.get("/healthz").await.ok();
+    let stderr = app.stderr();
+    assert_eq!(logged(), 1, "{stderr}");
+    assert!(stderr.contains(PAGE) && stderr.contains("BILLHOOK_CORS_ORIGINS"), "{stderr}");
     app.stop().await;
 }
 

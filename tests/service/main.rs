@@ -55,6 +55,7 @@ mod slow;
 mod smuggling;
 mod span_store;
 mod stalled_logs;
+mod start_log;
 mod static_files;
 mod stopping;
 mod streams;

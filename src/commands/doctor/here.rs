@@ -9,6 +9,7 @@ use super::DoctorArgs;
 use super::report::Report;
 use crate::billing::TRUSTED_AFTER_VERIFIED_MS;
 use crate::clock::{Clock, SystemClock};
+use crate::commands::unknown_variables;
 use crate::config::{self, BillingConfig, ConfigError, StripeConfig, TlsConfig};
 use crate::domain::mode::Mode;
 use crate::domain::signature::RefusalReason;
@@ -80,7 +81,12 @@ pub(super) fn configuration(args: &DoctorArgs, report: &mut Report) -> Setup {
             "set it: what needs it refuses to work",
         );
     }
-    if wrong.is_empty() && missing.is_empty() {
+    let unknown = unknown_variables::find();
+    for name in &unknown {
+        let says = format_args!("{name} is set, and no such variable is read");
+        report.yellow("configuration", says, "check its spelling, or remove it");
+    }
+    if wrong.is_empty() && missing.is_empty() && unknown.is_empty() {
         report.green("configuration", "every variable can be read, and none is missing");
     }
     setup
@@ -236,8 +242,15 @@ fn is_writable(dir: &Path) -> io::Result<()> {
 
 /// Whether somebody listens where spans are sent.
 pub(super) async fn collector(report: &mut Report) {
-    let Some(collector) = telemetry::collector() else {
-        return report.green("collector", "no traces are exported: OTEL_EXPORTER_OTLP_ENDPOINT is not set");
+    let collector = match telemetry::collector() {
+        Ok(collector) => collector,
+        Err(error) => {
+            return report.red("collector", error, "the service does not start with it: correct it");
+        }
+    };
+    let Some(collector) = collector else {
+        let why = "no traces are exported: OTEL_EXPORTER_OTLP_ENDPOINT is not set";
+        return report.skip(&["collector"], why);
     };
     match collector.connect(PATIENCE).await {
         Ok(()) => report.green("collector", "is reached"),

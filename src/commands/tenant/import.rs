@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 use super::billing;
 use crate::billing::{Billing, Linked, Run, link_tenants};
 use crate::commands::reconcile::{self, Tally};
-use crate::commands::{CommandError, guarded_mode, migrated, progress, say, without_a_key};
+use crate::commands::{
+    CommandError, guarded_mode, migrated, progress, say, warn_without_plans, without_a_key,
+};
 use crate::config::{BillingArgs, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{LinkRefusal, cause};
@@ -75,6 +77,7 @@ pub(super) async fn run(args: &ImportArgs) -> Result<(), CommandError> {
         return Err(without_a_key());
     }
     let config = args.billing.read()?;
+    warn_without_plans(&config.catalog);
     let store = migrated(&args.database).await?;
     if !args.dry_run {
         guarded_mode(&store, stripe.mode()).await?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::answer;
 use crate::commands::table::{self, or_dash};
-use crate::commands::{CommandError, migrated, say, say_there_are_more};
+use crate::commands::{CommandError, migrated, say, say_there_are_more, warn_without_plans};
 use crate::config::{self, DatabaseArgs, PlanArgs};
 use crate::domain::ids::{PlanName, TenantId};
 use crate::domain::plan::{Catalog, Entitlement};
@@ -77,6 +77,7 @@ pub(super) async fn run(args: &ListArgs) -> Result<(), CommandError> {
 async fn find(args: &ListArgs) -> Result<(Vec<Listed>, bool), CommandError> {
     let mut after = args.after.as_deref().map(|text| config::stored_tenant("--after", text)).transpose()?;
     let catalog = args.plans.read()?;
+    warn_without_plans(&catalog);
     let store = migrated(&args.database).await?;
     let mut found = Vec::new();
     while found.len() <= MOST {
