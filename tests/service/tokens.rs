@@ -81,6 +81,33 @@ async fn a_service_token_reads_and_never_acts_for_a_user() {
     app.stop().await;
 }
 
+/// Microsoft Entra ID and Okta have them there.
+#[tokio::test]
+async fn scopes_in_scp_count_as_those_in_scope() {
+    let app = TestApp::start_with(Database::Sqlite, &[("--jwt-scope", "billing")]).await;
+    for scp in
+        [json!("billing:service"), json!("openid billing:service"), json!(["openid", "billing:service"])]
+    {
+        let token = app.token_with(&json!({ "scp": scp }));
+        app.subscription_of("acme", &token).await.ok();
+    }
+    for (claims, status) in [
+        (json!({ "scp": "openid billing" }), 200),
+        (json!({ "scp": ["billing"] }), 200),
+        (json!({ "scp": ["billing"], "scope": "openid" }), 200),
+        (json!({ "scp": ["openid"], "scope": "billing" }), 200),
+        (json!({ "scp": "billings" }), 403),
+        (json!({ "scp": ["openid billing"] }), 403),
+        (json!({ "scp": { "billing": true } }), 403),
+    ] {
+        let mut claims = claims;
+        claims["tenant"] = json!("acme");
+        let answer = app.subscription(&app.token_with(&claims)).await;
+        assert_eq!(answer.status.as_u16(), status, "{claims}");
+    }
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn what_the_configuration_asks_of_a_token_is_asked() {
     let asks = [

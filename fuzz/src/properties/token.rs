@@ -200,7 +200,7 @@ const HEADER_WORDS: [&str; 12] = [
     "exp",
 ];
 
-const CLAIMS: [&str; 13] = [
+const CLAIMS: [&str; 14] = [
     "sub",
     "tenant",
     "org",
@@ -214,6 +214,7 @@ const CLAIMS: [&str; 13] = [
     "realm",
     "roles",
     "unheard_of",
+    "scp",
 ];
 
 const CLAIM_WORDS: [&str; 12] = [

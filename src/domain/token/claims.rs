@@ -90,13 +90,13 @@ impl Claims {
         self.0.get("aud").is_some_and(|named| texts(named).any(|one| one == audience))
     }
 
-    /// RFC 8693 has scopes in one string, others in an array.
+    /// RFC 8693 has scopes in `scope`, in one string; Microsoft Entra ID has them in `scp`, in one string too, and Okta in
+    /// `scp`, in an array.
     pub(super) fn has_scope(&self, scope: &str) -> bool {
-        match self.0.get("scope") {
-            Some(Value::String(scopes)) => scopes.split_ascii_whitespace().any(|one| one == scope),
-            Some(scopes) => texts(scopes).any(|one| one == scope),
-            None => false,
-        }
+        ["scope", "scp"].into_iter().filter_map(|claim| self.0.get(claim)).any(|scopes| match scopes {
+            Value::String(scopes) => scopes.split_ascii_whitespace().any(|one| one == scope),
+            scopes => texts(scopes).any(|one| one == scope),
+        })
     }
 
     /// Whether one of the roles, or the one role, is one of those.
@@ -187,14 +187,18 @@ mod tests {
 
     #[test]
     fn scopes_and_audiences_and_roles_are_whole_words() {
-        for scope in [json!("a b"), json!("b"), json!(["a", "b"]), json!(["b", 7])] {
-            assert!(claims(&json!({ "scope": scope })).has_scope("b"), "{scope}");
+        for claim in ["scope", "scp"] {
+            for scope in [json!("a b"), json!("b"), json!(["a", "b"]), json!(["b", 7])] {
+                assert!(claims(&json!({ claim: scope })).has_scope("b"), "{claim} {scope}");
+            }
+            for scope in
+                [json!("ab"), json!("bb a"), json!(["a b"]), json!({ "b": true }), json!(null), json!([])]
+            {
+                assert!(!claims(&json!({ claim: scope })).has_scope("b"), "{claim} {scope}");
+            }
         }
-        for scope in
-            [json!("ab"), json!("bb a"), json!(["a b"]), json!({ "b": true }), json!(null), json!([])]
-        {
-            assert!(!claims(&json!({ "scope": scope })).has_scope("b"), "{scope}");
-        }
+        let both = claims(&json!({ "scope": "a", "scp": ["b"] }));
+        assert!(both.has_scope("a") && both.has_scope("b") && !both.has_scope("a b"));
         assert!(claims(&json!({ "aud": ["a", "b"] })).is_for("b"));
         assert!(!claims(&json!({ "aud": "a b" })).is_for("b"), "an audience may have white space in it");
 

@@ -35,10 +35,11 @@ pub(super) fn bearer(
         return Err(Refusal::OtherAudience);
     }
     let user = text("sub").and_then(|sub| UserId::parse(sub).ok()).ok_or(Refusal::NoUser)?;
-    let scopes: Vec<&str> = match text("scope") {
+    let scopes_in = |name| match text(name) {
         Some(scopes) => scopes.split([' ', '\t', '\n', '\r', '\x0c']).collect(),
-        None => texts(claim("scope")),
+        None => texts(claim(name)),
     };
+    let scopes: Vec<&str> = [scopes_in("scope"), scopes_in("scp")].concat();
     if scopes.contains(&SERVICE_SCOPE) {
         return Ok(Bearer::Service(user));
     }
