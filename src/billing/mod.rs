@@ -155,6 +155,7 @@ impl BillingError {
             Self::NoSubscription => "no_subscription",
             Self::AlreadySubscribed => "already_subscribed",
             Self::UnknownCheckout => "not_found",
+            Self::Stripe(error) if error.is_not_permitted() => "billing_not_configured",
             Self::Stripe(StripeError::Rejected(_)) => "stripe_rejected",
             Self::Stripe(StripeError::Unavailable { .. }) => "stripe_unavailable",
             Self::Store(error) if error.failure() == StoreFailure::Refused => "internal",

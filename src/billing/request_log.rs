@@ -121,6 +121,14 @@ impl<'a> RequestLog<'a> {
         if let Err(BillingError::Store(error)) = &result {
             tracing::error!(%error, "a request failed for want of the database");
         }
+        if let Err(BillingError::Stripe(error)) = &result
+            && error.is_not_permitted()
+        {
+            tracing::error!(
+                %error,
+                "STRIPE_SECRET_KEY lacks a permission: grant it to the restricted key in Stripe's Dashboard"
+            );
+        }
         let request_id = match &result {
             Err(BillingError::Stripe(error)) => error.request_id().or(self.request_id.as_deref()),
             _ => self.request_id.as_deref(),

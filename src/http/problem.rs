@@ -262,6 +262,10 @@ impl From<BillingError> for Problem {
             BillingError::UnknownCheckout => {
                 Self::new(Code::NotFound, "The tenant has no checkout session of this id.")
             }
+            BillingError::Stripe(error) if error.is_not_permitted() => Self::new(
+                Code::BillingNotConfigured,
+                "The service's Stripe key lacks a permission; quote the trace id to whoever runs this service.",
+            ),
             BillingError::Stripe(StripeError::Rejected(_)) => Self::new(
                 Code::StripeRejected,
                 "Trying again will not help; quote the trace id to whoever runs this service.",

@@ -32,6 +32,8 @@ pub struct Rejection {
     pub param: Option<&'static str>,
     /// Whether it speaks of a missing configuration of the Customer Portal, which has no code of its own.
     pub portal_not_configured: bool,
+    /// The permission that a restricted key lacks, such as `customer_write`, which Stripe names in a sentence only.
+    pub missing_permission: Option<String>,
     /// Stripe's id of the request.
     pub request_id: Option<String>,
 }
@@ -77,6 +79,11 @@ impl StripeError {
         matches!(self, Self::Unavailable { what: "broken_reply" | "timeout", .. })
     }
 
+    /// Whether the key is a restricted one that may not do this. A 403 alone may come from a proxy on the way.
+    pub fn is_not_permitted(&self) -> bool {
+        matches!(self, Self::Rejected(Rejection { status: 403, kind: Some(_), .. }))
+    }
+
     /// Whether the Customer Portal has never been configured.
     pub fn is_portal_not_configured(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { portal_not_configured: true, .. }))
@@ -86,9 +93,15 @@ impl StripeError {
 impl fmt::Display for StripeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rejected(Rejection { status, kind, code, param, .. }) => {
+            Self::Rejected(Rejection { status, kind, code, param, missing_permission, .. }) => {
                 write!(f, "Stripe refused with status {status}")?;
-                for (name, value) in [("type", kind), ("code", code), ("param", param)] {
+                let facts = [
+                    ("type", kind.as_deref()),
+                    ("code", code.as_deref()),
+                    ("param", *param),
+                    ("missing permission", missing_permission.as_deref()),
+                ];
+                for (name, value) in facts {
                     if let Some(value) = value {
                         write!(f, ", {name} {value}")?;
                     }
@@ -138,24 +151,40 @@ impl Rejection {
     /// Reads an error answer. A body that is not Stripe's leaves the status alone to speak.
     pub(super) fn read(status: u16, body: &[u8], request_id: Option<String>) -> Self {
         let error = serde_json::from_slice::<Body>(body).unwrap_or_default().error;
-        let portal_not_configured = status == 400
-            && error.code.is_none()
-            && error.message.is_some_and(|message| message.starts_with("No configuration provided"));
+        let message = error.message.unwrap_or_default();
+        let portal_not_configured =
+            status == 400 && error.code.is_none() && message.starts_with("No configuration provided");
+        let missing_permission = if status == 403 { permission_in(&message) } else { None };
         Self {
             status,
             kind: error.kind.filter(|kind| is_code(kind)),
             code: error.code.filter(|code| is_code(code)),
             param: error.param.as_deref().and_then(parameter),
             portal_not_configured,
+            missing_permission,
             request_id,
         }
     }
 }
 
-/// Codes and parameter names are words with brackets at most; anything else is not passed on.
-fn word(text: String) -> Option<String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'[' | b']' | b'.' | b'-');
-    (text.len() <= WORD_LENGTH && text.bytes().all(plain)).then_some(text)
+/// Stripe's types and codes are lower-case words with `_` between them. Ids, keys and addresses are not, and are not
+/// passed on.
+fn is_code(text: &str) -> bool {
+    (1..=CODE_LENGTH).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+/// The permission that a sentence names in quotes: `Having the 'rak_customer_write' permission would allow...`, and since
+/// 2026 `Enabling "Checkout Sessions Write" ('checkout_session_write') permissions...`.
+fn permission_in(message: &str) -> Option<String> {
+    let quoted = message.split('\'').skip(1).step_by(2);
+    let names = quoted.map(|name| name.strip_prefix("rak_").unwrap_or(name));
+    let mut permissions =
+        names.filter(|name| is_code(name) && (name.ends_with("_read") || name.ends_with("_write")));
+    permissions.next().map(str::to_owned)
+}
+
+fn parameter(name: &str) -> Option<&'static str> {
+    PARAMETERS.into_iter().find(|parameter| *parameter == name)
 }
 
 #[derive(Default, Deserialize)]
@@ -183,6 +212,53 @@ mod tests {
         let rejection = Rejection::read(400, body, Some("req_1".into()));
         assert!(!format!("{rejection:?}").contains("canary"));
         assert!(StripeError::Rejected(rejection).is_missing_customer());
+    }
+
+    #[test]
+    fn rejection_keeps_only_codes_and_our_own_parameters() {
+        let shown = |kind: &str, code: &str, param: &str| {
+            let body = serde_json::json!({ "error": { "type": kind, "code": code, "param": param } });
+            StripeError::Rejected(Rejection::read(400, body.to_string().as_bytes(), None)).to_string()
+        };
+        assert_eq!(
+            shown("invalid_request_error", "resource_missing", "line_items[0][price]"),
+            "Stripe refused with status 400, type invalid_request_error, code resource_missing, param \
+             line_items[0][price]"
+        );
+        let too_long = "a".repeat(65);
+        for outside in [
+            "cus_Na6dX7aXxi11N4",
+            "sk_test_1",
+            "jane@example.com",
+            "metadata[jane]",
+            "line_items[0][jane]",
+            "Jane",
+            "a b",
+            "\n",
+            too_long.as_str(),
+        ] {
+            assert_eq!(shown("api_error", "rate_limit", outside), shown("api_error", "rate_limit", ""));
+            assert!(!shown(outside, outside, outside).contains(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn missing_permission_is_read_from_stripes_sentence() {
+        let read = |status: u16, message: &str| {
+            let body =
+                serde_json::json!({ "error": { "type": "invalid_request_error", "message": message } });
+            Rejection::read(status, body.to_string().as_bytes(), None).missing_permission
+        };
+        let old = "The provided key 'rk_test_***canary' does not have the required permissions for this endpoint on \
+                   account 'acct_1'. Having the 'rak_customer_write' permission would allow this request to continue.";
+        let new = "Permission denied. Enabling \"Checkout Sessions Write\" ('checkout_session_write') permissions on \
+                   this key would allow this request to continue.";
+        assert_eq!(read(403, old).as_deref(), Some("customer_write"));
+        assert_eq!(read(403, new).as_deref(), Some("checkout_session_write"));
+        assert_eq!(read(400, old), None);
+        for other in ["", "'", "Permission denied.", "it's 'Jane_write' or 'jane write'", "'a_write_b'"] {
+            assert_eq!(read(403, other), None, "{other}");
+        }
     }
 
     #[test]

@@ -22,4 +22,4 @@ pub use requests::{
     Answer, CheckoutOrder, CustomerStanding, InvalidLocale, Locale, NewSession, PortalFlow, PortalOrder,
     SessionView,
 };
-pub use setup::{PortalSettings, Price};
+pub use setup::{PortalSettings, Price, TRIALS, Trial};

@@ -3,10 +3,11 @@
 use serde::Deserialize;
 use stripe::StripeRequest;
 use stripe_billing::billing_portal_configuration::ListBillingPortalConfiguration;
+use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_product::price::{ListPrice, RetrievePrice};
 
 use super::client::{Deadline, Stripe};
-use super::error::StripeError;
+use super::error::{Rejection, StripeError};
 use super::requests::fresh_key;
 use crate::domain::ids::PriceId;
 
@@ -36,6 +37,39 @@ impl Price {
     }
 }
 
+/// What the service does at Stripe, and a request that tries it and changes nothing: a list, or a creation without the
+/// parameters that it needs, which Stripe rejects for them only after it has looked at the key's permissions.
+#[derive(Debug, Clone, Copy)]
+pub struct Trial {
+    /// What the service does, in words for an operator.
+    pub purpose: &'static str,
+    operation: &'static str,
+    method: StripeMethod,
+    path: &'static str,
+}
+
+/// What no other check tries.
+pub const TRIALS: [Trial; 3] = [
+    Trial {
+        purpose: "reading events",
+        operation: "GET /v1/events",
+        method: StripeMethod::Get,
+        path: "/events",
+    },
+    Trial {
+        purpose: "creating Checkout Sessions",
+        operation: "POST /v1/checkout/sessions",
+        method: StripeMethod::Post,
+        path: "/checkout/sessions",
+    },
+    Trial {
+        purpose: "opening the Customer Portal",
+        operation: "POST /v1/billing_portal/sessions",
+        method: StripeMethod::Post,
+        path: "/billing_portal/sessions",
+    },
+];
+
 #[derive(Deserialize)]
 struct List<T> {
     data: Vec<T>,
@@ -45,6 +79,15 @@ struct List<T> {
 struct Anything {}
 
 impl Stripe {
+    /// Whether the key may do this.
+    pub async fn try_out(&self, trial: Trial, deadline: Deadline) -> Result<(), StripeError> {
+        let request = RequestBuilder::new(trial.method, trial.path);
+        match self.send(trial.operation, request, &fresh_key(), deadline).await {
+            Ok(_) | Err(StripeError::Rejected(Rejection { status: 400, .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks for the settings of the Customer Portal.
     pub async fn portal_settings(&self, deadline: Deadline) -> Result<PortalSettings, StripeError> {
         let request = ListBillingPortalConfiguration::new().is_default(true).active(true).limit(1).build();

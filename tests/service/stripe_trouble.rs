@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::app::{LATER, TestApp, stripe_event};
+use crate::app::{LATER, TestApp, eventually, stripe_event};
 use crate::database::Database;
 use crate::stripe::Stripe;
 
@@ -136,6 +136,37 @@ async fn stripes_own_words_are_never_passed_on() {
         assert!(!text.contains("No such price") && !text.contains("canary"), "{text}");
         assert!(!failure["stripe_request_id"].is_null(), "{failure}");
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn key_that_lacks_permission_is_not_configured() {
+    let app = TestApp::start_process(Database::Sqlite, &[]).await;
+    let message = "The provided key 'rk_test_canary' does not have the required permissions for this endpoint on account \
+                   'acct_canary'. Having the 'rak_customer_write' permission would allow this request to continue.";
+    let body = json!({ "error": { "type": "invalid_request_error", "message": message } });
+    let fault = json!({ "match": "POST /v1/customers", "kind": "status", "status": 403, "times": 1,
+        "body": body.to_string() });
+    app.stripe.fault(&fault).await;
+    let answer = app.check_out(&app.token("acme"), &json!({})).await;
+    answer.assert_is(503, "billing_not_configured");
+    assert!(!answer.text.contains("customer_write") && !answer.text.contains("canary"), "{}", answer.text);
+    let failure = app.line("billing", |line| line["event"] == "checkout.create.failure").await;
+    let reason = failure["reason"].as_str().expect("a reason");
+    assert!(reason.ends_with("missing permission customer_write"), "{failure}");
+    eventually("the operator is told", || async {
+        let stderr = app.stderr();
+        (stderr.contains("STRIPE_SECRET_KEY lacks a permission") && stderr.contains("customer_write"))
+            .then_some(())
+    })
+    .await;
+    assert!(!app.stderr().contains("canary"));
+
+    // A proxy on the way answers 403 too.
+    let proxy = json!({ "match": "POST /v1/customers", "kind": "status", "status": 403, "times": 1,
+        "body": "<html>denied</html>" });
+    app.stripe.fault(&proxy).await;
+    app.check_out(&app.token("acme"), &json!({})).await.assert_is(502, "stripe_rejected");
     app.stop().await;
 }
 

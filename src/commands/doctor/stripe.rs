@@ -9,7 +9,7 @@ use crate::commands::asking_stripe;
 use crate::domain::mode::Mode;
 use crate::domain::plan::{Catalog, Plan};
 use crate::domain::webhook_url::WebhookUrl;
-use crate::stripe::{Deadline, Rejection, Stripe, StripeError, WebhookEndpoint};
+use crate::stripe::{Deadline, Rejection, Stripe, StripeError, TRIALS, WebhookEndpoint};
 
 /// How long Stripe may take for one answer, retries and all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,8 +56,10 @@ pub(super) async fn account(setup: &Setup, report: &mut Report) {
         Some(answered_at) => clock(answered_at, report),
         None => report.skip(&["clock"], "Stripe's answer has no date"),
     }
-    if let Some(billing) = &setup.billing {
-        prices(&stripe, &billing.catalog, report).await;
+    permissions(&stripe, report).await;
+    match &setup.billing {
+        Some(billing) => prices(&stripe, &billing.catalog, report).await,
+        None => report.skip(&["prices"], "BILLHOOK_PLANS cannot be read"),
     }
     portal(settings.map(|settings| settings.are_saved), stripe.mode(), report);
     let endpoints = stripe.list_webhook_endpoints(Deadline::after(PATIENCE)).await;
@@ -74,6 +76,29 @@ fn clock(answered_at: i64, report: &mut Report) {
         report.yellow("clock", says, mend);
     } else {
         report.red("clock", says, mend);
+    }
+}
+
+/// What a restricted key may do, as far as no other check tries it.
+async fn permissions(stripe: &Stripe, report: &mut Report) {
+    let mut has_all = true;
+    for trial in TRIALS {
+        let Err(error) = stripe.try_out(trial, Deadline::after(PATIENCE)).await else { continue };
+        has_all = false;
+        let says = format!("{}: {error}", trial.purpose);
+        match &error {
+            StripeError::Rejected(Rejection { missing_permission: Some(permission), .. }) => {
+                let mend = format!("give the restricted key the permission `{permission}` in the Dashboard");
+                report.red("permissions", says, mend);
+            }
+            error if error.is_not_permitted() => {
+                report.red("permissions", says, "give the restricted key this permission in the Dashboard");
+            }
+            _ => report.yellow("permissions", says, "try again; if it stays, ask Stripe's support"),
+        }
+    }
+    if has_all {
+        report.green("permissions", "the key may read events, and create checkout and portal sessions");
     }
 }
 
