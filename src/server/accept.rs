@@ -31,7 +31,7 @@ const OVERDUE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// A listening socket, and the slots for its connections.
 #[derive(Debug)]
 pub struct Listener {
-    listener: TcpListener,
+    socket: TcpListener,
     address: SocketAddr,
     slots: ConnectionSlots,
 }
@@ -44,9 +44,9 @@ impl Listener {
         // Accepted sockets inherit it.
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address, slots })
+        let socket = socket.listen(BACKLOG)?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address, slots })
     }
 
     /// Where it listens.
@@ -56,7 +56,7 @@ impl Listener {
 
     async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
-            match self.listener.accept().await {
+            match self.socket.accept().await {
                 Ok((stream, remote)) => {
                     // It fails only if the client is gone, which the first read shows.
                     let _ = stream.set_nodelay(true);

@@ -1,5 +1,6 @@
 //! The harness: a service and a Stripe double of the test's own, and the verbs that the stories are told in.
 
+use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

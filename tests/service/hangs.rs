@@ -12,7 +12,7 @@ use crate::test_slot::TIMEOUT_VARIABLE;
 #[ignore = "it hangs: the test below runs it in a process of its own"]
 async fn a_test_that_hangs() {
     let _app = TestApp::start(Database::Sqlite).await;
-    pending().await
+    pending::<()>().await;
 }
 
 #[test]
