@@ -1,5 +1,5 @@
 //! Requests of HTTP/1 that are not plainly one request to one host. What hyper refuses itself never comes here, nor what
-//! [`super::head`] has it refuse; this is what both leave to see.
+//! `server::request_framing` has it refuse; this is what both leave to see.
 
 use std::sync::Arc;
 

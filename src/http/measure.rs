@@ -11,7 +11,7 @@ use poem::{
 
 use super::contract::{READ, template};
 use super::trace::method_name;
-use super::{methods, problem, security, static_files};
+use super::{framing, methods, problem, security, static_files};
 use crate::billing::Billing;
 use crate::telemetry::metrics::{self, Metrics};
 
@@ -44,6 +44,7 @@ pub fn metrics_routes(billing: Arc<Billing>) -> impl Endpoint + 'static {
         .catch_all_error(problem::from_framework)
         .around(|next, request| methods::told(|_| Some(READ), next, request))
         .data(billing)
+        .around(framing::plain)
         .around(security::protected)
         .into_endpoint()
 }

@@ -103,9 +103,12 @@ impl ConnectionActivity {
         }
     }
 
-    /// Requests that are being answered, or whose responses the client has not taken.
-    pub(super) fn open_exchanges(&self) -> usize {
-        self.lock().exchanges.len()
+    /// Responses that the client has not taken, streams of events aside.
+    pub(super) fn unread_responses(&self) -> usize {
+        let is_unread = |phase: &Phase| {
+            matches!(phase, Phase::Responding { is_stream: false, waiting_on_client_since: Some(_) })
+        };
+        self.lock().exchanges.iter().filter(|(_, phase)| is_unread(phase)).count()
     }
 
     /// What the connection has failed to do in time.
@@ -119,7 +122,12 @@ impl ConnectionActivity {
         is_stalled.then_some(Overdue::Stalled)
     }
 
-    /// Whether all that is left are streams, which the client may not be reading. True for an idle connection.
+    /// Whether no request is being answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().exchanges.is_empty()
+    }
+
+    /// Whether there is no response to finish: none at all, or only streams, which the client may not be reading.
     pub(super) fn has_only_streams(&self) -> bool {
         let is_stream = |phase: &Phase| matches!(phase, Phase::Responding { is_stream: true, .. });
         self.lock().exchanges.iter().all(|(_, phase)| is_stream(phase))

@@ -60,6 +60,9 @@ const OTHER_RESPONSES_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a connection that is being closed is checked for having nothing left but streams.
 const CLOSE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the last pieces of a connection's responses may take: hyper has them, so that no response is in progress.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What connections are served with.
 pub(super) struct Server<E> {
     routes: E,
@@ -124,7 +127,7 @@ impl<E: Endpoint + 'static> Server<E> {
         let io = TokioIo::new(InspectedStream::new(io));
         let mut connection = pin!(protocols.serve_connection(io, service));
         let time_left = tokio::select! {
-            // It has ended, or hyper gives it up since the client has closed its side. Polled again, hyper still handles
+            // It has ended, or hyper gives it up since the client has closed its side. Polled again, hyper 1.12 still handles
             // requests that arrived whole and sends their responses, which a client that only closed its side can read.
             _ = &mut connection => {
                 if slot.activity().has_only_streams() {
@@ -166,8 +169,11 @@ impl<E: Endpoint + 'static> Server<E> {
 /// and a client may not be reading.
 async fn finish<C: Future>(mut connection: Pin<&mut C>, slot: &ConnectionSlot, time_left: Duration) {
     let deadline = Instant::now() + time_left;
+    let flush_deadline = Instant::now() + FLUSH_TIMEOUT;
     while timeout(CLOSE_CHECK_INTERVAL, &mut connection).await.is_err() {
-        if slot.activity().has_only_streams() || Instant::now() >= deadline {
+        let (activity, now) = (slot.activity(), Instant::now());
+        let is_flushed = !activity.is_idle() || now >= flush_deadline;
+        if now >= deadline || (activity.has_only_streams() && is_flushed) {
             return;
         }
     }

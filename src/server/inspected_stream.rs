@@ -27,9 +27,14 @@ impl<Io: AsyncRead + Unpin> AsyncRead for InspectedStream<Io> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.inspector.has_rejected() {
+            // The end of the stream, for hyper.
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
-        self.inspector.inspect(&mut buffer.filled_mut()[before..]);
+        let visible = self.inspector.inspect(&mut buffer.filled_mut()[before..]);
+        buffer.set_filled(before + visible);
         read
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! hyper accepts a line that ends without a carriage return, two equal lengths, and a length beside a transfer encoding,
 //! of which it drops the length. RFC 9112 permits all of that, but a proxy in front may read it otherwise, and hyper
-//! leaves no trace of it in the request. So the bytes are inspected before hyper reads them. Where a request is ambiguous,
-//! one byte becomes one that is valid nowhere in a request, and hyper answers 400 and closes the connection.
+//! leaves no trace of it in the request. So the bytes are inspected before hyper reads them. Where a head is ambiguous,
+//! one byte becomes one that is valid in no head, and hyper answers 400 and closes the connection. Where a chunk is, the
+//! stream ends there for hyper.
 //!
 //! Every request of a connection is inspected, pipelined ones too: the inspector follows the bodies, by their length or
 //! their chunks, to find the next head.
@@ -13,13 +14,19 @@
 /// answers 431.
 pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
 
+/// The longest head that is inspected. hyper rejects one above [`MAX_HEAD_BYTES`] only while it is incomplete.
+const MAX_INSPECTED_BYTES: usize = 4 * MAX_HEAD_BYTES;
+
+/// The longest line of a chunk's length or of the fields after the last chunk, as hyper bounds extensions and trailers.
+const MAX_CHUNK_LINE_BYTES: usize = 16 * 1024;
+
 /// Digits of a chunk's length: a body of 2^60 bytes. hyper's own limit is 2^64.
 const MAX_CHUNK_LENGTH_DIGITS: usize = 15;
 
 /// The start of HTTP/2 (RFC 9113, section 3.4), as far as it looks like a head.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
-/// Replaces a byte of an ambiguous request. It is valid in no head and in no chunk's length.
+/// Replaces the byte at which a request becomes ambiguous. It is valid in no head.
 const INVALID_BYTE: u8 = 0;
 
 /// Follows the requests of one connection and invalidates the first that is ambiguous.
@@ -47,6 +54,8 @@ enum State {
     Trailers,
     /// Not inspected any more: HTTP/2, whose frames state their length, or a request after which the connection is closed.
     Done,
+    /// Nothing more is read: the last byte made a request ambiguous.
+    Rejected,
 }
 
 /// How a request's body is framed.
@@ -64,17 +73,27 @@ impl RequestInspector {
         Self { state: State::Head, partial: Vec::new() }
     }
 
-    /// Inspects bytes that have just been read, before hyper sees them.
-    pub(super) fn inspect(&mut self, mut bytes: &mut [u8]) {
-        while !bytes.is_empty() && self.state != State::Done {
-            let (consumed, is_valid) = self.step(bytes);
+    /// Whether a request was ambiguous, so that nothing more may be read.
+    pub(super) fn has_rejected(&self) -> bool {
+        self.state == State::Rejected
+    }
+
+    /// Inspects bytes that have just been read. Returns how many of them hyper may see.
+    pub(super) fn inspect(&mut self, bytes: &mut [u8]) -> usize {
+        let mut inspected = 0;
+        while inspected < bytes.len() && self.state != State::Done {
+            let (consumed, is_valid) = self.step(&bytes[inspected..]);
+            inspected += consumed;
             if !is_valid {
-                bytes[consumed - 1] = INVALID_BYTE;
-                self.finish();
-                return;
+                bytes[inspected - 1] = INVALID_BYTE;
+                // hyper rejects a head with that byte, but might take it for part of a chunk's extension.
+                let is_head = self.state == State::Head;
+                let state = if is_head { State::Done } else { State::Rejected };
+                *self = Self { state, partial: Vec::new() };
+                return if is_head { bytes.len() } else { inspected };
             }
-            bytes = &mut bytes[consumed..];
         }
+        bytes.len()
     }
 
     /// Advances by at least one byte. Returns how many, and whether they are valid.
@@ -91,6 +110,7 @@ impl RequestInspector {
                 (consumed, true)
             }
             State::Done => (bytes.len(), true),
+            State::Rejected => (bytes.len(), false),
             State::Head | State::ChunkLength | State::ChunkEnd | State::Trailers => self.read_line(bytes),
         }
     }
@@ -99,15 +119,16 @@ impl RequestInspector {
     fn read_line(&mut self, bytes: &[u8]) -> (usize, bool) {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
             self.partial.extend_from_slice(bytes);
-            if self.partial.len() > MAX_HEAD_BYTES {
-                // hyper rejects it for its length.
-                self.finish();
-            }
-            return (bytes.len(), true);
+            return (bytes.len(), self.is_short_enough());
         };
         self.partial.extend_from_slice(&bytes[..=end]);
-        let is_valid = self.partial.ends_with(b"\r\n") && self.end_line();
+        let is_valid = self.is_short_enough() && self.partial.ends_with(b"\r\n") && self.end_line();
         (end + 1, is_valid)
+    }
+
+    fn is_short_enough(&self) -> bool {
+        let limit = if self.state == State::Head { MAX_INSPECTED_BYTES } else { MAX_CHUNK_LINE_BYTES };
+        self.partial.len() <= limit
     }
 
     /// Handles a whole line, which ends in CRLF. Returns whether it is valid.
@@ -122,7 +143,11 @@ impl RequestInspector {
             State::ChunkEnd if self.partial == b"\r\n" => self.state = State::ChunkLength,
             State::Trailers if self.partial == b"\r\n" => self.state = State::Head,
             State::Trailers => {}
-            State::ChunkEnd | State::Body { .. } | State::ChunkData { .. } | State::Done => return false,
+            State::ChunkEnd
+            | State::Body { .. }
+            | State::ChunkData { .. }
+            | State::Done
+            | State::Rejected => return false,
         }
         self.partial.clear();
         true
@@ -134,8 +159,8 @@ impl RequestInspector {
             self.partial.clear();
             return true;
         }
-        if self.partial.len() > MAX_HEAD_BYTES || self.partial == HTTP2_PREFACE {
-            self.finish();
+        if self.partial == HTTP2_PREFACE {
+            *self = Self { state: State::Done, partial: Vec::new() };
             return true;
         }
         if !self.partial.ends_with(b"\r\n\r\n") {
@@ -151,10 +176,6 @@ impl RequestInspector {
             Framing::Ambiguous => return false,
         };
         true
-    }
-
-    fn finish(&mut self) {
-        *self = Self { state: State::Done, partial: Vec::new() };
     }
 }
 
@@ -211,18 +232,24 @@ mod tests {
     /// What hyper reads, when the bytes arrive in pieces of this size.
     fn inspected(bytes: &[u8], piece: usize) -> Vec<u8> {
         let mut inspector = RequestInspector::new();
-        let mut bytes = bytes.to_vec();
-        for piece in bytes.chunks_mut(piece) {
-            inspector.inspect(piece);
+        let mut seen = Vec::new();
+        for piece in bytes.to_vec().chunks_mut(piece) {
+            let visible = inspector.inspect(piece);
+            seen.extend_from_slice(&piece[..visible]);
+            if inspector.has_rejected() {
+                break;
+            }
         }
-        bytes
+        seen
     }
 
     /// How many bytes hyper reads before the first that is invalid, if one is.
     fn invalid_at(text: &str) -> Option<usize> {
         let invalid = [1, 3, text.len()].map(|piece| {
             let inspected = inspected(text.as_bytes(), piece);
-            inspected.iter().zip(text.as_bytes()).position(|(inspected, sent)| inspected != sent)
+            let invalid =
+                inspected.iter().zip(text.as_bytes()).position(|(inspected, sent)| inspected != sent);
+            invalid
         });
         assert_eq!(invalid, [invalid[0]; 3], "however it arrives: {text:?}");
         invalid[0]
@@ -295,15 +322,38 @@ mod tests {
             "5\r\nhello\r\n0\n\n",
             "5\r\nhello\r\n0\r\nX: y\n\r\n",
             "\r\nhello\r\n0\r\n\r\n",
+            // hyper would take it for one chunk with an extension.
+            "2;x\nab\r\n2a\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         ] {
-            assert!(invalid_at(&format!("{head}{chunks}")).is_some(), "{chunks:?}");
+            let request = format!("{head}{chunks}");
+            let invalid = invalid_at(&request).expect("it is ambiguous");
+            let seen = inspected(request.as_bytes(), request.len());
+            assert_eq!(seen.len(), invalid + 1, "nothing is read behind it: {chunks:?}");
         }
+    }
+
+    #[test]
+    fn endless_chunk_lines_are_rejected() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for line in ["0".repeat(33_000) + "1", "1".to_owned() + &" ".repeat(33_000)] {
+            let mut inspector = RequestInspector::new();
+            inspector.inspect(format!("{head}{line}\r\nx\r\n0\r\n\r\n").into_bytes().as_mut_slice());
+            assert!(inspector.has_rejected());
+        }
+    }
+
+    #[test]
+    fn long_head_is_inspected_to_its_end() {
+        let field = format!("X: {}\r\n", "y".repeat(MAX_HEAD_BYTES));
+        let head =
+            format!("POST / HTTP/1.1\r\n{field}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(invalid_at(&head), Some(head.len() - 1));
     }
 
     #[test]
     fn endless_head_is_not_kept() {
         let mut inspector = RequestInspector::new();
-        inspector.inspect(&mut vec![b'a'; MAX_HEAD_BYTES + 1]);
+        inspector.inspect(&mut vec![b'a'; MAX_INSPECTED_BYTES + 1]);
         assert_eq!((inspector.state, inspector.partial.capacity()), (State::Done, 0));
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Unauthenticated traffic must not lock others out. So a new connection is accepted even if all slots are taken: of the
 //! client that holds the most connections, the one that has waited longest for its client is closed. A connection that the
-//! service works for is never closed for another.
+//! service works for is not closed for another, unless clients leave far too many responses unread.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,9 +31,9 @@ const OTHER_FILES: usize = 256;
 /// connections cannot be closed for others.
 const MIN_CONNECTIONS: usize = 192;
 
-/// Requests of all connections that are being answered or whose responses clients have not taken. Each keeps some 10 KB.
-/// Only clients that leave responses unread come near it: it is eight times as many as the events that may be queued.
-const MAX_OPEN_EXCHANGES: usize = 8 * 1024;
+/// Responses of all connections that clients have not taken. Each keeps some 10 KB. It is eight times as many as the events
+/// that may be queued: a proxy takes its responses as they come.
+const MAX_UNREAD_RESPONSES: usize = 8 * 1024;
 
 /// How long a closed connection may take to free its slot. Its task only has to be scheduled.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);
@@ -141,7 +141,8 @@ impl ConnectionSlots {
             end: watch::Sender::new(None),
         });
         self.lock().entry(client).or_default().push(connection.clone());
-        ConnectionSlot { slots: self.clone(), client, address, connection, _permit: permit }
+        let is_end_counted = AtomicBool::new(false);
+        ConnectionSlot { slots: self.clone(), client, address, connection, is_end_counted, _permit: permit }
     }
 
     /// Whether there is room for a connection of this client, after closing another if need be.
@@ -159,7 +160,7 @@ impl ConnectionSlots {
         count < limit || evict(&mut open, client)
     }
 
-    /// Ends every connection that is overdue, and those with the most open exchanges while there are too many of them.
+    /// Ends every connection that is overdue, and those with the most unread responses while there are too many of them.
     pub(super) fn end_overdue(&self) {
         let now = Instant::now();
         let open = self.lock();
@@ -169,14 +170,14 @@ impl ConnectionSlots {
             }
         }
         let connections = open.values().flatten();
-        let mut exchanges: Vec<_> =
-            connections.map(|connection| (connection.activity.open_exchanges(), connection)).collect();
-        let mut total: usize = exchanges.iter().map(|(count, _)| count).sum();
-        if total > MAX_OPEN_EXCHANGES {
-            exchanges.sort_unstable_by_key(|(count, _)| Reverse(*count));
+        let mut unread: Vec<_> = connections.map(|one| (one.activity.unread_responses(), one)).collect();
+        let mut total: usize = unread.iter().map(|(count, _)| count).sum();
+        if total <= MAX_UNREAD_RESPONSES {
+            return;
         }
-        for (count, connection) in exchanges {
-            if total <= MAX_OPEN_EXCHANGES {
+        unread.sort_unstable_by_key(|(count, one)| (one.activity.is_verified(), Reverse(*count)));
+        for (count, connection) in unread {
+            if total <= MAX_UNREAD_RESPONSES {
                 return;
             }
             connection.end(EndReason::Evicted);
@@ -207,13 +208,16 @@ fn evict(open: &mut HashMap<ClientAddress, Vec<Arc<OpenConnection>>>, client: Cl
         of_client.iter().filter(|one| !one.activity.is_verified()).count()
     };
     let own = open.get(&client).map_or(0, |own| unverified(own));
+    let waiting_since = |of_client: &[Arc<OpenConnection>]| {
+        of_client.iter().filter_map(|one| one.activity.waiting_on_client_since()).min()
+    };
     let mut by_size: Vec<_> = open
         .values_mut()
-        .map(|of_client| (unverified(of_client), of_client))
-        .filter(|(size, _)| *size >= own)
+        .map(|of_client| (unverified(of_client), waiting_since(of_client), of_client))
+        .filter(|(size, ..)| *size >= own)
         .collect();
-    by_size.sort_unstable_by_key(|(size, _)| Reverse(*size));
-    by_size.into_iter().any(|(_, of_client)| evict_longest_waiting(of_client))
+    by_size.sort_unstable_by_key(|(size, since, _)| (Reverse(*size), *since));
+    by_size.into_iter().any(|(.., of_client)| evict_longest_waiting(of_client))
 }
 
 /// Closes the connection that has waited for its client the longest, verified ones last. Whether there was one.
@@ -248,6 +252,7 @@ pub(super) struct ConnectionSlot {
     client: ClientAddress,
     address: SocketAddr,
     connection: Arc<OpenConnection>,
+    is_end_counted: AtomicBool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -287,9 +292,11 @@ impl ConnectionSlot {
         }
     }
 
-    /// Counts why the server ends the connection.
+    /// Counts why the server ends the connection, once.
     pub(super) fn count_end(&self, reason: EndReason) {
-        self.slots.0.metrics.connection_ended(reason.as_str());
+        if !self.is_end_counted.swap(true, Ordering::Relaxed) {
+            self.slots.0.metrics.connection_ended(reason.as_str());
+        }
     }
 }
 
@@ -444,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn too_many_open_exchanges_evict_where_they_are_most() {
+    async fn too_many_unread_responses_evict_where_they_are_most() {
         let slots = slots(8);
         let connections = open_each(&slots, 3).await;
         let exchange = |connection: &TestConnection, count: usize| -> Vec<_> {
@@ -452,8 +459,8 @@ mod tests {
             exchanges.inspect(|exchange| exchange.respond(false)).collect()
         };
         let _few = exchange(&connections[0], 1);
-        let _most = exchange(&connections[1], MAX_OPEN_EXCHANGES / 2 + 1);
-        let _many = exchange(&connections[2], MAX_OPEN_EXCHANGES / 2 - 2);
+        let _most = exchange(&connections[1], MAX_UNREAD_RESPONSES / 2 + 1);
+        let _many = exchange(&connections[2], MAX_UNREAD_RESPONSES / 2 - 2);
         slots.end_overdue();
         tokio::task::yield_now().await;
         assert_eq!(evicted(&connections), [0; 0]);

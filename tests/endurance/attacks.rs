@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::answer::Answer;
 use crate::disk::sqlite;
-use crate::flood::{delivery, memory_kb};
+use crate::flood::{delivery, peak_memory_kb};
 use crate::running::{ANSWER, Running, token_of};
 use crate::waiting::DEADLINE;
 
@@ -122,7 +122,7 @@ async fn under_attack(name: &str, attack: impl AsyncFnOnce(SocketAddr)) {
     let address = service.url().trim_start_matches("http://").parse().expect("an address");
     let ordinary = [ATTACKER, OTHER].map(|from| OrdinaryTraffic::start(&service, from));
     attack(address).await;
-    let memory_kb = memory_kb(&service);
+    let memory_kb = peak_memory_kb(&service);
     for traffic in ordinary {
         traffic.end(name).await;
     }

@@ -165,9 +165,18 @@ fn assert_says_nothing(service: &Running) {
 }
 
 /// The memory that the service has, in KB.
-pub fn memory_kb(service: &Running) -> u64 {
+fn memory_kb(service: &Running) -> u64 {
+    status_kb(service, "VmRSS:")
+}
+
+/// The most memory that the service has had, in KB.
+pub fn peak_memory_kb(service: &Running) -> u64 {
+    status_kb(service, "VmHWM:")
+}
+
+fn status_kb(service: &Running, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", service.id())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("its memory");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
