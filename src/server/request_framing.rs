@@ -247,9 +247,7 @@ mod tests {
     fn invalid_at(text: &str) -> Option<usize> {
         let invalid = [1, 3, text.len()].map(|piece| {
             let inspected = inspected(text.as_bytes(), piece);
-            let invalid =
-                inspected.iter().zip(text.as_bytes()).position(|(inspected, sent)| inspected != sent);
-            invalid
+            inspected.iter().zip(text.as_bytes()).position(|(inspected, sent)| inspected != sent)
         });
         assert_eq!(invalid, [invalid[0]; 3], "however it arrives: {text:?}");
         invalid[0]
