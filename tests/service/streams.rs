@@ -69,10 +69,10 @@ async fn a_link_at_the_command_line_is_heard(database: Database) {
     let mut stream = EventStream::open(following(&app, &app.token("acme"))).await;
     assert_eq!(stream.next_subscription().await["plan"], "free");
 
-    // On SQLite nothing tells of it, and it is found at the next look.
-    app.clock.advance_seconds(5);
     let linked = app.run_command(&["tenant", "link", "acme", "cus_webhook"]);
     assert!(linked.status.success(), "{linked:?}");
+    // On SQLite nothing tells of it, and it is found at the next look.
+    app.clock.advance_seconds(5);
     assert_eq!(stream.next_subscription().await["plan"], "pro");
     app.stop().await;
 }
