@@ -83,6 +83,8 @@ async fn a_collector_that_hangs_costs_no_answer_and_no_orderly_end() {
 
 /// Upgrade, pay, turn pro, manage, cancel. Returns the journey.
 async fn walk_the_circle(app: &TestApp) -> String {
+    // Otherwise the backfill of the start could bring an event before its webhook does.
+    app.until_backfilled().await;
     let token = app.token("acme");
     let checkout = app.request(Method::POST, "/api/billing/create-checkout-session/").bearer_auth(&token);
     let checkout = checkout

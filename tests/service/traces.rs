@@ -27,6 +27,8 @@ const SPA: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 async fn a_checkouts_trace_holds_what_followed_and_everything_links_to_it(database: Database) {
     let app = TestApp::start(database).await;
+    // Otherwise the backfill of the start could bring an event before its webhook does.
+    app.until_backfilled().await;
     let token = app.token("acme");
     let checkout = app.request(Method::POST, "/api/billing/create-checkout-session/").bearer_auth(&token);
     let checkout = checkout.header("traceparent", format!("00-{SPA}-00f067aa0ba902b7-01"));
