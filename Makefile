@@ -33,8 +33,7 @@ test: $(sdk_done) $(peers)/.done ## Everything that must hold, on SQLite and on 
 	scripts/need sqlite3 jq curl openssl
 	node --test $(wildcard scripts/*.test.mjs)
 	RUST_TEST_THREADS=$(test_threads) scripts/with-postgres cargo test --workspace --no-fail-fast
-	# The documents are walked as a reader does it, whose environment has no variable of the tests.
-	env -u BILLHOOK_TEST_PEERS node scripts/walk-docs.mjs
+	node scripts/walk-docs.mjs
 	$(MAKE) page-test
 
 $(peers)/.done: tests/requirements.txt
