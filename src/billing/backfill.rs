@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
-use super::background::{Step, forever};
+use super::background::{DueTime, Step, forever};
 use super::ingest::{Delivery, Ingest, NotStored};
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::event::{Event, UnreadableEvent};
@@ -57,8 +57,7 @@ pub(super) struct Backfill<'a> {
     billing: &'a Billing,
     ingest: Ingest,
     lease: Lease,
-    /// When the next run is due, by a clock that nobody sets.
-    due_at_steady_ms: AtomicI64,
+    due: DueTime,
     has_run: AtomicBool,
     /// How long a window has lately been gathered whole, in seconds.
     length: AtomicI64,
@@ -87,9 +86,8 @@ enum Gathered {
 impl<'a> Backfill<'a> {
     pub(super) fn new(billing: &'a Billing, ingest: Ingest) -> Self {
         let lease = Lease::new("backfill", LEASE);
-        let due_at_steady_ms = AtomicI64::new(i64::MIN);
         let (has_run, length) = (AtomicBool::new(false), AtomicI64::new(WINDOW_SECONDS));
-        Self { billing, ingest, lease, due_at_steady_ms, has_run, length }
+        Self { billing, ingest, lease, due: DueTime::now(), has_run, length }
     }
 
     /// Runs at the start and every few minutes, for good.
@@ -108,12 +106,12 @@ impl<'a> Backfill<'a> {
 
     async fn step(&self, stripe: &Stripe) -> Result<Step, BillingError> {
         let steady_ms = self.billing.clock.steady_ms();
-        if steady_ms < self.due_at_steady_ms.load(Ordering::Relaxed) {
+        if !self.due.has_come(steady_ms) {
             return Ok(Step::Idle);
         }
         let rest_ms = self.rest_after_another().await?;
         if rest_ms > 0 || !self.billing.store.take_lease(&self.lease).await? {
-            self.due_at_steady_ms.store(steady_ms + rest_ms.max(LOOK_AGAIN_MS), Ordering::Relaxed);
+            self.due.set(steady_ms + rest_ms.max(LOOK_AGAIN_MS));
             return Ok(Step::Idle);
         }
         // A trace of its own; the events that it finds are processed in it.
@@ -133,7 +131,7 @@ impl<'a> Backfill<'a> {
                     tracing::warn!(events = found, "the backfill found events that no webhook had brought");
                 }
                 self.has_run.store(true, Ordering::Relaxed);
-                self.due_at_steady_ms.store(steady_ms + EVERY_MS, Ordering::Relaxed);
+                self.due.set(steady_ms + EVERY_MS);
                 Ok(Step::Idle)
             }
             Err(interrupted) => {

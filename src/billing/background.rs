@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -31,6 +32,25 @@ pub(super) enum Step {
     Idle,
     /// It could not be done; what failed has been told.
     Trouble,
+}
+
+/// When a job that runs at intervals is due, by a clock that nobody sets.
+#[derive(Debug)]
+pub(super) struct DueTime(AtomicI64);
+
+impl DueTime {
+    /// Due at once.
+    pub(super) fn now() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+
+    pub(super) fn has_come(&self, steady_ms: i64) -> bool {
+        steady_ms >= self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, steady_ms: i64) {
+        self.0.store(steady_ms, Ordering::Relaxed);
+    }
 }
 
 /// Starts the background work. It ends when told to, wherever it is: what was begun is undone by its transaction, and

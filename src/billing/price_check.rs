@@ -1,13 +1,12 @@
 //! Whether the configured prices exist at Stripe. A mistyped one would be noticed only by the first tenant that tries to
 //! buy it, or has paid for it and gets nothing.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{Instrument, info_span};
 
-use super::background::{Step, forever};
+use super::background::{DueTime, Step, forever};
 use super::{Billing, BillingError};
 use crate::domain::ids::PriceId;
 use crate::stripe::{Deadline, Stripe, StripeError};
@@ -44,17 +43,13 @@ impl MissingPrices {
 /// Looks for the prices once an hour.
 pub(super) async fn run(billing: &Billing) {
     let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) else { return };
-    let due_at_steady_ms = AtomicI64::new(i64::MIN);
-    forever("looking for the configured prices", None, || step(billing, &stripe, &due_at_steady_ms)).await;
+    let due = DueTime::now();
+    forever("looking for the configured prices", None, || step(billing, &stripe, &due)).await;
 }
 
-async fn step(
-    billing: &Billing,
-    stripe: &Stripe,
-    due_at_steady_ms: &AtomicI64,
-) -> Result<Step, BillingError> {
+async fn step(billing: &Billing, stripe: &Stripe, due: &DueTime) -> Result<Step, BillingError> {
     let steady_ms = billing.clock.steady_ms();
-    if steady_ms < due_at_steady_ms.load(Ordering::Relaxed) {
+    if !due.has_come(steady_ms) {
         return Ok(Step::Idle);
     }
     let span = info_span!(parent: None, "price check");
@@ -66,7 +61,7 @@ async fn step(
             tracing::warn!(%price, "BILLHOOK_PLANS names a price that is not at Stripe; `billhook doctor` checks it");
         }
     }
-    due_at_steady_ms.store(steady_ms + CHECK_INTERVAL_MS, Ordering::Relaxed);
+    due.set(steady_ms + CHECK_INTERVAL_MS);
     Ok(Step::Idle)
 }
 

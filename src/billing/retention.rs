@@ -1,9 +1,8 @@
 //! Payloads that nobody needs any more are dropped: what is kept for good is what an event was and what became of it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use super::background::{Step, forever};
+use super::background::{DueTime, Step, forever};
 use super::{Billing, BillingError};
 use crate::domain::retention::Retention;
 use crate::store::Lease;
@@ -18,18 +17,18 @@ const LEASE: Duration = Duration::from_mins(1);
 pub(super) async fn run(billing: &Billing) {
     let Some(retention) = billing.retention else { return };
     let lease = Lease::new("retention", LEASE);
-    let due_at_steady_ms = AtomicI64::new(i64::MIN);
-    forever("dropping old payloads", None, || step(billing, retention, &lease, &due_at_steady_ms)).await;
+    let due = DueTime::now();
+    forever("dropping old payloads", None, || step(billing, retention, &lease, &due)).await;
 }
 
 async fn step(
     billing: &Billing,
     retention: Retention,
     lease: &Lease,
-    due_at_steady_ms: &AtomicI64,
+    due: &DueTime,
 ) -> Result<Step, BillingError> {
     let steady_ms = billing.clock.steady_ms();
-    if steady_ms < due_at_steady_ms.load(Ordering::Relaxed) {
+    if !due.has_come(steady_ms) {
         return Ok(Step::Idle);
     }
     let old_before_ms = retention.ends_at_ms(billing.clock.now_ms());
@@ -37,6 +36,6 @@ async fn step(
     if is_ours && billing.store.drop_old_payloads(old_before_ms).await?.is_some() {
         return Ok(Step::More);
     }
-    due_at_steady_ms.store(steady_ms + EVERY_MS, Ordering::Relaxed);
+    due.set(steady_ms + EVERY_MS);
     Ok(Step::Idle)
 }

@@ -2,10 +2,9 @@
 //! `billhook doctor`, which runs in another process.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::background::{Step, forever};
+use super::background::{DueTime, Step, forever};
 use super::{Billing, BillingError};
 use crate::domain::ids::SecretName;
 use crate::domain::signature::RefusalReason;
@@ -102,18 +101,18 @@ impl Record {
 
 /// Stores the record once a minute, and what is new in it at once.
 pub(super) async fn run(billing: &Billing) {
-    let due_at_steady_ms = AtomicI64::new(i64::MIN);
-    forever("storing when webhooks came", None, || step(billing, &due_at_steady_ms)).await;
+    let due = DueTime::now();
+    forever("storing when webhooks came", None, || step(billing, &due)).await;
 }
 
-async fn step(billing: &Billing, due_at_steady_ms: &AtomicI64) -> Result<Step, BillingError> {
+async fn step(billing: &Billing, due: &DueTime) -> Result<Step, BillingError> {
     let steady_ms = billing.clock.steady_ms();
     let (verified, refused) = {
         let mut record = billing.webhook_record.record();
-        if steady_ms < due_at_steady_ms.load(Ordering::Relaxed) && !record.has_new() {
+        if !due.has_come(steady_ms) && !record.has_new() {
             return Ok(Step::Idle);
         }
-        due_at_steady_ms.store(steady_ms + SAVE_INTERVAL_MS, Ordering::Relaxed);
+        due.set(steady_ms + SAVE_INTERVAL_MS);
         let unsaved = |saving: &mut Saving| std::mem::replace(saving, Saving::Saved) != Saving::Saved;
         let verified: Vec<(SecretFingerprint, Verified)> = record
             .verified

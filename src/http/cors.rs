@@ -3,19 +3,14 @@
 //! credential of the browser's is ever wanted. poem's own turns away what comes from the service's own page, for browsers
 //! send `Origin` there too.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
 use super::contract;
 use super::problem::{Code, Problem};
-use super::throttle::SteadyClock;
+use super::throttle::{LineLimiter, one_line_a_minute};
 use crate::clock::Clock;
 use crate::domain::address::Origin;
 
@@ -30,19 +25,15 @@ const ANSWER_HEADERS: &str = "etag, retry-after";
 /// For how long a browser need not ask again; Chromium believes two hours and no longer.
 const MAX_AGE_SECONDS: &str = "7200";
 
-/// Log lines about refused origins in a minute: anyone can send such requests.
-const LINES_A_MINUTE: NonZeroU32 = NonZeroU32::MIN;
-
 /// The pages of other origins that may ask.
 pub(super) struct CorsRules {
     allowed: Vec<Origin>,
-    lines: RateLimiter<NotKeyed, InMemoryState, SteadyClock, NoOpMiddleware<Nanos>>,
+    lines: LineLimiter,
 }
 
 impl CorsRules {
     pub(super) fn new(allowed: Vec<Origin>, clock: Arc<dyn Clock>) -> Self {
-        let lines = RateLimiter::direct_with_clock(Quota::per_minute(LINES_A_MINUTE), SteadyClock(clock));
-        Self { allowed, lines }
+        Self { allowed, lines: one_line_a_minute(clock) }
     }
 
     fn allowed(&self, origin: Option<&str>) -> Option<&Origin> {

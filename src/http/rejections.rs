@@ -6,12 +6,9 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use super::throttle::SteadyClock;
+use super::throttle::{LineLimiter, SteadyClock, one_line_a_minute};
 use crate::billing::WebhookRecord;
 use crate::clock::Clock;
 use crate::domain::journey::Traceparent;
@@ -25,18 +22,13 @@ const LINES_A_SECOND: NonZeroU32 = NonZeroU32::MIN;
 /// Lines that may come at once: each delivery of a busy minute after the secret was rolled wrongly.
 const BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
 
-/// Lines on stderr about webhooks that cannot be checked, in a minute: anybody can send those too.
-const PRINTED_A_MINUTE: NonZeroU32 = NonZeroU32::MIN;
-
-type Budget = RateLimiter<NotKeyed, InMemoryState, SteadyClock, NoOpMiddleware<Nanos>>;
-
 /// Tells of the refused signatures. Each line stands for itself and for the `suppressed` ones before it.
 pub(super) struct Rejections {
     topics: TopicLogs,
     record: Arc<WebhookRecord>,
     clock: Arc<dyn Clock>,
-    budget: Budget,
-    printing: Budget,
+    budget: LineLimiter,
+    printing: LineLimiter,
     untold: Mutex<Option<Untold>>,
 }
 
@@ -65,8 +57,7 @@ impl Rejections {
     pub(super) fn new(topics: TopicLogs, record: Arc<WebhookRecord>, clock: Arc<dyn Clock>) -> Self {
         let quota = Quota::per_second(LINES_A_SECOND).allow_burst(BURST);
         let budget = RateLimiter::direct_with_clock(quota, SteadyClock(clock.clone()));
-        let printing = Quota::per_minute(PRINTED_A_MINUTE);
-        let printing = RateLimiter::direct_with_clock(printing, SteadyClock(clock.clone()));
+        let printing = one_line_a_minute(clock.clone());
         Self { topics, record, clock, budget, printing, untold: Mutex::default() }
     }
 

@@ -9,6 +9,7 @@ use governor::clock::Clock as GovernorClock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::DashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use super::problem::{Code, Problem};
@@ -40,6 +41,14 @@ impl GovernorClock for SteadyClock {
     fn now(&self) -> Nanos {
         Duration::from_millis(u64::try_from(self.0.steady_ms()).unwrap_or_default()).into()
     }
+}
+
+/// Limits log lines that anyone can cause.
+pub(super) type LineLimiter = RateLimiter<NotKeyed, InMemoryState, SteadyClock, NoOpMiddleware<Nanos>>;
+
+/// Lets one line through in a minute.
+pub(super) fn one_line_a_minute(clock: Arc<dyn Clock>) -> LineLimiter {
+    RateLimiter::direct_with_clock(Quota::per_minute(NonZeroU32::MIN), SteadyClock(clock))
 }
 
 impl fmt::Debug for Throttle {

@@ -164,24 +164,32 @@ impl Phase {
 impl Exchange {
     /// The response is ready, and the client has to take it.
     pub(super) fn respond(&self, is_stream: bool) {
-        self.set(|_| is_stream, Some(Instant::now()));
+        let waiting_on_client_since = Some(Instant::now());
+        self.update(|phase| *phase = Phase::Responding { is_stream, waiting_on_client_since });
     }
 
     /// The client has taken what came before, and there is more for it.
     pub(super) fn hand_over(&self) {
-        self.set(|was_stream| was_stream, Some(Instant::now()));
+        self.wait_on_client_since(Some(Instant::now()));
     }
 
     /// The client has taken everything that there is so far.
     pub(super) fn await_service(&self) {
-        self.set(|was_stream| was_stream, None);
+        self.wait_on_client_since(None);
     }
 
-    fn set(&self, is_stream: impl FnOnce(bool) -> bool, waiting_on_client_since: Option<Instant>) {
+    fn wait_on_client_since(&self, since: Option<Instant>) {
+        self.update(|phase| {
+            if let Phase::Responding { waiting_on_client_since, .. } = phase {
+                *waiting_on_client_since = since;
+            }
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Phase)) {
         let mut state = self.activity.lock();
         if let Some((_, phase)) = state.exchanges.iter_mut().find(|(id, _)| *id == self.id) {
-            let was_stream = matches!(phase, Phase::Responding { is_stream: true, .. });
-            *phase = Phase::Responding { is_stream: is_stream(was_stream), waiting_on_client_since };
+            change(phase);
         }
     }
 }

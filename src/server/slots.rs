@@ -208,27 +208,30 @@ fn evict(open: &mut HashMap<ClientAddress, Vec<Arc<OpenConnection>>>, client: Cl
         of_client.iter().filter(|one| !one.activity.is_verified()).count()
     };
     let own = open.get(&client).map_or(0, |own| unverified(own));
-    let waiting_since = |of_client: &[Arc<OpenConnection>]| {
-        of_client.iter().filter_map(|one| one.activity.waiting_on_client_since()).min()
-    };
-    let mut by_size: Vec<_> = open
+    let largest = open
         .values_mut()
-        .map(|of_client| (unverified(of_client), waiting_since(of_client), of_client))
+        .filter_map(|of_client| Some((unverified(of_client), longest_waiting(of_client)?, of_client)))
         .filter(|(size, ..)| *size >= own)
-        .collect();
-    by_size.sort_unstable_by_key(|(size, since, _)| (Reverse(*size), *since));
-    by_size.into_iter().any(|(.., of_client)| evict_longest_waiting(of_client))
-}
-
-/// Closes the connection that has waited for its client the longest, verified ones last. Whether there was one.
-fn evict_longest_waiting(of_client: &mut Vec<Arc<OpenConnection>>) -> bool {
-    let waiting = of_client.iter().enumerate().filter_map(|(index, connection)| {
-        let since = connection.activity.waiting_on_client_since()?;
-        Some((connection.activity.is_verified(), since, index))
-    });
-    let Some((_, _, index)) = waiting.min() else { return false };
+        .min_by_key(|(size, (waiting, _), _)| (Reverse(*size), *waiting));
+    let Some((_, (_, index), of_client)) = largest else { return false };
     of_client.swap_remove(index).end(EndReason::Evicted);
     true
+}
+
+/// The same among the connections of one client.
+fn evict_longest_waiting(of_client: &mut Vec<Arc<OpenConnection>>) -> bool {
+    let Some((_, index)) = longest_waiting(of_client) else { return false };
+    of_client.swap_remove(index).end(EndReason::Evicted);
+    true
+}
+
+/// The index of the connection that has waited for its client the longest, verified ones last, and what it is ranked by.
+fn longest_waiting(of_client: &[Arc<OpenConnection>]) -> Option<((bool, Instant), usize)> {
+    let waiting = of_client.iter().enumerate().filter_map(|(index, connection)| {
+        let since = connection.activity.waiting_on_client_since()?;
+        Some(((connection.activity.is_verified(), since), index))
+    });
+    waiting.min()
 }
 
 impl OpenConnection {

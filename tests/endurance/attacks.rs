@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Client;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,7 +18,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::answer::Answer;
 use crate::disk::sqlite;
 use crate::flood::{delivery, peak_memory_kb};
+use crate::http2_frames::{HEADERS, PING, PREFACE, SETTINGS, frame};
 use crate::running::{ANSWER, Running, token_of};
+use crate::test_slot::raise_file_limit;
 use crate::waiting::DEADLINE;
 
 /// The slots that the service has for connections, and a few more connections than that.
@@ -34,11 +35,6 @@ const OPENED_PER_SECOND: u64 = 500;
 
 /// What the whole process may take with all slots in use.
 const MAX_MEMORY_KB: u64 = 300 * 1024;
-
-/// Types of frames (RFC 9113, section 6).
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
 
 const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -209,8 +205,7 @@ async fn open_all(count: usize, open: impl AsyncFn() -> std::io::Result<TcpStrea
 /// Opens so many connections, requests `/healthz` over so many streams of each, grants each stream this window, and
 /// acknowledges every PING.
 async fn stall(address: SocketAddr, connections: usize, window: u32, streams: u32) {
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut first = preface.to_vec();
+    let mut first = PREFACE.to_vec();
     // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2).
     first.extend(frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat()));
     // `GET /healthz`, by HPACK's static table.
@@ -243,16 +238,4 @@ async fn next_frame(stream: &mut TcpStream) -> std::io::Result<(u8, u8, Vec<u8>)
     let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
     stream.read_exact(&mut payload).await?;
     Ok((kind, flags, payload))
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a frame is short").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// The crowd's sockets are this process's files.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-        .expect("a process may use the files that it may have");
 }

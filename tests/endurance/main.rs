@@ -20,6 +20,8 @@ mod crash;
 mod database;
 mod disk;
 mod flood;
+#[path = "../service/http2_frames.rs"]
+mod http2_frames;
 mod leaving;
 mod ledger;
 mod life;

@@ -14,7 +14,6 @@ use billhook::telemetry;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
 use reqwest::Method;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -26,7 +25,7 @@ use crate::database::{Database, Fresh};
 use crate::replica::Replica;
 use crate::span_store::SpanStore;
 use crate::stripe::Stripe;
-use crate::test_slot::acquire_slot;
+use crate::test_slot::{acquire_slot, raise_file_limit};
 
 pub const JWT_SECRET: &str = "canary-jwt-secret-of-at-least-32-bytes";
 pub const WEBHOOK_SECRET: &str = "whsec_canary_webhook_secret";
@@ -49,9 +48,6 @@ static SLOTS: LazyLock<Semaphore> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Semaphore::new(2 * cores)
 });
-
-/// Files that all tests of a process have open at once. What a shell allows by default is less.
-const OPEN_FILES: u64 = 16 * 1024;
 
 /// How long a story waits for what must happen. Long, for slow machines; nothing waits for it to pass.
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -639,14 +635,6 @@ pub fn ended_spans() -> Vec<SpanData> {
 fn span_store() -> &'static SpanStore {
     static STORE: OnceLock<SpanStore> = OnceLock::new();
     STORE.get_or_init(SpanStore::default)
-}
-
-fn raise_file_limit() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
-    if current.is_some_and(|current| current < wanted) {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).expect("the limit is raised");
-    }
 }
 
 /// Spans have ids in tests as they have in the service, and are kept for a look; what the service would print goes

@@ -12,19 +12,15 @@ use tokio::net::TcpStream;
 use crate::answer::Answer;
 use crate::app::{TestApp, WEBHOOK_SECRET, stripe_event};
 use crate::database::Database;
+use crate::http2_frames::{HEADERS, PING, PREFACE, SETTINGS, frame};
 
 const WEBHOOK: &str = "/api/billing/webhook/";
 
 /// How long a story waits. Long, for slow machines; nothing waits for it to pass.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// Frames (RFC 9113, section 6), and why a connection ends (section 7).
-const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const ENHANCE_YOUR_CALM: u8 = 11;
@@ -129,15 +125,6 @@ async fn over_http_2_a_head_has_a_bound_too() {
     assert!(refused.as_ref().map_or(true, |status| *status == 431), "{refused:?}");
     ask(&speak(&app).await, "GET", "/healthz", &[], b"").await.expect("an answer").ok();
     app.stop().await;
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a frame is short").to_be_bytes();
-    let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
 }
 
 /// `GET / http a`, by HPACK's static table.

@@ -28,6 +28,7 @@ mod hangs;
 mod health;
 mod hostile;
 mod http2;
+mod http2_frames;
 mod import;
 mod isolation;
 mod issuer;

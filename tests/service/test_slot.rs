@@ -10,6 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Many times what the slowest test takes on a busy machine.
@@ -20,6 +21,9 @@ const SOAK_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Another timeout, in seconds.
 pub const TIMEOUT_VARIABLE: &str = "BILLHOOK_TEST_TIMEOUT_SECONDS";
+
+/// Files that all tests of a process have open at once. What a shell allows by default is less.
+const OPEN_FILES: u64 = 16 * 1024;
 
 /// A test's slot, and the sender that restarts its timeout.
 struct TestSlot {
@@ -43,6 +47,15 @@ pub async fn acquire_slot(slots: &'static Semaphore) {
     }
     // The receiver is dropped only when the process ends.
     SLOT.with(|slot| _ = slot.get().map(|slot| slot.restart.send(())));
+}
+
+/// Raises this process's limit on open files.
+pub fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).expect("the limit is raised");
+    }
 }
 
 fn start_timeout() -> Sender<()> {
