@@ -21,6 +21,8 @@ pub mod topics;
 
 use std::fmt;
 use std::io;
+#[cfg(test)]
+use std::sync::LazyLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -146,6 +148,8 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    #[cfg(test)]
+    keep_statements_enabled();
     // Where the code stands and how busy a thread was are of no use to an operator, and cost on every span. What is said on
     // the way is for stderr, with the trace's id: it may be in a library's words.
     let traces = tracing_opentelemetry::layer()
@@ -162,6 +166,15 @@ where
         .with_writer(writer)
         .with_filter(filter_fn(is_event).with_max_level_hint(LevelFilter::TRACE).and(rust_log));
     Registry::default().with(traces).with(lines)
+}
+
+/// Keeps every log statement enabled for the tests, each of which has a subscriber of its own: `tracing` remembers for all
+/// threads that a statement interests nobody, and may do so while the one that it interests is being set up.
+#[cfg(test)]
+fn keep_statements_enabled() {
+    static INTERESTED_IN_ALL: LazyLock<tracing::Dispatch> =
+        LazyLock::new(|| tracing::Dispatch::new(Registry::default()));
+    LazyLock::force(&INTERESTED_IN_ALL);
 }
 
 fn is_span_of_ours(metadata: &Metadata<'_>) -> bool {

@@ -33,12 +33,24 @@ pub(super) fn began_at_milliseconds(file: &File) -> Option<i64> {
     head[..length].split(|byte| *byte == b'\n').find_map(time_of)
 }
 
-/// The right to move files of the directory, until it is dropped. None while another process has it.
-pub(super) fn try_lock(dir: &Path) -> io::Result<Option<File>> {
+/// The right to move files of the directory, until it is dropped.
+#[derive(Debug)]
+pub(super) struct DirLock(File);
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a program that is being started still shares it. If this fails, the closing
+        // has to do.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes that right. None while another process has it.
+pub(super) fn try_lock(dir: &Path) -> io::Result<Option<DirLock>> {
     let path = dir.join(LOCK_NAME);
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
     match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
+        Ok(()) => Ok(Some(DirLock(lock))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
