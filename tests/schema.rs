@@ -110,6 +110,7 @@ async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
     add(described::<entity::event::Entity>());
     add(described::<entity::gap_recovery::Entity>());
     add(described::<entity::installation::Entity>());
+    add(described::<entity::known_price::Entity>());
     add(described::<entity::lease::Entity>());
     add(described::<entity::observation::Entity>());
     add(described::<entity::refresh::Entity>());

@@ -11,6 +11,7 @@ pub struct Model {
     pub id: String,
     pub deleted_at_ms: Option<i64>,
     pub withheld_at_ms: Option<i64>,
+    pub asked_at_ms: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

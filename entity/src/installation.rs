@@ -1,4 +1,4 @@
-//! One row: whether this database holds test or live data.
+//! One row: whether this database holds test or live data, and of which account.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,6 +9,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i64,
     pub mode: String,
+    pub account_id: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

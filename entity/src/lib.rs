@@ -9,6 +9,7 @@ pub mod customer;
 pub mod event;
 pub mod gap_recovery;
 pub mod installation;
+pub mod known_price;
 pub mod lease;
 pub mod observation;
 pub mod refresh;

@@ -17,6 +17,9 @@ mod m20261127_000005_withheld;
 mod m20261128_000006_lean;
 mod m20261130_000007_gap_recovery;
 mod m20261130_000008_observation;
+mod m20261130_000009_known_price;
+mod m20261130_000010_account;
+mod m20261130_000011_asked;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -34,6 +37,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000006_lean::Migration),
             Box::new(m20261130_000007_gap_recovery::Migration),
             Box::new(m20261130_000008_observation::Migration),
+            Box::new(m20261130_000009_known_price::Migration),
+            Box::new(m20261130_000010_account::Migration),
+            Box::new(m20261130_000011_asked::Migration),
         ]
     }
 }

@@ -10,7 +10,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::backfill::Backfill;
-use super::{Billing, BillingError, Ingest, follow, price_check, refresh, retention, retry, webhook_record};
+use super::{
+    Billing, BillingError, Ingest, account, follow, parked_customers, price_check, refresh, retention, retry,
+    webhook_record,
+};
+use crate::store::AccountConflict;
 
 /// How often work is looked for when nothing tells of any: another replica may have left it, or its time has come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -53,13 +57,13 @@ impl DueTime {
     }
 }
 
-/// Starts the background work. It ends when told to, wherever it is: what was begun is undone by its transaction, and
-/// begun again by whoever comes next.
+/// Starts the background work. It ends when told to, or with a conflict when the key turns out to be of another account
+/// than the database, wherever it is: what was begun is undone by its transaction, and begun again by the next process.
 pub fn start(
     billing: Arc<Billing>,
     ingest: Ingest,
     told_to_stop: impl Future<Output = ()> + Send + 'static,
-) -> JoinHandle<()> {
+) -> JoinHandle<Option<AccountConflict>> {
     tokio::spawn(async move {
         let backfill = Backfill::new(&billing, ingest);
         let work = async {
@@ -69,18 +73,21 @@ pub fn start(
                 retention::run(&billing),
                 price_check::run(&billing),
                 webhook_record::run(&billing),
+                parked_customers::run(&billing),
                 backfill.run(),
                 follow::read(&billing),
                 follow::listen(&billing)
             );
         };
-        tokio::select! {
-            () = work => {}
-            () = told_to_stop => {}
-        }
+        let conflict = tokio::select! {
+            () = work => None,
+            conflict = account::guard(&billing) => Some(conflict),
+            () = told_to_stop => None,
+        };
         // The server waits for what it is answering, and streams would let it wait for an hour.
         billing.streams.end();
         backfill.give_way().await;
+        conflict
     })
 }
 

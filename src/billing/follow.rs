@@ -47,11 +47,11 @@ async fn read_wanted(billing: &Billing) {
     let Round { number, tenants } = billing.streams.take_wanted();
     let mut chunks = tenants.chunks(AT_ONCE);
     for tenants in &mut chunks {
-        let read = tokio::time::timeout(PATIENCE, billing.store.subscriptions_of_tenants(tenants)).await;
+        let read = tokio::time::timeout(PATIENCE, read_entitlements(billing, tenants)).await;
         let (failure, why) = match read {
-            Ok(Ok(of_tenants)) => {
-                for (tenant, held) in of_tenants {
-                    billing.streams.tell(number, &tenant, entitlement(billing, &tenant, held));
+            Ok(Ok(entitlements)) => {
+                for (tenant, entitlement) in entitlements {
+                    billing.streams.tell(number, &tenant, entitlement);
                 }
                 continue;
             }
@@ -65,11 +65,23 @@ async fn read_wanted(billing: &Billing) {
     }
 }
 
-fn entitlement(billing: &Billing, tenant: &TenantId, held: Result<Vec<Subscription>, StoreError>) -> Read {
-    let held = held.inspect_err(|error| {
-        tracing::error!(%error, %tenant, "a subscription could not be read");
-    });
-    Ok(billing.policy.catalog.entitlement(&held.map_err(|error| error.failure())?))
+/// What cannot be read of one of the tenants is no failure of the others.
+async fn read_entitlements(
+    billing: &Billing,
+    tenants: &[TenantId],
+) -> Result<Vec<(TenantId, Read)>, StoreError> {
+    let of_tenants = billing.store.subscriptions_of_tenants(tenants).await?;
+    let catalog = &billing.policy.catalog;
+    let readable = of_tenants.values().flatten().flatten();
+    let known = billing.store.known_prices(&catalog.prices_found_by_key(readable)).await?;
+    let entitlement = |(tenant, held): (TenantId, Result<Vec<Subscription>, StoreError>)| {
+        let held = held.inspect_err(|error| {
+            tracing::error!(%error, %tenant, "a subscription could not be read");
+        });
+        let held = held.map_err(|error| error.failure());
+        (tenant, held.map(|held| catalog.entitlement(&held, &known)))
+    };
+    Ok(of_tenants.into_iter().map(entitlement).collect())
 }
 
 /// Listens to what other processes announce, for good; where nobody can there is nothing to hear.

@@ -1,14 +1,17 @@
 //! The use cases: checkout, portal, the subscription's answer, ingest, refresh and linking. Free functions over the
 //! store and Stripe.
 
+mod account;
 mod backfill;
 mod background;
 mod catching_up;
 mod checkout;
 mod commit;
+mod first_payment;
 mod follow;
 mod ingest;
 mod link;
+mod parked_customers;
 mod portal;
 mod price_check;
 mod race;
@@ -29,6 +32,7 @@ mod webhook_record;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use account::known_account;
 pub use backfill::LISTED_SECONDS;
 pub use background::start as start_background;
 pub use catching_up::CatchingUp;

@@ -113,7 +113,8 @@ async fn flow(billing: &Billing, caller: &Caller, wish: PortalFlowWish) -> Resul
 async fn granting_subscription(billing: &Billing, caller: &Caller) -> Result<SubscriptionId, BillingError> {
     let catalog = &billing.policy.catalog;
     let subscriptions = billing.store.subscriptions(&caller.tenant).await?;
-    let speaker = catalog.speaker(&subscriptions).filter(|speaker| catalog.grants(speaker));
+    let known = billing.store.known_prices(&catalog.prices_found_by_key(&subscriptions)).await?;
+    let speaker = catalog.speaker(&subscriptions, &known).filter(|speaker| catalog.grants(speaker));
     speaker.map(|speaker| speaker.id.clone()).ok_or(BillingError::NoSubscription)
 }
 

@@ -1,12 +1,13 @@
 //! Holding what we hold against what Stripe has, customer by customer.
 
 use super::commit::commit;
+use super::first_payment::settled_by_invoice;
 use super::race::race;
 use super::refresh::{answered, revisions};
 use super::stale_customer::Suspect;
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
-use crate::domain::subscription::{Difference, Snapshot, Subscription};
+use crate::domain::subscription::{Difference, Subscription};
 use crate::store::StoreError;
 use crate::stripe::{CustomerStanding, Deadline, Stripe, Subscriptions};
 use crate::telemetry::spans::Whose;
@@ -50,19 +51,21 @@ pub async fn reconcile(
     let stripe = &billing.stripe()?.paced().on_behalf_of(whose);
     for _ in 0..TRIES {
         let held = billing.store.subscriptions_of(customer).await?;
-        let answer = match stripe.list_subscriptions(customer, Deadline::after(STRIPE_DEADLINE)).await {
+        let deadline = Deadline::after(STRIPE_DEADLINE);
+        let mut answer = match stripe.list_subscriptions(customer, deadline).await {
             Ok(answer) => answer.value,
             Err(error) if error.is_missing_customer() => {
                 return no_customer(billing, stripe, tenant, customer, apply).await;
             }
             Err(error) => return Err(error.into()),
         };
+        answer.settled = settled_by_invoice(billing, stripe, &answer.snapshots, deadline).await?;
         if apply && !race(|| take_over(billing, customer, &held, &answer)).await? {
             continue;
         }
         let now = billing.store.subscriptions_of(customer).await?;
         if apply || revisions(&now) == revisions(&held) {
-            let (found, left) = (drift(&held, &answer.snapshots), drift(&now, &answer.snapshots));
+            let (found, left) = (drift(&held, &answer), drift(&now, &answer));
             return Ok(Comparison { found, left });
         }
     }
@@ -84,11 +87,16 @@ async fn no_customer(
     Ok(Comparison { left: if is_ended { Vec::new() } else { found.clone() }, found })
 }
 
-fn drift(held: &[Subscription], theirs: &[Snapshot]) -> Vec<Drift> {
+fn drift(held: &[Subscription], answer: &Subscriptions) -> Vec<Drift> {
+    let theirs = answer.snapshots.as_slice();
     let compared = theirs.iter().filter_map(|theirs| match held.iter().find(|held| held.id == theirs.id) {
         None => Some(Drift::NotHeld(theirs.id.clone())),
         Some(held) => {
-            let differences = held.state.differences(&theirs.state);
+            let mut differences = held.state.differences(&theirs.state);
+            if held.awaiting_payment && answer.settled.contains(&held.id) {
+                let (ours, theirs) = ("true".to_owned(), "false".to_owned());
+                differences.push(Difference { field: "awaiting_payment", ours, theirs });
+            }
             (!differences.is_empty()).then(|| Drift::Differs(held.id.clone(), differences))
         }
     });

@@ -1,7 +1,7 @@
 //! Asking Stripe how things stand where the events do not say. Each question is a row, so that a restart forgets none
 //! and replicas do not ask twice; the answer stands unless an event was faster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
@@ -9,6 +9,7 @@ use tracing::{Instrument, info_span};
 
 use super::background::{Step, backoff_ms, forever};
 use super::commit::commit;
+use super::first_payment::settled_by_invoice;
 use super::race::race;
 use super::refresh_log::RefreshLog;
 use super::stale_customer::Suspect;
@@ -193,7 +194,9 @@ async fn ask_until_it_stands(
             return Ok((Ended::Unchanged, None));
         }
         let deadline = Deadline::after(STRIPE_DEADLINE);
-        let answer = ask_stripe(stripe, &claimed.refresh.subject, deadline).await?;
+        let mut answer = ask_stripe(stripe, &claimed.refresh.subject, deadline).await?;
+        let Subscriptions { snapshots, settled, .. } = &mut answer.value;
+        *settled = settled_by_invoice(billing, stripe, snapshots, deadline).await?;
         let revisions = revisions(&before);
         if let Some(ended) = race(|| take_answer(billing, claimed, &answer.value, &revisions)).await? {
             return Ok((ended, answer.request_id));
@@ -219,7 +222,8 @@ async fn ask_stripe(
         RefreshSubject::Subscription(id) => {
             let Answer { value: (snapshot, answered_at), request_id } =
                 stripe.retrieve_subscription(id, deadline).await?;
-            Ok(Answer { value: Subscriptions { snapshots: vec![snapshot], answered_at }, request_id })
+            let (snapshots, settled) = (vec![snapshot], BTreeSet::new());
+            Ok(Answer { value: Subscriptions { snapshots, answered_at, settled }, request_id })
         }
     }
 }
@@ -252,8 +256,7 @@ pub(super) async fn answered(
     before: &BTreeMap<SubscriptionId, i64>,
     answer: &Subscriptions,
 ) -> Result<Option<UnitOfWork>, StoreError> {
-    let ids = answer.snapshots.iter().map(|snapshot| &snapshot.id);
-    let mut work = transaction.unit_of_work(&Touched::subscriptions(customer, ids)).await?;
+    let mut work = transaction.unit_of_work(&Touched::subscriptions(customer, &answer.snapshots)).await?;
     let is_overtaken = |snapshot: &Snapshot| {
         let revision = work.held(&snapshot.id).map(|held| held.subscription.revision);
         revision != before.get(&snapshot.id).copied()
@@ -262,5 +265,8 @@ pub(super) async fn answered(
         return Ok(None);
     }
     work.answer(customer, &answer.snapshots, answer.answered_at);
+    for id in &answer.settled {
+        work.answer_settled(id, answer.answered_at);
+    }
     Ok(Some(work))
 }

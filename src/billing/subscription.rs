@@ -7,5 +7,7 @@ use crate::domain::plan::Entitlement;
 /// What the tenant is entitled to right now. The store's answer: Stripe is never asked.
 pub async fn entitlement(billing: &Billing, tenant: &TenantId) -> Result<Entitlement, BillingError> {
     let subscriptions = billing.store.subscriptions(tenant).await?;
-    Ok(billing.policy.catalog.entitlement(&subscriptions))
+    let catalog = &billing.policy.catalog;
+    let known = billing.store.known_prices(&catalog.prices_found_by_key(&subscriptions)).await?;
+    Ok(catalog.entitlement(&subscriptions, &known))
 }

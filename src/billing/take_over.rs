@@ -2,20 +2,20 @@
 //! is asked at once.
 
 use super::commit::commit;
+use super::first_payment::settled_by_invoice;
 use super::race::race;
 use super::{Billing, BillingError};
 use crate::domain::event::Session;
-use crate::domain::subscription::Snapshot;
 use crate::domain::tenant::Checkout;
 use crate::store::{StoreError, Touched};
-use crate::stripe::{Answer, Deadline, Stripe};
+use crate::stripe::{Answer, Deadline, Stripe, Subscriptions};
 use crate::telemetry::topics::{Level, Line, Topic};
 
 /// How often an answer that was overtaken by an event is asked for again.
 const ASKS: u32 = 3;
 
-/// What Stripe said of a session's subscription, and when, in its own Unix seconds; none if there is none.
-type Said = Option<Answer<(Snapshot, i64)>>;
+/// What Stripe said of a session's subscription; none if there is none.
+type Said = Option<Answer<Subscriptions>>;
 
 /// Takes over what a completed session of ours made: its subscription, as Stripe answers, and its end.
 ///
@@ -50,7 +50,11 @@ async fn ask(
 ) -> Result<Said, BillingError> {
     let Some(id) = &session.subscription else { return Ok(None) };
     match stripe.retrieve_subscription(id, deadline).await {
-        Ok(answer) => Ok(Some(answer)),
+        Ok(Answer { value: (snapshot, answered_at), request_id }) => {
+            let snapshots = vec![snapshot];
+            let settled = settled_by_invoice(billing, stripe, &snapshots, deadline).await?;
+            Ok(Some(Answer { value: Subscriptions { snapshots, answered_at, settled }, request_id }))
+        }
         Err(error) => {
             let line = line(billing, checkout, session, Level::Error, "refresh.failed");
             let reason = error.to_string();
@@ -74,10 +78,15 @@ async fn take_over(
     if held.map(|held| held.subscription.revision) != revision {
         return Ok(false);
     }
-    let answered_at = said.as_ref().map_or_else(|| billing.clock.now_seconds(), |answer| answer.value.1);
+    let answered_at =
+        said.as_ref().map_or_else(|| billing.clock.now_seconds(), |answer| answer.value.answered_at);
     work.answer_session(session, answered_at);
     let changed = said.as_ref().is_some_and(|answer| {
-        work.answer(&checkout.customer, std::slice::from_ref(&answer.value.0), answered_at)
+        let changed = work.answer(&checkout.customer, &answer.value.snapshots, answered_at);
+        for id in &answer.value.settled {
+            work.answer_settled(id, answered_at);
+        }
+        changed
     });
     commit(billing, transaction, &work).await?;
     if let Some(answer) = said {

@@ -35,8 +35,8 @@ pub(super) struct DoctorArgs {
 pub(super) async fn run(args: &DoctorArgs) -> Result<(), CommandError> {
     let mut report = Report::default();
     let setup = here::configuration(args, &mut report);
-    here::database(&setup, &mut report).await;
-    stripe::account(&setup, &mut report).await;
+    let store = here::database(&setup, &mut report).await;
+    stripe::account(&setup, store.as_ref(), &mut report).await;
     here::certificate(&setup, &mut report);
     here::log_directory(&setup, &mut report);
     here::collector(&mut report).await;

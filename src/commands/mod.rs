@@ -22,13 +22,14 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::billing::{Billing, CatchingUp, Streams};
+use crate::billing::{Billing, CatchingUp, Streams, known_account};
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
+use crate::domain::ids::AccountId;
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
-use crate::domain::unit_of_work::{LinkRefusal, Policy};
-use crate::store::{ModeConflict, Store, StoreError};
+use crate::domain::unit_of_work::{LinkRefusal, OwnAccount, Policy};
+use crate::store::{AccountConflict, ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
@@ -84,6 +85,9 @@ pub enum CommandError {
     /// The key and the database belong to different worlds.
     #[error(transparent)]
     Mode(#[from] ModeConflict),
+    /// The key and the database belong to different accounts.
+    #[error(transparent)]
+    Account(#[from] AccountConflict),
     /// Telemetry cannot be set up as configured.
     #[error(transparent)]
     Telemetry(#[from] InitError),
@@ -107,7 +111,7 @@ pub enum CommandError {
 impl CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Mode(_) | Self::Telemetry(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Mode(_) | Self::Account(_) | Self::Telemetry(_) => ExitCode::from(2),
             Self::Store(_) | Self::Link(_) | Self::Stripe(_) | Self::Failed(_) | Self::Output(_) => {
                 ExitCode::from(1)
             }
@@ -161,6 +165,16 @@ async fn guarded_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, 
     let Some(key) = key else { return Ok(store.mode().await?) };
     store.claim_mode(key).await??;
     Ok(Some(key))
+}
+
+/// The account to hold events against: the one that `STRIPE_ACCOUNT` asserts, which the database then remembers, else the
+/// remembered one.
+async fn guarded_account(store: &Store, asserted: Option<AccountId>) -> Result<OwnAccount, CommandError> {
+    let account = OwnAccount::default();
+    if let Some(known) = known_account(store, asserted).await?? {
+        account.learn(known);
+    }
+    Ok(account)
 }
 
 /// The connection to Stripe's API, if there is a key.

@@ -10,7 +10,9 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::{CommandError, at_the_command_line, guarded_mode, migrated, progress, say, without_a_key};
+use super::{
+    CommandError, at_the_command_line, guarded_account, guarded_mode, migrated, progress, say, without_a_key,
+};
 use crate::billing::{self, Billing, BillingError, Comparison};
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
@@ -77,6 +79,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
     // No event is applied here, and an answer of Stripe's asks no policy.
     let policy = Policy {
         mode: guarded_mode(&store, config.mode()).await?,
+        account: guarded_account(&store, config.account.clone()).await?,
         trust_client_reference: false,
         catalog: Catalog::empty(true),
     };

@@ -13,21 +13,22 @@ use futures_util::FutureExt;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::{CommandError, guarded_mode, no_http_client, stripe, unknown_variables};
+use super::{CommandError, guarded_account, guarded_mode, no_http_client, stripe, unknown_variables};
 use crate::billing::{self, Billing, CatchingUp, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, KeySource, ListenArgs, ListenConfig, LogArgs,
     RetentionArgs, StripeArgs, StripeConfig, TlsArgs, TlsConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
+use crate::domain::ids::AccountId;
 use crate::domain::mode::Mode;
 use crate::domain::retention::Retention;
-use crate::domain::unit_of_work::Policy;
+use crate::domain::unit_of_work::{OwnAccount, Policy};
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::auth::TokenVerifier;
 use crate::http::{self, App, StaticFiles, Upkeep};
 use crate::server::{self, CertificateKeeper, ConnectionSlots, Lifecycle, LifecycleWatch, Listener};
-use crate::store::{DatabaseUrl, Store};
+use crate::store::{AccountConflict, DatabaseUrl, Store};
 use crate::supervise::supervised;
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -136,7 +137,7 @@ pub struct Service {
     certificate: JoinHandle<()>,
     metrics_server: JoinHandle<()>,
     ingest: IngestTask,
-    background: JoinHandle<()>,
+    background: JoinHandle<Option<AccountConflict>>,
     sweeper: JoinHandle<()>,
     token_keys: JoinHandle<()>,
     upkeep: Upkeep,
@@ -169,7 +170,8 @@ impl Service {
         let catching_up = watermark.map(|mark| CatchingUp::from(mark.at, clock.now_seconds()));
         let catching_up = catching_up.unwrap_or_default();
         let mode = guarded_mode(&store, config.stripe.mode()).await?;
-        log_start(&config, mode);
+        let account = guarded_account(&store, config.stripe.account.clone()).await?;
+        log_start(&config, mode, &account);
 
         let billing = Arc::new(Billing {
             store,
@@ -177,6 +179,7 @@ impl Service {
             app_url: config.billing.app_url,
             policy: Policy {
                 mode,
+                account,
                 trust_client_reference: config.billing.trust_client_reference,
                 catalog: config.billing.catalog,
             },
@@ -277,7 +280,10 @@ impl Service {
             ended = &mut self.certificate => format!("the keeper of the certificate ended: {ended:?}"),
             ended = &mut self.metrics_server => format!("the metrics' server ended: {ended:?}"),
             ended = &mut self.ingest => format!("the ingest task ended: {ended:?}"),
-            ended = &mut self.background => format!("the background work ended: {ended:?}"),
+            ended = &mut self.background => match ended {
+                Ok(Some(conflict)) => return conflict.into(),
+                ended => format!("the background work ended: {ended:?}"),
+            },
             ended = &mut self.sweeper => format!("the sweeper ended: {ended:?}"),
             ended = &mut self.token_keys => format!("the keeper of the token keys ended: {ended:?}"),
         };
@@ -317,12 +323,13 @@ impl Service {
     }
 }
 
-fn log_start(config: &ServeConfig, mode: Option<Mode>) {
+fn log_start(config: &ServeConfig, mode: Option<Mode>, account: &OwnAccount) {
     let plans: Vec<&str> = config.billing.catalog.plans().iter().map(|plan| plan.name.as_str()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         database = config.database.describe(),
         mode = mode.map_or("unknown", Mode::as_str),
+        account = account.get().map_or("unknown", AccountId::as_str),
         plans = plans.join(", "),
         "starting"
     );

@@ -10,11 +10,11 @@ use poem_openapi::types::ToJSON;
 use serde_json::{Value, json};
 
 use super::table::{self, or_dash};
-use super::{CommandError, at_the_command_line, migrated, say, warn_without_plans};
+use super::{CommandError, at_the_command_line, guarded_account, migrated, say, warn_without_plans};
 use crate::billing::{Billing, LinkError, link_by_hand};
 use crate::config::{self, BillingArgs, BillingConfig, DatabaseArgs, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::plan::Entitlement;
+use crate::domain::plan::{Catalog, Entitlement, Withheld};
 use crate::domain::subscription::{PaymentProblem, Subscription as Held};
 use crate::domain::tenant::Tenant;
 use crate::domain::unit_of_work::Policy;
@@ -103,6 +103,7 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
 async fn billing(store: Store, config: BillingConfig, logs: &LogDirArgs) -> Result<Billing, CommandError> {
     let policy = Policy {
         mode: store.mode().await?,
+        account: guarded_account(&store, None).await?,
         trust_client_reference: config.trust_client_reference,
         catalog: config.catalog,
     };
@@ -121,8 +122,10 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
         return timeline::tell(&store, &id, args.json).await;
     }
     let held = store.subscriptions(&id).await?;
-    let answer = answer(&id, &catalog.entitlement(&held));
-    say(&if args.json { as_json(&tenant, &answer, &held) } else { as_table(&tenant, &answer, &held) })
+    let known = store.known_prices(&catalog.prices_found_by_key(&held)).await?;
+    let answer = answer(&id, &catalog.entitlement(&held, &known));
+    let shown = Shown { tenant: &tenant, answer: &answer, held: &held, catalog: &catalog };
+    say(&if args.json { shown.as_json() } else { shown.as_table() })
 }
 
 /// What the service answers for a tenant.
@@ -133,37 +136,60 @@ fn answer(tenant: &TenantId, entitlement: &Entitlement) -> Value {
     answer
 }
 
-fn as_json(tenant: &Tenant, answer: &Value, held: &[Held]) -> String {
-    let subscriptions: Vec<Value> = held
-        .iter()
-        .map(|subscription| {
+/// What is shown of a tenant.
+struct Shown<'a> {
+    tenant: &'a Tenant,
+    answer: &'a Value,
+    held: &'a [Held],
+    catalog: &'a Catalog,
+}
+
+impl Shown<'_> {
+    fn as_json(&self) -> String {
+        let subscription = |subscription: &Held| {
             json!({
                 "id": subscription.id,
                 "customer": subscription.customer,
                 "status": subscription.state.status.as_str(),
                 "prices": subscription.state.items.iter().map(|item| &item.price).collect::<Vec<_>>(),
                 "awaiting_payment": subscription.awaiting_payment,
+                "access_withheld": self.catalog.withheld(subscription).map(Withheld::as_str),
                 "payment_problem": subscription.payment_problem.map(PaymentProblem::as_str),
             })
-        })
-        .collect();
-    let shown = json!({
-        "tenant": tenant.id,
-        "customer": tenant.customer,
-        "journey_id": tenant.journey.map(|journey| journey.id().to_string()),
-        "subscription": answer,
-        "subscriptions": subscriptions,
-    });
-    format!("{shown:#}")
-}
+        };
+        let shown = json!({
+            "tenant": self.tenant.id,
+            "customer": self.tenant.customer,
+            "journey_id": self.tenant.journey.map(|journey| journey.id().to_string()),
+            "subscription": self.answer,
+            "subscriptions": self.held.iter().map(subscription).collect::<Vec<_>>(),
+        });
+        format!("{shown:#}")
+    }
 
-fn as_table(tenant: &Tenant, answer: &Value, held: &[Held]) -> String {
-    let journey = tenant.journey.map(|journey| journey.id());
-    let mut fields = vec![("customer", or_dash(tenant.customer.as_ref())), ("journey_id", or_dash(journey))];
-    let answer = answer.as_object().into_iter().flatten();
-    fields.extend(answer.map(|(name, value)| (name.as_str(), plain(value))));
-    fields.extend(held.iter().map(|held| (held.id.as_str(), held.state.status.to_string())));
-    table::fields(&fields)
+    fn as_table(&self) -> String {
+        let journey = self.tenant.journey.map(|journey| journey.id());
+        let customer = or_dash(self.tenant.customer.as_ref());
+        let mut fields = vec![("customer", customer), ("journey_id", or_dash(journey))];
+        let answer = self.answer.as_object().into_iter().flatten();
+        fields.extend(answer.map(|(name, value)| (name.as_str(), plain(value))));
+        fields.extend(self.held.iter().map(|held| (held.id.as_str(), self.status(held))));
+        table::fields(&fields)
+    }
+
+    /// A subscription's status, and why it grants nothing where that does not say so.
+    fn status(&self, held: &Held) -> String {
+        let status = &held.state.status;
+        match self.catalog.withheld(held) {
+            Some(Withheld::AwaitingPayment) => {
+                format!("{status}, access is withheld until its first payment arrives")
+            }
+            Some(Withheld::Status) if !status.is_final() => {
+                format!("{status}, which grants no access")
+            }
+            Some(Withheld::Status) | None => status.to_string(),
+        }
+    }
 }
 
 fn plain(value: &Value) -> String {

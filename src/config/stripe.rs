@@ -6,7 +6,8 @@ use clap::Args;
 use secrecy::SecretString;
 
 use super::secret::SecretVariable;
-use super::{ConfigError, or};
+use super::{ConfigError, or, set};
+use crate::domain::ids::AccountId;
 use crate::domain::mode::Mode;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::stripe::{ApiBase, SecretKey};
@@ -42,6 +43,11 @@ pub struct StripeArgs {
     #[arg(long, env = WEBHOOK_SECRET.file_variable, value_name = "FILE")]
     stripe_webhook_secret_file: Option<PathBuf>,
 
+    /// The account that the key is of (`acct_...`), where the key may not ask Stripe itself. Events that name another account
+    /// are quarantined; while the account is not known, so are all that name any
+    #[arg(long, env = "STRIPE_ACCOUNT", value_name = "ACCOUNT")]
+    stripe_account: Option<String>,
+
     /// Where Stripe's API is; plain http only to loopback
     #[arg(long, env = "STRIPE_API_BASE", default_value = DEFAULT_API_BASE)]
     stripe_api_base: String,
@@ -54,6 +60,8 @@ pub struct StripeConfig {
     pub secret_key: Option<SecretKey>,
     /// `STRIPE_WEBHOOK_SECRET`
     pub webhook_secrets: WebhookSecrets,
+    /// `STRIPE_ACCOUNT`
+    pub account: Option<AccountId>,
     /// `STRIPE_API_BASE`
     pub api_base: ApiBase,
 }
@@ -65,10 +73,13 @@ impl StripeArgs {
         let key = key.map(|given| {
             SecretKey::parse(given.text()).map_err(|error| ConfigError::new(given.variable, error))
         });
+        let account = set(self.stripe_account.as_ref()).map(AccountId::parse).transpose();
         let base = ApiBase::parse(or(&self.stripe_api_base, DEFAULT_API_BASE));
         Ok(StripeConfig {
             secret_key: key.transpose()?,
             webhook_secrets: self.webhook_secrets()?,
+            account: account
+                .map_err(|error| ConfigError::new("STRIPE_ACCOUNT", format_args!("is {error}")))?,
             api_base: base.map_err(|error| ConfigError::new("STRIPE_API_BASE", error))?,
         })
     }

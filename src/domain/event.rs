@@ -12,7 +12,7 @@ use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Traceparent;
 use super::json;
 use super::ordering::Previous;
-use super::subscription::Snapshot;
+use super::subscription::{Item, Snapshot};
 use super::tenant::CheckoutStatus;
 
 /// One Stripe event, read as far as Billhook cares.
@@ -26,12 +26,17 @@ pub struct Event {
     pub created: i64,
     /// Live or test data; `None` when the event does not say.
     pub livemode: Option<bool>,
-    /// The connected account the event belongs to, when it is not the key's own.
+    /// The connected account that the event belongs to, when it is not the key's own.
     pub account: Option<String>,
+    /// What Stripe wants to be told in `Stripe-Context` to reach the event's object: the account that it belongs to, seen from
+    /// the owner of the event destination (<https://docs.stripe.com/context>).
+    pub context: Option<String>,
     /// The API version that rendered the event.
     pub api_version: Option<String>,
     /// Stripe's id of the request that caused the event; none for automatic changes.
     pub request_id: Option<String>,
+    /// The idempotency key of that request.
+    pub idempotency_key: Option<String>,
     /// What the event is about.
     pub subject: Subject,
 }
@@ -45,6 +50,8 @@ pub enum Subject {
     Checkout(CheckoutChange, Box<Session>),
     /// `invoice.paid` and the two that tell of a payment problem.
     Invoice(InvoiceChange, Invoice),
+    /// `customer.created` and `.updated`: what the customer's metadata says.
+    Customer(CustomerId, Tags),
     /// `customer.deleted`.
     CustomerDeleted(CustomerId),
     /// `billing_portal.session.created`.
@@ -176,11 +183,17 @@ pub enum UnreadableEvent {
 /// What a thin event says that it is.
 const THIN: &str = "v2.core.event";
 
+/// The event that tells of a new customer.
+pub const CUSTOMER_CREATED: &str = "customer.created";
+
+/// What the idempotency keys begin with under which checkouts of Billhook's make customers.
+pub const CUSTOMER_KEY_PREFIX: &str = "billhook-customer-";
+
 /// The event that tells of a portal session.
 const PORTAL_OPENED: &str = "billing_portal.session.created";
 
 /// The types that Billhook handles: what is asked for when Stripe lists events, which takes twenty types at most.
-pub const HANDLED: [&str; 17] = [
+pub const HANDLED: [&str; 19] = [
     "customer.subscription.created",
     "customer.subscription.updated",
     "customer.subscription.deleted",
@@ -196,6 +209,8 @@ pub const HANDLED: [&str; 17] = [
     "invoice.paid",
     "invoice.payment_failed",
     "invoice.payment_action_required",
+    CUSTOMER_CREATED,
+    "customer.updated",
     "customer.deleted",
     PORTAL_OPENED,
 ];
@@ -213,6 +228,7 @@ impl Event {
         let type_name = envelope.kind.get().and_then(word).ok_or(UnreadableEvent::NoType)?;
         let wire::Created(created) = envelope.created.get().ok_or(UnreadableEvent::NoCreated)?;
         let is_thin = envelope.object.get().is_some_and(|object| object == THIN);
+        let request = envelope.request.get().unwrap_or_default();
         let data = envelope.data.get().and_then(wire::Data::object_and_previous);
         let subject = if is_thin { Subject::Thin } else { subject(&type_name, data.unwrap_or_default()) };
         Ok(Self {
@@ -221,8 +237,13 @@ impl Event {
             created,
             livemode: envelope.livemode.get(),
             account: envelope.account.get().filter(|account| !account.is_empty()).map(Cow::into_owned),
+            context: envelope.context.get().filter(|context| !context.is_empty()).map(Cow::into_owned),
             api_version: envelope.api_version.get().and_then(word),
-            request_id: envelope.request.get().and_then(|wire::Reference(id)| word(id)),
+            request_id: request.id.and_then(word),
+            idempotency_key: request
+                .idempotency_key
+                .filter(|key| key.len() <= WORD_LENGTH)
+                .map(Cow::into_owned),
             subject,
         })
     }
@@ -233,7 +254,9 @@ impl Event {
             Subject::Subscription(_, snapshot) => Some(&snapshot.customer),
             Subject::Checkout(_, session) => session.customer.as_ref(),
             Subject::Invoice(_, invoice) => Some(&invoice.customer),
-            Subject::CustomerDeleted(customer) | Subject::PortalOpened(customer) => Some(customer),
+            Subject::Customer(customer, _)
+            | Subject::CustomerDeleted(customer)
+            | Subject::PortalOpened(customer) => Some(customer),
             Subject::Thin | Subject::Unreadable(_) | Subject::Unhandled => None,
         }
     }
@@ -246,6 +269,12 @@ impl Event {
             Subject::Invoice(_, invoice) => invoice.subscription.as_ref(),
             _ => None,
         }
+    }
+
+    /// Whether it tells of a customer that a checkout of Billhook's made.
+    pub fn is_of_our_new_customer(&self) -> bool {
+        let is_ours = |key: &String| key.starts_with(CUSTOMER_KEY_PREFIX);
+        self.type_name == CUSTOMER_CREATED && self.idempotency_key.as_ref().is_some_and(is_ours)
     }
 
     /// Whether the bytes may be kept. A portal session's object bears its URL, which is a key to the customer's billing.
@@ -266,6 +295,7 @@ impl Event {
         match &self.subject {
             Subject::Subscription(_, snapshot) => Some(&snapshot.tags),
             Subject::Checkout(_, session) => Some(&session.tags),
+            Subject::Customer(_, tags) => Some(tags),
             _ => None,
         }
     }
@@ -283,7 +313,7 @@ fn word(text: Cow<'_, str>) -> Option<String> {
     is_word.then(|| text.into_owned())
 }
 
-fn subject(type_name: &str, (object, previous): (wire::Object<'_>, Previous)) -> Subject {
+fn subject(type_name: &str, (object, previous): (wire::Object<'_>, Option<Previous>)) -> Subject {
     use {CheckoutChange as Checkout, InvoiceChange as Invoice, SubscriptionChange as Subscription};
     match type_name {
         "customer.subscription.created" => subscription(Subscription::Created, object, previous),
@@ -300,6 +330,10 @@ fn subject(type_name: &str, (object, previous): (wire::Object<'_>, Previous)) ->
         "checkout.session.async_payment_succeeded" => checkout(Checkout::PaymentSucceeded, object),
         "checkout.session.async_payment_failed" => checkout(Checkout::PaymentFailed, object),
         "checkout.session.expired" => checkout(Checkout::Expired, object),
+        CUSTOMER_CREATED | "customer.updated" => match object.tagged_customer() {
+            Some((customer, tags)) => Subject::Customer(customer, tags),
+            None => Subject::Unreadable("the customer has no readable id"),
+        },
         "customer.deleted" => object
             .customer()
             .map_or(Subject::Unreadable("the customer has no readable id"), Subject::CustomerDeleted),
@@ -310,7 +344,7 @@ fn subject(type_name: &str, (object, previous): (wire::Object<'_>, Previous)) ->
     }
 }
 
-fn subscription(change: SubscriptionChange, object: wire::Object<'_>, previous: Previous) -> Subject {
+fn subscription(change: SubscriptionChange, object: wire::Object<'_>, previous: Option<Previous>) -> Subject {
     match object.snapshot() {
         Some(snapshot) => Subject::Subscription(change, Box::new(Snapshot { previous, ..snapshot })),
         None => Subject::Unreadable("the subscription has no id, customer or status"),
@@ -334,6 +368,25 @@ fn invoice(change: InvoiceChange, object: wire::Object<'_>) -> Subject {
 /// Reads a subscription as Stripe's API answers with it. `None` if it has no id, customer or status.
 pub fn read_subscription(bytes: &[u8]) -> Option<Snapshot> {
     read_object(bytes)?.snapshot()
+}
+
+/// Reads a customer as Stripe's API answers with it, and what its metadata says. `None` if it has no id.
+pub fn read_customer(bytes: &[u8]) -> Option<(CustomerId, Tags)> {
+    read_object(bytes)?.tagged_customer()
+}
+
+/// Some items of a subscription, and the earliest end of their periods.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ItemPage {
+    /// The items.
+    pub items: Vec<Item>,
+    /// The earliest end of their periods, in Unix seconds.
+    pub period_end: Option<i64>,
+}
+
+/// Reads a page of a subscription's items as Stripe's API answers with it.
+pub fn read_items(bytes: &[u8]) -> Option<ItemPage> {
+    wire::read_items(str::from_utf8(bytes).ok()?)
 }
 
 /// Reads a checkout session as Stripe's API answers with it. `None` if it has no id.

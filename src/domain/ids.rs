@@ -112,8 +112,11 @@ fn has_tenant_characters(text: &str) -> bool {
 }
 
 identifier!(
-    /// Stripe's customer, `cus_...`.
-    CustomerId, "a Stripe customer id (`cus_...`)", |text| is_stripe_id(text, "cus_")
+    /// Stripe's customer: `cus_...`, or an id of its owner's choosing, which old accounts could give. 1 to 255 characters,
+    /// none of them a control character. What Stripe calls a subscription is none.
+    CustomerId, "a Stripe customer id (`cus_...`)", |text| {
+        is_owner_chosen_id(text) && !text.starts_with("sub_")
+    }
 );
 
 identifier!(
@@ -132,12 +135,19 @@ identifier!(
 );
 
 identifier!(
-    /// A price's id or its lookup key. Prices that began as plans have ids of their owner's choosing, so only the
-    /// characters are held to account: visible ASCII without the separators of `BILLHOOK_PLANS`.
-    PriceId, "a price id or lookup key", |text| {
-        (1..=STRIPE_ID_LENGTH).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b';' | b'=' | b'"' | b'\\'))
-    }
+    /// Stripe's invoice, `in_...`.
+    InvoiceId, "a Stripe invoice id (`in_...`)", |text| is_stripe_id(text, "in_")
+);
+
+identifier!(
+    /// Stripe's account, `acct_...`.
+    AccountId, "a Stripe account id (`acct_...`)", |text| is_stripe_id(text, "acct_")
+);
+
+identifier!(
+    /// A price's id or its lookup key. Prices that began as plans have ids of their owner's choosing: spaces, slashes and
+    /// any script. 1 to 255 characters, none of them a control character.
+    PriceId, "a price id or lookup key (1 to 255 characters, no control characters)", is_owner_chosen_id
 );
 
 identifier!(
@@ -155,6 +165,14 @@ identifier!(
         (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)
     }
 );
+
+/// Whether an object's owner may have chosen this id. `.` and `..` would be steps in a URL's path, however they are encoded
+/// (<https://url.spec.whatwg.org/#double-dot-path-segment>), so that nothing could be asked about them.
+fn is_owner_chosen_id(text: &str) -> bool {
+    (1..=STRIPE_ID_LENGTH).contains(&text.chars().count())
+        && !text.chars().any(char::is_control)
+        && !matches!(text, "." | "..")
+}
 
 fn is_stripe_id(text: &str, prefix: &str) -> bool {
     text.len() <= STRIPE_ID_LENGTH
@@ -192,26 +210,31 @@ mod tests {
 
     #[test]
     fn a_stripe_id_bears_its_prefix_and_nothing_odd() {
-        assert!(CustomerId::parse("cus_Na6dX7aXxi11N4").is_ok());
-        for bad in ["", "cus_", "sub_1", "cus_a b", "cus_\u{0}", "CUS_1", &format!("cus_{}", "1".repeat(252))]
+        assert!(SubscriptionId::parse("sub_1MowQVLkdIwHu7ixeRlqHVzs").is_ok());
+        for bad in ["", "sub_", "cus_1", "sub_a b", "sub_\u{0}", "SUB_1", &format!("sub_{}", "1".repeat(252))]
         {
-            assert!(CustomerId::parse(bad).is_err(), "{bad}");
+            assert!(SubscriptionId::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_price_may_have_an_id_of_its_owners_choosing_but_no_separator() {
-        for good in ["price_1", "gold", "pro_monthly", "team-2024.v2"] {
+    fn owner_chosen_id_has_255_characters_and_no_control_character() {
+        let longest = "É".repeat(255);
+        for good in ["price_1", "gold", "Pro plan $69/month", "Équipe-2016", "a,b;c=d", "\"q\"\\", &longest]
+        {
             assert!(PriceId::parse(good).is_ok(), "{good}");
+            assert!(CustomerId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "a,b", "a;b", "a=b", "a b"] {
+        for bad in ["", "a\n", "\u{0}", "\u{85}", ".", "..", &"É".repeat(256)] {
             assert!(PriceId::parse(bad).is_err(), "{bad}");
+            assert!(CustomerId::parse(bad).is_err(), "{bad}");
         }
+        assert!(CustomerId::parse("sub_1").is_err(), "a subscription is no customer");
     }
 
     #[test]
     fn an_error_never_repeats_the_text() {
-        let error = CustomerId::parse("sk_live_secret").expect_err("not a customer id");
+        let error = SubscriptionId::parse("sk_live_secret").expect_err("not a subscription id");
         assert!(!error.to_string().contains("sk_live"));
     }
 }

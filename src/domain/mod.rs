@@ -7,6 +7,7 @@ pub mod event;
 pub mod ids;
 pub mod journey;
 mod json;
+pub mod known_prices;
 pub mod mode;
 pub mod ordering;
 pub mod outcome;

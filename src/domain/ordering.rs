@@ -58,7 +58,7 @@ pub struct Previous {
 impl Previous {
     /// The state that an update was made to, from the one it led to. None if it says nothing of the fields that we keep,
     /// or nothing that we can read.
-    fn undo(&self, after: &State) -> Option<State> {
+    pub(super) fn undo(&self, after: &State) -> Option<State> {
         if *self == Self::default() {
             return None;
         }
@@ -95,7 +95,7 @@ impl Contender {
         if change == SubscriptionChange::Deleted && !state.status.is_final() {
             state.status = Status::Canceled;
         }
-        Self { event, created, change, state, previous: snapshot.previous.clone() }
+        Self { event, created, change, state, previous: snapshot.previous.clone().unwrap_or_default() }
     }
 }
 

@@ -26,6 +26,9 @@ pub enum Outcome {
 /// Why an event is `ignored` that was parked: its customer was linked to nobody for too long, and its payload was dropped.
 pub const NEVER_LINKED: &str = "never_linked";
 
+/// Why an event is `quarantined` that names an account while our own is not known. It is applied once that is, if it is ours.
+pub const ACCOUNT_UNKNOWN: &str = "account_unknown";
+
 impl Outcome {
     /// The word in logs, spans, metrics and the inbox.
     pub fn as_str(self) -> &'static str {

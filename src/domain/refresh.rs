@@ -68,6 +68,10 @@ pub enum RefreshReason {
     Older,
     /// An announcement says something else than we hold, and announcements can be old.
     Announcement,
+    /// A newer update was made to another state than the one we hold: one between them is missing or out of order.
+    MissedUpdate,
+    /// The list of items in an event was cut.
+    IncompleteItems,
     /// A session or an invoice names a subscription that we do not hold.
     NotHeld,
     /// The customer was linked: what it has at Stripe from before is not known.
@@ -85,6 +89,8 @@ impl RefreshReason {
             Self::UndecidedSecond => "undecided_second",
             Self::Older => "older",
             Self::Announcement => "announcement",
+            Self::MissedUpdate => "missed_update",
+            Self::IncompleteItems => "incomplete_items",
             Self::NotHeld => "subscription_not_held",
             Self::Linked => "linked",
             Self::MissedEvents => "missed_events",
@@ -98,6 +104,8 @@ impl RefreshReason {
             Self::UndecidedSecond,
             Self::Older,
             Self::Announcement,
+            Self::MissedUpdate,
+            Self::IncompleteItems,
             Self::NotHeld,
             Self::Linked,
             Self::MissedEvents,

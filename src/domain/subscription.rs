@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::{SubscriptionChange, Tags};
-use super::ids::{CustomerId, PriceId, SubscriptionId};
-use super::ordering::Previous;
+use super::ids::{CustomerId, InvoiceId, PriceId, SubscriptionId};
+use super::ordering::{Previous, Replaced};
 
 /// Stripe's status of a subscription
 /// (<https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses>).
@@ -85,6 +85,11 @@ impl Status {
         matches!(self, Self::Canceled | Self::IncompleteExpired)
     }
 
+    /// Whether it is paid, or in its trial.
+    pub fn is_in_good_standing(&self) -> bool {
+        matches!(self, Self::Active | Self::Trialing)
+    }
+
     /// Whether a subscription in this status stands in the way of another one for the same tenant: everything but
     /// an end or a first payment that never came.
     pub fn blocks_checkout(&self) -> bool {
@@ -98,8 +103,9 @@ impl fmt::Display for Status {
     }
 }
 
-/// One line of a subscription: a price and how many of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One line of a subscription: a price and how many of it. Items are equal whatever their price is called: a lookup key is
+/// the price's own, and can move to another price while the subscription stays as it is.
+#[derive(Debug, Clone, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The price's id.
     pub price: PriceId,
@@ -107,6 +113,12 @@ pub struct Item {
     pub lookup_key: Option<PriceId>,
     /// How many; none for metered prices.
     pub quantity: Option<i64>,
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.price, self.quantity) == (&other.price, other.quantity)
+    }
 }
 
 impl fmt::Display for Item {
@@ -140,7 +152,7 @@ pub struct State {
     pub started_at: Option<i64>,
     /// What is subscribed to.
     pub items: Vec<Item>,
-    /// When the paid period ends; of several items, the last.
+    /// When the paid period ends; of several items, the earliest.
     pub current_period_end: Option<i64>,
     /// When the trial ends or ended.
     pub trial_end: Option<i64>,
@@ -164,10 +176,11 @@ impl State {
     pub fn differences(&self, theirs: &Self) -> Vec<Difference> {
         let items = |state: &Self| state.items.iter().map(Item::to_string).collect::<Vec<_>>().join(", ");
         let time = |at: Option<i64>| at.map_or_else(|| "none".to_owned(), |at| at.to_string());
+        let items_differ = self.items != theirs.items;
         [
             ("status", self.status.to_string(), theirs.status.to_string()),
             ("started_at", time(self.started_at), time(theirs.started_at)),
-            ("items", items(self), items(theirs)),
+            ("items", items(self), if items_differ { items(theirs) } else { items(self) }),
             ("current_period_end", time(self.current_period_end), time(theirs.current_period_end)),
             ("trial_end", time(self.trial_end), time(theirs.trial_end)),
             ("cancel_at", time(self.cancel_at), time(theirs.cancel_at)),
@@ -201,8 +214,33 @@ pub struct Snapshot {
     pub state: State,
     /// What our checkout wrote into it.
     pub tags: Tags,
-    /// What the event that brought it replaced.
-    pub previous: Previous,
+    /// What the event that brought it replaced, if the event says.
+    pub previous: Option<Previous>,
+    /// Whether its items are all there are. Lists inside objects are cut, to ten entries by default, and say so by `has_more`
+    /// (<https://docs.stripe.com/api/expanding_objects>).
+    pub has_all_items: bool,
+    /// The invoice that Stripe made for it last.
+    pub latest_invoice: Option<InvoiceId>,
+}
+
+impl Snapshot {
+    /// Whether a plan can be judged by it: all of its items are there, or it is over and grants none.
+    pub fn judges_plan(&self) -> bool {
+        self.has_all_items || self.state.status.is_final()
+    }
+
+    /// The prices of its items, and of those that an update replaced.
+    pub fn prices(&self) -> impl Iterator<Item = &PriceId> {
+        self.state.items.iter().chain(self.replaced_items()).map(|item| &item.price)
+    }
+
+    /// The items that an update replaced, if it replaced them.
+    pub fn replaced_items(&self) -> &[Item] {
+        match self.previous.as_ref().map(|previous| &previous.items) {
+            Some(Replaced::Value(Some(items))) => items,
+            Some(Replaced::Value(None) | Replaced::Not) | None => &[],
+        }
+    }
 }
 
 /// Why a payment needs its owner's attention.
@@ -342,6 +380,8 @@ pub enum StaleReason {
     SameSecond,
     /// Announcements can carry old snapshots: they never overwrite.
     Announcement,
+    /// Its list of items was cut.
+    IncompleteItems,
     /// Its customer was deleted.
     CustomerDeleted,
 }
@@ -354,6 +394,7 @@ impl StaleReason {
             Self::Older => "older",
             Self::SameSecond => "same_second",
             Self::Announcement => "announcement",
+            Self::IncompleteItems => "incomplete_items",
             Self::CustomerDeleted => "customer_deleted",
         }
     }
@@ -406,7 +447,9 @@ mod tests {
             customer: CustomerId::parse("cus_1").expect("an id"),
             state: state(status),
             tags: Tags::default(),
-            previous: Previous::default(),
+            previous: None,
+            has_all_items: true,
+            latest_invoice: None,
         }
     }
 

@@ -74,9 +74,12 @@ impl CheckoutStatus {
         }
     }
 
+    /// Those in which the session's money is missing.
+    pub const WITHHOLDING: [Self; 2] = [Self::AwaitingPayment, Self::PaymentFailed];
+
     /// Whether the session's money is missing, so that its subscription grants nothing.
     pub fn withholds_access(self) -> bool {
-        matches!(self, Self::AwaitingPayment | Self::PaymentFailed)
+        Self::WITHHOLDING.contains(&self)
     }
 
     /// Whether a session in this state can come to be in the other: states only go forward, in whatever order their

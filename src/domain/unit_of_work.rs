@@ -11,17 +11,19 @@ mod payments;
 mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 pub use effect::Effect;
 pub use journal::{Entry, JournalEntry};
 pub use payments::Payment;
 
 use super::event::{Event, Subject};
-use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
+use super::ids::{AccountId, CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Journey;
+use super::known_prices::KnownPrices;
 use super::mode::Mode;
 use super::ordering::Contender;
-use super::outcome::Outcome;
+use super::outcome::{ACCOUNT_UNKNOWN, Outcome};
 use super::plan::Catalog;
 use super::refresh::{Refresh, RefreshReason, RefreshSubject};
 use super::subscription::Subscription;
@@ -32,10 +34,29 @@ use super::tenant::{Checkout, Tenant};
 pub struct Policy {
     /// The mode of the key and of the database, once either is known.
     pub mode: Option<Mode>,
+    /// The account of the key and of the database, once it is known.
+    pub account: OwnAccount,
     /// Whether `client_reference_id` may link a customer on a session that we did not make.
     pub trust_client_reference: bool,
     /// Prices and plans.
     pub catalog: Catalog,
+}
+
+/// The key's own account. It is known from the configuration or the database, or learned from Stripe while events come in
+/// already.
+#[derive(Debug, Clone, Default)]
+pub struct OwnAccount(Arc<OnceLock<AccountId>>);
+
+impl OwnAccount {
+    /// The account, if it is known.
+    pub fn get(&self) -> Option<&AccountId> {
+        self.0.get()
+    }
+
+    /// Remembers the account from now on. The first one stays.
+    pub fn learn(&self, account: AccountId) {
+        _ = self.0.set(account);
+    }
 }
 
 /// The rows that a batch touches, and what has changed in them.
@@ -51,6 +72,8 @@ pub struct UnitOfWork {
     contenders: BTreeMap<SubscriptionId, Vec<Contender>>,
     /// What was said, and when, of the money of subscriptions that were not held then.
     payments: BTreeMap<SubscriptionId, Vec<(Payment, i64)>>,
+    /// The lookup keys that the prices of these events and answers have had.
+    known_prices: KnownPrices,
     /// Customers that the event being applied has linked or ended: what is parked for them is applied after it.
     decided: Vec<CustomerId>,
     /// The journey that the event being applied begins if it changes a subscription that belongs to none.
@@ -92,6 +115,8 @@ pub struct Changes {
     pub unparked: Vec<Unparked>,
     /// What Stripe is to be asked about.
     pub refreshes: BTreeMap<RefreshSubject, Refresh>,
+    /// Lookup keys that prices were seen with for the first time.
+    pub known_prices: KnownPrices,
 }
 
 /// A parked event, and what became of it in the end.
@@ -171,6 +196,7 @@ impl UnitOfWork {
             parked: BTreeMap::new(),
             contenders: BTreeMap::new(),
             payments: BTreeMap::new(),
+            known_prices: KnownPrices::default(),
             decided: Vec::new(),
             here: None,
             changes: Changes::default(),
@@ -192,6 +218,11 @@ impl UnitOfWork {
     /// Adds a customer that the operator has taken from its tenant.
     pub fn withhold(&mut self, customer: CustomerId) {
         self.withheld.insert(customer);
+    }
+
+    /// Adds the lookup keys that prices have had.
+    pub fn add_known_prices(&mut self, known: &KnownPrices) {
+        self.known_prices.merge(known);
     }
 
     /// Whether only the operator links this customer.
@@ -257,6 +288,7 @@ impl UnitOfWork {
             Subject::Subscription(change, snapshot) => self.snapshot(event, *change, snapshot, policy),
             Subject::Checkout(change, session) => self.session(event, *change, session, policy),
             Subject::Invoice(change, invoice) => self.invoice(event, *change, invoice),
+            Subject::Customer(customer, tags) => self.customer_changed(event, customer, tags),
             Subject::CustomerDeleted(customer) => self.customer_deleted(event, customer),
             Subject::PortalOpened(customer) => self.portal_opened(customer),
         };
@@ -350,8 +382,11 @@ impl UnitOfWork {
 
 /// Why an event belongs to somebody else, if it does.
 fn quarantine_reason(event: &Event, policy: &Policy) -> Option<&'static str> {
-    if event.account.is_some() {
-        return Some("foreign_account");
+    let mut named = event.account.iter().chain(&event.context);
+    match policy.account.get() {
+        Some(own) if named.any(|named| named != own.as_str()) => return Some("foreign_account"),
+        None if named.next().is_some() => return Some(ACCOUNT_UNKNOWN),
+        _ => {}
     }
     let foreign_mode = |mode: Mode| event.livemode.is_some_and(|livemode| !mode.holds(livemode));
     policy.mode.is_some_and(foreign_mode).then_some("foreign_mode")

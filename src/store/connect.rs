@@ -196,6 +196,7 @@ impl Store {
             db,
             batches,
             shared_reads: Arc::default(),
+            known_prices: Arc::default(),
             wal: None,
             write_health: Arc::default(),
         })
@@ -219,6 +220,7 @@ impl Store {
             batches: writer.clone(),
             writer,
             shared_reads: Arc::default(),
+            known_prices: Arc::default(),
             wal,
             write_health: Arc::default(),
         })

@@ -231,13 +231,15 @@ fn payment(kind: &str, payload: Option<&[u8]>) -> Option<Payment> {
     }
 }
 
-/// The snapshot of an event that can compete: announcements cannot, and neither can what is not a snapshot.
+/// The snapshot of an event that can compete: announcements cannot, and neither can one whose items were cut, nor what is not
+/// a snapshot.
 fn contender(payload: &[u8]) -> Option<(SubscriptionId, Contender)> {
     let event = Event::read(payload).ok()?;
     match &event.subject {
         Subject::Subscription(change, snapshot) if *change != SubscriptionChange::Announced => {
             let contender = Contender::new(event.id.clone(), event.created, *change, snapshot);
-            Some((snapshot.id.clone(), contender))
+            let is_whole = snapshot.has_all_items || contender.state.status.is_final();
+            is_whole.then(|| (snapshot.id.clone(), contender))
         }
         _ => None,
     }

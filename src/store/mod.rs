@@ -14,10 +14,12 @@ mod gap_recovery;
 mod inbox;
 mod insert;
 mod journal;
+mod known_prices;
 mod lease;
 mod lists;
 mod mode;
 mod observations;
+mod parked_customers;
 mod reads;
 mod refreshes;
 mod retention;
@@ -37,7 +39,7 @@ mod writes;
 
 use std::panic::resume_unwind;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -45,6 +47,8 @@ use sea_orm::{
 };
 use tokio::task::JoinError;
 use tracing::Instrument;
+
+use crate::domain::known_prices::KnownPrices;
 
 pub use announce::{Announcements, TenantKey};
 pub use backfill::Watermark;
@@ -55,13 +59,14 @@ pub use events::InboxRow;
 pub use gap_recovery::{GapRecovery, GapStep};
 pub use inbox::{InboxEvent, WantedEvents};
 pub use lease::Lease;
-pub use mode::ModeConflict;
+pub use mode::{AccountConflict, ModeConflict};
 pub use observations::{RefusedWebhooks, VerifiedWebhooks};
 pub use refreshes::{ClaimedRefresh, OpenLink};
 pub use retries::ClaimedEvent;
 pub use timeline::{Timeline, TimelineEntry};
 pub use unit_of_work::Touched;
 
+use known_prices::KnownPriceCache;
 use shared_reads::SharedReads;
 use traced::Traced;
 use wal::Wal;
@@ -78,6 +83,8 @@ pub struct Store {
     batches: Traced<DatabaseConnection>,
     /// Who waits for what another's statement may read as well.
     shared_reads: Arc<Mutex<SharedReads>>,
+    /// The lookup keys of prices that were read lately.
+    known_prices: Arc<KnownPriceCache>,
     /// SQLite's.
     wal: Option<Wal>,
     write_health: Arc<WriteHealth>,
@@ -91,6 +98,10 @@ pub struct Transaction {
     write_health: Arc<WriteHealth>,
     /// How many rows it has written by way of [`Writes`](writes::Writes).
     rows: AtomicUsize,
+    /// The lookup keys of prices that were read lately.
+    known_prices: Arc<KnownPriceCache>,
+    /// Those that it has written.
+    written_known_prices: Mutex<KnownPrices>,
 }
 
 impl Store {
@@ -133,15 +144,24 @@ impl Store {
             wal: self.wal.clone(),
             write_health: self.write_health.clone(),
             rows: AtomicUsize::new(0),
+            known_prices: self.known_prices.clone(),
+            written_known_prices: Mutex::default(),
         })
     }
 }
 
 impl Transaction {
+    /// Notes lookup keys that it has written, for when it is committed.
+    fn has_written_known_prices(&self, known: &KnownPrices) {
+        self.written_known_prices.lock().unwrap_or_else(PoisonError::into_inner).merge(known);
+    }
+
     /// Makes it last.
     pub async fn commit(self) -> Result<(), StoreError> {
         let committed = self.db.commit().await.map_err(StoreError::from);
         committed.inspect_err(|error| self.write_health.note_failure(error))?;
+        let written = self.written_known_prices.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.known_prices.keep_committed(&written);
         if let Some(wal) = self.wal {
             // Others that write have a statement or two.
             wal.has_grown(self.rows.into_inner().max(1));

@@ -11,7 +11,7 @@ use super::{Due, Store, StoreError, Transaction, rows};
 use crate::domain::event::Event;
 use crate::domain::ids::EventId;
 use crate::domain::journey::Traceparent;
-use crate::domain::outcome::{NEVER_LINKED, Outcome};
+use crate::domain::outcome::{ACCOUNT_UNKNOWN, NEVER_LINKED, Outcome};
 use crate::domain::unit_of_work::Effect;
 
 /// A failed event that is ours to try until the claim ends, so that of several replicas one tries.
@@ -90,6 +90,11 @@ impl Store {
         let unsettled = Outcome::OF_THE_INBOX.into_iter().filter(|outcome| !outcome.is_settled());
         let one = event::Column::Id.eq(id.as_str());
         Ok(self.make_due(one, unsettled, now_ms).await? == 1)
+    }
+
+    /// The same for the events that were quarantined while our account was not known. Returns how many.
+    pub async fn retry_events_of_unknown_account(&self, now_ms: i64) -> Result<u64, StoreError> {
+        self.make_due(event::Column::Reason.eq(ACCOUNT_UNKNOWN), [Outcome::Quarantined], now_ms).await
     }
 
     /// The same for events that were given up, by their ids from after one of them. Which they were; none when there are

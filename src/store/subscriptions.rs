@@ -1,13 +1,14 @@
 //! Subscriptions, read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use entity::subscription;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use entity::{checkout, subscription};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::{Store, StoreError, rows};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::Subscription;
+use crate::domain::tenant::CheckoutStatus;
 
 impl Store {
     /// All subscriptions that each of these tenants has or had, in one statement. What cannot be read of one of
@@ -33,6 +34,36 @@ impl Store {
             .all(&self.db)
             .await?;
         held.iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
+    }
+
+    /// Those of these subscriptions that a first payment is awaited for: by what we hold of them, or of their checkout.
+    pub async fn awaiting_payment(
+        &self,
+        ids: impl Iterator<Item = &SubscriptionId>,
+    ) -> Result<BTreeSet<SubscriptionId>, StoreError> {
+        let ids: Vec<&str> = ids.map(SubscriptionId::as_str).collect();
+        let held = self.db.one_of(subscription::Column::Id, ids.iter().copied());
+        let bought = self.db.one_of(checkout::Column::SubscriptionId, ids.iter().copied());
+        let Some((held, bought)) = held.zip(bought) else { return Ok(BTreeSet::new()) };
+        let held: Vec<String> = subscription::Entity::find()
+            .select_only()
+            .column(subscription::Column::Id)
+            .filter(held)
+            .filter(subscription::Column::AwaitingPayment.eq(true))
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        let withholding = CheckoutStatus::WITHHOLDING.map(CheckoutStatus::as_str);
+        let bought: Vec<Option<String>> = checkout::Entity::find()
+            .select_only()
+            .column(checkout::Column::SubscriptionId)
+            .filter(bought)
+            .filter(checkout::Column::Status.is_in(withholding))
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        let ids = held.into_iter().chain(bought.into_iter().flatten());
+        ids.map(|id| rows::id("subscription", &id)).collect()
     }
 
     /// A subscription, if we hold it.

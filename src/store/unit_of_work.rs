@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use entity::{checkout, customer, subscription, tenant};
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::SelectStatement;
 use sea_orm::{
     DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait,
@@ -15,8 +15,9 @@ use super::lists::{List, any_in};
 use super::reads::Reads;
 use super::{StoreError, Transaction, rows};
 use crate::domain::event::{Event, Session, Subject};
-use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
+use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
+use crate::domain::subscription::Snapshot;
 use crate::domain::unit_of_work::UnitOfWork;
 
 /// What a unit of work is about. Everything in it is locked in one order, so that two replicas cannot block each other:
@@ -32,6 +33,8 @@ pub struct Touched {
     seconds: BTreeSet<(SubscriptionId, i64)>,
     /// Customers that these events can link or end, so that what is parked for them is wanted.
     decided: BTreeSet<CustomerId>,
+    /// The prices of snapshots' items, now and before.
+    prices: BTreeSet<PriceId>,
 }
 
 impl Touched {
@@ -51,6 +54,7 @@ impl Touched {
             }
             if let Subject::Subscription(_, snapshot) = &event.subject {
                 touched.seconds.insert((snapshot.id.clone(), event.created));
+                touched.prices.extend(snapshot.prices().cloned());
             }
             if decides_on_its_customer(event) {
                 touched.decided.extend(event.customer().cloned());
@@ -70,13 +74,11 @@ impl Touched {
     }
 
     /// A customer's subscriptions, as Stripe answers with them.
-    pub fn subscriptions<'a>(
-        customer: &CustomerId,
-        subscriptions: impl Iterator<Item = &'a SubscriptionId>,
-    ) -> Self {
+    pub fn subscriptions(customer: &CustomerId, snapshots: &[Snapshot]) -> Self {
         Self {
             customers: [customer.clone()].into(),
-            subscriptions: subscriptions.cloned().collect(),
+            subscriptions: snapshots.iter().map(|snapshot| snapshot.id.clone()).collect(),
+            prices: snapshots.iter().flat_map(Snapshot::prices).cloned().collect(),
             ..Self::default()
         }
     }
@@ -158,7 +160,10 @@ impl Transaction {
             waiting.extend(self.parked(&customer).await?);
         }
         // What was paid on a page of ours for a customer that had lost its tenant closes its checkout when its wait is over.
-        let [of_waiting] = self.read(&CHECKOUTS, [Touched::by(&waiting).lists_of_checkouts()]).await?;
+        let by_waiting = Touched::by(&waiting);
+        let prices = touched.prices.union(&by_waiting.prices).cloned().collect();
+        work.add_known_prices(&self.known_prices(&prices).await?);
+        let [of_waiting] = self.read(&CHECKOUTS, [by_waiting.lists_of_checkouts()]).await?;
         for row in models(&of_waiting)? {
             work.add_checkout(rows::checkout(&row)?);
         }
@@ -186,6 +191,7 @@ impl Transaction {
             id: Set(id.to_string()),
             deleted_at_ms: Set(None),
             withheld_at_ms: Set(None),
+            asked_at_ms: NotSet,
         };
         let places = ids.iter().filter(|id| !known.contains(id.as_str())).map(place);
         let mut writes = self.writes();

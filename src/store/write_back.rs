@@ -35,6 +35,7 @@ impl Transaction {
             journal,
             unparked,
             refreshes,
+            known_prices,
         } = work.changes();
         self.write_tombstones(tombstones, now_ms).await?;
         self.write_withheld(work, withheld, now_ms).await?;
@@ -56,9 +57,12 @@ impl Transaction {
         writes.write_checkouts(checkouts.map(|checkout| rows::checkout_row(checkout, now_ms)).collect())?;
         writes.append_journal(journal, &trace_of, now_ms)?;
         writes.insert_refreshes(refreshes, trace_of, now_ms)?;
+        writes.insert_known_prices(known_prices)?;
         writes.insert_events(inbox)?;
         writes.announce(entitlements);
-        self.carry_out(writes).await
+        self.carry_out(writes).await?;
+        self.has_written_known_prices(known_prices);
+        Ok(())
     }
 
     async fn write_tombstones(&self, ids: &BTreeSet<CustomerId>, now_ms: i64) -> Result<(), StoreError> {

@@ -1,18 +1,20 @@
 //! What we read page by page.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use stripe::StripeRequest;
 use stripe_billing::subscription::{ListSubscription, ListSubscriptionStatus};
+use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_core::event::ListEvent;
 use stripe_types::{RangeBoundsTs, RangeQueryTs};
 
 use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
 use super::requests::{Answer, Identified, fresh_key};
-use crate::domain::event;
+use crate::domain::event::{self, ItemPage};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId};
 use crate::domain::subscription::Snapshot;
 
@@ -22,6 +24,18 @@ const PAGE: i64 = 100;
 /// How many of a customer's subscriptions are read: a thousand, more than anybody has bought.
 const SUBSCRIPTION_PAGES: u32 = 10;
 
+/// How many pages of a subscription's items are read: Stripe allows 20 items.
+const ITEM_PAGES: u32 = 10;
+
+/// Which items are asked for.
+#[derive(Serialize)]
+struct ItemQuery<'a> {
+    subscription: &'a str,
+    limit: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starting_after: Option<String>,
+}
+
 /// All subscriptions of a customer.
 #[derive(Debug)]
 pub struct Subscriptions {
@@ -29,6 +43,8 @@ pub struct Subscriptions {
     pub snapshots: Vec<Snapshot>,
     /// When the first of them were read, by Stripe's clock in whole Unix seconds.
     pub answered_at: i64,
+    /// Those that a first payment was awaited for, and whose latest invoice is paid or void.
+    pub settled: BTreeSet<SubscriptionId>,
 }
 
 /// Which events are asked for: those made from one second on, and before another.
@@ -89,7 +105,8 @@ impl Stripe {
         customer: &CustomerId,
         deadline: Deadline,
     ) -> Result<Answer<Subscriptions>, StripeError> {
-        let mut found = Subscriptions { snapshots: Vec::new(), answered_at: i64::MAX };
+        let mut found =
+            Subscriptions { snapshots: Vec::new(), answered_at: i64::MAX, settled: BTreeSet::new() };
         let mut request_id = None;
         let mut after: Option<String> = None;
         for _ in 0..SUBSCRIPTION_PAGES {
@@ -105,7 +122,9 @@ impl Stripe {
             let page = Page::read(&reply)?;
             let read = |raw: &RawValue| event::read_subscription(raw.get().as_bytes());
             let snapshots: Option<Vec<Snapshot>> = page.data.iter().map(|raw| read(raw)).collect();
-            found.snapshots.extend(snapshots.ok_or_else(|| reply.broken())?);
+            for snapshot in snapshots.ok_or_else(|| reply.broken())? {
+                found.snapshots.push(self.with_all_items(snapshot, deadline).await?);
+            }
             found.answered_at = found.answered_at.min(answered_at);
             request_id = reply.request_id;
             after = found.snapshots.last().map(|last| last.id.to_string());
@@ -115,6 +134,35 @@ impl Stripe {
         }
         tracing::error!(%customer, "the customer has more subscriptions than are read: the newest of them are");
         Ok(Answer { value: found, request_id })
+    }
+
+    /// A subscription with all of its items: those that its own list leaves out are asked for.
+    pub(super) async fn with_all_items(
+        &self,
+        mut snapshot: Snapshot,
+        deadline: Deadline,
+    ) -> Result<Snapshot, StripeError> {
+        if snapshot.has_all_items {
+            return Ok(snapshot);
+        }
+        let mut all = ItemPage::default();
+        let mut starting_after: Option<String> = None;
+        for _ in 0..ITEM_PAGES {
+            let subscription = snapshot.id.as_str();
+            let query = ItemQuery { subscription, limit: PAGE, starting_after };
+            let request = RequestBuilder::new(StripeMethod::Get, "/subscription_items").query(&query);
+            let reply = self.send("GET /v1/subscription_items", request, &fresh_key(), deadline).await?;
+            let page = event::read_items(&reply.body).ok_or_else(|| reply.broken())?;
+            all.items.extend(page.items);
+            all.period_end = all.period_end.into_iter().chain(page.period_end).min();
+            starting_after = Page::read(&reply)?.next(&reply)?;
+            if starting_after.is_none() {
+                snapshot.state.items = all.items;
+                snapshot.state.current_period_end = all.period_end.or(snapshot.state.current_period_end);
+                return Ok(Snapshot { has_all_items: true, ..snapshot });
+            }
+        }
+        Err(StripeError::Unavailable { what: "endless_list", request_id: None })
     }
 
     /// Asks for a page of the subscriptions that were made since then, whoever's, the ended ones too.

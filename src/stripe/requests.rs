@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use stripe::StripeRequest;
@@ -17,13 +18,14 @@ use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionSubscriptionData,
     ExpireCheckoutSession, RetrieveCheckoutSession,
 };
+use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_core::customer::{CreateCustomer, RetrieveCustomer};
 use stripe_product::price::ListPrice;
 
 use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
-use crate::domain::event::{self, Session};
-use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
+use crate::domain::event::{self, CUSTOMER_KEY_PREFIX, Session, Tags};
+use crate::domain::ids::{CustomerId, InvoiceId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::mode::Mode;
 use crate::domain::subscription::Snapshot;
@@ -161,7 +163,7 @@ impl Stripe {
         id: &CustomerId,
         deadline: Deadline,
     ) -> Result<Answer<CustomerStanding>, StripeError> {
-        let request = RetrieveCustomer::new(id.as_str()).build();
+        let request = RetrieveCustomer::new(encode_segment(id.as_str())).build();
         match self.send("GET /v1/customers/{id}", request, &fresh_key(), deadline).await {
             Ok(reply) => reply.read(|body: CustomerBody| {
                 Some(if body.deleted { CustomerStanding::Deleted } else { CustomerStanding::Living })
@@ -170,6 +172,23 @@ impl Stripe {
                 let request_id = error.request_id().map(str::to_owned);
                 Ok(Answer { value: CustomerStanding::Unknown, request_id })
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks what a customer's metadata says; none if Stripe does not have the customer, or not any more.
+    pub async fn customer_tags(
+        &self,
+        id: &CustomerId,
+        deadline: Deadline,
+    ) -> Result<Option<Tags>, StripeError> {
+        let request = RetrieveCustomer::new(encode_segment(id.as_str())).build();
+        match self.send("GET /v1/customers/{id}", request, &fresh_key(), deadline).await {
+            Ok(reply) => {
+                let tags = event::read_customer(&reply.body).map(|(_, tags)| tags);
+                Ok(reply.read(|body: CustomerBody| Some(tags.filter(|_| !body.deleted)))?.value)
+            }
+            Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -263,7 +282,16 @@ impl Stripe {
         let broken = || reply.broken();
         let snapshot = event::read_subscription(&reply.body).ok_or_else(broken)?;
         let answered_at = reply.answered_at.ok_or_else(broken)?;
+        let snapshot = self.with_all_items(snapshot, deadline).await?;
         Ok(Answer { value: (snapshot, answered_at), request_id: reply.request_id })
+    }
+
+    /// Asks whether nothing is owed on an invoice any more: it is paid, or void.
+    pub async fn is_invoice_settled(&self, id: &InvoiceId, deadline: Deadline) -> Result<bool, StripeError> {
+        let request = RequestBuilder::new(StripeMethod::Get, format!("/invoices/{id}"));
+        let reply = self.send("GET /v1/invoices/{id}", request, &fresh_key(), deadline).await?;
+        let status = reply.read(|body: InvoiceBody| body.status)?.value;
+        Ok(matches!(status.as_str(), "paid" | "void"))
     }
 
     /// Finds the active price that has a lookup key.
@@ -282,7 +310,15 @@ impl Stripe {
 }
 
 fn customer_key(mode: Mode, tenant: &TenantId, generation: i64) -> String {
-    format!("billhook-customer-{mode}-{tenant}-{generation}")
+    format!("{CUSTOMER_KEY_PREFIX}{mode}-{tenant}-{generation}")
+}
+
+/// What RFC 3986 does not call unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// An id as a segment of a path: its owner may have chosen spaces and slashes.
+pub(super) fn encode_segment(id: &str) -> String {
+    utf8_percent_encode(id, RESERVED).to_string()
 }
 
 /// A key for one call and its retries.
@@ -345,6 +381,11 @@ pub(super) struct Identified {
 struct CustomerBody {
     #[serde(default)]
     deleted: bool,
+}
+
+#[derive(Deserialize)]
+struct InvoiceBody {
+    status: Option<String>,
 }
 
 #[derive(Deserialize)]

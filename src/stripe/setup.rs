@@ -8,8 +8,8 @@ use stripe_product::price::{ListPrice, RetrievePrice};
 
 use super::client::{Deadline, Stripe};
 use super::error::{Rejection, StripeError};
-use super::requests::fresh_key;
-use crate::domain::ids::PriceId;
+use super::requests::{Identified, encode_segment, fresh_key};
+use crate::domain::ids::{AccountId, PriceId};
 
 /// The settings of the Customer Portal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub struct PortalSettings {
 /// A price, as Stripe has it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Price {
+    /// Its id.
+    pub id: PriceId,
+    /// The lookup key that it has now.
+    pub lookup_key: Option<PriceId>,
     /// Whether it can be bought.
     pub active: bool,
     /// `recurring` or `one_time`.
@@ -79,6 +83,14 @@ struct List<T> {
 struct Anything {}
 
 impl Stripe {
+    /// Asks which account the key is of (<https://docs.stripe.com/api/accounts/retrieve>). A restricted key may not be allowed
+    /// to know.
+    pub async fn own_account(&self, deadline: Deadline) -> Result<AccountId, StripeError> {
+        let request = RequestBuilder::new(StripeMethod::Get, "/account");
+        let reply = self.send("GET /v1/account", request, &fresh_key(), deadline).await?;
+        Ok(reply.read(|body: Identified| AccountId::parse(&body.id).ok())?.value)
+    }
+
     /// Whether the key may do this.
     pub async fn try_out(&self, trial: Trial, deadline: Deadline) -> Result<(), StripeError> {
         let request = RequestBuilder::new(trial.method, trial.path);
@@ -105,7 +117,7 @@ impl Stripe {
         if let Some(found) = reply.read(|list: List<Price>| Some(list.data.into_iter().next()))?.value {
             return Ok(Some(found));
         }
-        let by_id = RetrievePrice::new(price.as_str()).build();
+        let by_id = RetrievePrice::new(encode_segment(price.as_str())).build();
         match self.send("GET /v1/prices/{id}", by_id, &fresh_key(), deadline).await {
             Ok(reply) => Ok(Some(reply.read(Some::<Price>)?.value)),
             Err(error) if error.is_missing() => Ok(None),

@@ -29,6 +29,7 @@ async fn a_setup_that_is_right_is_green_from_top_to_bottom() {
         "migrations",
         "mode",
         "key",
+        "account",
         "clock",
         "permissions",
         "prices",
@@ -41,13 +42,13 @@ async fn a_setup_that_is_right_is_green_from_top_to_bottom() {
     for check in ["deliveries", "certificate", "collector"] {
         assert!(text.contains(&format!("skipped {check} ")), "{check}: {text}");
     }
-    assert_eq!(text.lines().count(), 15, "{text}");
-    assert_eq!(text.lines().last(), Some("11 green, 0 yellow, 0 red, 3 skipped"));
+    assert_eq!(text.lines().count(), 16, "{text}");
+    assert_eq!(text.lines().last(), Some("12 green, 0 yellow, 0 red, 3 skipped"));
 
     let output = app.run_command(&["doctor", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&report["healthy"], &report["checks"][0]["check"]), (&json!(true), &json!("configuration")));
-    assert_eq!(report["summary"], json!({ "green": 11, "yellow": 0, "red": 0, "skipped": 3 }));
+    assert_eq!(report["summary"], json!({ "green": 12, "yellow": 0, "red": 0, "skipped": 3 }));
     app.stop().await;
 }
 

@@ -52,7 +52,7 @@ async fn printed(app: &TestApp) -> BTreeMap<String, Fields> {
     let event = event.expect("the purchase is told");
     app.stripe.change(&subscription, &json!({ "status": "unpaid", "silently": true })).await;
     let csv = app.dir().join("tenants.csv");
-    std::fs::write(&csv, "tenant,customer\nbirch,cus_2\ncedar,nonsense\n").expect("written");
+    std::fs::write(&csv, "tenant,customer\nbirch,cus_2\ncedar,sub_nonsense\n").expect("written");
     let csv = csv.to_str().expect("a path");
 
     let mut printed = BTreeMap::new();

@@ -46,7 +46,7 @@ async fn tenants_are_imported_from_a_file_and_stripe_is_asked_what_they_have(dat
     let csv = file(
         &app,
         &format!(
-            "customer,tenant\n{acme},acme\n{birch},birch\nnonsense,dogwood\n\n{cedar},cedar\n{acme},elm\n{cedar},acme\n"
+            "customer,tenant\n{acme},acme\n{birch},birch\nsub_nonsense,dogwood\n\n{cedar},cedar\n{acme},elm\n{cedar},acme\n"
         ),
     );
     let (code, out, err) = told(&app.run_command(&["tenant", "import", &csv]));

@@ -301,7 +301,7 @@ impl World {
             Change::EndWithPeriod(ends) => stripe.change(id, &json!({ "cancel_at_period_end": ends })).await,
             Change::Settle(ok) => stripe.settle(&lives[of].session, ok).await,
             Change::Item(price) => self.call("POST", &path, &format!("items[0][price]={price}")).await,
-            Change::EndOnItsDate => self.call("POST", &path, "cancel_at=max_period_end").await,
+            Change::EndOnItsDate => self.call("POST", &path, "cancel_at=min_period_end").await,
             Change::End => self.call("DELETE", &path, "").await,
         }
         let state = self.state_at_stripe(&lives[of].id).await;
@@ -501,7 +501,7 @@ fn kept_by_stripe(subscription: &Value) -> Value {
         "status": subscription["status"],
         "started_at": subscription["created"],
         "items": items(subscription),
-        "current_period_end": ends.max(),
+        "current_period_end": ends.min(),
         "trial_end": subscription["trial_end"],
         "cancel_at": subscription["cancel_at"],
         "cancel_at_period_end": subscription["cancel_at_period_end"],

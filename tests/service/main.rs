@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "a test has no outside to hide from")]
 
+mod account;
 mod announcements;
 mod answer;
 mod answers;
@@ -15,6 +16,7 @@ mod collector;
 mod collectors;
 mod cors;
 mod crowds;
+mod customer_metadata;
 mod database;
 mod deaf;
 mod doctor;
@@ -22,6 +24,7 @@ mod documented;
 mod door;
 mod event_stream;
 mod events;
+mod first_payment;
 mod flood;
 mod front;
 mod hangs;
@@ -33,6 +36,8 @@ mod import;
 mod isolation;
 mod issuer;
 mod jwks;
+mod known_prices;
+mod legacy_ids;
 mod lives;
 mod manage;
 mod metrics;
@@ -63,6 +68,7 @@ mod streams;
 mod stripe;
 mod stripe_trouble;
 mod subscription;
+mod subscription_items;
 mod tales;
 mod tenant_ids;
 mod test_slot;

@@ -108,7 +108,7 @@ impl Roll {
 
     async fn post_signed_by(&self, secret: &str) -> Answer {
         let now = self.app.clock_seconds();
-        let body = stripe_event("customer.created", now, |_| {}).to_string().into_bytes();
+        let body = stripe_event("charge.succeeded", now, |_| {}).to_string().into_bytes();
         let header = sandbox::sign(secret, now, &body);
         self.app.post_webhook(body, Some(&header)).await
     }

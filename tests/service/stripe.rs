@@ -154,22 +154,43 @@ impl Stripe {
         self.tell("POST", &format!("/_sandbox/events/{id}/deliver"), &Value::Null).await;
     }
 
+    /// The operator raises a price: a new one takes over the lookup key, and subscribers stay on the old one. Returns the new
+    /// price.
+    pub async fn replace_price(&self, lookup_key: &str) -> String {
+        let form = format!(
+            "product=prod_pro&currency=usd&unit_amount=3900&recurring[interval]=month&lookup_key={lookup_key}\
+             &transfer_lookup_key=true"
+        );
+        let price = self.api("POST", "/v1/prices", &form).await;
+        price["id"].as_str().expect("a price").to_owned()
+    }
+
+    /// A monthly price that began as a plan, with an id of its owner's choosing.
+    pub async fn create_old_price(&self, id: &str, lookup_key: Option<&str>) {
+        let price = json!({ "id": id, "product": "prod_pro", "lookup_key": lookup_key, "unit_amount": 6900 });
+        self.tell("POST", "/_sandbox/prices", &price).await;
+    }
+
+    /// A customer with an id of its owner's choosing.
+    pub async fn create_old_customer(&self, id: &str) {
+        self.tell("POST", "/_sandbox/customers", &json!({ "id": id })).await;
+    }
+
+    /// Adds an item to a subscription.
+    pub async fn add_item(&self, subscription: &str, price: &str) {
+        let form = format!("items[0][price]={price}");
+        self.api("POST", &format!("/v1/subscriptions/{subscription}"), &form).await;
+    }
+
     pub async fn forget_portal_configuration(&self) {
         self.tell("DELETE", "/_sandbox/portal_configuration", &Value::Null).await;
     }
 
-    /// The requests that the service made, in order: `"POST /v1/customers"` and its parameters. Those of the background
-    /// work are left out, since it asks whenever it likes: the backfill's, and the look for the configured prices, which
-    /// takes archived ones too.
+    /// The requests that the service made, in order: `"POST /v1/customers"` and its parameters. Those of the backfill, and of
+    /// the jobs that learn the account and look for the prices, are left out: they ask whenever it is time.
     pub async fn requests(&self) -> Vec<Value> {
         let mut requests = self.all_requests().await;
-        let is_price_check = |request: &Value| {
-            let path = request["path"].as_str().unwrap_or_default();
-            request["method"] == "GET"
-                && (path.starts_with("/v1/prices/")
-                    || path == "/v1/prices" && request["params"]["active"].is_null())
-        };
-        requests.retain(|request| request["path"] != "/v1/events" && !is_price_check(request));
+        requests.retain(is_of_a_caller);
         requests
     }
 
@@ -227,4 +248,16 @@ impl Stripe {
         let response = request.send().await.expect("the double answers");
         (response.status(), response.text().await.expect("text"))
     }
+}
+
+fn is_of_a_caller(request: &Value) -> bool {
+    let is_of_a_job = ["/v1/events", "/v1/account"].iter().any(|path| request["path"] == *path);
+    !is_of_a_job && !is_price_check(request)
+}
+
+/// The look for the configured prices takes archived ones too.
+fn is_price_check(request: &Value) -> bool {
+    let path = request["path"].as_str().unwrap_or_default();
+    let is_list = path == "/v1/prices" && request["params"]["active"].is_null();
+    request["method"] == "GET" && (path.starts_with("/v1/prices/") || is_list)
 }

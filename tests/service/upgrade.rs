@@ -127,7 +127,17 @@ impl Past {
             );
             app.database.execute(&row).await;
         }
-        assert!(step <= 8, "tell here what a database of step {step} holds");
+        if step >= 9 {
+            let row = format!("INSERT INTO known_price VALUES ('price_pro_monthly', 'pro_monthly', {now})");
+            app.database.execute(&row).await;
+        }
+        if step >= 10 {
+            app.database.execute("UPDATE installation SET account_id = NULL").await;
+        }
+        if step >= 11 {
+            app.database.execute("UPDATE customer SET asked_at_ms = NULL").await;
+        }
+        assert!(step <= 11, "tell here what a database of step {step} holds");
         past
     }
 
@@ -222,6 +232,13 @@ impl Past {
         let story = app.run_command(&["tenant", "show", "acme", "--timeline"]);
         let story = String::from_utf8_lossy(&story.stdout).into_owned();
         assert!(story.contains("checkout.begun") && story.contains("- -> active"), "{story}");
+
+        // The keys of the prices that were bought are known.
+        let known = app.database.rows::<entity::known_price::Entity>().await;
+        let known = known
+            .iter()
+            .any(|row| (&*row.price_id, &*row.lookup_key) == ("price_pro_monthly", "pro_monthly"));
+        assert!(known, "the key of a price that was bought is known");
 
         // What failed is tried again; what is parked finds its tenant; what was taken is not taken twice.
         app.until_outcome(&self.failed, "applied").await;

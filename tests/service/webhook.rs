@@ -31,7 +31,7 @@ on_both_databases!(
 
 async fn a_request_signed_by_stripes_own_sdk_is_accepted_and_a_flipped_byte_is_not(database: Database) {
     let app = TestApp::start(database).await;
-    let body = stripe_event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
+    let body = stripe_event("charge.succeeded", app.clock_seconds(), |_| {}).to_string().into_bytes();
     let header = signed_by_stripes_sdk(&body);
 
     let mut flipped = body.clone();
@@ -377,7 +377,7 @@ async fn an_invoice_notes_a_payment_problem_and_its_end(database: Database) {
 #[tokio::test]
 async fn refusals_are_classified_in_the_log() {
     let app = TestApp::start(Database::Sqlite).await;
-    let body = stripe_event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
+    let body = stripe_event("charge.succeeded", app.clock_seconds(), |_| {}).to_string().into_bytes();
     let now = app.clock_seconds();
     let sign = |secret: &str, at: i64| sandbox::sign(secret, at, &body);
     let v0_only = sign(WEBHOOK_SECRET, now).replace("v1=", "v0=");
@@ -409,7 +409,7 @@ async fn while_a_secret_is_rolled_both_are_taken_and_told_apart() {
     let both = ("--stripe-webhook-secret", "new=whsec_new,whsec_old");
     let app = TestApp::start_with(Database::Sqlite, &[both]).await;
     for (name, secret) in [("2", "whsec_old"), ("new", "whsec_new")] {
-        let body = stripe_event("customer.created", app.clock_seconds(), |_| {}).to_string().into_bytes();
+        let body = stripe_event("charge.succeeded", app.clock_seconds(), |_| {}).to_string().into_bytes();
         let header = sandbox::sign(secret, app.clock_seconds(), &body);
         app.post_webhook(body, Some(&header)).await.ok();
         let line = app.lines("webhook_signatures").pop().expect("a line");
@@ -454,7 +454,7 @@ async fn a_body_beyond_a_megabyte_is_too_large() {
 #[tokio::test]
 async fn without_a_secret_stripe_is_asked_to_try_again() {
     let app = TestApp::start_with(Database::Sqlite, &[("--stripe-webhook-secret", "")]).await;
-    let answer = app.deliver(&stripe_event("customer.created", app.clock_seconds(), |_| {})).await;
+    let answer = app.deliver(&stripe_event("charge.succeeded", app.clock_seconds(), |_| {})).await;
     answer.assert_is(503, "billing_not_configured");
     assert!(answer.header("retry-after").is_some());
     app.stop().await;

@@ -9,7 +9,7 @@ use crate::domain::journey::{Journey, Traceparent};
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
 use crate::domain::tenant::Tenant;
-use crate::domain::unit_of_work::{Held, Policy, UnitOfWork};
+use crate::domain::unit_of_work::{Held, OwnAccount, Policy, UnitOfWork};
 
 /// What Stripe posts, some 5 KB, with gaps: the same as in the benchmark of the whole service.
 const EVENT: &str = include_str!("../../webhooks/event.json");
@@ -41,7 +41,8 @@ pub(crate) fn signature(body: &str) -> String {
 /// A configuration that knows the price.
 pub(crate) fn policy() -> Policy {
     let catalog = Catalog::parse("pro=price_pro_monthly", true).expect("a plan");
-    Policy { mode: Some(Mode::Test), trust_client_reference: false, catalog }
+    let account = OwnAccount::default();
+    Policy { mode: Some(Mode::Test), account, trust_client_reference: false, catalog }
 }
 
 /// The trace in which the event is processed.

@@ -69,20 +69,23 @@ fn read(bytes: &[u8]) -> Result<Event, UnreadableEvent> {
 }
 
 /// The names that are read somewhere, and one that is not.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 35] = [
     "id",
     "object",
     "type",
     "created",
     "livemode",
     "account",
+    "context",
     "api_version",
     "request",
+    "idempotency_key",
     "data",
     "previous_attributes",
     "customer",
     "status",
     "items",
+    "has_more",
     "price",
     "plan",
     "lookup_key",
@@ -92,6 +95,7 @@ const KEYS: [&str; 31] = [
     "cancel_at",
     "cancel_at_period_end",
     "ended_at",
+    "latest_invoice",
     "metadata",
     "tenant_id",
     "traceparent",

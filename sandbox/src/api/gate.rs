@@ -17,6 +17,7 @@ use super::{Reply, route, tree};
 use crate::clock;
 use crate::double::Double;
 use crate::ids;
+use crate::world::embedded::{shown, shown_page};
 use crate::world::{API_VERSION, Cause};
 
 /// A call of ours is a few kilobytes; a test that sends more has lost its way.
@@ -82,7 +83,8 @@ fn carry_out(
     };
     let body = {
         let mut world = double.world(call.cause());
-        route(&mut world, &call.method, &call.path, Form::new(params.clone()))?
+        let reply = route(&mut world, &call.method, &call.path, Form::new(params.clone()))?;
+        if reply["object"] == "list" { shown_page(&reply) } else { shown(&reply) }
     };
     if let Some(hold) = hold {
         hold.keep(&body);

@@ -13,12 +13,14 @@ mod created;
 mod customers;
 mod endpoints;
 mod events;
+mod invoices;
 mod locale;
 mod page;
 mod portal;
 mod prices;
 mod subscriptions;
 
+use percent_encoding::percent_decode_str;
 use poem::http::Method;
 use serde_json::Value;
 
@@ -31,7 +33,11 @@ type Reply = Result<Value, StripeError>;
 
 /// Every call that the double answers, one line each.
 fn route(world: &mut World, method: &Method, path: &str, form: Form) -> Reply {
-    let segments: Vec<&str> = path.trim_start_matches("/v1/").split('/').collect();
+    // The owner of an object may have chosen its id, with slashes and spaces in it.
+    let segments = path.trim_start_matches("/v1/").split('/');
+    let segments: Vec<String> =
+        segments.map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned()).collect();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match (method.as_str(), segments.as_slice()) {
         ("GET", ["account"]) => account::retrieve(world, form),
 
@@ -41,6 +47,7 @@ fn route(world: &mut World, method: &Method, path: &str, form: Form) -> Reply {
         ("POST", ["customers", id]) => customers::update(world, id, form),
         ("DELETE", ["customers", id]) => customers::delete(world, id, form),
 
+        ("POST", ["prices"]) => prices::create(world, form),
         ("GET", ["prices"]) => prices::list(world, form),
         ("GET", ["prices", id]) => prices::retrieve(world, id, form),
         ("POST", ["prices", id]) => prices::update(world, id, form),
@@ -58,6 +65,11 @@ fn route(world: &mut World, method: &Method, path: &str, form: Form) -> Reply {
         ("GET", ["subscriptions", id]) => subscriptions::retrieve(world, id, form),
         ("POST", ["subscriptions", id]) => subscriptions::update(world, id, form),
         ("DELETE", ["subscriptions", id]) => subscriptions::cancel(world, id, form),
+
+        ("GET", ["invoices", id]) => invoices::retrieve(world, id, form),
+        ("POST", ["invoices", id, "void"]) => invoices::void(world, id, form),
+
+        ("GET", ["subscription_items"]) => subscriptions::list_items(world, form),
 
         ("GET", ["events"]) => events::list(world, form),
         ("GET", ["events", id]) => events::retrieve(world, id, form),

@@ -4,21 +4,69 @@ use super::Reply;
 use super::error::StripeError;
 use super::form::Form;
 use super::page::Page;
-use crate::world::{World, text};
+use crate::ids;
+use crate::world::{World, catalog, text};
 
 pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
     form.finish()?;
     world.prices.get(id).cloned().ok_or_else(|| StripeError::no_such("price", id))
 }
 
+pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
+    let product = form.text("product")?;
+    let product = form.required("product", product)?;
+    let currency = form.text("currency")?;
+    form.required("currency", currency)?;
+    let amount = form.integer("unit_amount")?;
+    let amount = form.required("unit_amount", amount)?;
+    let interval = form.hash("recurring", |recurring| {
+        let interval = recurring.one_of("interval", &["month", "year"])?;
+        recurring.required("interval", interval)
+    })?;
+    let (lookup_key, transfer) = (form.text("lookup_key")?, form.flag("transfer_lookup_key")?);
+    form.finish()?;
+    if !world.products.contains_key(&product) {
+        return Err(StripeError::no_such_referenced("product", &product, "product"));
+    }
+    refuse_taken_key(world, "", lookup_key.as_deref(), transfer)?;
+    let price = catalog::price(&ids::long("price"), &product, None, amount, interval.as_deref(), world.now());
+    Ok(world.create_price(&price, lookup_key.as_deref()))
+}
+
 pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
     let active = form.flag("active")?;
+    let (lookup_key, transfer) = (form.clearable("lookup_key")?, form.flag("transfer_lookup_key")?);
     form.finish()?;
-    let price = world.prices.get_mut(id).ok_or_else(|| StripeError::no_such("price", id))?;
-    if let Some(active) = active {
-        price["active"] = active.into();
+    if !world.prices.contains_key(id) {
+        return Err(StripeError::no_such("price", id));
     }
-    Ok(price.clone())
+    refuse_taken_key(world, id, lookup_key.as_deref(), transfer)?;
+    if let Some(lookup_key) = &lookup_key {
+        world.set_lookup_key(id, Some(lookup_key.as_str()).filter(|key| !key.is_empty()));
+    }
+    Ok(world.change_price_object(id, |price| {
+        if let Some(active) = active {
+            price["active"] = active.into();
+        }
+    }))
+}
+
+/// A lookup key belongs to one price; `transfer_lookup_key` takes it from that one
+/// (<https://docs.stripe.com/api/prices/update#update_price-transfer_lookup_key>).
+fn refuse_taken_key(
+    world: &World,
+    id: &str,
+    lookup_key: Option<&str>,
+    transfer: Option<bool>,
+) -> Result<(), StripeError> {
+    let Some(lookup_key) = lookup_key.filter(|_| transfer != Some(true)) else { return Ok(()) };
+    match world.price_with_key(lookup_key) {
+        Some(holder) if holder != id => {
+            let message = format!("A price (`{holder}`) already uses that lookup key.");
+            Err(StripeError::invalid_param("lookup_key", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn list(world: &World, mut form: Form) -> Reply {

@@ -49,6 +49,18 @@ pub(super) fn list(world: &World, mut form: Form) -> Reply {
     })
 }
 
+/// `/v1/subscription_items`, in the order that the subscription itself has them in.
+pub(super) fn list_items(world: &World, mut form: Form) -> Reply {
+    let page = Page::read(&mut form)?;
+    let id = form.text("subscription")?;
+    let id = form.required("subscription", id)?;
+    form.finish()?;
+    let subscription = world.subscriptions.get(&id);
+    let subscription =
+        subscription.ok_or_else(|| StripeError::no_such_referenced("subscription", &id, "subscription"))?;
+    page.cut("/v1/subscription_items", items(subscription).iter().rev(), |_| true)
+}
+
 pub(super) fn cancel(world: &mut World, id: &str, form: Form) -> Reply {
     form.finish()?;
     let subscription = world.subscriptions.get(id).filter(|subscription| !is_final(subscription));
@@ -95,8 +107,11 @@ fn read_end(form: &mut Form, subscription: &mut Value, now: i64) -> Result<bool,
     match (at_period_end, at.as_deref()) {
         (None, None) => return Ok(false),
         (Some(true), _) => subscription::cancel_at_period_end(subscription, now),
-        (_, Some("max_period_end")) => {
+        (_, Some("min_period_end")) => {
             subscription::schedule_end(subscription, subscription::period_end(subscription), now);
+        }
+        (_, Some("max_period_end")) => {
+            subscription::schedule_end(subscription, subscription::last_period_end(subscription), now);
         }
         (_, Some(at)) if !at.is_empty() => {
             subscription::schedule_end(subscription, Some(timestamp(at, now)?), now);

@@ -42,6 +42,7 @@ struct Invention {
     api_version: Option<String>,
     livemode: Option<bool>,
     account: Option<String>,
+    context: Option<String>,
 }
 
 impl Invention {
@@ -60,6 +61,7 @@ impl Invention {
             ("api_version", self.api_version.map(Value::from)),
             ("livemode", self.livemode.map(Value::from)),
             ("account", self.account.map(Value::from)),
+            ("context", self.context.map(Value::from)),
         ];
         fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }

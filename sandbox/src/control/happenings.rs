@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::told::Told;
 use crate::double::Double;
 use crate::world::checkout::{Card, Refusal};
+use crate::world::customer::CustomerFields;
 use crate::world::subscription::is_final;
 use crate::world::{Cause, catalog};
 
@@ -91,6 +92,46 @@ pub(super) fn forget_customer(
 ) -> Result<Json<Value>, Problem> {
     let forgotten = double.world(Cause::default()).forget_customer(&id);
     if forgotten { Ok(Json(json!({"forgotten": id}))) } else { Err(Problem::not_found("customer", &id)) }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OldPrice {
+    id: String,
+    product: String,
+    lookup_key: Option<String>,
+    unit_amount: i64,
+}
+
+/// A monthly price that began as a plan: its owner chose its id, with any characters
+/// (<https://docs.stripe.com/api/plans/create#create_plan-id>).
+#[handler]
+pub(super) fn create_price(
+    Told(old): Told<OldPrice>,
+    Data(double): Data<&Arc<Double>>,
+) -> Result<Json<Value>, Problem> {
+    let mut world = double.world(Cause::default());
+    if world.prices.contains_key(&old.id) {
+        return Err(Problem::conflict("There is a price of this id already."));
+    }
+    let now = world.now();
+    let price = catalog::price(&old.id, &old.product, None, old.unit_amount, Some("month"), now);
+    Ok(Json(world.create_price(&price, old.lookup_key.as_deref())))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OldCustomer {
+    id: String,
+}
+
+/// A customer whose id its owner chose: the API took an `id` once, and documents it no longer.
+#[handler]
+pub(super) fn create_customer(
+    Told(OldCustomer { id }): Told<OldCustomer>,
+    Data(double): Data<&Arc<Double>>,
+) -> Json<Value> {
+    Json(double.world(Cause::default()).create_customer_of_id(&id, CustomerFields::default()))
 }
 
 #[derive(Deserialize)]

@@ -24,6 +24,8 @@ pub(crate) fn routes() -> impl Endpoint<Output = Response> {
             "/subscriptions/:id",
             post(happenings::change_subscription).delete(happenings::forget_subscription),
         )
+        .at("/prices", post(happenings::create_price))
+        .at("/customers", post(happenings::create_customer))
         .at("/customers/:id", delete(happenings::forget_customer))
         .at("/checkout/:id/pay", post(happenings::pay))
         .at("/checkout/:id/settle", post(happenings::settle))

@@ -12,7 +12,7 @@ use super::html::{Button, Notice, Page, escape, form, link, section, see_other};
 use super::subscription::{self, Allowed};
 use crate::double::Double;
 use crate::world::portal::allows;
-use crate::world::subscription::{ends_by_itself, is_final, period_end, schedule_end};
+use crate::world::subscription::{ends_by_itself, is_final, last_period_end, schedule_end};
 use crate::world::{Cause, World, catalog, text};
 
 /// What was done just before the page is shown.
@@ -85,7 +85,9 @@ fn carry_out(world: &mut World, session: &Value, pressed: &Pressed) -> bool {
     let id = pressed.subscription.as_str();
     let theirs = world.subscriptions_of(customer).find(|subscription| text(subscription, "id") == id);
     let Some(subscription) = theirs.filter(|subscription| !is_final(subscription)) else { return false };
-    let (end, now) = (period_end(subscription), world.now());
+    // With flexible billing the portal lets all that is paid run out
+    // (<https://docs.stripe.com/billing/subscriptions/billing-mode/compare>).
+    let (end, now) = (last_period_end(subscription), world.now());
     match action {
         "change_plan" => return change_plan(world, id, &pressed.price),
         "cancel" if cancels_at_once(world, session) => world.end_subscription(id),

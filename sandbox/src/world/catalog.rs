@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::subscription::set_price;
 use super::{Shelf, World, keep, text};
 use crate::clock;
 
@@ -21,7 +22,8 @@ pub(crate) fn seeded(now: i64) -> (Shelf, Shelf) {
     (products, prices)
 }
 
-fn price(
+/// A price as the API answers it.
+pub(crate) fn price(
     id: &str,
     product: &str,
     lookup_key: Option<&str>,
@@ -90,6 +92,49 @@ pub(crate) fn period_end(price: &Value, start: i64) -> i64 {
 }
 
 impl World {
+    /// Makes a price, and gives it a lookup key, which the price that has it loses.
+    pub(crate) fn create_price(&mut self, price: &Value, lookup_key: Option<&str>) -> Value {
+        let id = text(&keep(&mut self.prices, price.clone()), "id").to_owned();
+        self.emit("price.created", price);
+        if lookup_key.is_some() {
+            self.set_lookup_key(&id, lookup_key);
+        }
+        self.prices[&id].clone()
+    }
+
+    /// The price that has a lookup key.
+    pub(crate) fn price_with_key(&self, lookup_key: &str) -> Option<&str> {
+        let holder = self.prices.values().find(|price| price["lookup_key"] == lookup_key);
+        holder.map(|price| text(price, "id"))
+    }
+
+    /// Gives a price a lookup key, or none. The price that had it before has none then.
+    pub(crate) fn set_lookup_key(&mut self, id: &str, lookup_key: Option<&str>) {
+        let holder = lookup_key.and_then(|key| self.price_with_key(key)).map(str::to_owned);
+        if let Some(holder) = holder.filter(|holder| holder != id) {
+            self.change_price_object(&holder, |price| price["lookup_key"] = Value::Null);
+        }
+        self.change_price_object(id, |price| price["lookup_key"] = lookup_key.into());
+    }
+
+    /// Changes a price and tells of it. Subscriptions refer to it, so from now on they are shown with the changed one, and no
+    /// event of theirs tells of it (facts in <https://docs.stripe.com/products-prices/manage-prices#lookup-keys>; that later
+    /// events show the price without the key is inferred from it).
+    pub(crate) fn change_price_object(&mut self, id: &str, edit: impl FnOnce(&mut Value)) -> Value {
+        let Some(price) = self.prices.get_mut(id) else { return Value::Null };
+        let before = price.clone();
+        edit(price);
+        let after = price.clone();
+        for subscription in self.subscriptions.values_mut() {
+            let items = subscription["items"]["data"].as_array_mut().into_iter().flatten();
+            for item in items.filter(|item| item["price"]["id"] == after["id"]) {
+                set_price(item, &after);
+            }
+        }
+        self.emit_update("price.updated", &before, &after);
+        after
+    }
+
     /// The name of the product that a price is of.
     pub(crate) fn product_name(&self, price: &Value) -> &str {
         self.products.get(text(price, "product")).map_or("", |product| text(product, "name"))

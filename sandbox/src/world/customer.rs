@@ -40,8 +40,13 @@ impl World {
 
     /// Makes a customer.
     pub(crate) fn create_customer(&mut self, fields: CustomerFields) -> Value {
+        self.create_customer_of_id(&ids::short("cus"), fields)
+    }
+
+    /// Makes a customer of this id.
+    pub(crate) fn create_customer_of_id(&mut self, id: &str, fields: CustomerFields) -> Value {
         let mut customer = json!({
-            "id": ids::short("cus"),
+            "id": id,
             "object": "customer",
             "address": null,
             "balance": 0,

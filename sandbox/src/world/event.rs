@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::difference::previous_attributes;
+use super::embedded::{shown, shown_previous};
 use super::{API_VERSION, World, text};
 use crate::ids;
 use crate::webhooks::dispatch::Job;
@@ -13,14 +14,15 @@ const KEPT_SECONDS: i64 = 30 * 24 * 60 * 60;
 impl World {
     /// Something happened to this object.
     pub(crate) fn emit(&mut self, kind: &str, object: &Value) {
-        self.tell(kind, &json!({ "object": object }));
+        self.tell(kind, &json!({ "object": shown(object) }));
     }
 
     /// This object was changed; nothing is told if nothing differs.
     pub(crate) fn emit_update(&mut self, kind: &str, before: &Value, after: &Value) {
         let previous = previous_attributes(before, after);
         if !previous.is_empty() {
-            self.tell(kind, &json!({ "object": after, "previous_attributes": previous }));
+            let previous = shown_previous(&previous);
+            self.tell(kind, &json!({ "object": shown(after), "previous_attributes": previous }));
         }
     }
 
@@ -101,6 +103,8 @@ fn event(kind: &str, data: &Value, now: i64) -> Value {
         "id": ids::long("evt"),
         "object": "event",
         "api_version": API_VERSION,
+        // Of an event of the account's own (<https://docs.stripe.com/context>).
+        "context": null,
         "created": now,
         "data": data,
         "livemode": false,

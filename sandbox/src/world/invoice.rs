@@ -14,6 +14,17 @@ impl World {
         keep(&mut self.invoices, invoice)
     }
 
+    /// Takes an open invoice back: nobody owes it any more.
+    pub(crate) fn void_invoice(&mut self, id: &str) -> Value {
+        let now = self.now();
+        let Some(invoice) = self.invoices.get_mut(id) else { return Value::Null };
+        invoice["status"] = "void".into();
+        invoice["status_transitions"]["voided_at"] = now.into();
+        let void = invoice.clone();
+        self.emit("invoice.voided", &void);
+        void
+    }
+
     /// Marks an open invoice as paid and tells of it.
     pub(crate) fn pay_invoice(&mut self, id: &str) {
         let now = self.now();

@@ -7,6 +7,7 @@ pub(crate) mod catalog;
 pub(crate) mod checkout;
 pub(crate) mod customer;
 pub(crate) mod difference;
+pub(crate) mod embedded;
 pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod invoice;

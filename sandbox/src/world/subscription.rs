@@ -26,8 +26,14 @@ pub(crate) fn items(subscription: &Value) -> &[Value] {
     subscription["items"]["data"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// When the last of the running periods ends.
+/// When the first of the running periods ends: with prices of different intervals each item has its own
+/// (<https://docs.stripe.com/billing/subscriptions/mixed-interval>).
 pub(crate) fn period_end(subscription: &Value) -> Option<i64> {
+    items(subscription).iter().filter_map(|item| item["current_period_end"].as_i64()).min()
+}
+
+/// When the last of them ends.
+pub(crate) fn last_period_end(subscription: &Value) -> Option<i64> {
     items(subscription).iter().filter_map(|item| item["current_period_end"].as_i64()).max()
 }
 
@@ -77,8 +83,11 @@ pub(crate) fn schedule_end(subscription: &mut Value, at: Option<i64>, now: i64) 
     subscription["cancellation_details"]["reason"] = reason.into();
 }
 
+/// The items whose period ends first begin their next one; others go on with theirs.
 fn begin_next_period(subscription: &mut Value) {
-    for item in subscription["items"]["data"].as_array_mut().into_iter().flatten() {
+    let first_end = period_end(subscription);
+    let all = subscription["items"]["data"].as_array_mut().into_iter().flatten();
+    for item in all.filter(|item| item["current_period_end"].as_i64() == first_end) {
         let start = item["current_period_end"].as_i64().unwrap_or_default();
         item["current_period_start"] = start.into();
         item["current_period_end"] = catalog::period_end(&item["price"], start).into();

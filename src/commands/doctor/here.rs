@@ -96,38 +96,40 @@ fn good<T>(read: Result<T, ConfigError>, wrong: &mut Vec<ConfigError>) -> Option
     read.map_err(|error| wrong.push(error)).ok()
 }
 
-/// Whether the database is there and up to date, and of the key's mode.
-pub(super) async fn database(setup: &Setup, report: &mut Report) {
+/// Whether the database is there and up to date, and of the key's mode. Returns it if it can be read.
+pub(super) async fn database(setup: &Setup, report: &mut Report) -> Option<Store> {
     let Some(url) = &setup.database else {
-        return report.skip(&["database", "migrations", "mode", "deliveries"], "DATABASE_URL cannot be read");
+        report.skip(&["database", "migrations", "mode", "deliveries"], "DATABASE_URL cannot be read");
+        return None;
     };
     let store = match Store::connect_existing(url).await {
         Ok(store) => store,
         Err(error) => {
             let mend = "start the database, set DATABASE_URL, or make a new one with `billhook migrate`";
             report.red("database", format_args!("cannot be opened, {error}"), mend);
-            return report.skip(&["migrations", "mode", "deliveries"], "the database cannot be opened");
+            report.skip(&["migrations", "mode", "deliveries"], "the database cannot be opened");
+            return None;
         }
     };
     report.green("database", "answers");
     match store.is_migrated().await {
         Ok(true) => report.green("migrations", "every migration has run"),
         Ok(false) => {
-            report.red(
-                "migrations",
-                "not all of them have run",
-                "run `billhook migrate`, or start the service",
-            );
-            return report.skip(&["mode", "deliveries"], "the database is not migrated");
+            let mend = "run `billhook migrate`, or start the service";
+            report.red("migrations", "not all of them have run", mend);
+            report.skip(&["mode", "deliveries"], "the database is not migrated");
+            return None;
         }
         Err(error) => {
             report.red("migrations", error, "look at the database's own log");
-            return report.skip(&["mode", "deliveries"], "the database cannot be read");
+            report.skip(&["mode", "deliveries"], "the database cannot be read");
+            return None;
         }
     }
     let key = setup.stripe.as_ref().and_then(StripeConfig::mode);
     mode(store.mode().await, key, report);
     deliveries(&store, report).await;
+    Some(store)
 }
 
 /// Whether Stripe's webhooks are verified. A wrong secret shows here, and nowhere else in the setup.

@@ -1,14 +1,17 @@
 //! What only Stripe can tell.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::here::Setup;
 use super::report::Report;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::asking_stripe;
+use crate::domain::ids::{AccountId, PriceId};
 use crate::domain::mode::Mode;
-use crate::domain::plan::{Catalog, Plan};
+use crate::domain::plan::{Catalog, FormerKey, Plan};
 use crate::domain::webhook_url::WebhookUrl;
+use crate::store::Store;
 use crate::stripe::{Deadline, Rejection, Stripe, StripeError, TRIALS, WebhookEndpoint};
 
 /// How long Stripe may take for one answer, retries and all.
@@ -23,10 +26,10 @@ const USABLE_SKEW_SECONDS: u64 = 60;
 const PERMISSION: &str = "give the restricted key read access to it, or look in the Dashboard";
 
 /// What is not checked without an answer from Stripe.
-const AFTER_KEY: [&str; 5] = ["clock", "permissions", "prices", "portal", "webhook"];
+const AFTER_KEY: [&str; 6] = ["account", "clock", "permissions", "prices", "portal", "webhook"];
 
 /// Looks at everything at Stripe that the service depends on.
-pub(super) async fn account(setup: &Setup, report: &mut Report) {
+pub(super) async fn account(setup: &Setup, store: Option<&Store>, report: &mut Report) {
     let Some(config) = setup.stripe.as_ref().filter(|config| config.secret_key.is_some()) else {
         report.skip(&["key"], "STRIPE_SECRET_KEY is not set or cannot be read");
         return report.skip(&AFTER_KEY, "there is no key to ask Stripe with");
@@ -52,18 +55,57 @@ pub(super) async fn account(setup: &Setup, report: &mut Report) {
             report.green("key", format_args!("Stripe takes it, in {} mode", stripe.mode()));
         }
     }
+    own_account(&stripe, config.account.as_ref(), store, report).await;
     match settings.as_ref().ok().and_then(|settings| settings.answered_at) {
         Some(answered_at) => clock(answered_at, report),
         None => report.skip(&["clock"], "Stripe's answer has no date"),
     }
     permissions(&stripe, report).await;
     match &setup.billing {
-        Some(billing) => prices(&stripe, &billing.catalog, report).await,
+        Some(billing) => {
+            let holders = prices(&stripe, &billing.catalog, report).await;
+            if let Some(store) = store {
+                former_keys(&billing.catalog, &holders, store, report).await;
+            }
+        }
         None => report.skip(&["prices"], "BILLHOOK_PLANS cannot be read"),
     }
     portal(settings.map(|settings| settings.are_saved), stripe.mode(), report);
     let endpoints = stripe.list_webhook_endpoints(Deadline::after(PATIENCE)).await;
     webhook(endpoints, setup.webhook_url.as_ref(), report);
+}
+
+/// Which account the key is of, and whether that is the database's.
+async fn own_account(
+    stripe: &Stripe,
+    asserted: Option<&AccountId>,
+    store: Option<&Store>,
+    report: &mut Report,
+) {
+    let remembered = match store {
+        Some(store) => store.account().await,
+        None => Ok(None),
+    };
+    let known = match remembered {
+        Ok(remembered) => asserted.cloned().or(remembered),
+        Err(error) => return report.red("account", error, "look at the database's own log"),
+    };
+    match (stripe.own_account(Deadline::after(PATIENCE)).await, known) {
+        (Ok(own), Some(known)) if own != known => report.red(
+            "account",
+            format_args!("the key is of {own}, the database or STRIPE_ACCOUNT is of {known}"),
+            "use the key of the other account, or a database of its own",
+        ),
+        (Ok(own), _) => report.green("account", format_args!("the key is of {own}")),
+        (Err(_), Some(known)) => {
+            report.green("account", format_args!("{known}, which the key may not ask Stripe about"));
+        }
+        (Err(error), None) => report.yellow(
+            "account",
+            format_args!("is not known, {error}: events that name an account or context are quarantined"),
+            "set STRIPE_ACCOUNT, or let the restricted key read the account",
+        ),
+    }
 }
 
 fn clock(answered_at: i64, report: &mut Report) {
@@ -102,13 +144,20 @@ async fn permissions(stripe: &Stripe, report: &mut Report) {
     }
 }
 
-async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) {
+/// Whether the configured prices can be sold. Returns which price has which of their lookup keys now.
+async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTreeMap<PriceId, PriceId> {
     let (mut looked_at, mut well) = (0, 0);
+    let mut holders = BTreeMap::new();
     for plan in catalog.plans() {
         for price in &plan.prices {
             looked_at += 1;
             let found = stripe.price(price, Deadline::after(PATIENCE)).await;
             let is_sold = plan.prices.first() == Some(price);
+            if let Ok(Some(found)) = &found
+                && found.lookup_key.as_ref() == Some(price)
+            {
+                holders.insert(price.clone(), found.id.clone());
+            }
             let says = |what: &str| format!("{price} of {} {what}", plan.name);
             match found {
                 Err(error) => report.yellow("prices", format_args!("{price}: {error}"), PERMISSION),
@@ -136,6 +185,26 @@ async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) {
     } else if well == looked_at {
         let plans: Vec<&str> = catalog.plans().iter().map(|Plan { name, .. }| name.as_str()).collect();
         report.green("prices", format_args!("all {well} of {} exist and recur", plans.join(", ")));
+    }
+    holders
+}
+
+/// Which prices have their plan only by a lookup key that another price has now: whoever subscribed to them keeps it, for as
+/// long as this database remembers the key.
+async fn former_keys(
+    catalog: &Catalog,
+    holders: &BTreeMap<PriceId, PriceId>,
+    store: &Store,
+    report: &mut Report,
+) {
+    let known = match store.all_known_prices().await {
+        Ok(known) => known,
+        Err(error) => return report.red("prices", error, "look at the database's own log"),
+    };
+    for FormerKey { price, lookup_key, plan } in catalog.former_keys(&known, holders) {
+        let says =
+            format!("{price} is recognised as {plan} only by {lookup_key}, a lookup key that it once had");
+        report.yellow("prices", says, format_args!("add {price} to the prices of {plan} in BILLHOOK_PLANS"));
     }
 }
 

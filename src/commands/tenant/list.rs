@@ -98,9 +98,11 @@ async fn entitlements(
 ) -> Result<Vec<Listed>, CommandError> {
     let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id.clone()).collect();
     let mut held = store.subscriptions_of_tenants(&ids).await?;
+    let readable = held.values().flatten().flatten();
+    let known = store.known_prices(&catalog.prices_found_by_key(readable)).await?;
     let entitled = tenants.into_iter().map(|tenant| {
         let held = held.remove(&tenant.id).transpose()?.unwrap_or_default();
-        let entitlement = catalog.entitlement(&held);
+        let entitlement = catalog.entitlement(&held, &known);
         Ok((tenant, entitlement))
     });
     entitled.collect()

@@ -10,10 +10,10 @@ use std::str::FromStr;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Invoice, Session, Tags};
+use super::{Invoice, ItemPage, Session, Tags};
 use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
-use crate::domain::json::{FromJson, Members, NotJson, Read, Reader};
+use crate::domain::json::{self, FromJson, Members, NotJson, Read, Reader};
 use crate::domain::ordering::{Previous, Replaced};
 use crate::domain::subscription::{Item, Snapshot, State, Status};
 
@@ -104,9 +104,9 @@ pub(super) struct Envelope<'a> {
     pub(super) created: Member<Created>,
     pub(super) livemode: Member<bool>,
     pub(super) account: Text<'a>,
+    pub(super) context: Text<'a>,
     pub(super) api_version: Text<'a>,
-    /// Before API version 2017-05-25 the request was its bare id.
-    pub(super) request: Member<Reference<'a>>,
+    pub(super) request: Member<Request<'a>>,
     pub(super) data: Member<Data<'a>>,
 }
 
@@ -119,6 +119,7 @@ impl<'a> Members<'a> for Envelope<'a> {
             "created" => self.created.read_once(value),
             "livemode" => self.livemode.read_once(value),
             "account" => self.account.read_once(value),
+            "context" => self.context.read_once(value),
             "api_version" => self.api_version.read_once(value),
             "request" => self.request.read_once(value),
             "data" => self.data.read_once(value),
@@ -126,6 +127,36 @@ impl<'a> Members<'a> for Envelope<'a> {
         }
     }
 }
+
+/// The request that caused an event: its id, and the idempotency key that it had.
+#[derive(Default)]
+pub(super) struct Request<'a> {
+    pub(super) id: Option<Cow<'a, str>>,
+    pub(super) idempotency_key: Option<Cow<'a, str>>,
+}
+
+impl<'a> FromJson<'a> for Request<'a> {
+    /// Before API version 2017-05-25 the request was its bare id.
+    fn from_json(value: &mut Reader<'a>) -> Read<Option<Self>> {
+        if value.is_at_string() {
+            return Ok(Some(Self { id: Cow::from_json(value)?, idempotency_key: None }));
+        }
+        let object = RequestObject::from_json(value)?;
+        let read = |RequestObject { id, idempotency_key }| Self {
+            id: id.get(),
+            idempotency_key: idempotency_key.get(),
+        };
+        Ok(object.map(read))
+    }
+}
+
+#[derive(Default)]
+struct RequestObject<'a> {
+    id: Text<'a>,
+    idempotency_key: Text<'a>,
+}
+
+members!(RequestObject<'a>: id, idempotency_key);
 
 /// Unix seconds in a snapshot event, RFC 3339 in a thin one. A time that a calendar has: one beyond would make every
 /// later event an old one.
@@ -153,10 +184,10 @@ members!(Data<'a>: object, previous_attributes);
 
 impl<'a> Data<'a> {
     /// The object, and what an update of it replaced.
-    pub(super) fn object_and_previous(self) -> Option<(Object<'a>, Previous)> {
+    pub(super) fn object_and_previous(self) -> Option<(Object<'a>, Option<Previous>)> {
         let object = self.object.once()?.unwrap_or_default();
         let previous = self.previous_attributes.once()?.and_then(PreviousAttributes::previous);
-        Some((object, previous.unwrap_or_default()))
+        Some((object, previous))
     }
 }
 
@@ -175,6 +206,7 @@ pub(super) struct Object<'a> {
     cancel_at: Member<i64>,
     cancel_at_period_end: Member<bool>,
     ended_at: Member<i64>,
+    latest_invoice: Member<Reference<'a>>,
 
     /// A session's, and until 2025-03-31.basil an invoice's.
     subscription: Member<Reference<'a>>,
@@ -189,7 +221,7 @@ pub(super) struct Object<'a> {
 
 members!(
     Object<'a>: id, customer, metadata, status, created, items, current_period_end, trial_end, cancel_at,
-    cancel_at_period_end, ended_at, subscription, client_reference_id, payment_status, subscription_details, parent,
+    cancel_at_period_end, ended_at, latest_invoice, subscription, client_reference_id, payment_status, subscription_details, parent,
 );
 
 impl Object<'_> {
@@ -210,7 +242,9 @@ impl Object<'_> {
                 ended_at: self.ended_at.once()?,
             },
             tags: self.metadata.once()?.and_then(Metadata::tags).unwrap_or_default(),
-            previous: Previous::default(),
+            previous: None,
+            has_all_items: !items.has_more,
+            latest_invoice: self.latest_invoice.once()?.and_then(Reference::parse),
         })
     }
 
@@ -243,6 +277,12 @@ impl Object<'_> {
     /// The customer that it is.
     pub(super) fn customer(self) -> Option<CustomerId> {
         self.id.get()?.parse().ok()
+    }
+
+    /// The customer that it is, and what its metadata says.
+    pub(super) fn tagged_customer(self) -> Option<(CustomerId, Tags)> {
+        let tags = self.metadata.once()?.and_then(Metadata::tags).unwrap_or_default();
+        Some((self.id.get()?.parse().ok()?, tags))
     }
 
     /// The customer for whom the portal session that it is was opened.
@@ -297,28 +337,41 @@ impl Metadata<'_> {
 
 #[derive(Default)]
 struct ItemList {
-    data: Member<Items>,
+    data: Member<ListedItems>,
+    has_more: Member<bool>,
 }
 
-members!(ItemList: data);
+members!(ItemList: data, has_more);
 
 impl ItemList {
     /// The items; none in a list that says nothing of any, but `None` if it says something else.
-    fn items(self) -> Option<Items> {
-        if matches!(self.data, Member::Absent) { Some(Items::default()) } else { self.data.get() }
+    fn items(self) -> Option<ListedItems> {
+        let has_more = self.has_more.once()? == Some(true);
+        let items =
+            if matches!(self.data, Member::Absent) { Some(ListedItems::default()) } else { self.data.get() };
+        Some(ListedItems { has_more, ..items? })
     }
+}
+
+/// Reads a list of items that is no part of an object.
+pub(super) fn read_items(text: &str) -> Option<ItemPage> {
+    let list: ItemList = json::read(text).ok()??;
+    let ListedItems { items, period_end, .. } = list.items()?;
+    Some(ItemPage { items, period_end })
 }
 
 /// The first [`ITEMS`] of a list. The others are passed over as they come: a webhook may be a list of half a million, and
 /// an item that was read is a hundred times as large as the `0` that it was read from.
 #[derive(Default)]
-struct Items {
+struct ListedItems {
     items: Vec<Item>,
-    /// Of several items, the last end counts.
+    /// Of several items, the earliest end counts, as it did in the subscription's own field before 2025-03-31.basil.
     period_end: Option<i64>,
+    /// Whether Stripe has left some out.
+    has_more: bool,
 }
 
-impl FromJson<'_> for Items {
+impl FromJson<'_> for ListedItems {
     fn from_json(value: &mut Reader<'_>) -> Read<Option<Self>> {
         let mut items = Self::default();
         let mut room = ITEMS;
@@ -336,16 +389,20 @@ impl FromJson<'_> for Items {
     }
 }
 
-impl Items {
+impl ListedItems {
     /// Adds an item as far as it can be read.
     fn add(&mut self, item: ItemObject<'_>) -> Option<()> {
         let (price, plan) = (item.price.once()?, item.plan.once()?);
         let (quantity, period_end) = (item.quantity.once()?, item.current_period_end.once()?);
-        self.period_end = self.period_end.max(period_end);
+        self.period_end = earliest(self.period_end, period_end);
         let price = price.and_then(PriceObject::ids).or_else(|| plan.and_then(PriceObject::ids));
         self.items.extend(price.map(|(price, lookup_key)| Item { price, lookup_key, quantity }));
         Some(())
     }
+}
+
+fn earliest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
 }
 
 #[derive(Default)]
@@ -395,7 +452,8 @@ impl PreviousAttributes<'_> {
     fn previous(self) -> Option<Previous> {
         let mut end_of_items = None;
         let items = self.items.replaced(|list| {
-            let items = list.items()?;
+            // What was replaced is known only if all of it is there.
+            let items = list.items().filter(|items| !items.has_more)?;
             end_of_items = items.period_end;
             Some(items.items)
         })?;

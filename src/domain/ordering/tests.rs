@@ -23,7 +23,9 @@ fn contender(event: &str, change: SubscriptionChange, status: &str, before: Opti
         customer: CustomerId::parse("cus_1").expect("an id"),
         state: state(status),
         tags: Tags::default(),
-        previous,
+        previous: Some(previous),
+        has_all_items: true,
+        latest_invoice: None,
     };
     Contender::new(EventId::parse(event).expect("an id"), 5, change, &snapshot)
 }

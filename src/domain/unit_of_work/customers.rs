@@ -1,7 +1,7 @@
 //! Customers: which tenant has which, what waits for one to be linked, and what remains when one is deleted.
 
 use super::{Cause, Effect, Entry, Held, LinkRefusal, Policy, UnitOfWork, Unparked, cause};
-use crate::domain::event::Event;
+use crate::domain::event::{CUSTOMER_CREATED, Event, Tags};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::outcome::Outcome;
 use crate::domain::refresh::{RefreshReason, RefreshSubject};
@@ -69,8 +69,8 @@ impl UnitOfWork {
         self.hand_over(customer, tenant_id);
         self.decided.push(customer.clone());
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
-        // A customer that our own checkout has just made has nothing that could be asked about.
-        if cause.name != cause::CHECKOUT {
+        // A customer that was just made has nothing that could be asked about.
+        if cause.name != cause::CHECKOUT && cause.name != CUSTOMER_CREATED {
             let subject = RefreshSubject::Customer(customer.clone());
             self.ask(subject, (tenant_id, customer), RefreshReason::Linked, cause);
         }
@@ -95,6 +95,27 @@ impl UnitOfWork {
                 let by = cause.event.map(|by| by.id.clone());
                 self.changes.unparked.push(Unparked { event, effect, by });
             }
+        }
+    }
+
+    /// A customer was made or changed: its metadata may name its tenant.
+    pub(super) fn customer_changed(&mut self, event: &Event, customer: &CustomerId, tags: &Tags) -> Effect {
+        // The checkout that made it links it, in whichever deployment that was.
+        if event.is_of_our_new_customer() {
+            return Effect::new(Outcome::Ignored).because("made_by_checkout");
+        }
+        let Some(named) = &tags.tenant else {
+            return Effect::new(Outcome::Ignored).because("names_no_tenant");
+        };
+        let is_linked = self.tenant_of(customer).is_some();
+        match self.tenant_or_link(event, customer, Some(named)) {
+            Ok(tenant) if is_linked => Effect::new(Outcome::Applied).because("no_change").of(tenant),
+            Ok(tenant) => Effect::new(Outcome::Applied).of(tenant),
+            // There is nothing in it to be applied later.
+            Err(effect) if effect.outcome == Outcome::Parked => {
+                Effect { outcome: Outcome::Ignored, ..effect }
+            }
+            Err(effect) => effect,
         }
     }
 

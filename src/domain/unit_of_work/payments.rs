@@ -1,6 +1,6 @@
 //! Payments: what invoices and sessions say of a subscription's money, also before the subscription itself is heard of.
 
-use super::{Cause, Effect, Entry, UnitOfWork};
+use super::{Cause, Effect, Entry, UnitOfWork, cause};
 use crate::domain::event::{Event, Invoice, InvoiceChange};
 use crate::domain::ids::SubscriptionId;
 use crate::domain::outcome::Outcome;
@@ -51,6 +51,21 @@ impl UnitOfWork {
         };
         payment.tell(&mut held.subscription, at);
         self.changed(subscription);
+    }
+
+    /// Stripe, when asked, says that nothing is owed on the latest invoice of a subscription: its first payment is awaited no
+    /// longer.
+    pub fn answer_settled(&mut self, id: &SubscriptionId, answered_at: i64) {
+        self.checkout_is_paid(id);
+        let Some(held) = self.subscriptions.get_mut(id) else { return };
+        if !held.subscription.awaiting_payment {
+            return;
+        }
+        held.subscription.mark_paid(answered_at);
+        let (tenant, customer) = (held.tenant.clone(), held.subscription.customer.clone());
+        self.changed(id);
+        let cause = Cause { name: cause::REFRESH, event: None, at: answered_at };
+        self.note(Entry::PaymentNoted { subscription: id.clone() }, &tenant, &customer, cause);
     }
 
     pub(super) fn invoice(&mut self, event: &Event, change: InvoiceChange, invoice: &Invoice) -> Effect {

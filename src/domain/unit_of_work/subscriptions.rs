@@ -3,8 +3,9 @@
 use super::{Cause, Effect, Entry, Held, Policy, UnitOfWork, cause};
 use crate::domain::event::{Event, SubscriptionChange, Tags};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
-use crate::domain::ordering::{self, Contender, Previous};
+use crate::domain::ordering::{self, Contender};
 use crate::domain::outcome::Outcome;
+use crate::domain::plan::Recognition;
 use crate::domain::refresh::{RefreshReason, RefreshSubject};
 use crate::domain::subscription::{self, Decision, Snapshot, StaleReason, Status, Subscription};
 
@@ -15,6 +16,7 @@ impl UnitOfWork {
         let Ok(tenant) = self.tenant_that_has(customer) else { return false };
         let mut changed = false;
         for snapshot in snapshots.iter().filter(|snapshot| snapshot.customer == *customer) {
+            self.remember_prices(snapshot, answered_at);
             changed |= self.answer_one(&tenant, snapshot, answered_at);
         }
         changed
@@ -38,6 +40,7 @@ impl UnitOfWork {
         snapshot: &Snapshot,
         policy: &Policy,
     ) -> Effect {
+        self.remember_prices(snapshot, event.created);
         let named = snapshot.tags.tenant.as_ref();
         let tenant = match self.tenant_or_link(event, &snapshot.customer, named) {
             Ok(tenant) => tenant,
@@ -45,8 +48,13 @@ impl UnitOfWork {
         };
         let contender = Contender::new(event.id.clone(), event.created, change, snapshot);
         let snapshot = Snapshot { state: contender.state.clone(), ..snapshot.clone() };
+        if !snapshot.judges_plan() {
+            self.doubt(event, &tenant, &snapshot, RefreshReason::IncompleteItems);
+            return Effect::stale(StaleReason::IncompleteItems).of(tenant);
+        }
         let held = self.subscriptions.get(&snapshot.id).map(|held| &held.subscription);
         let decision = subscription::decide(held, change, &snapshot, event.created);
+        let has_gap = held.is_some_and(|held| has_gap(held, &snapshot));
         if change != SubscriptionChange::Announced {
             self.contend(&snapshot.id, contender);
         }
@@ -64,11 +72,14 @@ impl UnitOfWork {
             }
             Decision::Apply => {
                 self.put(&tenant, &snapshot, Cause::event(event));
+                if has_gap {
+                    self.doubt(event, &tenant, &snapshot, RefreshReason::MissedUpdate);
+                }
                 if change == SubscriptionChange::Announced {
                     self.distrust(&snapshot.id);
                     self.doubt(event, &tenant, &snapshot, RefreshReason::Announcement);
                 }
-                applied(&snapshot, policy)
+                self.applied(&snapshot, policy)
             }
         };
         effect.of(tenant)
@@ -111,12 +122,39 @@ impl UnitOfWork {
             self.put(tenant, &latest_snapshot, Cause::event(event));
         }
         let effect = match (wins, changes) {
-            (true, true) => applied(&latest_snapshot, policy),
+            (true, true) => self.applied(&latest_snapshot, policy),
             (true, false) => Effect::new(Outcome::Applied).because("no_change"),
             (false, true) => Effect::new(Outcome::Applied).because("settled_its_second"),
             (false, false) => Effect::stale(StaleReason::SameSecond),
         };
         if certain { effect } else { self.undecided(effect, event, tenant, snapshot) }
+    }
+
+    /// A price that no plan has gives `free`, and an operator should know.
+    fn applied(&self, snapshot: &Snapshot, policy: &Policy) -> Effect {
+        let applied = Effect::new(Outcome::Applied);
+        if snapshot.state.status.is_final() {
+            return applied;
+        }
+        match policy.catalog.recognise(&snapshot.state.items, &self.known_prices) {
+            Recognition::Current => applied,
+            Recognition::FormerKey => applied.because("former_lookup_key"),
+            Recognition::Unknown => applied.because("price_not_configured").loudly(),
+        }
+    }
+
+    /// Every key that a price is seen with is remembered, whatever becomes of the snapshot: the key is the price's. What an
+    /// update replaced was so before it.
+    fn remember_prices(&mut self, snapshot: &Snapshot, at: i64) {
+        let now = snapshot.state.items.iter().map(|item| (item, at));
+        let before = snapshot.replaced_items().iter().map(|item| (item, at.saturating_sub(1)));
+        for (item, seen_at) in now.chain(before) {
+            if let Some(key) = &item.lookup_key
+                && self.known_prices.add(&item.price, key, seen_at)
+            {
+                self.changes.known_prices.add(&item.price, key, seen_at);
+            }
+        }
     }
 
     fn undecided(&mut self, effect: Effect, event: &Event, tenant: &TenantId, snapshot: &Snapshot) -> Effect {
@@ -217,24 +255,23 @@ impl UnitOfWork {
     }
 }
 
+/// Whether a newer update was made to another state than the one that we hold, so that an update between them is missing, or
+/// has a later `created` than the one that followed it. Nothing follows an end, and what only an announcement brought is
+/// asked about already.
+fn has_gap(held: &Subscription, newer: &Snapshot) -> bool {
+    let Some(previous) = &newer.previous else { return false };
+    let is_settled = newer.state.status.is_final() || held.as_of == i64::MIN;
+    !is_settled && previous.undo(&newer.state).as_ref() != Some(&held.state)
+}
+
 /// Why Stripe is to be asked after a snapshot that does not stand. An end, a settled second and a deleted customer leave
 /// nothing open.
 fn doubt(reason: StaleReason) -> Option<RefreshReason> {
     match reason {
         StaleReason::Older => Some(RefreshReason::Older),
         StaleReason::Announcement => Some(RefreshReason::Announcement),
+        StaleReason::IncompleteItems => Some(RefreshReason::IncompleteItems),
         StaleReason::AlreadyFinal | StaleReason::SameSecond | StaleReason::CustomerDeleted => None,
-    }
-}
-
-/// A price that no plan has gives `free`, and somebody should know.
-fn applied(snapshot: &Snapshot, policy: &Policy) -> Effect {
-    let applied = Effect::new(Outcome::Applied);
-    let ended = snapshot.state.status.is_final();
-    if ended || policy.catalog.knows_a_price_of(&snapshot.state.items) {
-        applied
-    } else {
-        applied.because("price_not_configured").loudly()
     }
 }
 
@@ -247,6 +284,8 @@ fn ended(subscription: &Subscription, at: i64) -> Snapshot {
         customer: subscription.customer.clone(),
         state,
         tags: Tags::default(),
-        previous: Previous::default(),
+        previous: None,
+        has_all_items: true,
+        latest_invoice: None,
     }
 }

@@ -21,8 +21,18 @@ pub(super) const ITEMS: usize = 80;
 const NOTHING: &Json = &Json::Null;
 
 pub(super) fn event(json: &Json) -> Result<Event, UnreadableEvent> {
-    const KEYS: [&str; 9] =
-        ["id", "object", "type", "created", "livemode", "account", "api_version", "request", "data"];
+    const KEYS: [&str; 10] = [
+        "id",
+        "object",
+        "type",
+        "created",
+        "livemode",
+        "account",
+        "context",
+        "api_version",
+        "request",
+        "data",
+    ];
     let event = json.members(&KEYS).ok_or(UnreadableEvent::NotJson)?;
     let id = event.text("id").and_then(|id| EventId::parse(id).ok()).ok_or(UnreadableEvent::NoId)?;
     let type_name = event.text("type").filter(|text| is_word(text)).ok_or(UnreadableEvent::NoType)?;
@@ -36,6 +46,7 @@ pub(super) fn event(json: &Json) -> Result<Event, UnreadableEvent> {
         }
     };
     let request = event.get("request").unwrap_or(NOTHING);
+    let key = request.members(&["idempotency_key"]).and_then(|request| request.text("idempotency_key"));
     let request = request.text().or_else(|| request.members(&["id"])?.text("id"));
     Ok(Event {
         id,
@@ -43,8 +54,10 @@ pub(super) fn event(json: &Json) -> Result<Event, UnreadableEvent> {
         created,
         livemode: event.bool("livemode"),
         account: event.text("account").filter(|text| !text.is_empty()).map(str::to_owned),
+        context: event.text("context").filter(|text| !text.is_empty()).map(str::to_owned),
         api_version: event.text("api_version").filter(|text| is_word(text)).map(str::to_owned),
         request_id: request.filter(|text| is_word(text)).map(str::to_owned),
+        idempotency_key: key.filter(|text| text.len() <= 255).map(str::to_owned),
         subject,
     })
 }
@@ -92,6 +105,10 @@ fn subject(type_name: &str, object: &Json, previous: &Json) -> Option<Subject> {
         ("invoice", "payment_action_required") => {
             Subject::Invoice(InvoiceChange::PaymentActionRequired, invoice(object)?)
         }
+        ("customer", "created" | "updated") => {
+            let customer = object.members(&["id", "metadata"])?;
+            Subject::Customer(CustomerId::parse(customer.text("id")?).ok()?, tags(customer))
+        }
         ("customer", "deleted") => {
             Subject::CustomerDeleted(CustomerId::parse(object.members(&["id"])?.text("id")?).ok()?)
         }
@@ -114,9 +131,10 @@ fn snapshot(object: &Json, previous: &Json) -> Option<Snapshot> {
         "cancel_at",
         "cancel_at_period_end",
         "ended_at",
+        "latest_invoice",
         "metadata",
     ])?;
-    let items = object.get("items").and_then(Items::read).unwrap_or_default();
+    let items = object.get("items").and_then(ListedItems::read).unwrap_or_default();
     Some(Snapshot {
         id: object.text("id")?.parse().ok()?,
         customer: related(object, "customer")?.parse().ok()?,
@@ -131,7 +149,9 @@ fn snapshot(object: &Json, previous: &Json) -> Option<Snapshot> {
             ended_at: object.int("ended_at"),
         },
         tags: tags(object),
-        previous: replaced(previous).unwrap_or_default(),
+        previous: replaced(previous),
+        has_all_items: !items.has_more,
+        latest_invoice: related(object, "latest_invoice").and_then(|id| id.parse().ok()),
     })
 }
 
@@ -148,11 +168,12 @@ fn replaced(previous: &Json) -> Option<Previous> {
         "cancel_at_period_end",
         "ended_at",
     ])?;
-    let items_end = previous.get("items").and_then(Items::read).and_then(|items| items.period_end);
+    let items_end =
+        previous.get("items").and_then(ListedItems::read_whole).and_then(|items| items.period_end);
     let end = was(previous, "current_period_end", Json::int);
     Some(Previous {
         status: was(previous, "status", |status| Status::parse(status.text()?)),
-        items: was(previous, "items", |items| Items::read(items).map(|items| items.items)),
+        items: was(previous, "items", |items| ListedItems::read_whole(items).map(|items| items.items)),
         current_period_end: items_end.map_or(end, |end| Replaced::Value(Some(end))),
         trial_end: was(previous, "trial_end", Json::int),
         cancel_at: was(previous, "cancel_at", Json::int),
@@ -161,17 +182,24 @@ fn replaced(previous: &Json) -> Option<Previous> {
     })
 }
 
-/// A subscription's items, and the end of the last of their periods.
+/// A subscription's items, the earliest end of their periods, and whether there are more of them.
 #[derive(Default)]
-struct Items {
+struct ListedItems {
     items: Vec<Item>,
     period_end: Option<i64>,
+    has_more: bool,
 }
 
-impl Items {
+impl ListedItems {
+    /// The same, unless there are more of them.
+    fn read_whole(list: &Json) -> Option<Self> {
+        Self::read(list).filter(|items| !items.has_more)
+    }
+
     fn read(list: &Json) -> Option<Self> {
-        let mut read = Self::default();
-        let list = match list.members(&["data"])?.get("data") {
+        let list = list.members(&["data", "has_more"])?;
+        let mut read = Self { has_more: list.bool("has_more") == Some(true), ..Self::default() };
+        let list = match list.get("data") {
             Some(Json::List(list)) => list.as_slice(),
             Some(_) => return None,
             None => &[],
@@ -179,7 +207,8 @@ impl Items {
         for item in list.iter().take(ITEMS) {
             let item = item.members(&["price", "plan", "quantity", "current_period_end"]);
             let Some(item) = item else { continue };
-            read.period_end = read.period_end.max(item.int("current_period_end"));
+            let period_end = item.int("current_period_end");
+            read.period_end = read.period_end.into_iter().chain(period_end).min();
             let price = ["price", "plan"].iter().find_map(|key| price(item.get(key)?));
             let quantity = item.int("quantity");
             read.items.extend(price.map(|(price, lookup_key)| Item { price, lookup_key, quantity }));

@@ -66,7 +66,7 @@ fn an_event_without_a_time_is_refused() {
 #[test]
 fn a_type_that_billhook_has_no_use_for_is_an_event_all_the_same() {
     let longest = "v2.core.account[configuration.recipient].capability_status_updated";
-    let unknown = ["invoice.created", "customer.subscription.hibernated", "customer.updated", longest];
+    let unknown = ["invoice.created", "customer.subscription.hibernated", "customer.source.updated", longest];
     for kind in unknown {
         let event = read_with(SUBSCRIPTION_UPDATED, |event| event["type"] = json!(kind));
         assert_eq!((event.type_name.as_str(), &event.subject), (kind, &Subject::Unhandled));
@@ -117,19 +117,25 @@ fn a_connected_accounts_event_says_whose_it_is() {
         event["livemode"] = json!(true);
     });
     assert_eq!((event.account.as_deref(), event.livemode), (Some("acct_1Sh0cVKq7RtYw2Lp"), Some(true)));
+    let event = read_with(SUBSCRIPTION_UPDATED, |event| event["context"] = json!("acct_1Sh0cVKq7RtYw2Lp"));
+    assert_eq!((event.account, event.context.as_deref()), (None, Some("acct_1Sh0cVKq7RtYw2Lp")));
+    let event = read_with(SUBSCRIPTION_UPDATED, |event| event["context"] = Value::Null);
+    assert_eq!(event.context, None);
 }
 
 #[test]
 fn the_least_that_is_an_event_has_an_id_a_type_and_a_time() {
-    let event = read(r#"{"id":"evt_1","type":"customer.created","created":1}"#);
+    let event = read(r#"{"id":"evt_1","type":"charge.succeeded","created":1}"#);
     let expected = Event {
         id: EventId::parse("evt_1").expect("an event id"),
-        type_name: "customer.created".into(),
+        type_name: "charge.succeeded".into(),
         created: 1,
         livemode: None,
         account: None,
+        context: None,
         api_version: None,
         request_id: None,
+        idempotency_key: None,
         subject: Subject::Unhandled,
     };
     assert_eq!(event, expected);
@@ -138,7 +144,7 @@ fn the_least_that_is_an_event_has_an_id_a_type_and_a_time() {
 #[test]
 fn escapes_and_white_space_change_nothing() {
     let event =
-        read("\n\t{ \"\\u0069d\" : \"evt_\\u0031\",\r\n\"type\":\"customer.created\", \"created\" : 1 }\n");
+        read("\n\t{ \"\\u0069d\" : \"evt_\\u0031\",\r\n\"type\":\"charge.succeeded\", \"created\" : 1 }\n");
     assert_eq!(event.id.as_str(), "evt_1");
 }
 

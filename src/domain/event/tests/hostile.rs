@@ -52,7 +52,7 @@ fn invalid_utf8_in_what_is_read_is_refused() {
 
 #[test]
 fn half_a_surrogate_pair_costs_its_field_and_no_more() {
-    let event = read(r#"{"id":"evt_1","type":"customer.created","created":1,"account":"\ud800"}"#);
+    let event = read(r#"{"id":"evt_1","type":"charge.succeeded","created":1,"account":"\ud800"}"#);
     assert_eq!(event.account, None);
 }
 
@@ -88,7 +88,7 @@ fn a_field_of_ours_nested_ten_thousand_deep_reads_as_nothing() {
     let envelope = |id: &str, kind: &str, created: &str| {
         format!(r#"{{"id":{id},"type":{kind},"created":{created},"request":{deep},"livemode":{deep}}}"#)
     };
-    let [id, kind, created] = [r#""evt_1""#, r#""customer.created""#, "1"];
+    let [id, kind, created] = [r#""evt_1""#, r#""charge.succeeded""#, "1"];
     assert_eq!(refused(envelope(&deep, kind, created).as_bytes()), Some(UnreadableEvent::NoId));
     assert_eq!(refused(envelope(id, &deep, created).as_bytes()), Some(UnreadableEvent::NoType));
     assert_eq!(refused(envelope(id, kind, &deep).as_bytes()), Some(UnreadableEvent::NoCreated));
@@ -125,14 +125,14 @@ fn a_list_of_an_objects_values_is_not_the_object() {
 
 #[test]
 fn a_key_that_is_there_twice_is_never_read_as_either() {
-    let twice = r#"{"id":"evt_1","id":"evt_2","type":"customer.created","created":1}"#;
+    let twice = r#"{"id":"evt_1","id":"evt_2","type":"charge.succeeded","created":1}"#;
     assert!(refused(twice.as_bytes()).is_some());
 
     let of_the_object = r#"{"id":"evt_1","type":"customer.deleted","created":1,
         "data":{"object":{"id":"cus_1","id":"cus_2"}}}"#;
     assert!(matches!(read(of_the_object).subject, Subject::Unreadable(_)));
 
-    let of_no_use = r#"{"id":"evt_1","type":"customer.created","created":1,"new":1,"new":2}"#;
+    let of_no_use = r#"{"id":"evt_1","type":"charge.succeeded","created":1,"new":1,"new":2}"#;
     assert_eq!(refused(of_no_use.as_bytes()), None);
 }
 
@@ -176,7 +176,7 @@ fn numbers_that_fit_nowhere_are_absent() {
         assert_eq!((state.cancel_at, state.current_period_end), (None, None), "{huge:.20}");
         assert_eq!(state.items[0].quantity, None);
 
-        let event = format!(r#"{{"id":"evt_1","type":"customer.created","created":{huge}}}"#);
+        let event = format!(r#"{{"id":"evt_1","type":"charge.succeeded","created":{huge}}}"#);
         assert_eq!(refused(event.as_bytes()), Some(UnreadableEvent::NoCreated), "{huge:.20}");
     }
 }

@@ -213,7 +213,7 @@ fn an_object_without_what_its_type_needs_is_unreadable_and_the_event_still_is_on
     ] {
         let missing = read_with_object(fixture, |object| remove(object, needed));
         let null = read_with_object(fixture, |object| object[needed] = Value::Null);
-        let foreign = read_with_object(fixture, |object| object[needed] = json!("not/ours"));
+        let foreign = read_with_object(fixture, |object| object[needed] = json!("not\nours"));
         for event in [missing, null, foreign] {
             assert_eq!(event.subject, Subject::Unreadable(what), "{needed} of {}", event.type_name);
             assert_eq!((event.customer(), event.subscription(), event.tags()), (None, None, None));

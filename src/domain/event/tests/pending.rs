@@ -25,5 +25,5 @@ fn that_an_update_began_to_wait_replaces_nothing_that_is_kept() {
     let event = read_with(SUBSCRIPTION_UPDATED, |event| {
         event["data"]["previous_attributes"] = json!({ "pending_update": null });
     });
-    assert_eq!(snapshot(&event).previous, Previous::default());
+    assert_eq!(snapshot(&event).previous, Some(Previous::default()));
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::domain::ids::PriceId;
+use crate::domain::ids::{InvoiceId, PriceId};
 use crate::domain::ordering::{Previous, Replaced};
 use crate::domain::subscription::{Item, State, Status};
 
@@ -59,7 +59,9 @@ fn every_version_that_says_the_same_reads_to_the_same_snapshot() {
             customer: customer_id(ACME),
             state: as_it_stands(),
             tags: acmes_tags(),
-            previous: without_an_end(),
+            previous: Some(without_an_end()),
+            has_all_items: true,
+            latest_invoice: InvoiceId::parse("in_1TqLx6LhJ4mPzQv8aZ0cWm7H").ok(),
         };
         assert_eq!(
             event.subject,
@@ -97,7 +99,7 @@ fn the_event_and_the_answer_of_the_api_read_alike() {
         let event = read_with_object(fixture, |object| answer = object.clone());
         let answer = read_subscription(answer.to_string().as_bytes());
         // An answer replaces nothing.
-        let expected = Snapshot { previous: Previous::default(), ..snapshot(&event).clone() };
+        let expected = Snapshot { previous: None, ..snapshot(&event).clone() };
         assert_eq!(answer, Some(expected), "{version}");
     }
 }
@@ -120,7 +122,41 @@ fn a_list_that_was_replaced_is_read_whole_with_its_period() {
         status: Replaced::Value(None),
         ..Previous::default()
     };
-    assert_eq!(snapshot(&event).previous, replaced);
+    assert_eq!(snapshot(&event).previous, Some(replaced));
+}
+
+#[test]
+fn period_of_several_items_ends_with_the_earliest() {
+    let (_, basil) = BEFORE_ENDIVE[3];
+    let event = read_with_object(basil, |object| {
+        object["items"]["data"] = json!([
+            { "price": { "id": "price_year" }, "quantity": 1, "current_period_end": 1_900_000_000 },
+            { "price": { "id": "price_month" }, "quantity": 1, "current_period_end": 1_800_000_000 },
+            { "price": { "id": "price_other" }, "quantity": 1 },
+        ]);
+        object["cancel_at"] = Value::Null;
+        object["cancel_at_period_end"] = json!(true);
+    });
+    let state = &snapshot(&event).state;
+    assert_eq!((state.current_period_end, state.ends_at()), (Some(1_800_000_000), Some(1_800_000_000)));
+    let asked = br#"{"object":"list","data":[{"price":{"id":"p"},"current_period_end":7},{"price":{"id":"q"},"current_period_end":5}]}"#;
+    assert_eq!(read_items(asked).expect("a list").period_end, Some(5));
+}
+
+#[test]
+fn list_that_was_cut_says_so() {
+    let (_, basil) = BEFORE_ENDIVE[3];
+    for (has_more, has_all_items) in
+        [(json!(true), false), (json!(false), true), (Value::Null, true), (json!("true"), true)]
+    {
+        let event = read_with_object(basil, |object| object["items"]["has_more"] = has_more.clone());
+        assert_eq!(snapshot(&event).has_all_items, has_all_items, "{has_more}");
+    }
+    let mut event: Value = serde_json::from_str(basil).expect("JSON");
+    event["data"]["previous_attributes"] = json!({ "items": { "data": [], "has_more": true } });
+    let event = Event::read(event.to_string().as_bytes()).expect("an event");
+    let previous = snapshot(&event).previous.clone().expect("it says what it replaced");
+    assert_eq!(previous.items, Replaced::Value(None));
 }
 
 #[test]
@@ -144,7 +180,7 @@ fn each_type_of_the_family_says_what_kind_of_change_it_is() {
 }
 
 #[test]
-fn of_several_items_the_last_period_end_counts_and_all_prices_are_kept() {
+fn period_ends_with_the_earliest_item_and_all_prices_are_kept() {
     let event = read_with_object(SUBSCRIPTION_UPDATED, |subscription| {
         let items = subscription["items"]["data"].as_array_mut().expect("items");
         let mut yearly = items[0].clone();
@@ -153,7 +189,7 @@ fn of_several_items_the_last_period_end_counts_and_all_prices_are_kept() {
         items.insert(0, yearly);
     });
     let state = &snapshot(&event).state;
-    assert_eq!(state.current_period_end, Some(PERIOD_END + 1000));
+    assert_eq!(state.current_period_end, Some(PERIOD_END));
     let prices: Vec<&str> = state.items.iter().map(|item| item.price.as_str()).collect();
     assert_eq!(prices, ["price_yearly", "price_1SjQm9LhJ4mPzQv8hVw9sEoM"]);
 }
@@ -243,7 +279,7 @@ fn an_item_whose_price_cannot_be_read_is_left_out() {
     let event = read_with_object(SUBSCRIPTION_UPDATED, |subscription| {
         let items = subscription["items"]["data"].as_array_mut().expect("items");
         let mut odd = items[0].clone();
-        odd["price"] = json!({ "id": "two words" });
+        odd["price"] = json!({ "id": "two\nlines" });
         items.push(odd);
     });
     assert_eq!(snapshot(&event).state.items, as_it_stands().items);

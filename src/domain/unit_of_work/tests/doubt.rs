@@ -2,7 +2,9 @@
 
 use super::stage::checkout;
 use super::*;
-use crate::domain::subscription::PaymentProblem;
+use crate::domain::ids::PriceId;
+use crate::domain::ordering::{Previous, Replaced};
+use crate::domain::subscription::{Item, PaymentProblem};
 
 #[test]
 fn an_older_event_that_says_something_else_is_a_reason_to_ask() {
@@ -13,6 +15,57 @@ fn an_older_event_that_says_something_else_is_a_reason_to_ask() {
     assert_eq!(stage.asked(), [""; 0], "what says the same leaves nothing open");
     stage.hears(Draft::updated("past_due").at(4).named("evt_late"));
     assert_eq!(stage.asked(), ["sub_1: older, after evt_late"]);
+}
+
+/// An update that replaced this quantity.
+fn from_quantity(quantity: i64) -> Previous {
+    let price = PriceId::parse("price_pro").expect("a price");
+    let item = Item { price, lookup_key: None, quantity: Some(quantity) };
+    Previous { items: Replaced::Value(Some(vec![item])), ..Previous::default() }
+}
+
+/// An update to this quantity.
+fn to_quantity(quantity: i64) -> Draft {
+    Draft::updated("active").on_state(|state| state.items[0].quantity = Some(quantity))
+}
+
+#[test]
+fn newer_update_of_another_state_than_ours_is_a_reason_to_ask() {
+    let mut stage = Stage::with_acme();
+    stage.applies([Draft::created("active").at(99)]);
+    stage.applies([to_quantity(2).replacing(from_quantity(1)).at(100).named("evt_next")]);
+    assert_eq!(stage.asked(), [""; 0], "it leads back to what we held");
+    stage.applies([to_quantity(4).replacing(from_quantity(3)).at(101).named("evt_gap")]);
+    assert_eq!(stage.asked(), ["sub_1: missed_update, after evt_gap"]);
+    assert_eq!(stage.subscription("sub_1").state.items[0].quantity, Some(4), "it is applied");
+}
+
+#[test]
+fn update_that_follows_an_unseen_one_of_other_fields_is_a_reason_to_ask() {
+    let mut stage = Stage::with_acme();
+    stage.applies([Draft::created("active").at(99)]);
+    // It says that none of the fields that we keep was changed, and yet they differ from ours.
+    stage.applies([Draft::updated("past_due").replacing(Previous::default()).at(100).named("evt_other")]);
+    assert_eq!(stage.asked(), ["sub_1: missed_update, after evt_other"]);
+}
+
+#[test]
+fn update_that_does_not_say_what_it_replaced_leaves_nothing_open() {
+    let mut stage = Stage::with_acme();
+    stage.applies([Draft::created("active").at(99), Draft::updated("past_due").at(100)]);
+    assert_eq!(stage.asked(), [""; 0]);
+}
+
+#[test]
+fn snapshot_with_cut_items_is_asked_about_and_changes_nothing() {
+    let mut stage = Stage::with_acme();
+    stage.applies([Draft::created("active").at(99)]);
+    let cut = Draft::updated("past_due").with_more_items().at(100).named("evt_cut");
+    assert_eq!(stage.hears(cut), (Outcome::Stale, Some("incomplete_items")));
+    assert_eq!(stage.asked(), ["sub_1: incomplete_items, after evt_cut"]);
+    assert_eq!(stage.status("sub_1"), "active");
+    stage.applies([Draft::deleted("canceled").with_more_items().at(101)]);
+    assert_eq!(stage.status("sub_1"), "canceled", "an end grants nothing, whatever its items are");
 }
 
 #[test]

@@ -238,3 +238,44 @@ fn a_customers_next_tenant_has_no_part_in_the_checkouts_of_the_one_before() {
         assert_eq!(stage.last_entry().tenant, tenant_id("other"));
     }
 }
+
+#[test]
+fn customer_metadata_links_its_tenant() {
+    let mut stage = Stage::set(&[("acme", None)], vec![]);
+    assert_eq!(
+        stage.hears(Draft::created("active").named("evt_1")),
+        (Outcome::Parked, Some("unknown_customer"))
+    );
+    assert_eq!(stage.hears(Draft::customer_updated()), (Outcome::Ignored, Some("names_no_tenant")));
+    let named = Draft::customer_updated().tagged("acme").named("evt_2");
+    assert_eq!(stage.hears(named), (Outcome::Applied, None));
+    assert_eq!(stage.customer_of("acme"), Some("cus_acme"));
+    assert_eq!(stage.unparked(), [("evt_1", Outcome::Applied)]);
+    assert_eq!(stage.asked(), ["cus_acme: linked, after evt_2"]);
+    let again = Draft::customer_updated().tagged("acme").named("evt_3");
+    assert_eq!(stage.hears(again), (Outcome::Applied, Some("no_change")));
+}
+
+#[test]
+fn new_customer_that_names_its_tenant_has_nothing_to_ask_about() {
+    let mut stage = Stage::set(&[], vec![]);
+    assert_eq!(stage.hears(Draft::customer_created().tagged("acme")), (Outcome::Applied, None));
+    assert_eq!((stage.customer_of("acme"), stage.asked()), (Some("cus_acme"), vec![]));
+}
+
+#[test]
+fn customer_metadata_takes_no_tenant_from_another_customer() {
+    let mut stage = Stage::with_acme();
+    let other = Draft::customer_updated().of("cus_other").tagged("acme");
+    assert_eq!(stage.hears(other), (Outcome::Ignored, Some("tenant_has_another_customer")));
+    assert_eq!(stage.customer_of("acme"), Some("cus_acme"));
+}
+
+#[test]
+fn new_customer_of_a_checkout_is_linked_by_the_checkout_alone() {
+    let mut stage = Stage::set(&[], vec![]);
+    let made = Draft::customer_created().tagged("acme").under_key("billhook-customer-test-acme-0");
+    assert_eq!(stage.hears(made), (Outcome::Ignored, Some("made_by_checkout")));
+    let changed = Draft::customer_updated().tagged("acme").under_key("billhook-customer-test-acme-0");
+    assert_eq!(stage.hears(changed), (Outcome::Applied, None));
+}

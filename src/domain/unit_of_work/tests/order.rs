@@ -69,13 +69,13 @@ fn life(number: usize, steps: &[Step], ends: bool, returns: Returns) -> Vec<Even
         }
         seen_this_second.push(state.clone());
         let change = if index == 0 { Created } else { Changed };
-        let previous = before.as_ref().map(|before| replaced(before, &state)).unwrap_or_default();
+        let previous = before.as_ref().map(|before| replaced(before, &state));
         events.push(told(number, index, at, change, state.clone(), previous));
         before = Some(state);
     }
     if let (true, Some(mut state)) = (ends, before) {
         state.status = Status::Canceled;
-        events.push(told(number, steps.len(), at, Deleted, state, Previous::default()));
+        events.push(told(number, steps.len(), at, Deleted, state, None));
     }
     events
 }
@@ -100,7 +100,7 @@ fn told(
     created: i64,
     change: SubscriptionChange,
     state: State,
-    previous: Previous,
+    previous: Option<Previous>,
 ) -> Event {
     let snapshot = Snapshot {
         id: subscription_id(&format!("sub_{number}")),
@@ -108,6 +108,8 @@ fn told(
         state,
         tags: Tags::default(),
         previous,
+        has_all_items: true,
+        latest_invoice: None,
     };
     let scrambled = (index * 7919 + number * 104_729 + 13) % 1_000_003;
     Event {
@@ -116,8 +118,10 @@ fn told(
         created,
         livemode: Some(false),
         account: None,
+        context: None,
         api_version: None,
         request_id: None,
+        idempotency_key: None,
         subject: Subject::Subscription(change, Box::new(snapshot)),
     }
 }

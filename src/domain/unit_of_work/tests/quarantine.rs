@@ -7,6 +7,7 @@ fn an_event_of_another_mode_or_account_is_quarantined_and_touches_nothing() {
     let events =
         || [Draft::created("active").tagged("acme"), Draft::customer_deleted(), Draft::session_completed()];
     let mut stage = Stage::with_acme();
+    stage.policy.account.learn(AccountId::parse("acct_own").expect("an account"));
     for event in events() {
         let live = stage.plays(event.clone().live());
         assert_eq!(
@@ -55,4 +56,35 @@ fn what_is_of_no_use_is_ignored_and_what_cannot_be_read_has_failed() {
     let what = "the invoice names no customer";
     let unreadable = stage.plays(Draft::about("invoice.paid", Subject::Unreadable(what)));
     assert_eq!((unreadable.outcome, unreadable.reason, unreadable.loud), (Outcome::Failed, Some(what), true));
+}
+
+#[test]
+fn event_that_names_another_account_is_quarantined() {
+    let draft = || Draft::created("active");
+    let drafts = || {
+        [
+            draft().of_account("acct_other"),
+            draft().in_context("acct_other"),
+            draft().in_context("acct_own/acct_other"),
+            draft().of_account("acct_own").in_context("acct_other"),
+        ]
+    };
+    let mut unknown = Stage::with_acme();
+    let mut known = Stage::with_acme();
+    known.policy.account.learn(AccountId::parse("acct_own").expect("an account"));
+    for (stage, reason) in [(&mut unknown, "account_unknown"), (&mut known, "foreign_account")] {
+        for draft in drafts() {
+            assert_eq!(stage.hears(draft), (Outcome::Quarantined, Some(reason)));
+        }
+        assert!(!stage.holds("sub_1"));
+    }
+}
+
+#[test]
+fn event_that_names_our_own_account_is_applied_once_it_is_known() {
+    let mut stage = Stage::with_acme();
+    let event = || Draft::created("active").of_account("acct_own").in_context("acct_own");
+    assert_eq!(stage.hears(event()), (Outcome::Quarantined, Some("account_unknown")));
+    stage.policy.account.learn(AccountId::parse("acct_own").expect("an account"));
+    assert_eq!(stage.hears(event()), (Outcome::Applied, None));
 }

@@ -1,6 +1,7 @@
 //! The stage: a unit of work that is begun in plain words, and drafts of the events that are applied to it.
 
 use super::*;
+use crate::domain::event::CUSTOMER_CREATED;
 use crate::domain::event::CheckoutChange::{Completed, Expired, PaymentFailed, PaymentSucceeded};
 use crate::domain::event::InvoiceChange::{Paid, PaymentActionRequired};
 use crate::domain::event::SubscriptionChange::{Announced, Changed, Created, Deleted};
@@ -40,7 +41,12 @@ impl Stage {
         let catalog = Catalog::parse("pro=price_pro;team=price_team", true).expect("plans");
         Self {
             work: UnitOfWork::begin([], tenants, [], checkouts),
-            policy: Policy { mode: Some(Mode::Test), trust_client_reference: false, catalog },
+            policy: Policy {
+                mode: Some(Mode::Test),
+                account: OwnAccount::default(),
+                trust_client_reference: false,
+                catalog,
+            },
         }
     }
 
@@ -118,7 +124,7 @@ impl Stage {
     /// What these subscriptions together entitle to.
     pub(super) fn entitlement(&self, subscriptions: &[&str]) -> Entitlement {
         let held: Vec<_> = subscriptions.iter().map(|id| self.subscription(id).clone()).collect();
-        self.policy.catalog.entitlement(&held)
+        self.policy.catalog.entitlement(&held, &self.work.known_prices)
     }
 
     /// The journal in short: what changed, for a transition from which status to which.
@@ -202,8 +208,10 @@ impl Draft {
             created: 100,
             livemode: Some(false),
             account: None,
+            context: None,
             api_version: None,
             request_id: None,
+            idempotency_key: None,
             subject,
         })
     }
@@ -221,7 +229,9 @@ impl Draft {
             ended_at: None,
         };
         let (id, customer) = (subscription_id("sub_1"), customer_id("cus_acme"));
-        let snapshot = Snapshot { id, customer, state, tags: Tags::default(), previous: Previous::default() };
+        let tags = Tags::default();
+        let snapshot =
+            Snapshot { id, customer, state, tags, previous: None, has_all_items: true, latest_invoice: None };
         Self::about(type_name, Subject::Subscription(change, Box::new(snapshot)))
     }
 
@@ -286,6 +296,14 @@ impl Draft {
         Self::invoice("invoice.payment_action_required", PaymentActionRequired)
     }
 
+    pub(super) fn customer_created() -> Self {
+        Self::about(CUSTOMER_CREATED, Subject::Customer(customer_id("cus_acme"), Tags::default()))
+    }
+
+    pub(super) fn customer_updated() -> Self {
+        Self::about("customer.updated", Subject::Customer(customer_id("cus_acme"), Tags::default()))
+    }
+
     pub(super) fn customer_deleted() -> Self {
         Self::about("customer.deleted", Subject::CustomerDeleted(customer_id("cus_acme")))
     }
@@ -319,6 +337,17 @@ impl Draft {
         self
     }
 
+    /// Under this idempotency key its request was made.
+    pub(super) fn under_key(mut self, key: &str) -> Self {
+        self.0.idempotency_key = Some(key.into());
+        self
+    }
+
+    pub(super) fn in_context(mut self, context: &str) -> Self {
+        self.0.context = Some(context.into());
+        self
+    }
+
     /// Of another customer than `cus_acme`.
     pub(super) fn of(mut self, customer: &str) -> Self {
         let id = customer_id(customer);
@@ -326,7 +355,9 @@ impl Draft {
             Subject::Subscription(_, snapshot) => snapshot.customer = id,
             Subject::Checkout(_, session) => session.customer = Some(id),
             Subject::Invoice(_, invoice) => invoice.customer = id,
-            Subject::CustomerDeleted(customer) | Subject::PortalOpened(customer) => *customer = id,
+            Subject::Customer(customer, _)
+            | Subject::CustomerDeleted(customer)
+            | Subject::PortalOpened(customer) => *customer = id,
             Subject::Thin | Subject::Unreadable(_) | Subject::Unhandled => panic!("names no customer"),
         }
         self
@@ -384,6 +415,20 @@ impl Draft {
         self
     }
 
+    /// Its list of items was cut.
+    pub(super) fn with_more_items(mut self) -> Self {
+        let Subject::Subscription(_, snapshot) = &mut self.0.subject else { panic!("not a subscription") };
+        snapshot.has_all_items = false;
+        self
+    }
+
+    /// What the update replaced.
+    pub(super) fn replacing(mut self, previous: Previous) -> Self {
+        let Subject::Subscription(_, snapshot) = &mut self.0.subject else { panic!("not a subscription") };
+        snapshot.previous = Some(previous);
+        self
+    }
+
     pub(super) fn on_session(mut self, change: impl FnOnce(&mut Session)) -> Self {
         let Subject::Checkout(_, session) = &mut self.0.subject else { panic!("not a session") };
         change(session);
@@ -394,6 +439,7 @@ impl Draft {
         match &mut self.0.subject {
             Subject::Subscription(_, snapshot) => &mut snapshot.tags,
             Subject::Checkout(_, session) => &mut session.tags,
+            Subject::Customer(_, tags) => tags,
             _ => panic!("bears no tags"),
         }
     }

@@ -1,0 +1,20 @@
+//! When Stripe was asked whose a customer is that events name and no tenant has.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::schema::big_integer_null;
+
+/// Adds the time to the customers.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let column = big_integer_null("asked_at_ms");
+        manager.alter_table(Table::alter().table("customer").add_column(column).to_owned()).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.alter_table(Table::alter().table("customer").drop_column("asked_at_ms").to_owned()).await
+    }
+}

@@ -1,0 +1,86 @@
+//! Which account the key is of. Stripe is asked after the start, which never waits for it.
+
+use std::time::Duration;
+
+use super::{Billing, STRIPE_DEADLINE};
+use crate::domain::ids::AccountId;
+use crate::store::{AccountConflict, Store, StoreError};
+use crate::stripe::{Deadline, Stripe, StripeError};
+
+/// The pause after a failure, doubled with each further one, and the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// How often a restricted key that may not know its account is tried again: it can be given the permission.
+const REFUSED_PAUSE: Duration = Duration::from_hours(1);
+
+/// Learns the account and holds it against the one that the database remembers. Returns only if they differ: whatever the
+/// service did then would be done to another account's customers.
+pub(super) async fn guard(billing: &Billing) -> AccountConflict {
+    let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) else {
+        return std::future::pending().await;
+    };
+    if let Err(error) = retry_quarantined(billing).await {
+        tracing::error!(%error, "quarantined events could not be retried; restart the service to try again");
+    }
+    let (mut pause, mut is_refused) = (PAUSE, false);
+    loop {
+        match stripe.own_account(Deadline::after(STRIPE_DEADLINE)).await {
+            Ok(own) => match hold(billing, &own).await {
+                Ok(Ok(())) => return std::future::pending().await,
+                Ok(Err(conflict)) => return conflict,
+                Err(error) => {
+                    tracing::error!(%error, "the account could not be remembered; it is tried again");
+                }
+            },
+            Err(error @ StripeError::Rejected(_)) => {
+                if !std::mem::replace(&mut is_refused, true) && billing.policy.account.get().is_none() {
+                    tracing::warn!(
+                        %error,
+                        "Stripe does not say which account the key is of: events that name an account are quarantined \
+                         until STRIPE_ACCOUNT is set"
+                    );
+                }
+                pause = REFUSED_PAUSE;
+            }
+            Err(error) => tracing::warn!(%error, "could not ask Stripe which account the key is of"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(if is_refused { REFUSED_PAUSE } else { LONGEST_PAUSE });
+    }
+}
+
+/// What Stripe says is held against what `STRIPE_ACCOUNT` asserts, too: that one the database remembers since the start.
+async fn hold(billing: &Billing, own: &AccountId) -> Result<Result<(), AccountConflict>, StoreError> {
+    if let Some(asserted) = billing.policy.account.get().filter(|asserted| *asserted != own) {
+        return Ok(Err(AccountConflict { own: own.clone(), database: asserted.clone() }));
+    }
+    let claimed = billing.store.claim_account(own).await?;
+    if claimed.is_ok() {
+        billing.policy.account.learn(own.clone());
+        retry_quarantined(billing).await?;
+    }
+    Ok(claimed)
+}
+
+/// Retries the events that were quarantined while the account was not known, once it is.
+async fn retry_quarantined(billing: &Billing) -> Result<(), StoreError> {
+    if billing.policy.account.get().is_none() {
+        return Ok(());
+    }
+    let retried = billing.store.retry_events_of_unknown_account(billing.clock.now_ms()).await?;
+    if retried > 0 {
+        tracing::info!(retried, "the account is known: retrying the events that were quarantined before");
+    }
+    Ok(())
+}
+
+/// The account as it is known before Stripe is asked: what `STRIPE_ACCOUNT` asserts, which the database then remembers, else
+/// what the database remembers.
+pub async fn known_account(
+    store: &Store,
+    asserted: Option<AccountId>,
+) -> Result<Result<Option<AccountId>, AccountConflict>, StoreError> {
+    let Some(asserted) = asserted else { return Ok(Ok(store.account().await?)) };
+    Ok(store.claim_account(&asserted).await?.map(|()| Some(asserted)))
+}

@@ -1,0 +1,63 @@
+//! Events that name a customer of nobody's are parked. The customer itself may say whose it is, in metadata that was written
+//! before any event of it could come: so Stripe is asked once about each.
+
+use super::background::{DueTime, Step, forever};
+use super::link::{Run, link_tenants};
+use super::{Billing, BillingError, STRIPE_DEADLINE};
+use crate::domain::ids::CustomerId;
+use crate::domain::unit_of_work::cause;
+use crate::stripe::{Deadline, Stripe, StripeError};
+
+/// How many customers are asked about before the next look.
+const AT_ONCE: u64 = 4;
+
+/// How often parked events are looked through: seldom, since there can be many of another product's customers.
+const INTERVAL_MS: i64 = 30 * 1000;
+
+/// The pause where the key may not read customers: it can be given the permission.
+const REFUSED_INTERVAL_MS: i64 = 60 * 60 * 1000;
+
+/// Asks about parked customers, forever. Without a key for Stripe's API they wait.
+pub(super) async fn run(billing: &Billing) {
+    let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) else { return };
+    let due = DueTime::now();
+    forever("asking about parked customers", None, || step(billing, &stripe, &due)).await;
+}
+
+async fn step(billing: &Billing, stripe: &Stripe, due: &DueTime) -> Result<Step, BillingError> {
+    let steady_ms = billing.clock.steady_ms();
+    if !due.has_come(steady_ms) {
+        return Ok(Step::Idle);
+    }
+    let customers = billing.store.unasked_parked_customers(AT_ONCE).await?;
+    for customer in &customers {
+        let asked = ask(billing, stripe, customer).await;
+        if let Err(BillingError::Stripe(error @ StripeError::Rejected(rejection))) = &asked {
+            tracing::warn!(%error, %customer, "Stripe does not say which tenant a customer belongs to");
+            if matches!(rejection.status, 401 | 403) {
+                due.set(steady_ms + REFUSED_INTERVAL_MS);
+                return Ok(Step::Idle);
+            }
+        } else {
+            asked?;
+        }
+        billing.store.note_asked(customer, billing.clock.now_ms()).await?;
+    }
+    if customers.is_empty() {
+        due.set(steady_ms + INTERVAL_MS);
+        return Ok(Step::Idle);
+    }
+    Ok(Step::More)
+}
+
+async fn ask(billing: &Billing, stripe: &Stripe, customer: &CustomerId) -> Result<(), BillingError> {
+    let tags = stripe.customer_tags(customer, Deadline::after(STRIPE_DEADLINE)).await?;
+    let Some(tenant) = tags.and_then(|tags| tags.tenant) else { return Ok(()) };
+    let link = [(tenant.clone(), customer.clone())];
+    for came in link_tenants(billing, &link, cause::REFRESH, Run::Real).await? {
+        if let Err(refusal) = came {
+            tracing::warn!(%tenant, %customer, %refusal, "a customer is not linked to the tenant that it names");
+        }
+    }
+    Ok(())
+}
