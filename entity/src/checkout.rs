@@ -11,6 +11,7 @@ pub struct Model {
     pub tenant_id: String,
     pub customer_id: String,
     pub plan: String,
+    pub price_id: Option<String>,
     pub success_path: String,
     pub cancel_path: String,
     pub status: String,

@@ -2,7 +2,7 @@
 
 use tracing::{Instrument, Span, info_span};
 
-use super::link::{LinkError, link_buyer};
+use super::link::{LinkError, link_buyer, raise_generation};
 use super::reconcile::reconcile;
 use super::request_log::{Operation, RequestLog};
 use super::stale_customer::Suspect;
@@ -106,8 +106,12 @@ async fn sell(
     sale.attempt(log).await?.ok_or(BillingError::Outpaced)
 }
 
-/// How often a sale begins anew because another request of the tenant's was as fast.
+/// How often a sale starts again because another request of the tenant's was as fast.
 const TRIES: u32 = 3;
+
+/// A session with less time left is not handed out again: the user would fill in a page that expires. Stripe gives a new one
+/// at least as long (<https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at>).
+const MIN_SECONDS_LEFT: i64 = 30 * 60;
 
 fn chosen_plan<'a>(billing: &'a Billing, wish: &CheckoutWish) -> Result<&'a Plan, BillingError> {
     let catalog = &billing.policy.catalog;
@@ -137,8 +141,9 @@ impl Sale<'_> {
     async fn attempt(&self, log: &mut RequestLog<'_>) -> Result<Option<Purchase>, BillingError> {
         self.ask_what_it_has().await?;
         self.refuse_a_second_subscription().await?;
+        let price = self.price(log).await?;
         for checkout in self.billing.store.pending_checkouts(&self.caller.tenant).await? {
-            if let Some(purchase) = self.settle(&checkout, log).await? {
+            if let Some(purchase) = self.settle(&checkout, &price, log).await? {
                 return Ok(Some(purchase));
             }
         }
@@ -146,9 +151,8 @@ impl Sale<'_> {
 
         let journey = Journey { origin: self.origin, began_at_ms: self.billing.clock.now_ms() };
         log.journey = Some(journey);
-        let customer = self.customer(log).await?;
+        let Some(customer) = self.customer(log).await? else { return Ok(None) };
         log.customer = Some(customer.clone());
-        let price = self.price(log).await?;
         self.open(customer, &price, journey, log).await
     }
 
@@ -175,19 +179,24 @@ impl Sale<'_> {
 
     /// Looks a session of the tenant's up at Stripe, unless it is known how it ended. One that was paid is taken over,
     /// one that asks for the same is handed out again, and any other is closed, so that it cannot be paid beside a new
-    /// one.
+    /// one. Its row is closed too, whatever Stripe says: an event that would do so may be late, or lost.
     async fn settle(
         &self,
         last: &Checkout,
+        price: &PriceId,
         log: &mut RequestLog<'_>,
     ) -> Result<Option<Purchase>, BillingError> {
         if self.is_settled(last).await? {
             return Ok(None);
         }
-        let Some(seen) = self.look_up(last).await? else { return Ok(None) };
+        let Some(seen) = self.look_up(last).await? else { return self.expire(last).await.map(|()| None) };
         log.request_id = seen.request_id;
         match seen.value {
-            SessionView::Open { url } if self.asks_for(last) && self.pays_for_the_tenant(last).await? => {
+            SessionView::Open { url, seconds_left }
+                if seconds_left >= MIN_SECONDS_LEFT
+                    && self.asks_for(last, price)
+                    && self.pays_for_the_tenant(last).await? =>
+            {
                 log.customer = Some(last.customer.clone());
                 log.journey = Some(last.journey);
                 spans::link(&Span::current(), last.journey.origin);
@@ -195,7 +204,7 @@ impl Sale<'_> {
             }
             SessionView::Open { .. } => self.close(last).await.map(|()| None),
             SessionView::Complete(session) => self.take_over(last, &session).await.map(|()| None),
-            SessionView::Expired => Ok(None),
+            SessionView::Expired => self.expire(last).await.map(|()| None),
         }
     }
 
@@ -211,8 +220,9 @@ impl Sale<'_> {
         Ok(held.is_some_and(|held| held.state.status != Status::Incomplete))
     }
 
-    fn asks_for(&self, last: &Checkout) -> bool {
+    fn asks_for(&self, last: &Checkout, price: &PriceId) -> bool {
         last.plan == self.plan.name
+            && last.price.as_ref() == Some(price)
             && last.success_path == self.wish.success_path.as_str()
             && last.cancel_path == self.wish.cancel_path.as_str()
     }
@@ -240,50 +250,66 @@ impl Sale<'_> {
                 Some(SessionView::Expired) | None => {}
             }
         }
-        Ok(self.billing.store.expire_checkout(&open.session, self.billing.clock.now_ms()).await?)
+        self.expire(open).await
+    }
+
+    async fn expire(&self, checkout: &Checkout) -> Result<(), BillingError> {
+        Ok(self.billing.store.expire_checkout(&checkout.session, self.billing.clock.now_ms()).await?)
     }
 
     async fn take_over(&self, checkout: &Checkout, session: &Session) -> Result<(), BillingError> {
         take_over_session(self.billing, &self.stripe, checkout, session, self.deadline).await
     }
 
-    /// The tenant's customer, made on its first checkout.
-    async fn customer(&self, log: &mut RequestLog<'_>) -> Result<CustomerId, BillingError> {
+    /// The tenant's customer, created on its first checkout. None if the idempotency key turned out to be used up, and the
+    /// next attempt uses another one.
+    async fn customer(&self, log: &mut RequestLog<'_>) -> Result<Option<CustomerId>, BillingError> {
         let tenant = self.billing.store.tenant(&self.caller.tenant).await?;
         let tenant = tenant.unwrap_or_else(|| Tenant::new(self.caller.tenant.clone()));
-        if let Some(customer) = tenant.customer {
-            return Ok(customer);
+        if tenant.customer.is_some() {
+            return Ok(tenant.customer);
         }
         let stripe = self.stripe.on_behalf_of(log.whose());
-        let made = stripe.create_customer(&tenant.id, tenant.generation, self.deadline).await?;
+        let made = match stripe.create_customer(&tenant.id, tenant.generation, self.deadline).await {
+            Err(error) if error.is_replayed() => {
+                tracing::warn!(tenant = %tenant.id, "Stripe replays a failure; creating the customer with another key");
+                return raise_generation(self.billing, &tenant).await.map(|()| None);
+            }
+            made => made?,
+        };
         log.request_id = made.request_id;
         match link_buyer(self.billing, &tenant.id, &made.value).await {
-            Ok(()) => Ok(made.value),
+            Ok(()) => Ok(Some(made.value)),
             Err(LinkError::Store(error)) => Err(error.into()),
-            // Somebody linked the tenant while we asked: theirs stands.
+            // Another request linked the tenant meanwhile: its customer stands.
             Err(LinkError::Refused(LinkRefusal::TenantHasCustomer)) => {
                 let linked = self.billing.store.tenant(&tenant.id).await?.and_then(|tenant| tenant.customer);
-                linked.ok_or(BillingError::NoCustomer)
+                Ok(Some(linked.ok_or(BillingError::NoCustomer)?))
             }
+            // Stripe replays a customer that was created under this key before, and was deleted or moved since.
             Err(LinkError::Refused(refusal)) => {
-                tracing::error!(tenant = %tenant.id, customer = %made.value, %refusal, "a new customer cannot be linked");
-                Err(BillingError::NoCustomer)
+                tracing::warn!(
+                    tenant = %tenant.id, customer = %made.value, %refusal,
+                    "Stripe replays an earlier customer; creating another one with another key"
+                );
+                raise_generation(self.billing, &tenant).await.map(|()| None)
             }
         }
     }
 
-    /// The id of the plan's first price. What looks like an id is one; anything else is a lookup key first, and the id
-    /// of a price that began as a plan if no price has that key.
+    /// The id of the plan's first price.
     async fn price(&self, log: &RequestLog<'_>) -> Result<PriceId, BillingError> {
         let Some(first) = self.plan.prices.first() else {
             return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
         };
-        if first.as_str().starts_with("price_") {
-            return Ok(first.clone());
-        }
         let stripe = self.stripe.on_behalf_of(log.whose());
-        let found = stripe.price_by_lookup_key(first, self.deadline).await?;
-        Ok(found.unwrap_or_else(|| first.clone()))
+        match stripe.price(first, self.deadline).await? {
+            Some(price) => Ok(price.id),
+            None => {
+                tracing::error!(price = %first, plan = %self.plan.name, "BILLHOOK_PLANS names a price that is not at Stripe");
+                Err(BillingError::NotConfigured("BILLHOOK_PLANS with prices that are at Stripe"))
+            }
+        }
     }
 
     /// Lets a customer go that Stripe does not have, so that the sale begins anew with another one.
@@ -321,6 +347,7 @@ impl Sale<'_> {
             tenant: self.caller.tenant.clone(),
             customer,
             plan: self.plan.name.clone(),
+            price: Some(price.clone()),
             success_path: success_path.as_str().to_owned(),
             cancel_path: cancel_path.as_str().to_owned(),
             status: CheckoutStatus::Open,

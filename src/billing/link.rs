@@ -1,11 +1,11 @@
 //! Linking tenants to their customers, and taking a customer from its tenant.
 
-use super::Billing;
 use super::commit::commit;
 use super::race::{Lost, race};
+use super::{Billing, BillingError};
 use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
 use crate::domain::subscription::Status;
-use crate::domain::tenant::{Checkout, CheckoutStatus};
+use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::{Cause, LinkRefusal, UnitOfWork, cause};
 use crate::store::{StoreError, Touched, Transaction};
 
@@ -53,6 +53,19 @@ pub struct Unlinked {
     pub subscriptions: Vec<(SubscriptionId, Status)>,
     /// Pages on which somebody can still pay for the customer.
     pub open_checkouts: Vec<SessionId>,
+}
+
+/// Has the tenant's next customer created under another idempotency key, unless another request has done so or has linked the
+/// tenant meanwhile.
+pub(super) async fn raise_generation(billing: &Billing, seen: &Tenant) -> Result<(), BillingError> {
+    race(|| async {
+        let transaction = billing.store.begin().await?;
+        let mut work = transaction.unit_of_work(&Touched::tenant(&seen.id)).await?;
+        work.raise_generation(seen);
+        commit(billing, transaction, &work).await
+    })
+    .await
+    .map_err(BillingError::from)
 }
 
 /// Links a tenant to the customer that its checkout has made, and applies what was parked for it. Linking twice is linking

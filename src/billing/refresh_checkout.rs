@@ -64,10 +64,15 @@ async fn is_known_to_its_end(billing: &Billing, checkout: &Checkout) -> Result<b
 async fn ask(billing: &Billing, checkout: &Checkout, log: &mut RequestLog<'_>) -> Result<(), BillingError> {
     let stripe = billing.stripe()?.on_behalf_of(log.whose());
     let deadline = Deadline::after(STRIPE_DEADLINE);
-    let seen = stripe.retrieve_checkout_session(&checkout.session, deadline).await;
-    let Answer { value: seen, request_id } = seen.map_err(|error| log.explain(error))?;
-    log.request_id = request_id;
-    match seen {
+    let seen = match stripe.retrieve_checkout_session(&checkout.session, deadline).await {
+        // Nobody can pay it either.
+        Err(error) if error.is_missing() => {
+            Answer { value: SessionView::Expired, request_id: error.request_id().map(str::to_owned) }
+        }
+        seen => seen.map_err(|error| log.explain(error))?,
+    };
+    log.request_id = seen.request_id;
+    match seen.value {
         SessionView::Open { .. } => {}
         SessionView::Expired => {
             billing.store.expire_checkout(&checkout.session, billing.clock.now_ms()).await?;

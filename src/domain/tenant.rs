@@ -1,6 +1,6 @@
 //! Tenants and their checkouts.
 
-use super::ids::{CustomerId, PlanName, SessionId, SubscriptionId, TenantId};
+use super::ids::{CustomerId, PlanName, PriceId, SessionId, SubscriptionId, TenantId};
 use super::journey::Journey;
 
 /// A tenant as we hold it.
@@ -10,8 +10,8 @@ pub struct Tenant {
     pub id: TenantId,
     /// The one customer it is linked to.
     pub customer: Option<CustomerId>,
-    /// Goes up when a customer is deleted or unlinked, so that the next one is made anew and not replayed from
-    /// Stripe's memory of the last request.
+    /// A part of the idempotency key that creates the customer. Goes up when a customer is deleted or unlinked, and when Stripe
+    /// replays a failure or a deleted customer, so that the next request is not answered as the last one was.
     pub generation: i64,
     /// The journey that its last completed checkout began.
     pub journey: Option<Journey>,
@@ -35,6 +35,8 @@ pub struct Checkout {
     pub customer: CustomerId,
     /// What is sold.
     pub plan: PlanName,
+    /// At which price. Absent on a session from before the price was stored.
+    pub price: Option<PriceId>,
     /// Where Stripe's page goes when it is paid: a path of the app.
     pub success_path: String,
     /// Where it goes when it is not.

@@ -83,6 +83,11 @@ impl Touched {
         }
     }
 
+    /// A tenant alone.
+    pub fn tenant(tenant: &TenantId) -> Self {
+        Self { tenants: [tenant.clone()].into(), ..Self::default() }
+    }
+
     /// A tenant and a customer that are to be linked.
     pub fn pair(tenant: &TenantId, customer: &CustomerId) -> Self {
         Self::pairs([(tenant, customer)])

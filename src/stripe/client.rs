@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
 use super::access::{ApiBase, SecretKey};
-use super::error::{Rejection, StripeError};
+use super::error::{REPLAYED, Rejection, StripeError};
 use crate::domain::mode::Mode;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::{BillingAttributes, Whose};
@@ -204,7 +204,7 @@ impl Stripe {
                 request_id,
                 "Stripe replays an earlier failure of this request, and will for a day"
             );
-            return Attempt::Done(Err(unavailable("replayed_server_error", request_id)));
+            return Attempt::Done(Err(unavailable(REPLAYED, request_id)));
         } else if status.is_server_error() {
             unavailable("server_error", request_id)
         } else if status == StatusCode::TOO_MANY_REQUESTS {

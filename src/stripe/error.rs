@@ -79,6 +79,11 @@ impl StripeError {
         matches!(self, Self::Unavailable { what: "broken_reply" | "timeout", .. })
     }
 
+    /// Whether Stripe repeats a failure that it keeps under the request's idempotency key.
+    pub fn is_replayed(&self) -> bool {
+        matches!(self, Self::Unavailable { what: REPLAYED, .. })
+    }
+
     /// Whether the key is a restricted one that may not do this. A 403 alone may come from a proxy on the way.
     pub fn is_not_permitted(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { status: 403, kind: Some(_), .. }))
@@ -114,6 +119,9 @@ impl fmt::Display for StripeError {
 }
 
 impl std::error::Error for StripeError {}
+
+/// What is unavailable is a failure that Stripe keeps under an idempotency key.
+pub(super) const REPLAYED: &str = "replayed_server_error";
 
 /// The longest type or code that is kept.
 const CODE_LENGTH: usize = 64;

@@ -20,7 +20,6 @@ use stripe_checkout::checkout_session::{
 };
 use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_core::customer::{CreateCustomer, RetrieveCustomer};
-use stripe_product::price::ListPrice;
 
 use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
@@ -70,6 +69,8 @@ pub enum SessionView {
     Open {
         /// Stripe's page.
         url: String,
+        /// For how long.
+        seconds_left: i64,
     },
     /// Walked to its end.
     Complete(Box<Session>),
@@ -231,8 +232,16 @@ impl Stripe {
         let request = RetrieveCheckoutSession::new(session.as_str()).build();
         let reply = self.send("GET /v1/checkout/sessions/{id}", request, &fresh_key(), deadline).await?;
         let session = event::read_session(&reply.body);
+        let answered_at = reply.answered_at;
         reply.read(|body: SessionBody| match (body.status.as_deref(), body.url) {
-            (Some("open"), Some(url)) => Some(SessionView::Open { url }),
+            // Stripe closes an overdue session a little later. It can neither be paid nor closed by then.
+            (Some("open"), _) if answered_at.is_some_and(|at| body.expires_at <= at) => {
+                Some(SessionView::Expired)
+            }
+            (Some("open"), Some(url)) => {
+                let seconds_left = answered_at.map_or(i64::MAX, |at| body.expires_at - at);
+                Some(SessionView::Open { url, seconds_left })
+            }
             (Some("complete"), _) => session.map(|session| SessionView::Complete(Box::new(session))),
             (Some("expired"), _) => Some(SessionView::Expired),
             _ => None,
@@ -292,20 +301,6 @@ impl Stripe {
         let reply = self.send("GET /v1/invoices/{id}", request, &fresh_key(), deadline).await?;
         let status = reply.read(|body: InvoiceBody| body.status)?.value;
         Ok(matches!(status.as_str(), "paid" | "void"))
-    }
-
-    /// Finds the active price that has a lookup key.
-    pub async fn price_by_lookup_key(
-        &self,
-        key: &PriceId,
-        deadline: Deadline,
-    ) -> Result<Option<PriceId>, StripeError> {
-        let request = ListPrice::new().lookup_keys(vec![key.to_string()]).active(true).limit(1).build();
-        let reply = self.send("GET /v1/prices", request, &fresh_key(), deadline).await?;
-        let answer = reply.read(|body: List<Identified>| {
-            Some(body.data.first().and_then(|price| PriceId::parse(&price.id).ok()))
-        })?;
-        Ok(answer.value)
     }
 }
 
@@ -393,16 +388,12 @@ struct SessionBody {
     id: String,
     status: Option<String>,
     url: Option<String>,
+    expires_at: i64,
 }
 
 #[derive(Deserialize)]
 struct PortalBody {
     url: String,
-}
-
-#[derive(Deserialize)]
-struct List<T> {
-    data: Vec<T>,
 }
 
 #[cfg(test)]

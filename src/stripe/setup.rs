@@ -110,14 +110,29 @@ impl Stripe {
         Ok(PortalSettings { are_saved, answered_at })
     }
 
-    /// Finds a price by its id or lookup key. A lookup key comes first, as in a checkout.
-    pub async fn price(&self, price: &PriceId, deadline: Deadline) -> Result<Option<Price>, StripeError> {
-        let by_key = ListPrice::new().lookup_keys(vec![price.to_string()]).limit(1).build();
-        let reply = self.send("GET /v1/prices", by_key, &fresh_key(), deadline).await?;
-        if let Some(found) = reply.read(|list: List<Price>| Some(list.data.into_iter().next()))?.value {
-            return Ok(Some(found));
+    /// Finds the price that an entry of the configuration names by its id or lookup key, for checkout and `doctor` alike. Stripe
+    /// lets a lookup key look like an id, and the id of a price that began as a plan look like a lookup key.
+    pub async fn price(&self, entry: &PriceId, deadline: Deadline) -> Result<Option<Price>, StripeError> {
+        if entry.as_str().starts_with("price_") {
+            let by_id = self.price_by_id(entry, deadline).await?;
+            return if by_id.is_some() { Ok(by_id) } else { self.price_by_lookup_key(entry, deadline).await };
         }
-        let by_id = RetrievePrice::new(encode_segment(price.as_str())).build();
+        let by_key = self.price_by_lookup_key(entry, deadline).await?;
+        if by_key.is_some() { Ok(by_key) } else { self.price_by_id(entry, deadline).await }
+    }
+
+    async fn price_by_lookup_key(
+        &self,
+        key: &PriceId,
+        deadline: Deadline,
+    ) -> Result<Option<Price>, StripeError> {
+        let by_key = ListPrice::new().lookup_keys(vec![key.to_string()]).limit(1).build();
+        let reply = self.send("GET /v1/prices", by_key, &fresh_key(), deadline).await?;
+        Ok(reply.read(|list: List<Price>| Some(list.data.into_iter().next()))?.value)
+    }
+
+    async fn price_by_id(&self, id: &PriceId, deadline: Deadline) -> Result<Option<Price>, StripeError> {
+        let by_id = RetrievePrice::new(encode_segment(id.as_str())).build();
         match self.send("GET /v1/prices/{id}", by_id, &fresh_key(), deadline).await {
             Ok(reply) => Ok(Some(reply.read(Some::<Price>)?.value)),
             Err(error) if error.is_missing() => Ok(None),

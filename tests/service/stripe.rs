@@ -255,9 +255,7 @@ fn is_of_a_caller(request: &Value) -> bool {
     !is_of_a_job && !is_price_check(request)
 }
 
-/// The look for the configured prices takes archived ones too.
+/// A job and each checkout look for the configured prices, in the same way.
 fn is_price_check(request: &Value) -> bool {
-    let path = request["path"].as_str().unwrap_or_default();
-    let is_list = path == "/v1/prices" && request["params"]["active"].is_null();
-    request["method"] == "GET" && (path.starts_with("/v1/prices/") || is_list)
+    request["method"] == "GET" && request["path"].as_str().is_some_and(|path| path.starts_with("/v1/prices"))
 }

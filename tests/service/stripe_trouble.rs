@@ -75,7 +75,7 @@ async fn while_stripes_api_hangs_refuses_or_limits_webhooks_are_taken_and_doubts
 async fn a_stumble_of_stripes_is_not_noticed() {
     let app = TestApp::start(Database::Sqlite).await;
     app.stripe
-        .fault(&json!({ "match": "POST /v1/customers", "kind": "status", "status": 500, "times": 2 }))
+        .fault(&json!({ "match": "POST /v1/customers", "kind": "status", "status": 503, "times": 2 }))
         .await;
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     let tries = app.stripe.requests_to("POST", "/v1/customers").await;

@@ -54,6 +54,12 @@ impl Fault {
         StatusCode::from_u16(self.status).ok().filter(|status| !status.is_informational())
     }
 
+    /// Whether Stripe keeps the failure under the call's idempotency key: a 500 comes from carrying the call out, other server
+    /// errors from what stands before it. `Stripe-Should-Retry: true` promises that the same key can succeed.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kind == FaultKind::Status && self.status == 500 && self.should_retry != Some(true)
+    }
+
     fn concerns(&self, call: &str, params: &Value) -> bool {
         let has_param = self.param.as_ref().is_none_or(|param| !params[param].is_null());
         self.times != Some(0) && has_param && (self.pattern == "*" || call.starts_with(&self.pattern))

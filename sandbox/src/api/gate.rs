@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::error::StripeError;
 use super::faults::{Fault, FaultKind};
 use super::form::Form;
-use super::idempotency::Claim;
+use super::idempotency::{Claim, Outcome};
 use super::{Reply, route, tree};
 use crate::clock;
 use crate::double::Double;
@@ -62,7 +62,17 @@ async fn answer(double: &Arc<Double>, call: &Call, request: &Request) -> Result<
         fault => (None, fault),
     };
     if let Some(fault) = before {
-        return Ok(spoil(double, call, request, fault).await);
+        let is_kept = fault.is_kept();
+        let answer = spoil(double, call, request, fault).await;
+        return Ok(match claim {
+            // What is kept under the key comes before whatever could fail now.
+            Claim::Replay(outcome) => replay(outcome),
+            Claim::Fresh(Some(hold)) if is_kept => {
+                hold.keep(Outcome::ServerError(answer.body.clone()));
+                answer
+            }
+            Claim::Fresh(_) => answer,
+        });
     }
     let answer = carry_out(double, call, params, claim)?;
     match after {
@@ -78,7 +88,7 @@ fn carry_out(
     claim: Claim<'_>,
 ) -> Result<Answer, StripeError> {
     let hold = match claim {
-        Claim::Replay(body) => return Ok(Answer { replayed: true, ..Answer::json(StatusCode::OK, &body) }),
+        Claim::Replay(outcome) => return Ok(replay(outcome)),
         Claim::Fresh(hold) => hold,
     };
     let body = {
@@ -87,9 +97,19 @@ fn carry_out(
         if reply["object"] == "list" { shown_page(&reply) } else { shown(&reply) }
     };
     if let Some(hold) = hold {
-        hold.keep(&body);
+        hold.keep(Outcome::Answer(body.clone()));
     }
     Ok(Answer::json(StatusCode::OK, &body))
+}
+
+fn replay(outcome: Outcome) -> Answer {
+    let answer = match outcome {
+        Outcome::Answer(body) => Answer::json(StatusCode::OK, &body),
+        Outcome::ServerError(body) => {
+            Answer { body, ..Answer::json(StatusCode::INTERNAL_SERVER_ERROR, &Value::Null) }
+        }
+    };
+    Answer { replayed: true, ..answer }
 }
 
 async fn spoil(double: &Double, call: &Call, request: &Request, fault: Fault) -> Answer {

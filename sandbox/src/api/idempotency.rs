@@ -19,7 +19,15 @@ struct Call {
 
 enum Entry {
     InFlight(Call),
-    Done(Call, Value),
+    Done(Call, Outcome),
+}
+
+/// What came of the first call with a key. Stripe keeps failures, too, once the call is being carried out
+/// (<https://docs.stripe.com/api/idempotent_requests>).
+#[derive(Clone)]
+pub(crate) enum Outcome {
+    Answer(Value),
+    ServerError(String),
 }
 
 /// The keys that were used.
@@ -31,10 +39,10 @@ pub(crate) enum Claim<'a> {
     /// Carry on; there is no key, or it is new.
     Fresh(Option<Hold<'a>>),
     /// Answer what was answered before.
-    Replay(Value),
+    Replay(Outcome),
 }
 
-/// A key in flight. Unless an answer is kept, it is free again when this goes: a call that was refused, or whose
+/// A key in flight. Unless an outcome is kept, it is free again when this goes: a call that was refused, or whose
 /// caller hung up before it was carried out, leaves nothing behind.
 pub(crate) struct Hold<'a> {
     ledger: &'a Ledger,
@@ -64,7 +72,7 @@ impl Ledger {
             }
             Some(Entry::InFlight(first) | Entry::Done(first, _)) if *first != call => Err(misused(key)),
             Some(Entry::InFlight(_)) => Err(StripeError::key_in_use(key)),
-            Some(Entry::Done(_, answer)) => Ok(Claim::Replay(answer.clone())),
+            Some(Entry::Done(_, outcome)) => Ok(Claim::Replay(outcome.clone())),
         }
     }
 
@@ -74,13 +82,13 @@ impl Ledger {
 }
 
 impl Hold<'_> {
-    /// The call was carried out: from now on the key answers this.
-    pub(crate) fn keep(self, answer: &Value) {
+    /// The call was carried out, or failed on the way: from now on the key answers this.
+    pub(crate) fn keep(self, outcome: Outcome) {
         let mut entries = self.ledger.entries();
         if let Some(entry) = entries.get_mut(&self.key)
             && let Entry::InFlight(call) = entry
         {
-            *entry = Entry::Done(call.clone(), answer.clone());
+            *entry = Entry::Done(call.clone(), outcome);
         }
     }
 }

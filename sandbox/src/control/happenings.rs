@@ -94,6 +94,17 @@ pub(super) fn forget_customer(
     if forgotten { Ok(Json(json!({"forgotten": id}))) } else { Err(Problem::not_found("customer", &id)) }
 }
 
+/// The same for a checkout session.
+#[handler]
+pub(super) fn forget_checkout_session(
+    Path(id): Path<String>,
+    Data(double): Data<&Arc<Double>>,
+) -> Result<Json<Value>, Problem> {
+    let forgotten = double.world(Cause::default()).forget_session(&id);
+    let not_found = || Problem::not_found("checkout session", &id);
+    if forgotten { Ok(Json(json!({"forgotten": id}))) } else { Err(not_found()) }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OldPrice {

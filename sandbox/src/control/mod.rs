@@ -27,6 +27,7 @@ pub(crate) fn routes() -> impl Endpoint<Output = Response> {
         .at("/prices", post(happenings::create_price))
         .at("/customers", post(happenings::create_customer))
         .at("/customers/:id", delete(happenings::forget_customer))
+        .at("/checkout/:id", delete(happenings::forget_checkout_session))
         .at("/checkout/:id/pay", post(happenings::pay))
         .at("/checkout/:id/settle", post(happenings::settle))
         .at("/portal_configuration", delete(happenings::remove_portal_configuration))

@@ -152,6 +152,11 @@ impl World {
         Ok(settled)
     }
 
+    /// Whether there was such a session; the API has none any more, and no event says so.
+    pub(crate) fn forget_session(&mut self, id: &str) -> bool {
+        self.sessions.shift_remove(id).is_some()
+    }
+
     fn open_session(&self, id: &str) -> Result<&Value, Refusal> {
         let session = self.sessions.get(id).ok_or(Refusal::NoSuchSession)?;
         let is_open = text(session, "status") == "open" && !is_overdue(session, self.now());

@@ -44,11 +44,22 @@ async fn a_refused_call_leaves_the_key_free() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_before_it_is_carried_out_leaves_the_key_free() {
+async fn call_that_fails_before_it_is_carried_out_frees_the_key() {
+    let stage = Stage::set().await;
+    stage.tell("/faults", json!({"match": "*", "kind": "status", "status": 503, "times": 1})).await;
+    send(create(&stage, "k", "A")).await.error(503);
+    assert_eq!(send(create(&stage, "k", "A")).await.header("idempotent-replayed"), None);
+}
+
+#[tokio::test]
+async fn call_that_fails_while_it_is_carried_out_keeps_its_failure() {
     let stage = Stage::set().await;
     stage.tell("/faults", json!({"match": "*", "kind": "status", "status": 500, "times": 1})).await;
     send(create(&stage, "k", "A")).await.error(500);
-    assert_eq!(send(create(&stage, "k", "A")).await.header("idempotent-replayed"), None);
+    let replayed = send(create(&stage, "k", "A")).await;
+    assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
+    replayed.error(500);
+    assert_eq!(send(create(&stage, "other", "A")).await.status, 200);
 }
 
 #[tokio::test]

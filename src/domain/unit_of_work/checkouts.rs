@@ -12,11 +12,14 @@ use crate::domain::unit_of_work::Effect;
 impl UnitOfWork {
     /// Closes one of our sessions that Stripe, when asked, calls complete.
     pub fn answer_session(&mut self, session: &Session, answered_at: i64) {
-        if let Ok((tenant, customer)) = self.known_session(session) {
-            let cause = Cause { name: cause::REFRESH, event: None, at: answered_at };
-            let status = CheckoutChange::Completed.leads_to(session);
-            self.close(cause, session, &customer, &tenant, status);
-            self.begin_journey(&tenant, session, answered_at);
+        let cause = Cause { name: cause::REFRESH, event: None, at: answered_at };
+        let status = CheckoutChange::Completed.leads_to(session);
+        match self.known_session(session) {
+            Ok((tenant, customer)) => {
+                self.close(cause, session, &customer, &tenant, status);
+                self.begin_journey(&tenant, session, answered_at);
+            }
+            Err(_) => self.close_of_deleted_customer(cause, session, status),
         }
     }
 
@@ -49,11 +52,14 @@ impl UnitOfWork {
         let ours = self.checkouts.get(&session.id);
         let named = ours.map(|checkout| checkout.tenant.clone()).or_else(|| session.tags.tenant.clone());
         let referenced = if policy.trust_client_reference { session.client_reference.clone() } else { None };
+        let cause = Cause::event(event);
         let tenant = match self.tenant_or_link(event, customer, named.or(referenced).as_ref()) {
             Ok(tenant) => tenant,
-            Err(effect) => return effect,
+            Err(effect) => {
+                self.close_of_deleted_customer(cause, session, change.leads_to(session));
+                return effect;
+            }
         };
-        let cause = Cause::event(event);
         self.close(cause, session, customer, &tenant, change.leads_to(session));
         self.begin_journey(&tenant, session, event.created);
         if let Some(subscription) = &session.subscription {
@@ -93,13 +99,27 @@ impl UnitOfWork {
     }
 
     fn payment_failed(&mut self, event: &Event, session: &Session) -> Effect {
+        let (cause, status) = (Cause::event(event), CheckoutChange::PaymentFailed.leads_to(session));
         match self.known_session(session) {
             Ok((tenant, customer)) => {
-                let status = CheckoutChange::PaymentFailed.leads_to(session);
-                self.close(Cause::event(event), session, &customer, &tenant, status);
+                self.close(cause, session, &customer, &tenant, status);
                 Effect::new(Outcome::Applied).of(tenant)
             }
-            Err(effect) => effect,
+            Err(effect) => {
+                self.close_of_deleted_customer(cause, session, status);
+                effect
+            }
+        }
+    }
+
+    /// A checkout of ours whose customer was deleted is over like any other: an open one would keep its tenant from the
+    /// next.
+    fn close_of_deleted_customer(&mut self, cause: Cause<'_>, session: &Session, status: CheckoutStatus) {
+        let ours = self.checkouts.get(&session.id);
+        let Some(checkout) = ours.filter(|one| self.tombstones.contains(&one.customer)) else { return };
+        let (tenant, customer) = (checkout.tenant.clone(), checkout.customer.clone());
+        if checkout.status.can_become(status) {
+            self.close(cause, session, &customer, &tenant, status);
         }
     }
 

@@ -25,6 +25,14 @@ impl UnitOfWork {
         Ok(())
     }
 
+    /// Has the tenant's next customer created under another idempotency key, unless the tenant has changed since it was seen.
+    pub fn raise_generation(&mut self, seen: &Tenant) {
+        let held = self.tenants.get(&seen.id);
+        if held.is_none_or(|held| held.customer.is_none() && held.generation == seen.generation) {
+            self.tenant_mut(&seen.id).generation = seen.generation + 1;
+        }
+    }
+
     /// Takes the operator's mark off a customer, so that it can be linked again.
     pub fn release(&mut self, customer: &CustomerId) {
         if self.withheld.remove(customer) {

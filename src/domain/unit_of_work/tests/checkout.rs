@@ -20,6 +20,21 @@ fn a_paid_session_closes_its_checkout_and_knows_what_it_made() {
 }
 
 #[test]
+fn checkout_of_deleted_customer_is_closed_by_its_events() {
+    for (event, status) in [
+        (Draft::session_completed(), CheckoutStatus::Complete),
+        (Draft::async_payment_failed(), CheckoutStatus::PaymentFailed),
+        (Draft::session_expired(), CheckoutStatus::Expired),
+    ] {
+        let mut stage = Stage::with_acme_at_checkout();
+        stage.applies([Draft::customer_deleted()]);
+        stage.plays(event);
+        assert_eq!(stage.checkout("cs_1").status, status);
+        assert_eq!(stage.customer_of("acme"), None);
+    }
+}
+
+#[test]
 fn a_session_that_we_did_not_make_is_journaled_for_its_customers_tenant() {
     let mut stage = Stage::with_acme();
     stage.applies([Draft::session_completed().of_session("cs_from_a_payment_link")]);

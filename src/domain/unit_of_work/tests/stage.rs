@@ -179,6 +179,7 @@ pub(super) fn checkout(session: &str, tenant: &str, customer: &str, began: u8) -
         tenant: tenant_id(tenant),
         customer: customer_id(customer),
         plan: PlanName::parse("pro").expect("a plan's name"),
+        price: None,
         success_path: "/billing/done".into(),
         cancel_path: "/billing".into(),
         status: CheckoutStatus::Open,

@@ -1,0 +1,20 @@
+//! Which price each of our checkout sessions sells.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::schema::string_null;
+
+/// Adds the price to the checkouts. A session from before is not handed out again, since nobody knows its price.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let column = string_null("price_id");
+        manager.alter_table(Table::alter().table("checkout").add_column(column).to_owned()).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.alter_table(Table::alter().table("checkout").drop_column("price_id").to_owned()).await
+    }
+}
