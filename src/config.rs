@@ -22,7 +22,7 @@ use clap::Args;
 use secrecy::SecretString;
 
 use crate::domain::address::AppUrl;
-use crate::domain::ids::{InvalidId, TenantId};
+use crate::domain::ids::{DeploymentId, InvalidId, TenantId};
 use crate::domain::plan::Catalog;
 use crate::domain::webhook_url::WebhookUrl;
 use crate::http::TrustedProxies;
@@ -128,6 +128,11 @@ pub struct BillingArgs {
     #[command(flatten)]
     plans: PlanArgs,
 
+    /// Which deployment this is, where several share a Stripe account: 1 to 64 of letters, digits, `_`, `-` and `.`. Without it
+    /// one is generated and kept in the database
+    #[arg(long, env = "BILLHOOK_DEPLOYMENT_ID", value_name = "ID")]
+    deployment_id: Option<String>,
+
     /// Whether `client_reference_id` links a customer on sessions that Billhook did not make. On a Payment Link anyone
     /// can write it into the URL
     #[arg(long, env = "BILLHOOK_TRUST_CLIENT_REFERENCE", default_value = default::TRUST_CLIENT_REFERENCE, value_name = "true|false")]
@@ -149,6 +154,8 @@ pub struct BillingConfig {
     pub app_url: Option<AppUrl>,
     /// `BILLHOOK_PLANS` and `BILLHOOK_PAST_DUE_GRANTS`
     pub catalog: Catalog,
+    /// `BILLHOOK_DEPLOYMENT_ID`
+    pub deployment: Option<DeploymentId>,
     /// `BILLHOOK_TRUST_CLIENT_REFERENCE`
     pub trust_client_reference: bool,
     /// `BILLHOOK_JOURNEY_WINDOW_HOURS`
@@ -161,8 +168,11 @@ impl BillingArgs {
     /// Reads what is sold and what it grants.
     pub fn read(&self) -> Result<BillingConfig, ConfigError> {
         let app_url = set(self.app_url.as_ref()).map(AppUrl::parse).transpose();
+        let deployment = set(self.deployment_id.as_ref()).map(DeploymentId::parse).transpose();
         Ok(BillingConfig {
             app_url: app_url.map_err(|error| ConfigError::new("BILLHOOK_APP_URL", error))?,
+            deployment: deployment
+                .map_err(|error| ConfigError::new("BILLHOOK_DEPLOYMENT_ID", format_args!("is {error}")))?,
             catalog: self.plans.read()?,
             trust_client_reference: read(
                 "BILLHOOK_TRUST_CLIENT_REFERENCE",

@@ -108,6 +108,7 @@ async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
     add(described::<entity::checkout::Entity>());
     add(described::<entity::customer::Entity>());
     add(described::<entity::event::Entity>());
+    add(described::<entity::deployment::Entity>());
     add(described::<entity::gap_recovery::Entity>());
     add(described::<entity::installation::Entity>());
     add(described::<entity::known_price::Entity>());

@@ -1,5 +1,5 @@
-//! Every customer that Stripe has named to us; a deleted one stays as a tombstone, and one that the operator has taken from
-//! its tenant is marked.
+//! Every customer that Stripe has named to us; a deleted one stays as a tombstone, one that the operator has taken from
+//! its tenant is marked, and one of another deployment names it.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,6 +12,7 @@ pub struct Model {
     pub deleted_at_ms: Option<i64>,
     pub withheld_at_ms: Option<i64>,
     pub asked_at_ms: Option<i64>,
+    pub deployment_id: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -21,6 +21,7 @@ mod m20261130_000009_known_price;
 mod m20261130_000010_account;
 mod m20261130_000011_asked;
 mod m20261130_000012_checkout_price;
+mod m20261130_000013_deployment;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000010_account::Migration),
             Box::new(m20261130_000011_asked::Migration),
             Box::new(m20261130_000012_checkout_price::Migration),
+            Box::new(m20261130_000013_deployment::Migration),
         ]
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::plan::Plan;
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::LinkRefusal;
-use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe};
+use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
 use crate::telemetry::spans::{self, Whose};
 
 /// What a user wants to buy.
@@ -270,7 +270,7 @@ impl Sale<'_> {
             return Ok(tenant.customer);
         }
         let stripe = self.stripe.on_behalf_of(log.whose());
-        let made = match stripe.create_customer(&tenant.id, tenant.generation, self.deadline).await {
+        let made = match self.create_customer(&stripe, &tenant).await {
             Err(error) if error.is_replayed() => {
                 tracing::warn!(tenant = %tenant.id, "Stripe replays a failure; creating the customer with another key");
                 return raise_generation(self.billing, &tenant).await.map(|()| None);
@@ -295,6 +295,15 @@ impl Sale<'_> {
                 raise_generation(self.billing, &tenant).await.map(|()| None)
             }
         }
+    }
+
+    async fn create_customer(
+        &self,
+        stripe: &Stripe,
+        tenant: &Tenant,
+    ) -> Result<Answer<CustomerId>, StripeError> {
+        let deployment = &self.billing.policy.deployment;
+        stripe.create_customer(deployment, &tenant.id, tenant.generation, self.deadline).await
     }
 
     /// The id of the plan's first price.
@@ -328,6 +337,7 @@ impl Sale<'_> {
         let CheckoutWish { success_path, cancel_path, .. } = self.wish;
         let now_ms = self.billing.clock.now_ms();
         let order = CheckoutOrder {
+            deployment: &self.billing.policy.deployment,
             tenant: &self.caller.tenant,
             customer: &customer,
             price,

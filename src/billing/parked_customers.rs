@@ -52,7 +52,9 @@ async fn step(billing: &Billing, stripe: &Stripe, due: &DueTime) -> Result<Step,
 
 async fn ask(billing: &Billing, stripe: &Stripe, customer: &CustomerId) -> Result<(), BillingError> {
     let tags = stripe.customer_tags(customer, Deadline::after(STRIPE_DEADLINE)).await?;
-    let Some(tenant) = tags.and_then(|tags| tags.tenant) else { return Ok(()) };
+    let Some(tenant) = tags.and_then(|tags| tags.tenant_of(&billing.policy.deployment)) else {
+        return Ok(());
+    };
     let link = [(tenant.clone(), customer.clone())];
     for came in link_tenants(billing, &link, cause::REFRESH, Run::Real).await? {
         if let Err(refusal) = came {

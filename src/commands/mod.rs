@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod deployment;
 mod doctor;
 mod entry;
 mod event;
@@ -25,11 +26,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::billing::{Billing, CatchingUp, Streams, known_account};
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
-use crate::domain::ids::AccountId;
+use crate::domain::ids::{AccountId, DeploymentId};
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
 use crate::domain::unit_of_work::{LinkRefusal, OwnAccount, Policy};
-use crate::store::{AccountConflict, ModeConflict, Store, StoreError};
+use crate::store::{AccountConflict, DeploymentConflict, ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
@@ -72,6 +73,9 @@ enum Command {
     /// Look at tenants, link them to customers and take those from them
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Show or change which deployment the database belongs to
+    #[command(subcommand)]
+    Deployment(deployment::DeploymentCommand),
     /// Sign a token with the configured secret, for development
     Token(token::TokenCommandArgs),
 }
@@ -88,6 +92,9 @@ pub enum CommandError {
     /// The key and the database belong to different accounts.
     #[error(transparent)]
     Account(#[from] AccountConflict),
+    /// The configuration and the database belong to different deployments.
+    #[error(transparent)]
+    Deployment(#[from] DeploymentConflict),
     /// Telemetry cannot be set up as configured.
     #[error(transparent)]
     Telemetry(#[from] InitError),
@@ -111,7 +118,9 @@ pub enum CommandError {
 impl CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Mode(_) | Self::Account(_) | Self::Telemetry(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Mode(_) | Self::Account(_) | Self::Deployment(_) | Self::Telemetry(_) => {
+                ExitCode::from(2)
+            }
             Self::Store(_) | Self::Link(_) | Self::Stripe(_) | Self::Failed(_) | Self::Output(_) => {
                 ExitCode::from(1)
             }
@@ -137,6 +146,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Prune(args) => prune::run(&args).await,
         Command::Event(command) => event::run(&command).await,
         Command::Tenant(command) => tenant::run(&command).await,
+        Command::Deployment(command) => deployment::run(&command).await,
         Command::Token(args) => token::run(&args),
     };
     match result {
@@ -175,6 +185,14 @@ async fn guarded_account(store: &Store, asserted: Option<AccountId>) -> Result<O
         account.learn(known);
     }
     Ok(account)
+}
+
+/// The deployment that the database belongs to: the configured one, which the database then remembers, else its own.
+async fn guarded_deployment(
+    store: &Store,
+    asserted: Option<&DeploymentId>,
+) -> Result<DeploymentId, CommandError> {
+    Ok(store.claim_deployment(asserted).await??)
 }
 
 /// The connection to Stripe's API, if there is a key.

@@ -13,14 +13,17 @@ use futures_util::FutureExt;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::{CommandError, guarded_account, guarded_mode, no_http_client, stripe, unknown_variables};
+use super::{
+    CommandError, guarded_account, guarded_deployment, guarded_mode, no_http_client, stripe,
+    unknown_variables,
+};
 use crate::billing::{self, Billing, CatchingUp, Ingest, IngestTask, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, KeySource, ListenArgs, ListenConfig, LogArgs,
     RetentionArgs, StripeArgs, StripeConfig, TlsArgs, TlsConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
-use crate::domain::ids::AccountId;
+use crate::domain::ids::{AccountId, DeploymentId};
 use crate::domain::mode::Mode;
 use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::{OwnAccount, Policy};
@@ -171,7 +174,8 @@ impl Service {
         let catching_up = catching_up.unwrap_or_default();
         let mode = guarded_mode(&store, config.stripe.mode()).await?;
         let account = guarded_account(&store, config.stripe.account.clone()).await?;
-        log_start(&config, mode, &account);
+        let deployment = guarded_deployment(&store, config.billing.deployment.as_ref()).await?;
+        log_start(&config, mode, &account, &deployment);
 
         let billing = Arc::new(Billing {
             store,
@@ -180,6 +184,7 @@ impl Service {
             policy: Policy {
                 mode,
                 account,
+                deployment,
                 trust_client_reference: config.billing.trust_client_reference,
                 catalog: config.billing.catalog,
             },
@@ -323,13 +328,14 @@ impl Service {
     }
 }
 
-fn log_start(config: &ServeConfig, mode: Option<Mode>, account: &OwnAccount) {
+fn log_start(config: &ServeConfig, mode: Option<Mode>, account: &OwnAccount, deployment: &DeploymentId) {
     let plans: Vec<&str> = config.billing.catalog.plans().iter().map(|plan| plan.name.as_str()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         database = config.database.describe(),
         mode = mode.map_or("unknown", Mode::as_str),
         account = account.get().map_or("unknown", AccountId::as_str),
+        %deployment,
         plans = plans.join(", "),
         "starting"
     );

@@ -10,7 +10,9 @@ use poem_openapi::types::ToJSON;
 use serde_json::{Value, json};
 
 use super::table::{self, or_dash};
-use super::{CommandError, at_the_command_line, guarded_account, migrated, say, warn_without_plans};
+use super::{
+    CommandError, at_the_command_line, guarded_account, guarded_deployment, migrated, say, warn_without_plans,
+};
 use crate::billing::{Billing, LinkError, link_by_hand};
 use crate::config::{self, BillingArgs, BillingConfig, DatabaseArgs, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
@@ -104,6 +106,7 @@ async fn billing(store: Store, config: BillingConfig, logs: &LogDirArgs) -> Resu
     let policy = Policy {
         mode: store.mode().await?,
         account: guarded_account(&store, None).await?,
+        deployment: guarded_deployment(&store, config.deployment.as_ref()).await?,
         trust_client_reference: config.trust_client_reference,
         catalog: config.catalog,
     };

@@ -8,7 +8,7 @@ mod wire;
 
 use std::borrow::Cow;
 
-use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
+use super::ids::{CustomerId, DeploymentId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Traceparent;
 use super::json;
 use super::ordering::Previous;
@@ -161,6 +161,16 @@ pub struct Tags {
     pub tenant: Option<TenantId>,
     /// `traceparent`: the origin of the checkout's journey.
     pub journey: Option<Traceparent>,
+    /// `deployment_id`: the deployment that wrote them.
+    pub deployment: Option<DeploymentId>,
+}
+
+impl Tags {
+    /// The tenant, unless another deployment than this one wrote them: its tenants are others, even of the same name.
+    pub fn tenant_of(self, deployment: &DeploymentId) -> Option<TenantId> {
+        let is_foreign = self.deployment.is_some_and(|named| named != *deployment);
+        self.tenant.filter(|_| !is_foreign)
+    }
 }
 
 /// Why signed bytes are not an event.

@@ -11,6 +11,9 @@ const STRIPE_ID_LENGTH: usize = 255;
 /// The most characters in a tenant id: what a DNS label or a PostgreSQL schema name can carry.
 const TENANT_ID_LENGTH: usize = 63;
 
+/// The most characters in a deployment id: a UUID, or a name with some room.
+const DEPLOYMENT_ID_LENGTH: usize = 64;
+
 /// The most characters in a secret's name: a date and a word.
 const SECRET_NAME_LENGTH: usize = 32;
 
@@ -142,6 +145,14 @@ identifier!(
 identifier!(
     /// Stripe's account, `acct_...`.
     AccountId, "a Stripe account id (`acct_...`)", |text| is_stripe_id(text, "acct_")
+);
+
+identifier!(
+    /// A deployment: one installation of Billhook with its database. 1 to 64 of letters, digits, `_`, `-` and `.`.
+    DeploymentId, "a deployment id (1 to 64 of letters, digits, `_`, `-`, `.`)", |text| {
+        (1..=DEPLOYMENT_ID_LENGTH).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+    }
 );
 
 identifier!(

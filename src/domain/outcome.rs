@@ -29,6 +29,9 @@ pub const NEVER_LINKED: &str = "never_linked";
 /// Why an event is `quarantined` that names an account while our own is not known. It is applied once that is, if it is ours.
 pub const ACCOUNT_UNKNOWN: &str = "account_unknown";
 
+/// Why an event is `quarantined` whose customer belongs to another deployment on the same Stripe account.
+pub const FOREIGN_DEPLOYMENT: &str = "foreign_deployment";
+
 impl Outcome {
     /// The word in logs, spans, metrics and the inbox.
     pub fn as_str(self) -> &'static str {

@@ -18,12 +18,12 @@ pub use journal::{Entry, JournalEntry};
 pub use payments::Payment;
 
 use super::event::{Event, Subject};
-use super::ids::{AccountId, CustomerId, EventId, SessionId, SubscriptionId, TenantId};
+use super::ids::{AccountId, CustomerId, DeploymentId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Journey;
 use super::known_prices::KnownPrices;
 use super::mode::Mode;
 use super::ordering::Contender;
-use super::outcome::{ACCOUNT_UNKNOWN, Outcome};
+use super::outcome::{ACCOUNT_UNKNOWN, FOREIGN_DEPLOYMENT, Outcome};
 use super::plan::Catalog;
 use super::refresh::{Refresh, RefreshReason, RefreshSubject};
 use super::subscription::Subscription;
@@ -36,6 +36,8 @@ pub struct Policy {
     pub mode: Option<Mode>,
     /// The account of the key and of the database, once it is known.
     pub account: OwnAccount,
+    /// The deployment that this database belongs to.
+    pub deployment: DeploymentId,
     /// Whether `client_reference_id` may link a customer on a session that we did not make.
     pub trust_client_reference: bool,
     /// Prices and plans.
@@ -65,6 +67,8 @@ pub struct UnitOfWork {
     tombstones: BTreeSet<CustomerId>,
     /// Customers that the operator has taken from their tenant: no event links them again.
     withheld: BTreeSet<CustomerId>,
+    /// Customers of other deployments on the same Stripe account, and which those are.
+    foreign: BTreeMap<CustomerId, DeploymentId>,
     tenants: BTreeMap<TenantId, Tenant>,
     subscriptions: BTreeMap<SubscriptionId, Held>,
     checkouts: BTreeMap<SessionId, Checkout>,
@@ -97,6 +101,8 @@ pub struct Changes {
     pub tombstones: BTreeSet<CustomerId>,
     /// Customers that are withheld from events now, and were not, or the other way round.
     pub withheld: BTreeSet<CustomerId>,
+    /// Customers that are known to be another deployment's now, and were not, or the other way round.
+    pub foreign: BTreeSet<CustomerId>,
     /// Tenants that changed.
     pub tenants: BTreeSet<TenantId>,
     /// Those of them that had no row.
@@ -187,6 +193,7 @@ impl UnitOfWork {
         Self {
             tombstones: tombstones.into_iter().collect(),
             withheld: BTreeSet::new(),
+            foreign: BTreeMap::new(),
             tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect(),
             subscriptions: subscriptions
                 .into_iter()
@@ -218,6 +225,16 @@ impl UnitOfWork {
     /// Adds a customer that the operator has taken from its tenant.
     pub fn withhold(&mut self, customer: CustomerId) {
         self.withheld.insert(customer);
+    }
+
+    /// Adds a customer that is known to be another deployment's.
+    pub fn add_foreign(&mut self, customer: CustomerId, deployment: DeploymentId) {
+        self.foreign.insert(customer, deployment);
+    }
+
+    /// The other deployment that a customer belongs to.
+    pub fn foreign_deployment(&self, customer: &CustomerId) -> Option<&DeploymentId> {
+        self.foreign.get(customer)
     }
 
     /// Adds the lookup keys that prices have had.
@@ -280,6 +297,10 @@ impl UnitOfWork {
     fn apply_here(&mut self, event: &Event, policy: &Policy) -> Effect {
         if let Some(reason) = quarantine_reason(event, policy) {
             return Effect::new(Outcome::Quarantined).because(reason);
+        }
+        if self.is_of_another_deployment(event, policy) {
+            self.unpark(Cause::event(event), policy);
+            return Effect::new(Outcome::Quarantined).because(FOREIGN_DEPLOYMENT).quietly();
         }
         let effect = match &event.subject {
             Subject::Thin => Effect::new(Outcome::Ignored).because("thin_event").loudly(),

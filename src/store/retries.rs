@@ -4,7 +4,8 @@ use entity::event;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::SimpleExpr;
 use sea_orm::{
-    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select,
 };
 
 use super::{Due, Store, StoreError, Transaction, rows};
@@ -89,12 +90,13 @@ impl Store {
     pub async fn decide_anew(&self, id: &EventId, now_ms: i64) -> Result<bool, StoreError> {
         let unsettled = Outcome::OF_THE_INBOX.into_iter().filter(|outcome| !outcome.is_settled());
         let one = event::Column::Id.eq(id.as_str());
-        Ok(self.make_due(one, unsettled, now_ms).await? == 1)
+        Ok(make_due(&self.writer, one, unsettled, now_ms).await? == 1)
     }
 
     /// The same for the events that were quarantined while our account was not known. Returns how many.
     pub async fn retry_events_of_unknown_account(&self, now_ms: i64) -> Result<u64, StoreError> {
-        self.make_due(event::Column::Reason.eq(ACCOUNT_UNKNOWN), [Outcome::Quarantined], now_ms).await
+        make_due(&self.writer, event::Column::Reason.eq(ACCOUNT_UNKNOWN), [Outcome::Quarantined], now_ms)
+            .await
     }
 
     /// The same for events that were given up, by their ids from after one of them. Which they were; none when there are
@@ -117,7 +119,7 @@ impl Store {
             .await?;
         if !dead.is_empty() {
             let these = event::Column::Id.is_in(dead.iter().map(String::as_str));
-            self.make_due(these, [Outcome::Dead], now_ms).await?;
+            make_due(&self.writer, these, [Outcome::Dead], now_ms).await?;
         }
         dead.iter().map(|id| rows::id("event", id)).collect()
     }
@@ -125,29 +127,6 @@ impl Store {
     /// How many events were given up and can be tried again.
     pub async fn count_dead_events(&self, type_name: Option<&str>) -> Result<u64, StoreError> {
         Ok(dead_events(type_name).count(&self.db).await?)
-    }
-
-    async fn make_due(
-        &self,
-        events: SimpleExpr,
-        outcomes: impl IntoIterator<Item = Outcome>,
-        now_ms: i64,
-    ) -> Result<u64, StoreError> {
-        let again = event::ActiveModel {
-            outcome: Set(Outcome::Failed.as_str().to_owned()),
-            reason: Set(Some("replayed".to_owned())),
-            attempts: Set(0),
-            retry_at_ms: Set(Some(now_ms)),
-            ..Default::default()
-        };
-        let due = event::Entity::update_many()
-            .set(again)
-            .filter(events)
-            .filter(event::Column::Outcome.is_in(outcomes.into_iter().map(Outcome::as_str)))
-            .filter(event::Column::Payload.is_not_null())
-            .exec(&self.writer)
-            .await?;
-        Ok(due.rows_affected)
     }
 
     /// Lets go of events that have waited for their customer since before that time: their payload is dropped, and
@@ -213,6 +192,30 @@ impl Transaction {
             _ => Err(StoreError::lost_race("a failed event was settled elsewhere")),
         }
     }
+}
+
+/// Has events with these outcomes decided on again, if their bytes are kept. Returns how many those are.
+pub(super) async fn make_due(
+    db: &impl ConnectionTrait,
+    events: SimpleExpr,
+    outcomes: impl IntoIterator<Item = Outcome>,
+    now_ms: i64,
+) -> Result<u64, StoreError> {
+    let again = event::ActiveModel {
+        outcome: Set(Outcome::Failed.as_str().to_owned()),
+        reason: Set(Some("replayed".to_owned())),
+        attempts: Set(0),
+        retry_at_ms: Set(Some(now_ms)),
+        ..Default::default()
+    };
+    let due = event::Entity::update_many()
+        .set(again)
+        .filter(events)
+        .filter(event::Column::Outcome.is_in(outcomes.into_iter().map(Outcome::as_str)))
+        .filter(event::Column::Payload.is_not_null())
+        .exec(db)
+        .await?;
+    Ok(due.rows_affected)
 }
 
 fn claimed_event(row: event::Model, until_ms: i64) -> Result<ClaimedEvent, StoreError> {

@@ -159,6 +159,11 @@ impl Transaction {
             checkouts.iter().map(rows::checkout).collect::<Result<Vec<_>, _>>()?,
         );
         marked(|row| row.withheld_at_ms.is_some())?.into_iter().for_each(|id| work.withhold(id));
+        for row in &customers {
+            if let Some(deployment) = &row.deployment_id {
+                work.add_foreign(rows::id("customer", &row.id)?, rows::id("customer", deployment)?);
+            }
+        }
         let unlinked: Vec<CustomerId> = work.unlinked(touched.decided.iter()).cloned().collect();
         let mut waiting = Vec::new();
         for customer in unlinked {
@@ -197,6 +202,7 @@ impl Transaction {
             deleted_at_ms: Set(None),
             withheld_at_ms: Set(None),
             asked_at_ms: NotSet,
+            deployment_id: NotSet,
         };
         let places = ids.iter().filter(|id| !known.contains(id.as_str())).map(place);
         let mut writes = self.writes();

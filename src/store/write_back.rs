@@ -26,6 +26,7 @@ impl Transaction {
         let Changes {
             tombstones,
             withheld,
+            foreign,
             tenants,
             new_tenants,
             subscriptions,
@@ -39,6 +40,7 @@ impl Transaction {
         } = work.changes();
         self.write_tombstones(tombstones, now_ms).await?;
         self.write_withheld(work, withheld, now_ms).await?;
+        self.write_foreign(work, foreign).await?;
         self.drop_subscriptions(dropped).await?;
         self.settle_unparked(unparked).await?;
         let mut writes = self.writes();
@@ -96,6 +98,18 @@ impl Transaction {
                     refresh::Entity::delete_many().filter(refresh::Column::CustomerId.eq(id.as_str()));
                 questions.exec(&self.db).await?;
             }
+        }
+        Ok(())
+    }
+
+    async fn write_foreign(&self, work: &UnitOfWork, ids: &BTreeSet<CustomerId>) -> Result<(), StoreError> {
+        for id in ids {
+            let deployment = work.foreign_deployment(id).map(ToString::to_string);
+            customer::Entity::update_many()
+                .set(customer::ActiveModel { deployment_id: Set(deployment), ..Default::default() })
+                .filter(customer::Column::Id.eq(id.as_str()))
+                .exec(&self.db)
+                .await?;
         }
         Ok(())
     }

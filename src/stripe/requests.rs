@@ -24,7 +24,7 @@ use stripe_core::customer::{CreateCustomer, RetrieveCustomer};
 use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
 use crate::domain::event::{self, CUSTOMER_KEY_PREFIX, Session, Tags};
-use crate::domain::ids::{CustomerId, InvoiceId, PriceId, SessionId, SubscriptionId, TenantId};
+use crate::domain::ids::{CustomerId, DeploymentId, InvoiceId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::mode::Mode;
 use crate::domain::subscription::Snapshot;
@@ -41,6 +41,8 @@ pub struct Answer<T> {
 /// What a checkout session is made of.
 #[derive(Debug)]
 pub struct CheckoutOrder<'a> {
+    /// Which deployment sells.
+    pub deployment: &'a DeploymentId,
     /// Who buys.
     pub tenant: &'a TenantId,
     /// Who pays.
@@ -143,17 +145,21 @@ impl Locale {
 }
 
 impl Stripe {
-    /// Makes the tenant's customer. The key is mode, tenant and generation, the body nothing but the tenant, so that
-    /// two first checkouts at once are one request to Stripe, and the next generation's is another.
+    /// Creates the tenant's customer. The key is deployment, mode, tenant and generation, the body nothing but the tenant and
+    /// the deployment, so that two first checkouts at once are one request to Stripe, and the next generation's is another.
     pub async fn create_customer(
         &self,
+        deployment: &DeploymentId,
         tenant: &TenantId,
         generation: i64,
         deadline: Deadline,
     ) -> Result<Answer<CustomerId>, StripeError> {
-        let metadata = HashMap::from([("tenant_id".to_owned(), tenant.to_string())]);
+        let metadata = HashMap::from([
+            ("tenant_id".to_owned(), tenant.to_string()),
+            ("deployment_id".to_owned(), deployment.to_string()),
+        ]);
         let request = CreateCustomer::new().metadata(metadata).build();
-        let key = customer_key(self.mode(), tenant, generation);
+        let key = customer_key(deployment, self.mode(), tenant, generation);
         let reply = self.send("POST /v1/customers", request, &key, deadline).await?;
         reply.read(|body: Identified| CustomerId::parse(&body.id).ok())
     }
@@ -200,8 +206,8 @@ impl Stripe {
         order: &CheckoutOrder<'_>,
         deadline: Deadline,
     ) -> Result<Answer<NewSession>, StripeError> {
-        let CheckoutOrder { tenant, customer, price, journey, success_url, cancel_url } = order;
-        let metadata = tags(tenant, *journey);
+        let CheckoutOrder { deployment, tenant, customer, price, journey, success_url, cancel_url } = order;
+        let metadata = tags(deployment, tenant, *journey);
         let mut line_item = CreateCheckoutSessionLineItems::new();
         line_item.price = Some(price.to_string());
         line_item.quantity = Some(1);
@@ -304,8 +310,8 @@ impl Stripe {
     }
 }
 
-fn customer_key(mode: Mode, tenant: &TenantId, generation: i64) -> String {
-    format!("{CUSTOMER_KEY_PREFIX}{mode}-{tenant}-{generation}")
+fn customer_key(deployment: &DeploymentId, mode: Mode, tenant: &TenantId, generation: i64) -> String {
+    format!("{CUSTOMER_KEY_PREFIX}{deployment}-{mode}-{tenant}-{generation}")
 }
 
 /// What RFC 3986 does not call unreserved.
@@ -322,8 +328,9 @@ pub(super) fn fresh_key() -> String {
 }
 
 /// What our webhooks will read back.
-fn tags(tenant: &TenantId, journey: Traceparent) -> HashMap<String, String> {
+fn tags(deployment: &DeploymentId, tenant: &TenantId, journey: Traceparent) -> HashMap<String, String> {
     HashMap::from([
+        ("deployment_id".to_owned(), deployment.to_string()),
         ("tenant_id".to_owned(), tenant.to_string()),
         ("journey_id".to_owned(), journey.journey_id().to_string()),
         ("traceparent".to_owned(), journey.to_string()),
@@ -411,8 +418,12 @@ mod tests {
     }
 
     #[test]
-    fn a_customers_key_is_mode_tenant_and_generation() {
+    fn customer_key_is_deployment_mode_tenant_and_generation() {
         let tenant = TenantId::parse("acme").expect("a tenant");
-        assert_eq!(customer_key(Mode::Test, &tenant, 2), "billhook-customer-test-acme-2");
+        let deployment = DeploymentId::parse("staging").expect("a deployment");
+        assert_eq!(
+            customer_key(&deployment, Mode::Test, &tenant, 2),
+            "billhook-customer-staging-test-acme-2"
+        );
     }
 }

@@ -31,12 +31,13 @@ pub const JWT_SECRET: &str = "canary-jwt-secret-of-at-least-32-bytes";
 pub const WEBHOOK_SECRET: &str = "whsec_canary_webhook_secret";
 pub const STRIPE_KEY: &str = "sk_test_canary_stripe_key";
 pub const APP_URL: &str = "https://app.example.com";
+pub const DEPLOYMENT: &str = "staging";
 pub const PLANS: &str = "pro=pro_monthly,price_pro_yearly;team=price_team_monthly";
 
 const PORTAL: &str = "/api/billing/create-portal-session/";
 const CHECKOUT: &str = "/api/billing/create-checkout-session/";
 const SUBSCRIPTION: &str = "/api/billing/subscription/";
-const WEBHOOK: &str = "/api/billing/webhook/";
+pub const WEBHOOK: &str = "/api/billing/webhook/";
 
 /// So long after a test's start an event made by hand is newer than all that the double has made,
 /// whose clock goes on while the test's stands still, on a slow machine too.
@@ -131,6 +132,7 @@ impl TestApp {
             ("--stripe-api-base", &stripe.url),
             ("--app-url", APP_URL),
             ("--plans", PLANS),
+            ("--deployment-id", DEPLOYMENT),
             ("--jwt-secret", JWT_SECRET),
             ("--log-dir", log_dir.to_str().expect("a path")),
             // Nobody is to be told before a story ends.
@@ -562,7 +564,7 @@ impl TestApp {
         self.database.lose().await;
     }
 
-    fn at(&self, path: &str) -> String {
+    pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 }

@@ -31,8 +31,11 @@ async fn the_first_checkout_makes_the_tenants_customer_and_tags_everything(datab
     assert_eq!(told, ["POST /v1/customers", "POST /v1/checkout/sessions"]);
     let [customer, session] = requests.as_slice() else { unreachable!() };
 
-    assert_eq!(customer["params"], json!({ "metadata": { "tenant_id": "acme" } }));
-    assert_eq!(header(customer, "idempotency-key"), "billhook-customer-test-acme-0");
+    assert_eq!(
+        customer["params"],
+        json!({ "metadata": { "tenant_id": "acme", "deployment_id": "staging" } })
+    );
+    assert_eq!(header(customer, "idempotency-key"), "billhook-customer-staging-test-acme-0");
     assert_eq!(header(customer, "stripe-version"), "2026-09-30.endive");
     assert!(header(session, "idempotency-key").starts_with("billhook-"));
     assert!(

@@ -20,8 +20,8 @@ async fn failure_kept_under_the_key_stops_no_checkout(database: Database) {
     let fault = json!({ "match": "POST /v1/customers", "kind": "status", "status": 500, "times": 1 });
     app.stripe.fault(&fault).await;
     app.check_out(&app.token("acme"), &json!({})).await.ok();
-    let failed = "billhook-customer-test-acme-0";
-    assert_eq!(keys(&app).await, [failed, failed, "billhook-customer-test-acme-1"]);
+    let failed = "billhook-customer-staging-test-acme-0";
+    assert_eq!(keys(&app).await, [failed, failed, "billhook-customer-staging-test-acme-1"]);
     app.stop().await;
 }
 
@@ -42,6 +42,6 @@ async fn deleted_customer_kept_under_the_key_is_not_used(database: Database) {
 
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     assert_ne!(app.customer_of("acme").await, customer);
-    assert_eq!(keys(&app).await.last(), Some(&json!("billhook-customer-test-acme-1")));
+    assert_eq!(keys(&app).await.last(), Some(&json!("billhook-customer-staging-test-acme-1")));
     app.stop().await;
 }

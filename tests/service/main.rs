@@ -20,6 +20,7 @@ mod customer_key;
 mod customer_metadata;
 mod database;
 mod deaf;
+mod deployment;
 mod doctor;
 mod documented;
 mod door;

@@ -80,7 +80,9 @@ async fn a_stumble_of_stripes_is_not_noticed() {
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     let tries = app.stripe.requests_to("POST", "/v1/customers").await;
     assert_eq!(tries.len(), 3);
-    assert!(tries.iter().all(|one| one["headers"]["idempotency-key"] == "billhook-customer-test-acme-0"));
+    assert!(
+        tries.iter().all(|one| one["headers"]["idempotency-key"] == "billhook-customer-staging-test-acme-0")
+    );
     app.stop().await;
 }
 

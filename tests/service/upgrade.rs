@@ -138,7 +138,10 @@ impl Past {
             app.database.execute("UPDATE customer SET asked_at_ms = NULL").await;
         }
         // The twelfth adds the price of a checkout, which those of earlier steps do not have.
-        assert!(step <= 12, "tell here what a database of step {step} holds");
+        if step >= 13 {
+            app.database.execute("INSERT INTO deployment (id, deployment_id) VALUES (1, 'staging')").await;
+        }
+        assert!(step <= 13, "tell here what a database of step {step} holds");
         past
     }
 

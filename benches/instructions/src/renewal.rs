@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::domain::event::{Event, Subject};
-use crate::domain::ids::{CustomerId, TenantId};
+use crate::domain::ids::{CustomerId, DeploymentId, TenantId};
 use crate::domain::journey::{Journey, Traceparent};
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
@@ -42,7 +42,8 @@ pub(crate) fn signature(body: &str) -> String {
 pub(crate) fn policy() -> Policy {
     let catalog = Catalog::parse("pro=price_pro_monthly", true).expect("a plan");
     let account = OwnAccount::default();
-    Policy { mode: Some(Mode::Test), account, trust_client_reference: false, catalog }
+    let deployment = DeploymentId::parse("bench").expect("a deployment");
+    Policy { mode: Some(Mode::Test), account, deployment, trust_client_reference: false, catalog }
 }
 
 /// The trace in which the event is processed.

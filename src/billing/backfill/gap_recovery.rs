@@ -72,7 +72,11 @@ impl Backfill<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        let named = page.snapshots.into_iter().filter_map(|one| Some((one.tags.tenant?, one.customer)));
+        let deployment = &self.billing.policy.deployment;
+        let named = page
+            .snapshots
+            .into_iter()
+            .filter_map(|one| Some((one.tags.tenant_of(deployment)?, one.customer)));
         let links: Vec<_> = named.collect();
         let results = link_tenants(self.billing, &links, cause::REFRESH, Run::Real).await?;
         for ((tenant, customer), result) in links.iter().zip(results) {

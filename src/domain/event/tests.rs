@@ -84,5 +84,6 @@ fn acmes_tags() -> Tags {
     Tags {
         tenant: Some(tenant_id("acme")),
         journey: Some(traceparent("00-7c4e1b90d2f84a6e9b03c5d7f1a2e6b8-3d9f0a6c81b4e752-01")),
+        deployment: None,
     }
 }

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Invoice, ItemPage, Session, Tags};
-use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
+use crate::domain::ids::{CustomerId, DeploymentId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::json::{self, FromJson, Members, NotJson, Read, Reader};
 use crate::domain::ordering::{Previous, Replaced};
@@ -322,15 +322,17 @@ members!(Expanded<'a>: id);
 struct Metadata<'a> {
     tenant_id: Text<'a>,
     traceparent: Text<'a>,
+    deployment_id: Text<'a>,
 }
 
-members!(Metadata<'a>: tenant_id, traceparent);
+members!(Metadata<'a>: tenant_id, traceparent, deployment_id);
 
 impl Metadata<'_> {
     fn tags(self) -> Option<Tags> {
         Some(Tags {
             tenant: self.tenant_id.once()?.and_then(|text| TenantId::parse(&text).ok()),
             journey: self.traceparent.once()?.and_then(|text| Traceparent::parse(&text).ok()),
+            deployment: self.deployment_id.once()?.and_then(|text| DeploymentId::parse(&text).ok()),
         })
     }
 }

@@ -74,6 +74,9 @@ impl UnitOfWork {
             return Err(LinkRefusal::TenantHasCustomer);
         }
         self.tenant_mut(tenant_id).customer = Some(customer.clone());
+        if self.foreign.remove(customer).is_some() {
+            self.changes.foreign.insert(customer.clone());
+        }
         self.hand_over(customer, tenant_id);
         self.decided.push(customer.clone());
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
@@ -124,6 +127,27 @@ impl UnitOfWork {
                 Effect { outcome: Outcome::Ignored, ..effect }
             }
             Err(effect) => effect,
+        }
+    }
+
+    /// Whether an event's customer belongs to another deployment on the same account. Its metadata says so once, and events
+    /// without metadata follow it. A customer that is linked here is ours, whatever else was written into its objects.
+    pub(super) fn is_of_another_deployment(&mut self, event: &Event, policy: &Policy) -> bool {
+        let Some(customer) = event.customer() else { return false };
+        if self.tombstones.contains(customer) || self.tenant_of(customer).is_some() {
+            return false;
+        }
+        match event.tags().and_then(|tags| tags.deployment.as_ref()) {
+            Some(named) if *named == policy.deployment => false,
+            Some(named) => {
+                if self.foreign.insert(customer.clone(), named.clone()).as_ref() != Some(named) {
+                    self.changes.foreign.insert(customer.clone());
+                    // What is parked for it waits for nothing any more.
+                    self.decided.push(customer.clone());
+                }
+                true
+            }
+            None => self.foreign.contains_key(customer),
         }
     }
 

@@ -41,6 +41,10 @@ impl Effect {
         Self { loud: true, ..self }
     }
 
+    pub(super) fn quietly(self) -> Self {
+        Self { loud: false, ..self }
+    }
+
     /// Says whose event it is.
     #[must_use]
     pub fn of(self, tenant: TenantId) -> Self {

@@ -5,7 +5,7 @@ use crate::domain::event::CUSTOMER_CREATED;
 use crate::domain::event::CheckoutChange::{Completed, Expired, PaymentFailed, PaymentSucceeded};
 use crate::domain::event::InvoiceChange::{Paid, PaymentActionRequired};
 use crate::domain::event::SubscriptionChange::{Announced, Changed, Created, Deleted};
-use crate::domain::ids::{EventId, PlanName, PriceId};
+use crate::domain::ids::{DeploymentId, EventId, PlanName, PriceId};
 use crate::domain::journey::Traceparent;
 use crate::domain::ordering::Previous;
 use crate::domain::plan::Entitlement;
@@ -44,6 +44,7 @@ impl Stage {
             policy: Policy {
                 mode: Some(Mode::Test),
                 account: OwnAccount::default(),
+                deployment: DeploymentId::parse("ours").expect("a deployment"),
                 trust_client_reference: false,
                 catalog,
             },
