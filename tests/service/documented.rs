@@ -40,6 +40,11 @@ async fn printed(app: &TestApp) -> BTreeMap<String, Fields> {
     app.until("acme", |answer| answer["status"] == "past_due").await;
     let parked = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
     app.deliver(&parked).await.ok();
+    let foreign = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+        object["customer"] = json!("cus_foreign");
+        object["metadata"] = json!({ "tenant_id": "acme", "deployment_id": "dev" });
+    });
+    app.deliver(&foreign).await.ok();
     let mut by_request = stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
         object["id"] = json!(subscription);
     });
@@ -67,6 +72,7 @@ async fn printed(app: &TestApp) -> BTreeMap<String, Fields> {
         ("tenant show --timeline", vec!["tenant", "show", "acme", "--timeline"]),
         ("reconcile", vec!["reconcile"]),
         ("prune", vec!["prune"]),
+        ("deployment show", vec!["deployment", "show"]),
         ("tenant unlink", vec!["tenant", "unlink", "acme"]),
         ("doctor", vec!["doctor"]),
     ] {
