@@ -141,6 +141,7 @@ impl Sale<'_> {
     async fn attempt(&self, log: &mut RequestLog<'_>) -> Result<Option<Purchase>, BillingError> {
         self.ask_what_it_has().await?;
         self.refuse_a_second_subscription().await?;
+        self.refuse_beside_another_customer().await?;
         let price = self.price(log).await?;
         for checkout in self.billing.store.pending_checkouts(&self.caller.tenant).await? {
             if let Some(purchase) = self.settle(&checkout, &price, log).await? {
@@ -173,6 +174,26 @@ impl Sale<'_> {
         let subscriptions = self.billing.store.subscriptions(&self.caller.tenant).await?;
         if subscriptions.iter().any(|subscription| subscription.state.status.blocks_checkout()) {
             return Err(BillingError::AlreadySubscribed);
+        }
+        Ok(())
+    }
+
+    /// A purchase by a Payment Link or in the Dashboard can be of another customer than the tenant's, and waits for the
+    /// operator. Meanwhile nothing is sold beside it.
+    async fn refuse_beside_another_customer(&self) -> Result<(), BillingError> {
+        let tenant = &self.caller.tenant;
+        for customer in self.billing.store.other_customers_of(tenant).await? {
+            let answer = match self.stripe.list_subscriptions(&customer, self.deadline).await {
+                Err(error) if error.is_missing_customer() => continue,
+                answer => answer?.value,
+            };
+            if answer.snapshots.iter().any(|snapshot| snapshot.state.status.blocks_checkout()) {
+                tracing::error!(
+                    %tenant, %customer,
+                    "the tenant has a subscription as another customer: `billhook tenant link --replace` moves it there"
+                );
+                return Err(BillingError::SubscribedElsewhere);
+            }
         }
         Ok(())
     }

@@ -87,6 +87,36 @@ pub async fn link_by_hand(
     race(|| link_once(billing, tenant, customer, cause::OPERATOR, |work| work.release(customer))).await
 }
 
+/// Moves a tenant to another customer that the operator names, once everything that its customer had is over. Returns the
+/// customer that it replaces, if the tenant had one.
+pub async fn replace_by_hand(
+    billing: &Billing,
+    tenant: &TenantId,
+    customer: &CustomerId,
+) -> Result<Option<CustomerId>, LinkError> {
+    race(|| replace_once(billing, tenant, customer)).await
+}
+
+async fn replace_once(
+    billing: &Billing,
+    tenant: &TenantId,
+    customer: &CustomerId,
+) -> Result<Option<CustomerId>, LinkError> {
+    let before = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
+    let customers = before.iter().chain([customer]);
+    let transaction = billing.store.begin().await?;
+    let touched = Touched::pairs(customers.map(|customer| (tenant, customer)));
+    let mut work = transaction.unit_of_work(&touched).await?;
+    if work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) != before.as_ref() {
+        return Err(StoreError::lost_race("the tenant's customer changed").into());
+    }
+    work.release(customer);
+    let cause = now(billing, cause::OPERATOR);
+    let replaced = work.replace_customer(tenant, customer, cause, &billing.policy)?;
+    commit(billing, transaction, &work).await?;
+    Ok(replaced)
+}
+
 async fn link_once(
     billing: &Billing,
     tenant: &TenantId,

@@ -38,7 +38,9 @@ pub use background::start as start_background;
 pub use catching_up::CatchingUp;
 pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
 pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
-pub use link::{LinkError, Linked, Run, Unlinked, link_by_hand, link_tenants, unlink_tenant};
+pub use link::{
+    LinkError, Linked, Run, Unlinked, link_by_hand, link_tenants, replace_by_hand, unlink_tenant,
+};
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
 pub use price_check::MissingPrices;
 pub use reconcile::{Comparison, Drift, reconcile};
@@ -131,6 +133,9 @@ pub enum BillingError {
     /// The tenant has a subscription already.
     #[error("the tenant has a subscription already")]
     AlreadySubscribed,
+    /// The tenant has bought a subscription as another customer, to which it is not linked.
+    #[error("the tenant has a subscription as another customer already")]
+    SubscribedElsewhere,
     /// The tenant has no such checkout.
     #[error("the tenant has no such checkout")]
     UnknownCheckout,
@@ -157,7 +162,7 @@ impl BillingError {
             Self::NotAllowed => "not_allowed",
             Self::NoCustomer => "no_customer",
             Self::NoSubscription => "no_subscription",
-            Self::AlreadySubscribed => "already_subscribed",
+            Self::AlreadySubscribed | Self::SubscribedElsewhere => "already_subscribed",
             Self::UnknownCheckout => "not_found",
             Self::Stripe(error) if error.is_not_permitted() => "billing_not_configured",
             Self::Stripe(StripeError::Rejected(_)) => "stripe_rejected",

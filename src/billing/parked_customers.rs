@@ -5,7 +5,7 @@ use super::background::{DueTime, Step, forever};
 use super::link::{Run, link_tenants};
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::ids::CustomerId;
-use crate::domain::unit_of_work::cause;
+use crate::domain::unit_of_work::{LinkRefusal, cause};
 use crate::stripe::{Deadline, Stripe, StripeError};
 
 /// How many customers are asked about before the next look.
@@ -59,6 +59,9 @@ async fn ask(billing: &Billing, stripe: &Stripe, customer: &CustomerId) -> Resul
     for came in link_tenants(billing, &link, cause::REFRESH, Run::Real).await? {
         if let Err(refusal) = came {
             tracing::warn!(%tenant, %customer, %refusal, "a customer is not linked to the tenant that it names");
+            if refusal == LinkRefusal::TenantHasCustomer {
+                billing.store.note_other_customer(customer, &tenant).await?;
+            }
         }
     }
     Ok(())

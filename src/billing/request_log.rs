@@ -214,6 +214,7 @@ fn level_of(error: &BillingError) -> Level {
         | BillingError::UnknownCheckout
         | BillingError::CatchingUp
         | BillingError::Outpaced
-        | BillingError::AlreadySubscribed => Level::Warn,
+        | BillingError::AlreadySubscribed
+        | BillingError::SubscribedElsewhere => Level::Warn,
     }
 }

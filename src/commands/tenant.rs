@@ -13,7 +13,7 @@ use super::table::{self, or_dash};
 use super::{
     CommandError, at_the_command_line, guarded_account, guarded_deployment, migrated, say, warn_without_plans,
 };
-use crate::billing::{Billing, LinkError, link_by_hand};
+use crate::billing::{Billing, LinkError, link_by_hand, replace_by_hand};
 use crate::config::{self, BillingArgs, BillingConfig, DatabaseArgs, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::plan::{Catalog, Entitlement, Withheld};
@@ -46,6 +46,10 @@ pub(super) struct LinkArgs {
 
     /// Stripe's customer, `cus_...`
     customer: String,
+
+    /// Take its present customer from the tenant, if everything that customer had is over
+    #[arg(long)]
+    replace: bool,
 
     #[command(flatten)]
     database: DatabaseArgs,
@@ -94,11 +98,19 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
     warn_without_plans(&config.catalog);
     let store = migrated(&args.database).await?;
     let billing = billing(store, config, &args.logs).await?;
-    link_by_hand(&billing, &tenant, &customer).await.map_err(|error| match error {
+    let replaced = if args.replace {
+        replace_by_hand(&billing, &tenant, &customer).await
+    } else {
+        link_by_hand(&billing, &tenant, &customer).await.map(|()| None)
+    };
+    let replaced = replaced.map_err(|error| match error {
         LinkError::Refused(refusal) => CommandError::Link(refusal),
         LinkError::Store(error) => CommandError::Store(error),
     })?;
-    say(&format!("Tenant {tenant} is linked to {customer}."))
+    say(&match replaced {
+        Some(replaced) => format!("Tenant {tenant} is linked to {customer}, and no longer to {replaced}."),
+        None => format!("Tenant {tenant} is linked to {customer}."),
+    })
 }
 
 /// What links and unlinks. The service asks Stripe what a customer has.
@@ -127,7 +139,9 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
     let held = store.subscriptions(&id).await?;
     let known = store.known_prices(&catalog.prices_found_by_key(&held)).await?;
     let answer = answer(&id, &catalog.entitlement(&held, &known));
-    let shown = Shown { tenant: &tenant, answer: &answer, held: &held, catalog: &catalog };
+    let others = store.other_customers_of(&id).await?;
+    let shown =
+        Shown { tenant: &tenant, answer: &answer, held: &held, catalog: &catalog, other_customers: &others };
     say(&if args.json { shown.as_json() } else { shown.as_table() })
 }
 
@@ -145,6 +159,8 @@ struct Shown<'a> {
     answer: &'a Value,
     held: &'a [Held],
     catalog: &'a Catalog,
+    /// Customers that name the tenant, and that it is not linked to.
+    other_customers: &'a [CustomerId],
 }
 
 impl Shown<'_> {
@@ -163,6 +179,7 @@ impl Shown<'_> {
         let shown = json!({
             "tenant": self.tenant.id,
             "customer": self.tenant.customer,
+            "other_customers": self.other_customers,
             "journey_id": self.tenant.journey.map(|journey| journey.id().to_string()),
             "subscription": self.answer,
             "subscriptions": self.held.iter().map(subscription).collect::<Vec<_>>(),
@@ -174,6 +191,8 @@ impl Shown<'_> {
         let journey = self.tenant.journey.map(|journey| journey.id());
         let customer = or_dash(self.tenant.customer.as_ref());
         let mut fields = vec![("customer", customer), ("journey_id", or_dash(journey))];
+        let others = self.other_customers.iter();
+        fields.extend(others.map(|other| ("other_customer", format!("{other}, which names this tenant"))));
         let answer = self.answer.as_object().into_iter().flatten();
         fields.extend(answer.map(|(name, value)| (name.as_str(), plain(value))));
         fields.extend(self.held.iter().map(|held| (held.id.as_str(), self.status(held))));

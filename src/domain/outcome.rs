@@ -32,6 +32,9 @@ pub const ACCOUNT_UNKNOWN: &str = "account_unknown";
 /// Why an event is `quarantined` whose customer belongs to another deployment on the same Stripe account.
 pub const FOREIGN_DEPLOYMENT: &str = "foreign_deployment";
 
+/// Why an event is `parked` that names a tenant which has another customer. The operator decides which one it keeps.
+pub const OTHER_CUSTOMER: &str = "tenant_has_another_customer";
+
 impl Outcome {
     /// The word in logs, spans, metrics and the inbox.
     pub fn as_str(self) -> &'static str {

@@ -174,6 +174,11 @@ pub enum LinkRefusal {
     /// The customer has another tenant.
     #[error("the customer is linked to another tenant")]
     CustomerHasTenant,
+    /// What the tenant's customer has is not over.
+    #[error(
+        "the tenant's customer still has a subscription that is not over: cancel it at Stripe, or `billhook tenant unlink` first"
+    )]
+    CustomerHasSubscription,
     /// The customer was deleted at Stripe.
     #[error("the customer was deleted at Stripe")]
     CustomerDeleted,

@@ -259,6 +259,10 @@ impl From<BillingError> for Problem {
                 Code::AlreadySubscribed,
                 "Open the customer portal instead: the subscription can be changed or paid there.",
             ),
+            BillingError::SubscribedElsewhere => Self::new(
+                Code::AlreadySubscribed,
+                "This tenant has bought a subscription as another customer. Ask support to link it to that customer.",
+            ),
             BillingError::UnknownCheckout => {
                 Self::new(Code::NotFound, "The tenant has no checkout session of this id.")
             }

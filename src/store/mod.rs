@@ -20,6 +20,7 @@ mod lease;
 mod lists;
 mod mode;
 mod observations;
+mod other_customers;
 mod parked_customers;
 mod reads;
 mod refreshes;

@@ -44,6 +44,7 @@ mod lives;
 mod manage;
 mod metrics;
 mod open_checkout;
+mod other_customer;
 mod payloads;
 mod portal;
 mod raw_http;

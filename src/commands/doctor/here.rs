@@ -129,7 +129,29 @@ pub(super) async fn database(setup: &Setup, report: &mut Report) -> Option<Store
     let key = setup.stripe.as_ref().and_then(StripeConfig::mode);
     mode(store.mode().await, key, report);
     deliveries(&store, report).await;
+    other_customers(&store, report).await;
     Some(store)
+}
+
+/// How many tenants with another customer are listed.
+const MAX_LISTED_CUSTOMERS: u64 = 10;
+
+/// Purchases that wait for the operator: their customer names a tenant that has another one.
+async fn other_customers(store: &Store, report: &mut Report) {
+    match store.other_customers(MAX_LISTED_CUSTOMERS).await {
+        Ok(others) => {
+            for (tenant, customer) in others {
+                report.yellow(
+                    "customers",
+                    format_args!("{customer} names tenant {tenant}, which has another customer"),
+                    format_args!(
+                        "`billhook tenant link {tenant} {customer} --replace`, or cancel what it bought"
+                    ),
+                );
+            }
+        }
+        Err(error) => report.red("customers", error, "look at the database's own log"),
+    }
 }
 
 /// Whether Stripe's webhooks are verified. A wrong secret shows here, and nowhere else in the setup.

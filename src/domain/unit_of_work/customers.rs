@@ -3,7 +3,7 @@
 use super::{Cause, Effect, Entry, Held, LinkRefusal, Policy, UnitOfWork, Unparked, cause};
 use crate::domain::event::{CUSTOMER_CREATED, Event, Tags};
 use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{OTHER_CUSTOMER, Outcome};
 use crate::domain::refresh::{RefreshReason, RefreshSubject};
 use crate::domain::subscription::StaleReason;
 use crate::domain::tenant::Tenant;
@@ -31,6 +31,31 @@ impl UnitOfWork {
         if held.is_none_or(|held| held.customer.is_none() && held.generation == seen.generation) {
             self.tenant_mut(&seen.id).generation = seen.generation + 1;
         }
+    }
+
+    /// Moves the tenant to another customer, once everything that its customer had is over. What that customer had stays in
+    /// the tenant's history. Returns the customer that it replaces, if it had one.
+    pub fn replace_customer(
+        &mut self,
+        tenant: &TenantId,
+        customer: &CustomerId,
+        cause: Cause<'_>,
+        policy: &Policy,
+    ) -> Result<Option<CustomerId>, LinkRefusal> {
+        let replaced = self.tenants.get(tenant).and_then(|tenant| tenant.customer.clone());
+        let replaced = replaced.filter(|replaced| replaced != customer);
+        if let Some(replaced) = &replaced {
+            if self.held_of(replaced).any(|held| !held.subscription.state.status.is_final()) {
+                return Err(LinkRefusal::CustomerHasSubscription);
+            }
+            // Refused before anything is taken from the tenant.
+            if self.tenant_of(customer).is_some() {
+                return Err(LinkRefusal::CustomerHasTenant);
+            }
+            self.free_tenant_of(replaced, cause);
+        }
+        self.link(tenant, customer, cause, policy)?;
+        Ok(replaced)
     }
 
     /// Takes the operator's mark off a customer, so that it can be linked again.
@@ -215,7 +240,7 @@ impl UnitOfWork {
         match self.set_customer(named, customer, Cause::event(event)) {
             Ok(()) => Ok(named.clone()),
             // A tenant with a living customer is never taken over by what an event says.
-            Err(_) => Err(Effect::new(Outcome::Parked).because("tenant_has_another_customer").loudly()),
+            Err(_) => Err(Effect::new(Outcome::Parked).because(OTHER_CUSTOMER).loudly().of(named.clone())),
         }
     }
 
