@@ -121,10 +121,10 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
     if args.timeline {
         return timeline::tell(&store, &id, args.json).await;
     }
-    let held = store.subscriptions(&id).await?;
-    let known = store.known_prices(&catalog.prices_found_by_key(&held)).await?;
+    let held = store.holdings(&id).await?;
+    let known = store.known_prices(&catalog.prices_found_by_key(&held.subscriptions)).await?;
     let answer = answer(&id, &catalog.entitlement(&held, &known));
-    let shown = Shown { tenant: &tenant, answer: &answer, held: &held, catalog: &catalog };
+    let shown = Shown { tenant: &tenant, answer: &answer, held: &held.subscriptions, catalog: &catalog };
     say(&if args.json { shown.as_json() } else { shown.as_table() })
 }
 

@@ -66,6 +66,7 @@ impl UnitOfWork {
             return Err(LinkRefusal::TenantHasCustomer);
         }
         self.tenant_mut(tenant_id).customer = Some(customer.clone());
+        self.changes.entitlements.insert(tenant_id.clone());
         self.hand_over(customer, tenant_id);
         self.decided.push(customer.clone());
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
@@ -145,6 +146,7 @@ impl UnitOfWork {
         let tenant = self.tenant_mut(&id);
         tenant.customer = None;
         tenant.generation += 1;
+        self.changes.entitlements.insert(id.clone());
         self.note(Entry::CustomerUnlinked, &id, customer, cause);
         Some(id)
     }
