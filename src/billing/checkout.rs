@@ -16,7 +16,7 @@ use crate::domain::plan::Plan;
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::LinkRefusal;
-use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe};
+use crate::stripe::{Answer, CheckoutOrder, Deadline, Price, SessionView, Stripe};
 use crate::telemetry::spans::{self, Whose};
 
 /// What a user wants to buy.
@@ -130,6 +130,12 @@ struct Sale<'a> {
     wish: &'a CheckoutWish,
     origin: Traceparent,
     deadline: Deadline,
+}
+
+/// What is sold.
+struct SoldPrice {
+    id: PriceId,
+    is_metered: bool,
 }
 
 impl Sale<'_> {
@@ -272,18 +278,23 @@ impl Sale<'_> {
         }
     }
 
-    /// The id of the plan's first price. What looks like an id is one; anything else is a lookup key first, and the id
-    /// of a price that began as a plan if no price has that key.
-    async fn price(&self, log: &RequestLog<'_>) -> Result<PriceId, BillingError> {
+    /// The plan's first price. What looks like an id is one; anything else is a lookup key first, and the id of a price that
+    /// began as a plan if no price has that key.
+    async fn price(&self, log: &RequestLog<'_>) -> Result<SoldPrice, BillingError> {
         let Some(first) = self.plan.prices.first() else {
             return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
         };
-        if first.as_str().starts_with("price_") {
-            return Ok(first.clone());
-        }
         let stripe = self.stripe.on_behalf_of(log.whose());
-        let found = stripe.price_by_lookup_key(first, self.deadline).await?;
-        Ok(found.unwrap_or_else(|| first.clone()))
+        let mut found = None;
+        if !first.as_str().starts_with("price_") {
+            found = stripe.price_by_lookup_key(first, self.deadline).await?;
+        }
+        if found.is_none() {
+            found = stripe.price_by_id(first, self.deadline).await?;
+        }
+        // Stripe rejects a session with a price that it does not have.
+        let is_metered = found.as_ref().is_some_and(Price::is_metered);
+        Ok(SoldPrice { id: found.map_or_else(|| first.clone(), |found| found.id), is_metered })
     }
 
     /// Lets a customer go that Stripe does not have, so that the sale begins anew with another one.
@@ -295,7 +306,7 @@ impl Sale<'_> {
     async fn open(
         &self,
         customer: CustomerId,
-        price: &PriceId,
+        price: &SoldPrice,
         journey: Journey,
         log: &mut RequestLog<'_>,
     ) -> Result<Option<Purchase>, BillingError> {
@@ -304,7 +315,8 @@ impl Sale<'_> {
         let order = CheckoutOrder {
             tenant: &self.caller.tenant,
             customer: &customer,
-            price,
+            price: &price.id,
+            is_metered: price.is_metered,
             journey: self.origin,
             success_url: &self.app_url.join(success_path),
             cancel_url: &self.app_url.join(cancel_path),

@@ -24,6 +24,7 @@ use stripe_product::price::ListPrice;
 
 use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
+use super::setup::Price;
 use crate::domain::event::{self, CUSTOMER_KEY_PREFIX, Session, Tags};
 use crate::domain::ids::{CustomerId, InvoiceId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
@@ -48,6 +49,8 @@ pub struct CheckoutOrder<'a> {
     pub customer: &'a CustomerId,
     /// What.
     pub price: &'a PriceId,
+    /// Whether its usage is billed: then Stripe takes no quantity.
+    pub is_metered: bool,
     /// The origin of the journey that this begins.
     pub journey: Traceparent,
     /// Where Stripe's page goes when it is paid: an absolute URL.
@@ -199,11 +202,11 @@ impl Stripe {
         order: &CheckoutOrder<'_>,
         deadline: Deadline,
     ) -> Result<Answer<NewSession>, StripeError> {
-        let CheckoutOrder { tenant, customer, price, journey, success_url, cancel_url } = order;
+        let CheckoutOrder { tenant, customer, price, is_metered, journey, success_url, cancel_url } = order;
         let metadata = tags(tenant, *journey);
         let mut line_item = CreateCheckoutSessionLineItems::new();
         line_item.price = Some(price.to_string());
-        line_item.quantity = Some(1);
+        line_item.quantity = (!is_metered).then_some(1);
         let mut subscription = CreateCheckoutSessionSubscriptionData::new();
         subscription.metadata = Some(metadata.clone());
         let request = CreateCheckoutSession::new()
@@ -299,13 +302,10 @@ impl Stripe {
         &self,
         key: &PriceId,
         deadline: Deadline,
-    ) -> Result<Option<PriceId>, StripeError> {
+    ) -> Result<Option<Price>, StripeError> {
         let request = ListPrice::new().lookup_keys(vec![key.to_string()]).active(true).limit(1).build();
         let reply = self.send("GET /v1/prices", request, &fresh_key(), deadline).await?;
-        let answer = reply.read(|body: List<Identified>| {
-            Some(body.data.first().and_then(|price| PriceId::parse(&price.id).ok()))
-        })?;
-        Ok(answer.value)
+        Ok(reply.read(|body: List<Price>| Some(body.data.into_iter().next()))?.value)
     }
 }
 

@@ -32,12 +32,24 @@ pub struct Price {
     /// `recurring` or `one_time`.
     #[serde(rename = "type")]
     kind: String,
+    recurring: Option<Recurring>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Recurring {
+    usage_type: Option<String>,
 }
 
 impl Price {
     /// Whether it is paid again and again, as subscriptions are.
     pub fn is_recurring(&self) -> bool {
         self.kind == "recurring"
+    }
+
+    /// Whether its usage is billed. Stripe takes no quantity of it (<https://docs.stripe.com/api/checkout/sessions/create>).
+    pub fn is_metered(&self) -> bool {
+        let usage_type = self.recurring.as_ref().and_then(|recurring| recurring.usage_type.as_deref());
+        usage_type == Some("metered")
     }
 }
 
@@ -117,6 +129,15 @@ impl Stripe {
         if let Some(found) = reply.read(|list: List<Price>| Some(list.data.into_iter().next()))?.value {
             return Ok(Some(found));
         }
+        self.price_by_id(price, deadline).await
+    }
+
+    /// Finds a price by its id.
+    pub async fn price_by_id(
+        &self,
+        price: &PriceId,
+        deadline: Deadline,
+    ) -> Result<Option<Price>, StripeError> {
         let by_id = RetrievePrice::new(encode_segment(price.as_str())).build();
         match self.send("GET /v1/prices/{id}", by_id, &fresh_key(), deadline).await {
             Ok(reply) => Ok(Some(reply.read(Some::<Price>)?.value)),

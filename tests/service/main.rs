@@ -40,6 +40,7 @@ mod known_prices;
 mod legacy_ids;
 mod lives;
 mod manage;
+mod metered;
 mod metrics;
 mod payloads;
 mod portal;

@@ -176,6 +176,16 @@ impl Stripe {
         self.tell("POST", "/_sandbox/customers", &json!({ "id": id })).await;
     }
 
+    /// A monthly price whose usage is billed. Returns its id.
+    pub async fn create_metered_price(&self, lookup_key: &str) -> String {
+        let form = format!(
+            "product=prod_pro&currency=usd&unit_amount=1&recurring[interval]=month&lookup_key={lookup_key}\
+             &recurring[usage_type]=metered&recurring[meter]=mtr_1"
+        );
+        let price = self.api("POST", "/v1/prices", &form).await;
+        price["id"].as_str().expect("a price").to_owned()
+    }
+
     /// Adds an item to a subscription.
     pub async fn add_item(&self, subscription: &str, price: &str) {
         let form = format!("items[0][price]={price}");

@@ -147,6 +147,7 @@ async fn permissions(stripe: &Stripe, report: &mut Report) {
 /// Whether the configured prices can be sold. Returns which price has which of their lookup keys now.
 async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTreeMap<PriceId, PriceId> {
     let (mut looked_at, mut well) = (0, 0);
+    let mut metered: Vec<&str> = Vec::new();
     let mut holders = BTreeMap::new();
     for plan in catalog.plans() {
         for price in &plan.prices {
@@ -176,7 +177,10 @@ async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTre
                         "activate it, or put one that can be bought first",
                     );
                 }
-                Ok(Some(_)) => well += 1,
+                Ok(Some(found)) => {
+                    well += 1;
+                    metered.extend(found.is_metered().then_some(price.as_str()));
+                }
             }
         }
     }
@@ -184,7 +188,11 @@ async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTre
         report.skip(&["prices"], "BILLHOOK_PLANS is not set");
     } else if well == looked_at {
         let plans: Vec<&str> = catalog.plans().iter().map(|Plan { name, .. }| name.as_str()).collect();
-        report.green("prices", format_args!("all {well} of {} exist and recur", plans.join(", ")));
+        let metered = match metered.as_slice() {
+            [] => String::new(),
+            metered => format!("; metered, and so sold without a quantity: {}", metered.join(", ")),
+        };
+        report.green("prices", format_args!("all {well} of {} exist and recur{metered}", plans.join(", ")));
     }
     holders
 }
