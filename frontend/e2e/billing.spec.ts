@@ -66,15 +66,37 @@ test("a payment that fails is told at once, and the way to mend it is one click"
   await system.buy(tenant.name);
   const page = await tenant.open();
   await expect(plan(page, "Pro")).toContainText("Active");
-  await system.changeSubscription(tenant.name, { status: "past_due" });
+  await system.changeSubscription(tenant.name, { card: "declined", renew: true });
   await expect(page.getByText("Your last payment did not go through")).toBeVisible();
 
   await button(page, "Update payment method").click();
-  await button(page, "Update card").click();
-  await system.changeSubscription(tenant.name, { status: "active" });
+  await expect(page.getByText("not Stripe")).toBeVisible();
+  await button(page, "Update payment method").click();
+  await expect(page.getByText("The subscription is paid with it.")).toBeVisible();
+  await system.changeSubscription(tenant.name, { retry_payment: true });
   await page.goto(`${system.origin}/billing`);
   await expect(plan(page, "Pro")).toContainText("Active");
   await expect(page.getByText("did not go through")).toHaveCount(0);
+});
+
+test("a plan that is on hold is back when its open invoice is paid, also after the end", async ({ system, tenant }) => {
+  await system.buy(tenant.name);
+  const page = await tenant.open();
+  await expect(plan(page, "Pro")).toContainText("Active");
+  await system.changeSubscription(tenant.name, { card: "declined", renew: true });
+  await system.changeSubscription(tenant.name, { status: "unpaid" });
+  await button(page, "Pay open invoice").click();
+  await button(page, "Pay").click();
+  await page.goto(`${system.origin}/billing`);
+  await expect(plan(page, "Pro")).toContainText("Active");
+
+  await system.changeSubscription(tenant.name, { renew: true });
+  await system.changeSubscription(tenant.name, { status: "canceled" });
+  await expect(button(page, "Upgrade")).toBeVisible();
+  await button(page, "Manage subscription").click();
+  await page.getByRole("link", { name: /pay \$29\.00/ }).click();
+  await button(page, "Pay").click();
+  await expect(button(page, "Pay")).toHaveCount(0);
 });
 
 test("a throttled click is told how long to wait, and works after that", async ({ system, tenant }) => {

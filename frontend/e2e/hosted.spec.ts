@@ -68,6 +68,16 @@ async function ownerOfPro(system: System): Promise<string> {
   return owner;
 }
 
+/** Somebody whose renewal was declined, and the page of the open invoice. */
+async function owing(system: System): Promise<{ owner: string; invoice: string }> {
+  const owner = await customer(system);
+  const id = await subscription(system, owner);
+  await system.double(`subscriptions/${id}`, { card: "declined", renew: true });
+  const { latest_invoice } = await system.stripe<{ latest_invoice: string }>(`subscriptions/${id}`);
+  const { hosted_invoice_url } = await system.stripe<{ hosted_invoice_url: string }>(`invoices/${latest_invoice}`);
+  return { owner, invoice: hosted_invoice_url };
+}
+
 const STATES: State[] = [
   {
     name: "checkout",
@@ -182,6 +192,26 @@ const STATES: State[] = [
     heading: "There is no such portal session",
     says: "Open another one in the application",
     url: (system) => Promise.resolve(`${system.doubleOrigin}/p/session/test_none`),
+  },
+  {
+    name: "portal-owing",
+    heading: "Your subscription",
+    says: "Open invoices",
+    url: async (system) => portal(system, (await owing(system)).owner),
+  },
+  { name: "invoice", heading: "Invoice", says: "What is owed", url: async (system) => (await owing(system)).invoice },
+  {
+    name: "invoice-declined",
+    heading: "Invoice",
+    says: "The card was declined",
+    url: async (system) => (await owing(system)).invoice,
+    press: "Pay with a card that is declined",
+  },
+  {
+    name: "invoice-unknown",
+    heading: "There is no such invoice",
+    says: "Open the invoice again",
+    url: (system) => Promise.resolve(`${system.doubleOrigin}/i/acct_1/test_none`),
   },
   {
     name: "no-page",

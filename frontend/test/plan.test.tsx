@@ -18,9 +18,17 @@ interface Row {
 
 const MANAGE = "Manage subscription";
 const UPDATE = "Update payment method";
+const PAY = "Pay open invoice";
 
 const rows: Row[] = [
   { state: "free", subscription: free(), name: "Free", badge: "Current plan", buttons: ["Upgrade"] },
+  {
+    state: "free after a checkout that was left",
+    subscription: { ...free(), can_manage: true },
+    name: "Free",
+    badge: "Current plan",
+    buttons: ["Upgrade"],
+  },
   { state: "active", subscription: pro(), name: "Pro", badge: "Active", buttons: [MANAGE], says: /Renews on/ },
   {
     state: "trialing",
@@ -67,8 +75,8 @@ const rows: Row[] = [
     subscription: withoutAccess("unpaid"),
     name: "No active plan",
     badge: "On hold",
-    buttons: [UPDATE, MANAGE],
-    says: /pay the open invoice/,
+    buttons: [PAY, MANAGE],
+    says: /Pay the open invoice/,
   },
   {
     state: "incomplete",
@@ -94,7 +102,21 @@ const rows: Row[] = [
     buttons: [MANAGE],
     says: /some days/,
   },
-  { state: "canceled", subscription: ended(), name: "Free", badge: "Ended", buttons: ["Upgrade"] },
+  {
+    state: "canceled",
+    subscription: ended(),
+    name: "Free",
+    badge: "Ended",
+    buttons: ["Upgrade", MANAGE],
+    says: /pay what is still open/,
+  },
+  {
+    state: "canceled with its customer",
+    subscription: ended({ can_manage: false }),
+    name: "Free",
+    badge: "Ended",
+    buttons: ["Upgrade"],
+  },
   {
     state: "of a plan that the page does not know",
     subscription: pro({ plan: "team_yearly" }),

@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 
 import { useStage } from "./stage";
 import { CHECKOUT_URL, PORTAL_URL, problem } from "./standIn";
-import { pro } from "./subscriptions";
+import { ended, pro, withoutAccess } from "./subscriptions";
 
 const stage = useStage();
 
@@ -36,6 +36,24 @@ it("sends a tenant whose payment failed straight to the payment method", async (
 
   await expect.poll(() => stage.assign.mock.calls).toEqual([[PORTAL_URL]]);
   expect(stage.service.of("createBillingPortalSession")[0]?.body).toMatchObject({ flow: "payment_method_update" });
+});
+
+it("sends a tenant whose plan is on hold to the open invoice", async () => {
+  stage.service.subscription = withoutAccess("unpaid");
+  stage.open();
+  await stage.user.click(await button("Pay open invoice"));
+
+  await expect.poll(() => stage.assign.mock.calls).toEqual([[PORTAL_URL]]);
+  expect(stage.service.of("createBillingPortalSession")[0]?.body).toMatchObject({ flow: "payment_method_update" });
+});
+
+it("sends a tenant whose subscription ended to the portal, where an invoice can be open", async () => {
+  stage.service.subscription = ended();
+  stage.open();
+  await stage.user.click(await button("Manage subscription"));
+
+  await expect.poll(() => stage.assign.mock.calls).toEqual([[PORTAL_URL]]);
+  expect(stage.service.of("createBillingPortalSession")[0]?.body).toEqual({ return_path: "/billing" });
 });
 
 it("leads back to wherever the application has the page", async () => {

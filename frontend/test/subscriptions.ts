@@ -45,4 +45,4 @@ export function withoutAccess(status: string, changes: Partial<Subscription> = {
 export const ending = (changes: Partial<Subscription> = {}) =>
   pro({ scheduled_cancel: true, cancel_at: RENEWAL, ...changes });
 export const trialing = () => pro({ status: "trialing", trial_end: RENEWAL });
-export const ended = () => withoutAccess("canceled", { can_manage: false });
+export const ended = (changes: Partial<Subscription> = {}) => withoutAccess("canceled", changes);

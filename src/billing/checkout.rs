@@ -16,7 +16,7 @@ use crate::domain::plan::Plan;
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::LinkRefusal;
-use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
+use crate::stripe::{Answer, CheckoutOrder, Deadline, Price, SessionView, Stripe, StripeError};
 use crate::telemetry::spans::{self, Whose};
 
 /// What a user wants to buy.
@@ -144,7 +144,7 @@ impl Sale<'_> {
         self.refuse_beside_another_customer().await?;
         let price = self.price(log).await?;
         for checkout in self.billing.store.pending_checkouts(&self.caller.tenant).await? {
-            if let Some(purchase) = self.settle(&checkout, &price, log).await? {
+            if let Some(purchase) = self.settle(&checkout, &price.id, log).await? {
                 return Ok(Some(purchase));
             }
         }
@@ -327,14 +327,14 @@ impl Sale<'_> {
         stripe.create_customer(deployment, &tenant.id, tenant.generation, self.deadline).await
     }
 
-    /// The id of the plan's first price.
-    async fn price(&self, log: &RequestLog<'_>) -> Result<PriceId, BillingError> {
+    /// The plan's first price.
+    async fn price(&self, log: &RequestLog<'_>) -> Result<Price, BillingError> {
         let Some(first) = self.plan.prices.first() else {
             return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
         };
         let stripe = self.stripe.on_behalf_of(log.whose());
         match stripe.price(first, self.deadline).await? {
-            Some(price) => Ok(price.id),
+            Some(price) => Ok(price),
             None => {
                 tracing::error!(price = %first, plan = %self.plan.name, "BILLHOOK_PLANS names a price that is not at Stripe");
                 Err(BillingError::NotConfigured("BILLHOOK_PLANS with prices that are at Stripe"))
@@ -351,7 +351,7 @@ impl Sale<'_> {
     async fn open(
         &self,
         customer: CustomerId,
-        price: &PriceId,
+        price: &Price,
         journey: Journey,
         log: &mut RequestLog<'_>,
     ) -> Result<Option<Purchase>, BillingError> {
@@ -361,7 +361,8 @@ impl Sale<'_> {
             deployment: &self.billing.policy.deployment,
             tenant: &self.caller.tenant,
             customer: &customer,
-            price,
+            price: &price.id,
+            is_metered: price.is_metered(),
             journey: self.origin,
             success_url: &self.app_url.join(success_path),
             cancel_url: &self.app_url.join(cancel_path),
@@ -378,7 +379,7 @@ impl Sale<'_> {
             tenant: self.caller.tenant.clone(),
             customer,
             plan: self.plan.name.clone(),
-            price: Some(price.clone()),
+            price: Some(price.id.clone()),
             success_path: success_path.as_str().to_owned(),
             cancel_path: cancel_path.as_str().to_owned(),
             status: CheckoutStatus::Open,

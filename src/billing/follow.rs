@@ -9,7 +9,7 @@ use super::Billing;
 use super::background::{Step, forever};
 use super::streams::{Read, Round};
 use crate::domain::ids::TenantId;
-use crate::domain::subscription::Subscription;
+use crate::domain::tenant::Holdings;
 use crate::store::{Announcements, StoreError, StoreFailure};
 
 /// For how long what is told of is gathered before it is read. Webhooks of one happening come within a few hundredths of
@@ -70,11 +70,11 @@ async fn read_entitlements(
     billing: &Billing,
     tenants: &[TenantId],
 ) -> Result<Vec<(TenantId, Read)>, StoreError> {
-    let of_tenants = billing.store.subscriptions_of_tenants(tenants).await?;
+    let of_tenants = billing.store.holdings_of_tenants(tenants).await?;
     let catalog = &billing.policy.catalog;
-    let readable = of_tenants.values().flatten().flatten();
+    let readable = of_tenants.values().flatten().flat_map(|held| &held.subscriptions);
     let known = billing.store.known_prices(&catalog.prices_found_by_key(readable)).await?;
-    let entitlement = |(tenant, held): (TenantId, Result<Vec<Subscription>, StoreError>)| {
+    let entitlement = |(tenant, held): (TenantId, Result<Holdings, StoreError>)| {
         let held = held.inspect_err(|error| {
             tracing::error!(%error, %tenant, "a subscription could not be read");
         });

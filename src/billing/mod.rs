@@ -55,7 +55,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::domain::address::AppUrl;
-use crate::domain::ids::{TenantId, UserId};
+use crate::domain::ids::{PortalConfigurationId, TenantId, UserId};
 use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
 use crate::store::{Store, StoreError, StoreFailure};
@@ -72,6 +72,8 @@ pub struct Billing {
     pub stripe: Option<Stripe>,
     /// Where the app is, once that is known.
     pub app_url: Option<AppUrl>,
+    /// The configuration that portal sessions use instead of Stripe's default one.
+    pub portal_configuration: Option<PortalConfigurationId>,
     /// What the configuration says about events.
     pub policy: Policy,
     /// For how long a checkout's trace shows what followed from it.
@@ -127,8 +129,8 @@ pub enum BillingError {
     /// The tenant has no customer at Stripe.
     #[error("the tenant has no customer")]
     NoCustomer,
-    /// The tenant has no subscription that grants its plan.
-    #[error("the tenant has no subscription that grants its plan")]
+    /// The tenant has no subscription that can be changed: it never had one, or all are over.
+    #[error("the tenant has no subscription")]
     NoSubscription,
     /// The tenant has a subscription already.
     #[error("the tenant has a subscription already")]

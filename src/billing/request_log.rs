@@ -74,6 +74,8 @@ pub(super) struct RequestLog<'a> {
     pub(super) customer: Option<CustomerId>,
     pub(super) journey: Option<Journey>,
     pub(super) request_id: Option<String>,
+    /// Why a request that succeeds came to something else than it asked for.
+    pub(super) note: Option<&'static str>,
     has_ended: bool,
 }
 
@@ -106,6 +108,7 @@ impl<'a> RequestLog<'a> {
             customer: None,
             journey: None,
             request_id: None,
+            note: None,
             has_ended: false,
         };
         billing.topics.append(&[log.line(Level::Info, operation.start())]);
@@ -115,7 +118,7 @@ impl<'a> RequestLog<'a> {
     /// Says how it ended, in the log and on the span.
     pub(super) fn end<T>(mut self, result: Result<T, BillingError>) -> Result<T, BillingError> {
         let (level, name, outcome, reason) = match &result {
-            Ok(_) => (Level::Info, self.operation.success(), "success", None),
+            Ok(_) => (Level::Info, self.operation.success(), "success", self.note.map(str::to_owned)),
             Err(error) => (level_of(error), self.operation.failure(), error.code(), Some(reason_of(error))),
         };
         if let Err(BillingError::Store(error)) = &result {

@@ -6,8 +6,9 @@ use crate::domain::plan::Entitlement;
 
 /// What the tenant is entitled to right now. The store's answer: Stripe is never asked.
 pub async fn entitlement(billing: &Billing, tenant: &TenantId) -> Result<Entitlement, BillingError> {
-    let subscriptions = billing.store.subscriptions(tenant).await?;
+    let holdings = billing.store.holdings(tenant).await?;
     let catalog = &billing.policy.catalog;
-    let known = billing.store.known_prices(&catalog.prices_found_by_key(&subscriptions)).await?;
-    Ok(catalog.entitlement(&subscriptions, &known))
+    let by_key = catalog.prices_found_by_key(&holdings.subscriptions);
+    let known = billing.store.known_prices(&by_key).await?;
+    Ok(catalog.entitlement(&holdings, &known))
 }

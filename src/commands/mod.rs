@@ -229,6 +229,7 @@ fn at_the_command_line(
         store,
         stripe: client.flatten(),
         app_url: None,
+        portal_configuration: None,
         policy,
         journey_window_hours: 0,
         retention: None,

@@ -181,6 +181,7 @@ impl Service {
             store,
             stripe: stripe(&config.stripe, &metrics)?,
             app_url: config.billing.app_url,
+            portal_configuration: config.stripe.portal_configuration,
             policy: Policy {
                 mode,
                 account,

@@ -136,12 +136,17 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
     if args.timeline {
         return timeline::tell(&store, &id, args.json).await;
     }
-    let held = store.subscriptions(&id).await?;
-    let known = store.known_prices(&catalog.prices_found_by_key(&held)).await?;
+    let held = store.holdings(&id).await?;
+    let known = store.known_prices(&catalog.prices_found_by_key(&held.subscriptions)).await?;
     let answer = answer(&id, &catalog.entitlement(&held, &known));
     let others = store.other_customers_of(&id).await?;
-    let shown =
-        Shown { tenant: &tenant, answer: &answer, held: &held, catalog: &catalog, other_customers: &others };
+    let shown = Shown {
+        tenant: &tenant,
+        answer: &answer,
+        held: &held.subscriptions,
+        catalog: &catalog,
+        other_customers: &others,
+    };
     say(&if args.json { shown.as_json() } else { shown.as_table() })
 }
 

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::secret::SecretVariable;
 use super::{ConfigError, or, set};
-use crate::domain::ids::AccountId;
+use crate::domain::ids::{AccountId, PortalConfigurationId};
 use crate::domain::mode::Mode;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::stripe::{ApiBase, SecretKey};
@@ -22,7 +22,6 @@ const DEFAULT_API_BASE: &str = "https://api.stripe.com";
 
 /// How Stripe is reached, and how its webhooks are known.
 #[derive(Clone, Args)]
-#[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
 pub struct StripeArgs {
     /// Stripe's secret key (`sk_...`) or a restricted one (`rk_...`); test or live mode is read from it. Without it
     /// checkout and portal answer 503
@@ -48,6 +47,11 @@ pub struct StripeArgs {
     #[arg(long, env = "STRIPE_ACCOUNT", value_name = "ACCOUNT")]
     stripe_account: Option<String>,
 
+    /// The configuration of the Customer Portal (`bpc_...`) that each portal session uses. Without it Stripe uses the default
+    /// one, whose settings are saved in the Dashboard
+    #[arg(long, env = "BILLHOOK_PORTAL_CONFIGURATION", value_name = "CONFIGURATION")]
+    portal_configuration: Option<String>,
+
     /// Where Stripe's API is; plain http only to loopback
     #[arg(long, env = "STRIPE_API_BASE", default_value = DEFAULT_API_BASE)]
     stripe_api_base: String,
@@ -62,24 +66,30 @@ pub struct StripeConfig {
     pub webhook_secrets: WebhookSecrets,
     /// `STRIPE_ACCOUNT`
     pub account: Option<AccountId>,
+    /// `BILLHOOK_PORTAL_CONFIGURATION`
+    pub portal_configuration: Option<PortalConfigurationId>,
     /// `STRIPE_API_BASE`
     pub api_base: ApiBase,
 }
 
 impl StripeArgs {
-    /// Reads the variables that begin with `STRIPE_`.
+    /// Reads the variables that begin with `STRIPE_`, and `BILLHOOK_PORTAL_CONFIGURATION`.
     pub fn read(&self) -> Result<StripeConfig, ConfigError> {
         let key = SECRET_KEY.read(self.stripe_secret_key.as_ref(), self.stripe_secret_key_file.as_deref())?;
         let key = key.map(|given| {
             SecretKey::parse(given.text()).map_err(|error| ConfigError::new(given.variable, error))
         });
         let account = set(self.stripe_account.as_ref()).map(AccountId::parse).transpose();
+        let configuration = set(self.portal_configuration.as_ref()).map(PortalConfigurationId::parse);
         let base = ApiBase::parse(or(&self.stripe_api_base, DEFAULT_API_BASE));
         Ok(StripeConfig {
             secret_key: key.transpose()?,
             webhook_secrets: self.webhook_secrets()?,
             account: account
                 .map_err(|error| ConfigError::new("STRIPE_ACCOUNT", format_args!("is {error}")))?,
+            portal_configuration: configuration.transpose().map_err(|error| {
+                ConfigError::new("BILLHOOK_PORTAL_CONFIGURATION", format_args!("is {error}"))
+            })?,
             api_base: base.map_err(|error| ConfigError::new("STRIPE_API_BASE", error))?,
         })
     }

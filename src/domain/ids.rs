@@ -156,6 +156,11 @@ identifier!(
 );
 
 identifier!(
+    /// Stripe's configuration of the Customer Portal, `bpc_...`.
+    PortalConfigurationId, "a Stripe portal configuration id (`bpc_...`)", |text| is_stripe_id(text, "bpc_")
+);
+
+identifier!(
     /// A price's id or its lookup key. Prices that began as plans have ids of their owner's choosing: spaces, slashes and
     /// any script. 1 to 255 characters, none of them a control character.
     PriceId, "a price id or lookup key (1 to 255 characters, no control characters)", is_owner_chosen_id

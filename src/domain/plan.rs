@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ids::{PlanName, PriceId};
 use super::known_prices::KnownPrices;
 use super::subscription::{Item, Status, Subscription};
+use super::tenant::Holdings;
 
 /// A plan and the prices that mean it. An entry matches a price's id or its lookup key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +109,8 @@ pub struct Entitlement {
     pub scheduled_cancel: bool,
     /// The end that is set.
     pub cancel_at: Option<i64>,
-    /// Whether there is a subscription that the Customer Portal can manage.
+    /// Whether there is a customer, so that the Customer Portal can be opened. Invoices can be open after the last
+    /// subscription has ended.
     pub can_manage: bool,
     /// The last change that was applied.
     pub as_of: Option<i64>,
@@ -226,9 +228,12 @@ impl Catalog {
         })
     }
 
-    /// What a tenant with these subscriptions is entitled to. `known` says which lookup keys their prices have had.
-    pub fn entitlement(&self, subscriptions: &[Subscription], known: &KnownPrices) -> Entitlement {
-        let Some(speaker) = self.speaker(subscriptions, known) else { return Entitlement::default() };
+    /// What a tenant that has this is entitled to. `known` says which lookup keys the prices have had.
+    pub fn entitlement(&self, holdings: &Holdings, known: &KnownPrices) -> Entitlement {
+        let Holdings { has_customer: can_manage, ref subscriptions } = *holdings;
+        let Some(speaker) = self.speaker(subscriptions, known) else {
+            return Entitlement { can_manage, ..Entitlement::default() };
+        };
         let state = &speaker.state;
         // Of equals the last is the greatest: backwards, so that it is the first.
         let item = state.items.iter().rev().max_by_key(|item| self.rank(item, known));
@@ -243,7 +248,7 @@ impl Catalog {
             trial_end: state.trial_end,
             scheduled_cancel: state.scheduled_cancel(),
             cancel_at: state.ends_at().filter(|_| state.scheduled_cancel()),
-            can_manage: subscriptions.iter().any(|subscription| !subscription.state.status.is_final()),
+            can_manage,
             as_of: subscriptions.iter().map(|subscription| subscription.as_of).max(),
         }
     }
@@ -338,7 +343,11 @@ mod tests {
     }
 
     fn entitlement(subscriptions: &[Subscription]) -> Entitlement {
-        catalog().entitlement(subscriptions, &KnownPrices::default())
+        catalog().entitlement(&holdings(subscriptions), &KnownPrices::default())
+    }
+
+    fn holdings(subscriptions: &[Subscription]) -> Holdings {
+        Holdings { has_customer: true, subscriptions: subscriptions.to_vec() }
     }
 
     fn price(text: &str) -> PriceId {
@@ -355,12 +364,17 @@ mod tests {
     }
 
     fn plan_of(catalog: &Catalog, subscriptions: &[Subscription]) -> Option<String> {
-        catalog.entitlement(subscriptions, &KnownPrices::default()).plan.map(|plan| plan.to_string())
+        catalog
+            .entitlement(&holdings(subscriptions), &KnownPrices::default())
+            .plan
+            .map(|plan| plan.to_string())
     }
 
     #[test]
     fn without_a_subscription_a_tenant_is_free() {
-        assert_eq!(entitlement(&[]), Entitlement::default());
+        let free = catalog().entitlement(&Holdings::default(), &KnownPrices::default());
+        assert_eq!(free, Entitlement::default());
+        assert_eq!(entitlement(&[]), Entitlement { can_manage: true, ..free }, "it has a customer");
     }
 
     #[test]
@@ -402,7 +416,7 @@ mod tests {
     fn price_that_lost_its_key_keeps_its_plan() {
         let held = [subscription("sub_1", "active", "price_old")];
         let known = known(&[("price_old", "pro_yearly"), ("price_new", "pro_yearly")]);
-        let entitlement = catalog().entitlement(&held, &known);
+        let entitlement = catalog().entitlement(&holdings(&held), &known);
         assert_eq!(entitlement.plan.as_ref().map(PlanName::as_str), Some("pro"));
         assert_eq!(catalog().recognise(&held[0].state.items, &known), Recognition::FormerKey);
         assert_eq!(catalog().prices_found_by_key(&held), [price("price_old")].into());
@@ -417,7 +431,7 @@ mod tests {
         let mut held = subscription("sub_1", "active", "price_a");
         held.state.items[0].lookup_key = Some(price("price_c"));
         let known = known(&[("price_a", "price_c")]);
-        let entitlement = catalog().entitlement(&[held.clone()], &known);
+        let entitlement = catalog().entitlement(&holdings(std::slice::from_ref(&held)), &known);
         assert_eq!(entitlement.plan.as_ref().map(PlanName::as_str), Some("pro"));
         assert_eq!(catalog().recognise(&held.state.items, &known), Recognition::Current);
         assert!(catalog().prices_found_by_key(&[held]).is_empty());
@@ -435,7 +449,7 @@ mod tests {
             (known(&[("price_x", "pro_key"), ("price_x", "team_key")]), "pro"),
             (known(&[("price_x", "draft"), ("price_x", "pro_key"), ("price_x", "team_key")]), "pro"),
         ] {
-            let entitlement = catalog.entitlement(std::slice::from_ref(&held), &keys);
+            let entitlement = catalog.entitlement(&holdings(std::slice::from_ref(&held)), &keys);
             assert_eq!(entitlement.plan.as_ref().map(PlanName::as_str), Some(plan), "{keys:?}");
         }
     }
@@ -512,7 +526,6 @@ mod tests {
             catalog().speaker(&both, &KnownPrices::default()).expect("a speaker").id.as_str(),
             "sub_1"
         );
-        assert!(entitlement(&both).can_manage, "the unpaid one can be mended in the portal");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::ids::{CustomerId, PlanName, PriceId, SessionId, SubscriptionId, TenantId};
 use super::journey::Journey;
+use super::subscription::Subscription;
 
 /// A tenant as we hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,15 @@ impl Tenant {
     pub fn new(id: TenantId) -> Self {
         Self { id, customer: None, generation: 0, journey: None }
     }
+}
+
+/// What a tenant has at Stripe, as far as we hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Whether it is linked to a customer.
+    pub has_customer: bool,
+    /// The subscriptions that it has or had.
+    pub subscriptions: Vec<Subscription>,
 }
 
 /// One of our checkout sessions.

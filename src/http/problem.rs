@@ -43,7 +43,7 @@ pub enum Code {
     MethodNotAllowed,
     /// The tenant has no customer at Stripe yet.
     NoCustomer,
-    /// The tenant has no subscription that grants its plan.
+    /// The tenant has no subscription that can be changed.
     NoSubscription,
     /// The tenant has a subscription that another one would double.
     AlreadySubscribed,
@@ -116,7 +116,7 @@ impl Code {
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "This method is not allowed here",
             Self::NoCustomer => "There is nothing to manage yet",
-            Self::NoSubscription => "There is no active subscription",
+            Self::NoSubscription => "There is no subscription",
             Self::AlreadySubscribed => "There is a subscription already",
             Self::TooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be JSON",
@@ -251,10 +251,9 @@ impl From<BillingError> for Problem {
                 Code::NoCustomer,
                 "Start a checkout first: it makes the customer that can be managed.",
             ),
-            BillingError::NoSubscription => Self::new(
-                Code::NoSubscription,
-                "Start a checkout first: there is no active subscription to change.",
-            ),
+            BillingError::NoSubscription => {
+                Self::new(Code::NoSubscription, "Start a checkout first: there is no subscription to change.")
+            }
             BillingError::AlreadySubscribed => Self::new(
                 Code::AlreadySubscribed,
                 "Open the customer portal instead: the subscription can be changed or paid there.",

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::{Store, StoreError, StoreFailure};
 use crate::domain::ids::TenantId;
 use crate::domain::subscription::Subscription;
+use crate::domain::tenant::Holdings;
 
 /// Tenants that one statement reads: with more it would be no quicker for each.
 const AT_ONCE: usize = 64;
@@ -18,7 +19,7 @@ const AT_ONCE: usize = 64;
 /// How long a statement may take: beyond it its connection is as good as gone, and others may be well.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Answer = Result<Vec<Subscription>, StoreError>;
+type Answer = Result<Holdings, StoreError>;
 
 /// What is to be read yet.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ pub(super) struct SharedReads {
     has_reader: bool,
 }
 
-/// Somebody who waits for a tenant's subscriptions.
+/// A request that waits for what a tenant has.
 #[derive(Debug)]
 struct Waiting {
     tenant: TenantId,
@@ -43,7 +44,12 @@ struct Reader {
 
 impl Store {
     /// All subscriptions that the tenant has or had.
-    pub async fn subscriptions(&self, tenant: &TenantId) -> Answer {
+    pub async fn subscriptions(&self, tenant: &TenantId) -> Result<Vec<Subscription>, StoreError> {
+        Ok(self.holdings(tenant).await?.subscriptions)
+    }
+
+    /// What the tenant has.
+    pub async fn holdings(&self, tenant: &TenantId) -> Answer {
         let (answer, answered) = oneshot::channel();
         if let Some(reader) = Reader::join(&self.shared_reads, Waiting { tenant: tenant.clone(), answer }) {
             // In a task of its own, and in nobody's trace: whoever was first may leave before all others are answered.
@@ -55,7 +61,7 @@ impl Store {
     async fn answer_all(self, mut reader: Reader) {
         while let Some(waiting) = reader.next() {
             let tenants: Vec<_> = waiting.iter().map(|one| one.tenant.clone()).collect();
-            let read = timeout(PATIENCE, self.subscriptions_of_tenants(&tenants)).await;
+            let read = timeout(PATIENCE, self.holdings_of_tenants(&tenants)).await;
             let read = read.unwrap_or_else(|_| Err(StoreError::broken("the database took too long")));
             if read.as_ref().is_err_and(|error| error.failure() == StoreFailure::Unavailable) {
                 reader.give_up();

@@ -2,27 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use entity::{checkout, subscription};
+use entity::{checkout, subscription, tenant};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::{Store, StoreError, rows};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::Subscription;
-use crate::domain::tenant::CheckoutStatus;
+use crate::domain::tenant::{CheckoutStatus, Holdings};
 
 impl Store {
-    /// All subscriptions that each of these tenants has or had, in one statement. What cannot be read of one of
-    /// them is no failure of the others.
-    pub async fn subscriptions_of_tenants(
+    /// What each of these tenants has, in two statements. What cannot be read of one of them is no failure of the others.
+    pub async fn holdings_of_tenants(
         &self,
         tenants: &[TenantId],
-    ) -> Result<BTreeMap<TenantId, Result<Vec<Subscription>, StoreError>>, StoreError> {
-        let theirs = self.db.one_of(subscription::Column::TenantId, tenants.iter().map(TenantId::as_str));
-        let Some(theirs) = theirs else { return Ok(BTreeMap::new()) };
+    ) -> Result<BTreeMap<TenantId, Result<Holdings, StoreError>>, StoreError> {
+        let ids = || tenants.iter().map(TenantId::as_str);
+        let theirs = self.db.one_of(subscription::Column::TenantId, ids());
+        let they = self.db.one_of(tenant::Column::Id, ids());
+        let Some((theirs, they)) = theirs.zip(they) else { return Ok(BTreeMap::new()) };
+        let linked: BTreeSet<String> = tenant::Entity::find()
+            .select_only()
+            .column(tenant::Column::Id)
+            .filter(they)
+            .filter(tenant::Column::StripeCustomerId.is_not_null())
+            .into_tuple()
+            .all(&self.db)
+            .await?
+            .into_iter()
+            .collect();
         let held = subscription::Entity::find().filter(theirs).all(&self.db).await?;
         let of_tenant = |tenant: &TenantId| {
             let rows = held.iter().filter(|row| row.tenant_id == tenant.as_str());
-            rows.map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
+            let subscriptions = rows.map(|row| rows::subscription(row).map(|held| held.subscription));
+            Ok(Holdings {
+                has_customer: linked.contains(tenant.as_str()),
+                subscriptions: subscriptions.collect::<Result<_, _>>()?,
+            })
         };
         Ok(tenants.iter().map(|tenant| (tenant.clone(), of_tenant(tenant))).collect())
     }

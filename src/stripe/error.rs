@@ -30,12 +30,23 @@ pub struct Rejection {
     pub code: Option<String>,
     /// Which parameter was at fault, if it is one of ours.
     pub param: Option<&'static str>,
-    /// Whether it speaks of a missing configuration of the Customer Portal, which has no code of its own.
-    pub portal_not_configured: bool,
+    /// Why the Customer Portal is not opened, which only Stripe's sentence says.
+    pub portal: Option<PortalRefusal>,
     /// The permission that a restricted key lacks, such as `customer_write`, which Stripe names in a sentence only.
     pub missing_permission: Option<String>,
     /// Stripe's id of the request.
     pub request_id: Option<String>,
+}
+
+/// Why Stripe does not open the Customer Portal. These refusals have no code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortalRefusal {
+    /// The settings were never saved.
+    NotConfigured,
+    /// The settings switch off what the flow is for.
+    FlowDisabled,
+    /// The subscription that the flow is to cancel has an end already.
+    AlreadyCanceling,
 }
 
 impl StripeError {
@@ -89,9 +100,23 @@ impl StripeError {
         matches!(self, Self::Rejected(Rejection { status: 403, kind: Some(_), .. }))
     }
 
-    /// Whether the Customer Portal has never been configured.
-    pub fn is_portal_not_configured(&self) -> bool {
-        matches!(self, Self::Rejected(Rejection { portal_not_configured: true, .. }))
+    /// Why the Customer Portal is not opened, where Stripe says so.
+    pub fn portal_refusal(&self) -> Option<PortalRefusal> {
+        match self {
+            Self::Rejected(rejection) => rejection.portal,
+            Self::Unavailable { .. } => None,
+        }
+    }
+
+    /// Whether Stripe finds fault with the portal configuration that the request names.
+    pub fn is_of_portal_configuration(&self) -> bool {
+        matches!(self, Self::Rejected(Rejection { param: Some("configuration"), .. }))
+    }
+
+    /// Whether the request cannot be carried out as it is made: another one may be.
+    pub fn is_invalid_request(&self) -> bool {
+        matches!(self, Self::Rejected(Rejection { status: 400, kind: Some(kind), .. })
+            if kind == "invalid_request_error")
     }
 }
 
@@ -128,7 +153,7 @@ const CODE_LENGTH: usize = 64;
 
 /// The parameters of our requests that Stripe may find fault with. Only these are kept, because the error ends up in log
 /// lines and Stripe builds the name of a parameter from what it was sent.
-const PARAMETERS: [&str; 24] = [
+const PARAMETERS: [&str; 25] = [
     "cancel_url",
     "client_reference_id",
     "configuration",
@@ -149,6 +174,7 @@ const PARAMETERS: [&str; 24] = [
     "price",
     "return_url",
     "starting_after",
+    "status",
     "subscription",
     "subscription_data",
     "success_url",
@@ -160,18 +186,30 @@ impl Rejection {
     pub(super) fn read(status: u16, body: &[u8], request_id: Option<String>) -> Self {
         let error = serde_json::from_slice::<Body>(body).unwrap_or_default().error;
         let message = error.message.unwrap_or_default();
-        let portal_not_configured =
-            status == 400 && error.code.is_none() && message.starts_with("No configuration provided");
+        let portal = if status == 400 && error.code.is_none() { portal_refusal_in(&message) } else { None };
         let missing_permission = if status == 403 { permission_in(&message) } else { None };
         Self {
             status,
             kind: error.kind.filter(|kind| is_code(kind)),
             code: error.code.filter(|code| is_code(code)),
             param: error.param.as_deref().and_then(parameter),
-            portal_not_configured,
+            portal,
             missing_permission,
             request_id,
         }
+    }
+}
+
+/// The second and third sentence are known for one flow each, and from reports, so that only their middle is looked for.
+fn portal_refusal_in(message: &str) -> Option<PortalRefusal> {
+    if message.starts_with("No configuration provided") {
+        Some(PortalRefusal::NotConfigured)
+    } else if message.contains("portal configuration") && message.contains("disabled") {
+        Some(PortalRefusal::FlowDisabled)
+    } else if message.contains("already set to be canceled") {
+        Some(PortalRefusal::AlreadyCanceling)
+    } else {
+        None
     }
 }
 
@@ -270,10 +308,35 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_portal_configuration_is_known_by_its_sentence() {
-        let body = br#"{"error":{"type":"invalid_request_error",
-            "message":"No configuration provided and your test mode default configuration has not been created."}}"#;
-        assert!(StripeError::Rejected(Rejection::read(400, body, None)).is_portal_not_configured());
+    fn portal_refusal_is_known_by_stripes_sentence() {
+        for (message, refusal) in [
+            (
+                "No configuration provided and your test mode default configuration has not been created.",
+                Some(PortalRefusal::NotConfigured),
+            ),
+            (
+                "This subscription cannot be updated because the subscription update feature in the portal \
+                 configuration is disabled.",
+                Some(PortalRefusal::FlowDisabled),
+            ),
+            (
+                "The subscription `sub_1` is already set to be canceled at period end.",
+                Some(PortalRefusal::AlreadyCanceling),
+            ),
+            ("Not a valid URL", None),
+        ] {
+            let read = |status: u16| {
+                let body =
+                    serde_json::json!({ "error": { "type": "invalid_request_error", "message": message } });
+                StripeError::Rejected(Rejection::read(status, body.to_string().as_bytes(), None))
+            };
+            assert_eq!(
+                (read(400).portal_refusal(), read(403).portal_refusal()),
+                (refusal, None),
+                "{message}"
+            );
+            assert!(read(400).is_invalid_request() && !read(403).is_invalid_request());
+        }
     }
 
     #[test]

@@ -16,10 +16,10 @@ pub(crate) use access::is_loopback;
 pub use access::{ApiBase, InvalidApiBase, InvalidKey, SecretKey};
 pub use client::{Deadline, Stripe};
 pub use endpoints::{NewEndpoint, WebhookEndpoint};
-pub use error::{Rejection, StripeError};
+pub use error::{PortalRefusal, Rejection, StripeError};
 pub use lists::{EventPage, Subscriptions, Window};
 pub use requests::{
     Answer, CheckoutOrder, CustomerStanding, InvalidLocale, Locale, NewSession, PortalFlow, PortalOrder,
     SessionView,
 };
-pub use setup::{PortalSettings, Price, TRIALS, Trial};
+pub use setup::{PortalConfiguration, PortalSettings, Price, TRIALS, Trial};

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use stripe::StripeRequest;
 use stripe_billing::BillingPortalSessionLocale;
 use stripe_billing::billing_portal_session::{
@@ -23,8 +23,11 @@ use stripe_core::customer::{CreateCustomer, RetrieveCustomer};
 
 use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
+use super::setup::List;
 use crate::domain::event::{self, CUSTOMER_KEY_PREFIX, Session, Tags};
-use crate::domain::ids::{CustomerId, DeploymentId, InvoiceId, PriceId, SessionId, SubscriptionId, TenantId};
+use crate::domain::ids::{
+    CustomerId, DeploymentId, InvoiceId, PortalConfigurationId, PriceId, SessionId, SubscriptionId, TenantId,
+};
 use crate::domain::journey::Traceparent;
 use crate::domain::mode::Mode;
 use crate::domain::subscription::Snapshot;
@@ -49,6 +52,8 @@ pub struct CheckoutOrder<'a> {
     pub customer: &'a CustomerId,
     /// What.
     pub price: &'a PriceId,
+    /// Whether its usage is billed: then Stripe takes no quantity.
+    pub is_metered: bool,
     /// The origin of the journey that this begins.
     pub journey: Traceparent,
     /// Where Stripe's page goes when it is paid: an absolute URL.
@@ -100,6 +105,8 @@ pub struct PortalOrder<'a> {
     pub return_url: &'a str,
     /// The page's language; Stripe follows the browser's without one.
     pub locale: Option<&'a Locale>,
+    /// The settings to use, if they are not the default ones.
+    pub configuration: Option<&'a PortalConfigurationId>,
     /// The one thing to do, if it is not the whole portal.
     pub flow: Option<&'a PortalFlow>,
 }
@@ -206,11 +213,20 @@ impl Stripe {
         order: &CheckoutOrder<'_>,
         deadline: Deadline,
     ) -> Result<Answer<NewSession>, StripeError> {
-        let CheckoutOrder { deployment, tenant, customer, price, journey, success_url, cancel_url } = order;
+        let CheckoutOrder {
+            deployment,
+            tenant,
+            customer,
+            price,
+            is_metered,
+            journey,
+            success_url,
+            cancel_url,
+        } = order;
         let metadata = tags(deployment, tenant, *journey);
         let mut line_item = CreateCheckoutSessionLineItems::new();
         line_item.price = Some(price.to_string());
-        line_item.quantity = Some(1);
+        line_item.quantity = (!is_metered).then_some(1);
         let mut subscription = CreateCheckoutSessionSubscriptionData::new();
         subscription.metadata = Some(metadata.clone());
         let request = CreateCheckoutSession::new()
@@ -278,6 +294,9 @@ impl Stripe {
         if let Some(Locale(locale)) = order.locale {
             session = session.locale(locale.clone());
         }
+        if let Some(configuration) = order.configuration {
+            session = session.configuration(configuration.as_str());
+        }
         if let Some(flow) = order.flow {
             session = session.flow_data(flow_data(flow));
         }
@@ -307,6 +326,21 @@ impl Stripe {
         let reply = self.send("GET /v1/invoices/{id}", request, &fresh_key(), deadline).await?;
         let status = reply.read(|body: InvoiceBody| body.status)?.value;
         Ok(matches!(status.as_str(), "paid" | "void"))
+    }
+
+    /// Asks for the page on which the newest open invoice of a subscription can be paid. Whoever has its URL can pay and see
+    /// the invoice: it goes to the caller and nowhere else.
+    pub async fn open_invoice_page(
+        &self,
+        subscription: &SubscriptionId,
+        deadline: Deadline,
+    ) -> Result<Answer<Option<String>>, StripeError> {
+        let query = InvoiceQuery { subscription: subscription.as_str(), status: "open", limit: 1 };
+        let request = RequestBuilder::new(StripeMethod::Get, "/invoices").query(&query);
+        let reply = self.send("GET /v1/invoices", request, &fresh_key(), deadline).await?;
+        reply.read(|body: List<OpenInvoiceBody>| {
+            Some(body.data.into_iter().next().and_then(|invoice| invoice.hosted_invoice_url))
+        })
     }
 }
 
@@ -388,6 +422,19 @@ struct CustomerBody {
 #[derive(Deserialize)]
 struct InvoiceBody {
     status: Option<String>,
+}
+
+/// Which invoices are asked for.
+#[derive(Serialize)]
+struct InvoiceQuery<'a> {
+    subscription: &'a str,
+    status: &'static str,
+    limit: i64,
+}
+
+#[derive(Deserialize)]
+struct OpenInvoiceBody {
+    hosted_invoice_url: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,23 +1,54 @@
 //! What has to be set up at Stripe before anything can be sold or managed.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use stripe::StripeRequest;
-use stripe_billing::billing_portal_configuration::ListBillingPortalConfiguration;
+use stripe_billing::billing_portal_configuration::{
+    ListBillingPortalConfiguration, RetrieveBillingPortalConfiguration,
+};
 use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_product::price::{ListPrice, RetrievePrice};
 
 use super::client::{Deadline, Stripe};
 use super::error::{Rejection, StripeError};
 use super::requests::{Identified, encode_segment, fresh_key};
-use crate::domain::ids::{AccountId, PriceId};
+use crate::domain::ids::{AccountId, PortalConfigurationId, PriceId};
 
 /// The settings of the Customer Portal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct PortalSettings {
-    /// Whether the default ones, which we open the portal with, were ever saved.
-    pub are_saved: bool,
+    /// Those that we open the portal with: the named ones, else the default ones. None if Stripe does not have them.
+    pub configuration: Option<PortalConfiguration>,
     /// Stripe's clock when it answered, in whole Unix seconds, if it told.
     pub answered_at: Option<i64>,
+}
+
+/// A configuration of the Customer Portal, as Stripe has it.
+#[derive(Debug, Deserialize)]
+pub struct PortalConfiguration {
+    /// Whether portal sessions can be made with it.
+    pub active: bool,
+    #[serde(default)]
+    features: BTreeMap<String, PortalFeature>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PortalFeature {
+    #[serde(default)]
+    enabled: bool,
+}
+
+/// The features that a billing page leads to: its flows, and the invoices that are still open.
+const FEATURES: [&str; 4] =
+    ["payment_method_update", "subscription_cancel", "subscription_update", "invoice_history"];
+
+impl PortalConfiguration {
+    /// Which features that a billing page leads to are off.
+    pub fn disabled_features(&self) -> Vec<&'static str> {
+        let is_off = |name: &&str| self.features.get(*name).is_some_and(|feature| !feature.enabled);
+        FEATURES.into_iter().filter(is_off).collect()
+    }
 }
 
 /// A price, as Stripe has it.
@@ -32,12 +63,24 @@ pub struct Price {
     /// `recurring` or `one_time`.
     #[serde(rename = "type")]
     kind: String,
+    recurring: Option<Recurring>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Recurring {
+    usage_type: Option<String>,
 }
 
 impl Price {
     /// Whether it is paid again and again, as subscriptions are.
     pub fn is_recurring(&self) -> bool {
         self.kind == "recurring"
+    }
+
+    /// Whether its usage is billed. Stripe takes no quantity of it (<https://docs.stripe.com/api/checkout/sessions/create>).
+    pub fn is_metered(&self) -> bool {
+        let usage_type = self.recurring.as_ref().and_then(|recurring| recurring.usage_type.as_deref());
+        usage_type == Some("metered")
     }
 }
 
@@ -75,12 +118,9 @@ pub const TRIALS: [Trial; 3] = [
 ];
 
 #[derive(Deserialize)]
-struct List<T> {
-    data: Vec<T>,
+pub(super) struct List<T> {
+    pub(super) data: Vec<T>,
 }
-
-#[derive(Deserialize)]
-struct Anything {}
 
 impl Stripe {
     /// Asks which account the key is of (<https://docs.stripe.com/api/accounts/retrieve>). A restricted key may not be allowed
@@ -100,14 +140,42 @@ impl Stripe {
         }
     }
 
-    /// Asks for the settings of the Customer Portal.
-    pub async fn portal_settings(&self, deadline: Deadline) -> Result<PortalSettings, StripeError> {
+    /// Asks for the settings that the Customer Portal is opened with: the named ones, else the default ones.
+    pub async fn portal_settings(
+        &self,
+        named: Option<&PortalConfigurationId>,
+        deadline: Deadline,
+    ) -> Result<PortalSettings, StripeError> {
+        match named {
+            Some(id) => self.named_portal_settings(id, deadline).await,
+            None => self.default_portal_settings(deadline).await,
+        }
+    }
+
+    async fn named_portal_settings(
+        &self,
+        id: &PortalConfigurationId,
+        deadline: Deadline,
+    ) -> Result<PortalSettings, StripeError> {
+        let request = RetrieveBillingPortalConfiguration::new(id.as_str()).build();
+        let operation = "GET /v1/billing_portal/configurations/{id}";
+        match self.send(operation, request, &fresh_key(), deadline).await {
+            Ok(reply) => {
+                let answered_at = reply.answered_at;
+                Ok(PortalSettings { configuration: reply.read(Some)?.value, answered_at })
+            }
+            Err(error) if error.is_missing() => Ok(PortalSettings { configuration: None, answered_at: None }),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn default_portal_settings(&self, deadline: Deadline) -> Result<PortalSettings, StripeError> {
         let request = ListBillingPortalConfiguration::new().is_default(true).active(true).limit(1).build();
         let reply =
             self.send("GET /v1/billing_portal/configurations", request, &fresh_key(), deadline).await?;
         let answered_at = reply.answered_at;
-        let are_saved = reply.read(|list: List<Anything>| Some(!list.data.is_empty()))?.value;
-        Ok(PortalSettings { are_saved, answered_at })
+        let configuration = reply.read(|list: List<_>| Some(list.data.into_iter().next()))?.value;
+        Ok(PortalSettings { configuration, answered_at })
     }
 
     /// Finds the price that an entry of the configuration names by its id or lookup key, for checkout and `doctor` alike. Stripe

@@ -45,7 +45,7 @@ async fn a_tenant_upgrades_pays_manages_cancels_and_ends(database: Database) {
     let ended = app.until_plan("acme", "free").await;
     assert_eq!(
         (&ended["access"], &ended["status"], &ended["scheduled_cancel"], &ended["can_manage"]),
-        (&json!(false), &json!("canceled"), &json!(false), &json!(false))
+        (&json!(false), &json!("canceled"), &json!(false), &json!(true))
     );
 
     the_log_files_tell_it(&app).await;

@@ -288,6 +288,50 @@ async fn doctor_names_permission_that_restricted_key_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_lists_portal_features_that_are_off() {
+    let app = TestApp::start(Database::Sqlite).await;
+    app.stripe.set_portal("features[subscription_cancel][enabled]=false").await;
+    app.stripe.set_portal("features[invoice_history][enabled]=false").await;
+    let found = is_found(&app, &[], "portal", "yellow");
+    assert!(found.says.ends_with(": subscription_cancel, invoice_history"), "{}", found.says);
+    assert!(
+        found.mend.contains("https://dashboard.stripe.com/test/settings/billing/portal"),
+        "{}",
+        found.mend
+    );
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_checks_portal_configuration_that_is_named() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let check =
+        |id: &str, health: &str| is_found(&app, &[("BILLHOOK_PORTAL_CONFIGURATION", id)], "portal", health);
+    let id = app.stripe.create_portal_configuration().await;
+    let off = "subscription_cancel, subscription_update, invoice_history";
+    let found = check(&id, "yellow");
+    assert!(found.says.contains(&id) && found.says.ends_with(off), "{}", found.says);
+    let change = |form: &'static str| {
+        let (stripe, path) = (&app.stripe, format!("/v1/billing_portal/configurations/{id}"));
+        async move { stripe.api("POST", &path, form).await }
+    };
+    change(
+        "features[subscription_cancel][enabled]=true&features[subscription_update][enabled]=true\
+         &features[invoice_history][enabled]=true",
+    )
+    .await;
+    assert!(check(&id, "green").says.contains(&id));
+    change("active=false").await;
+    assert!(check(&id, "red").says.contains("inactive"));
+
+    let found = check("bpc_of_another_account", "red");
+    assert!(found.says.contains("bpc_of_another_account, which is not at Stripe"), "{}", found.says);
+    let found = is_found(&app, &[("BILLHOOK_PORTAL_CONFIGURATION", "canary")], "configuration", "red");
+    assert!(found.says.contains("BILLHOOK_PORTAL_CONFIGURATION is not a Stripe portal"), "{}", found.says);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_may_not_look_is_no_verdict() {
     let app = TestApp::start(Database::Sqlite).await;
     for (operation, check) in [

@@ -42,6 +42,7 @@ mod known_prices;
 mod legacy_ids;
 mod lives;
 mod manage;
+mod metered;
 mod metrics;
 mod open_checkout;
 mod other_customer;

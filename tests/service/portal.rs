@@ -3,12 +3,21 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::TestApp;
+use crate::app::{TestApp, ended_spans};
 use crate::database::{Database, on_both_databases};
+use crate::event_stream::{EventStream, STREAM};
 
 on_both_databases!(
     a_tenant_without_a_customer_has_nothing_to_manage,
     a_flow_goes_to_the_subscription_that_grants_the_plan,
+    card_flow_opens_home_where_subscription_card_is_changed,
+    unpaid_subscription_leads_to_its_open_invoice,
+    unpaid_subscription_without_open_invoice_opens_portal,
+    cancel_flow_opens_for_subscription_that_grants_nothing,
+    cancel_flow_opens_portal_when_end_is_set_already,
+    flow_that_settings_disable_opens_plain_portal,
+    portal_uses_configuration_that_is_named,
+    ended_subscription_with_open_invoice_can_be_managed,
     the_21st_call_in_a_minute_waits,
 );
 
@@ -37,6 +46,191 @@ async fn a_flow_goes_to_the_subscription_that_grants_the_plan(database: Database
         let asked = last_portal_request(&app).await;
         assert_eq!(asked["flow_data"], json!({ "type": flow, flow: { "subscription": subscription } }));
     }
+    app.stop().await;
+}
+
+/// A tenant whose renewal was declined.
+async fn make_past_due(app: &TestApp, tenant: &str) -> String {
+    let subscription = app.make_pro(tenant).await;
+    app.stripe.change(&subscription, &json!({ "card": "declined", "renew": true })).await;
+    app.until(tenant, |answer| answer["status"] == "past_due").await;
+    subscription
+}
+
+async fn make_unpaid(app: &TestApp, tenant: &str) -> String {
+    let subscription = make_past_due(app, tenant).await;
+    app.stripe.change(&subscription, &json!({ "status": "unpaid" })).await;
+    app.until(tenant, |answer| answer["status"] == "unpaid").await;
+    subscription
+}
+
+/// Opens the portal for one thing, and returns its URL and what the log says of it.
+async fn open_flow(app: &TestApp, tenant: &str, flow: &str) -> (String, Value) {
+    let opened = app.open_portal(&app.token(tenant), &json!({ "flow": flow })).await.ok();
+    let is_success = |line: &&Value| line["event"] == "portal.create.success" && line["tenant_id"] == tenant;
+    let lines = app.lines("billing");
+    let last = lines.iter().rfind(is_success).expect("the success is logged");
+    (opened["url"].as_str().expect("a URL").to_owned(), last["reason"].clone())
+}
+
+async fn card_flow_opens_home_where_subscription_card_is_changed(database: Database) {
+    let app = TestApp::start(database).await;
+    let subscription = make_past_due(&app, "acme").await;
+    let (url, reason) = open_flow(&app, "acme", "payment_method_update").await;
+    assert!(last_portal_request(&app).await["flow_data"].is_null());
+    assert_eq!(reason, "card_is_on_subscription");
+
+    // What Stripe's own flow for a card does.
+    assert!(app.stripe.press(&url, "action=update_card").await);
+    app.stripe.change(&subscription, &json!({ "retry_payment": true })).await;
+    let at_stripe = app.stripe.api("GET", &format!("/v1/subscriptions/{subscription}"), "").await;
+    assert_eq!(at_stripe["status"], "past_due", "the subscription's own card is charged");
+
+    let update = format!("action=update_subscription_card&subscription={subscription}");
+    assert!(app.stripe.press(&url, &update).await);
+    app.stripe.change(&subscription, &json!({ "retry_payment": true })).await;
+    app.until("acme", |answer| answer["status"] == "active").await;
+    app.stop().await;
+}
+
+async fn unpaid_subscription_leads_to_its_open_invoice(database: Database) {
+    let app = TestApp::start(database).await;
+    make_unpaid(&app, "acme").await;
+    let (url, reason) = open_flow(&app, "acme", "payment_method_update").await;
+    assert!(url.starts_with(&format!("{}/i/acct_", app.stripe.url)), "{url}");
+    assert_eq!(reason, "open_invoice");
+    assert!(app.stripe.requests_to("POST", "/v1/billing_portal/sessions").await.is_empty());
+
+    assert!(app.stripe.press(&url, "action=pay").await);
+    app.until_plan("acme", "pro").await;
+    let secret = url.rsplit_once('/').expect("a path").1;
+    let told = format!("{:?} {:?}", app.all_lines(), ended_spans());
+    assert!(told.contains("invoice opened") && !told.contains(secret), "the URL is the caller's alone");
+    app.stop().await;
+}
+
+async fn unpaid_subscription_without_open_invoice_opens_portal(database: Database) {
+    let app = TestApp::start(database).await;
+    let subscription = make_unpaid(&app, "acme").await;
+    let refused = json!({ "match": "GET /v1/invoices", "kind": "status", "status": 403, "times": 1 });
+    app.stripe.fault(&refused).await;
+    let portal = format!("{}/p/session/", app.stripe.url);
+    assert!(open_flow(&app, "acme", "payment_method_update").await.0.starts_with(&portal), "it may not look");
+
+    let at_stripe = app.stripe.api("GET", &format!("/v1/subscriptions/{subscription}"), "").await;
+    let invoice = at_stripe["latest_invoice"].as_str().expect("an invoice");
+    app.stripe.api("POST", &format!("/v1/invoices/{invoice}/void"), "").await;
+    assert!(open_flow(&app, "acme", "payment_method_update").await.0.starts_with(&portal), "nothing is owed");
+    app.stop().await;
+}
+
+async fn cancel_flow_opens_for_subscription_that_grants_nothing(database: Database) {
+    let app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    for status in ["unpaid", "paused", "incomplete"] {
+        app.stripe.change(&subscription, &json!({ "status": status })).await;
+        let answer = app.until("acme", |answer| answer["status"] == status).await;
+        assert_eq!((&answer["plan"], &answer["can_manage"]), (&json!("free"), &json!(true)));
+        let (url, reason) = open_flow(&app, "acme", "subscription_cancel").await;
+        let flow = json!({
+            "type": "subscription_cancel", "subscription_cancel": { "subscription": subscription },
+        });
+        assert_eq!((last_portal_request(&app).await["flow_data"].clone(), reason), (flow, Value::Null));
+        open_flow(&app, "acme", "subscription_update").await;
+        if status == "incomplete" {
+            app.stripe.cancel_in_portal(&url, &subscription).await;
+            app.until("acme", |answer| answer["scheduled_cancel"] == true).await;
+        }
+    }
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+    app.until("acme", |answer| answer["status"] == "canceled").await;
+    let over = app.open_portal(&app.token("acme"), &json!({ "flow": "subscription_cancel" })).await;
+    over.assert_is(409, "no_subscription");
+    app.stop().await;
+}
+
+async fn cancel_flow_opens_portal_when_end_is_set_already(database: Database) {
+    let app = TestApp::start(database).await;
+    let subscription = app.make_pro("acme").await;
+    let (url, _) = open_flow(&app, "acme", "subscription_cancel").await;
+    app.stripe.cancel_in_portal(&url, &subscription).await;
+    app.until("acme", |answer| answer["scheduled_cancel"] == true).await;
+
+    let (url, reason) = open_flow(&app, "acme", "subscription_cancel").await;
+    assert_eq!(reason, "already_canceling");
+    assert!(last_portal_request(&app).await["flow_data"].is_null());
+    assert!(app.stripe.press(&url, &format!("action=resume&subscription={subscription}")).await);
+    app.until("acme", |answer| answer["scheduled_cancel"] == false).await;
+    assert_eq!(
+        open_flow(&app, "acme", "subscription_cancel").await.1,
+        Value::Null,
+        "it may be cancelled again"
+    );
+    app.stop().await;
+}
+
+async fn flow_that_settings_disable_opens_plain_portal(database: Database) {
+    let app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    app.check_out(&app.token("birch"), &json!({})).await.ok();
+    for (tenant, flow) in
+        [("acme", "subscription_cancel"), ("acme", "subscription_update"), ("birch", "payment_method_update")]
+    {
+        app.stripe.set_portal(&format!("features[{flow}][enabled]=false")).await;
+        let (url, reason) = open_flow(&app, tenant, flow).await;
+        assert!(url.starts_with(&format!("{}/p/session/", app.stripe.url)), "{url}");
+        assert_eq!(reason, "flow_disabled", "{flow}");
+        assert!(last_portal_request(&app).await["flow_data"].is_null());
+    }
+    app.stripe.set_portal("features[subscription_cancel][enabled]=true").await;
+    let body = json!({ "error": { "type": "invalid_request_error", "message": "canary" } }).to_string();
+    let refusal = json!({ "match": "POST /v1/billing_portal/sessions", "kind": "status", "status": 400,
+        "times": 1, "body": body });
+    app.stripe.fault(&refusal).await;
+    assert_eq!(open_flow(&app, "acme", "subscription_cancel").await.1, "flow_rejected");
+    // A refusal of the plain portal is one.
+    app.stripe.fault(&refusal).await;
+    app.open_portal(&app.token("acme"), &json!({})).await.assert_is(502, "stripe_rejected");
+    app.stop().await;
+}
+
+async fn portal_uses_configuration_that_is_named(database: Database) {
+    let mut app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    let configuration = app.stripe.create_portal_configuration().await;
+    app.go_down().await;
+    app.come_back_with("--portal-configuration", &configuration).await;
+    let (_, reason) = open_flow(&app, "acme", "subscription_cancel").await;
+    assert_eq!(reason, "flow_disabled", "it only takes cards");
+    for asked in app.stripe.requests_to("POST", "/v1/billing_portal/sessions").await {
+        assert_eq!(asked["params"]["configuration"], configuration, "{asked}");
+    }
+
+    app.go_down().await;
+    app.come_back_with("--portal-configuration", "bpc_of_another_account").await;
+    for body in [json!({}), json!({ "flow": "subscription_cancel" })] {
+        app.open_portal(&app.token("acme"), &body).await.assert_is(503, "billing_not_configured");
+    }
+    app.stop().await;
+}
+
+async fn ended_subscription_with_open_invoice_can_be_managed(database: Database) {
+    let app = TestApp::start(database).await;
+    let token = app.token("acme");
+    let mut stream = EventStream::open(app.request(Method::GET, STREAM).bearer_auth(&token)).await;
+    assert_eq!(stream.next_subscription().await["can_manage"], false);
+    let subscription = make_past_due(&app, "acme").await;
+    stream.until(|answer| answer["can_manage"] == true).await;
+    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
+    let ended = app.until("acme", |answer| answer["status"] == "canceled").await;
+    assert_eq!((&ended["plan"], &ended["can_manage"]), (&json!("free"), &json!(true)));
+    let opened = app.open_portal(&token, &json!({})).await.ok();
+    let page = reqwest::get(opened["url"].as_str().expect("a URL")).await.expect("the portal");
+    let page = page.text().await.expect("text");
+    let (_, invoice) = page.split_once(&format!("{}/i/", app.stripe.url)).expect("the open invoice");
+    let invoice = invoice.split_once('"').expect("a link").0;
+    assert!(app.stripe.press(&format!("{}/i/{invoice}", app.stripe.url), "action=pay").await);
+    app.until("acme", |answer| answer["status"] == "canceled").await;
     app.stop().await;
 }
 

@@ -95,9 +95,13 @@ impl Stripe {
 
     /// The same, where the portal may refuse. Whether it did not.
     pub async fn try_to_cancel_in_portal(&self, portal_url: &str, subscription: &str) -> bool {
-        let form = format!("action=cancel&subscription={subscription}");
-        let request = self.http.post(portal_url).header("Content-Type", "application/x-www-form-urlencoded");
-        let response = request.body(form).send().await.expect("the portal answers");
+        self.press(portal_url, &format!("action=cancel&subscription={subscription}")).await
+    }
+
+    /// Presses a button of a page. Whether it did something.
+    pub async fn press(&self, page_url: &str, form: &str) -> bool {
+        let request = self.http.post(page_url).header("Content-Type", "application/x-www-form-urlencoded");
+        let response = request.body(form.to_owned()).send().await.expect("the page answers");
         response.status().is_success()
     }
 
@@ -176,10 +180,35 @@ impl Stripe {
         self.tell("POST", "/_sandbox/customers", &json!({ "id": id })).await;
     }
 
+    /// A monthly price whose usage is billed. Returns its id.
+    pub async fn create_metered_price(&self, lookup_key: &str) -> String {
+        let form = format!(
+            "product=prod_pro&currency=usd&unit_amount=1&recurring[interval]=month&lookup_key={lookup_key}\
+             &recurring[usage_type]=metered&recurring[meter]=mtr_1"
+        );
+        let price = self.api("POST", "/v1/prices", &form).await;
+        price["id"].as_str().expect("a price").to_owned()
+    }
+
     /// Adds an item to a subscription.
     pub async fn add_item(&self, subscription: &str, price: &str) {
         let form = format!("items[0][price]={price}");
         self.api("POST", &format!("/v1/subscriptions/{subscription}"), &form).await;
+    }
+
+    /// Changes the portal's default configuration: `features[subscription_cancel][enabled]=false`.
+    pub async fn set_portal(&self, form: &str) {
+        let listed = self.api("GET", "/v1/billing_portal/configurations?is_default=true", "").await;
+        let id = listed["data"][0]["id"].as_str().expect("a configuration").to_owned();
+        let changed = self.api("POST", &format!("/v1/billing_portal/configurations/{id}"), form).await;
+        assert_eq!(changed["id"], id, "{changed}");
+    }
+
+    /// Another configuration of the portal, which only takes cards. Returns its id.
+    pub async fn create_portal_configuration(&self) -> String {
+        let form = "features[payment_method_update][enabled]=true";
+        let made = self.api("POST", "/v1/billing_portal/configurations", form).await;
+        made["id"].as_str().expect("a configuration").to_owned()
     }
 
     pub async fn forget_portal_configuration(&self) {

@@ -94,7 +94,7 @@ function Billing({ service }: { service: BillingService }) {
         <PlanCard words={words}>
           {/* What was bought could be bought twice while it is not there yet. */}
           {!isActivating && (
-            <PlanActions subscription={subscription} needsPaymentMethod={words.needsPaymentMethod} hosted={hosted} />
+            <PlanActions subscription={subscription} words={words} hosted={hosted} />
           )}
         </PlanCard>
       ) : (

@@ -16,8 +16,10 @@ export interface PlanWords {
   facts: Fact[];
   /** What has to be done, where something has. */
   notice?: { title: string; text: string };
-  /** Whether another way to pay is what would mend it. */
-  needsPaymentMethod: boolean;
+  /** The button that leads to where a failed payment is fixed, where one failed. */
+  paymentAction?: string;
+  /** Whether nothing is subscribed to, so that a plan can be bought. */
+  canUpgrade: boolean;
 }
 
 /** Says it. */
@@ -27,7 +29,7 @@ export function planWords(subscription: Subscription): PlanWords {
   return {
     name,
     facts: factsOf(subscription, standing),
-    needsPaymentMethod: false,
+    canUpgrade: standing === "free" || standing === "ended",
     ...WORDS[standing](subscription, name),
   };
 }
@@ -39,11 +41,11 @@ export function activatingWords(subscription: Subscription): PlanWords {
     badge: { text: "Activating", tone: "neutral" },
     sentence: "Your new plan appears here by itself.",
     facts: [],
-    needsPaymentMethod: false,
+    canUpgrade: false,
   };
 }
 
-type StandingWords = Pick<PlanWords, "badge" | "sentence"> & Partial<Pick<PlanWords, "notice" | "needsPaymentMethod">>;
+type StandingWords = Pick<PlanWords, "badge" | "sentence"> & Partial<Pick<PlanWords, "notice" | "paymentAction">>;
 
 const WORDS: Record<Standing, (subscription: Subscription, name: string) => StandingWords> = {
   free: () => ({
@@ -73,16 +75,16 @@ const WORDS: Record<Standing, (subscription: Subscription, name: string) => Stan
         ? `Update your payment method to keep ${name}.`
         : "Update your payment method, and your plan is back as soon as the payment goes through.",
     },
-    needsPaymentMethod: true,
+    paymentAction: "Update payment method",
   }),
   unpaid: () => ({
     badge: { text: "On hold", tone: "bad" },
     sentence: "Your plan is on hold until the open invoice is paid.",
     notice: {
       title: "Your payments did not go through",
-      text: "Update your payment method and pay the open invoice under Manage subscription. Your plan is back as soon as it is paid.",
+      text: "Pay the open invoice, with another card if you like. Your plan is back as soon as it is paid.",
     },
-    needsPaymentMethod: true,
+    paymentAction: "Pay open invoice",
   }),
   incomplete: () => ({
     badge: { text: "Not paid yet", tone: "warning" },

@@ -99,6 +99,7 @@ const KEYS: [&str; 35] = [
     "metadata",
     "tenant_id",
     "traceparent",
+    "deployment_id",
     "subscription",
     "client_reference_id",
     "payment_status",

@@ -108,7 +108,7 @@ fn subscription_data(form: &mut Form) -> Result<(Option<i64>, Metadata), StripeE
     Ok((trial_days, form.metadata(&Value::Null)?.unwrap_or_default()))
 }
 
-fn line_items(world: &World, form: &mut Form) -> Result<Vec<(String, i64)>, StripeError> {
+fn line_items(world: &World, form: &mut Form) -> Result<Vec<(String, Option<i64>)>, StripeError> {
     let items = form.hashes("line_items", |item| line_item(world, item))?;
     match items.len() {
         0 => Err(StripeError::missing_parameter("line_items")),
@@ -120,7 +120,7 @@ fn line_items(world: &World, form: &mut Form) -> Result<Vec<(String, i64)>, Stri
     }
 }
 
-fn line_item(world: &World, item: &mut Form) -> Result<(String, i64), StripeError> {
+fn line_item(world: &World, item: &mut Form) -> Result<(String, Option<i64>), StripeError> {
     let id = item.text("price")?;
     let id = item.required("price", id)?;
     let at = item.name("price");
@@ -133,6 +133,12 @@ fn line_item(world: &World, item: &mut Form) -> Result<(String, i64), StripeErro
         return Err(StripeError::invalid_param("line_items", message));
     }
     let quantity = item.integer("quantity")?;
+    if catalog::is_metered(price) {
+        return match quantity {
+            None => Ok((id, None)),
+            Some(_) => Err(StripeError::metered_quantity(item.name("quantity"))),
+        };
+    }
     let quantity = item.required("quantity", quantity)?;
     if quantity < 1 {
         return Err(StripeError::invalid_param(
@@ -140,7 +146,7 @@ fn line_item(world: &World, item: &mut Form) -> Result<(String, i64), StripeErro
             "Invalid quantity: must be at least 1",
         ));
     }
-    Ok((id, quantity))
+    Ok((id, Some(quantity)))
 }
 
 fn expires_at(form: &mut Form, now: i64) -> Result<i64, StripeError> {

@@ -52,6 +52,15 @@ impl StripeError {
         StripeError::invalid_param(param, format!("No such {kind}: '{id}'")).code("resource_missing")
     }
 
+    /// A quantity of what is billed by its usage.
+    pub(crate) fn metered_quantity(param: String) -> StripeError {
+        let at = param.trim_end_matches("[quantity]");
+        let message = format!(
+            "Quantity should not be specified where usage_type is `metered`. Remove quantity from `{at}`"
+        );
+        StripeError::invalid_param(param, message)
+    }
+
     pub(crate) fn unauthorized(message: impl Into<String>) -> StripeError {
         StripeError { status: StatusCode::UNAUTHORIZED, ..StripeError::invalid(message) }
     }

@@ -60,12 +60,15 @@ fn route(world: &mut World, method: &Method, path: &str, form: Form) -> Reply {
         ("POST", ["billing_portal", "sessions"]) => portal::create(world, form),
         ("POST", ["billing_portal", "configurations"]) => portal::create_configuration(world, form),
         ("GET", ["billing_portal", "configurations"]) => portal::list_configurations(world, form),
+        ("GET", ["billing_portal", "configurations", id]) => portal::retrieve_configuration(world, id, form),
+        ("POST", ["billing_portal", "configurations", id]) => portal::update_configuration(world, id, form),
 
         ("GET", ["subscriptions"]) => subscriptions::list(world, form),
         ("GET", ["subscriptions", id]) => subscriptions::retrieve(world, id, form),
         ("POST", ["subscriptions", id]) => subscriptions::update(world, id, form),
         ("DELETE", ["subscriptions", id]) => subscriptions::cancel(world, id, form),
 
+        ("GET", ["invoices"]) => invoices::list(world, form),
         ("GET", ["invoices", id]) => invoices::retrieve(world, id, form),
         ("POST", ["invoices", id, "void"]) => invoices::void(world, id, form),
 

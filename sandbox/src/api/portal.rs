@@ -1,12 +1,13 @@
 //! `/v1/billing_portal`
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::error::StripeError;
 use super::form::Form;
 use super::page::Page;
 use super::{Reply, locale};
 use crate::world::portal::{NewConfiguration, NewPortalSession, allows};
+use crate::world::subscription::{ends_by_itself, is_final, items};
 use crate::world::{World, text};
 
 const FLOWS: &[&str] = &["payment_method_update", "subscription_cancel", "subscription_update"];
@@ -47,6 +48,31 @@ pub(super) fn list_configurations(world: &World, mut form: Form) -> Reply {
     })
 }
 
+pub(super) fn retrieve_configuration(world: &World, id: &str, form: Form) -> Reply {
+    form.finish()?;
+    world.configurations.get(id).cloned().ok_or_else(|| StripeError::no_such("configuration", id))
+}
+
+/// The features that the call names change, and the others stay.
+pub(super) fn update_configuration(world: &mut World, id: &str, mut form: Form) -> Reply {
+    let active = form.flag("active")?;
+    let features = form.hash("features", read_features)?.unwrap_or_default();
+    form.finish()?;
+    if !world.configurations.contains_key(id) {
+        return Err(StripeError::no_such("configuration", id));
+    }
+    Ok(world.change_configuration(id, |configuration| {
+        if let Some(active) = active {
+            configuration["active"] = active.into();
+        }
+        for (name, feature) in features {
+            for (field, value) in feature.as_object().into_iter().flatten() {
+                configuration["features"][&name][field] = value.clone();
+            }
+        }
+    }))
+}
+
 pub(super) fn create_configuration(world: &mut World, mut form: Form) -> Reply {
     let features = form.hash("features", read_features)?;
     let features = form.required("features", features)?;
@@ -57,8 +83,11 @@ pub(super) fn create_configuration(world: &mut World, mut form: Form) -> Reply {
             "terms_of_service_url": profile.url("terms_of_service_url")?,
         }))
     })?;
+    let mut all: Map<String, Value> =
+        FEATURES.iter().map(|name| ((*name).to_owned(), json!({"enabled": false}))).collect();
+    all.extend(features);
     let new = NewConfiguration {
-        features,
+        features: all.into(),
         business_profile: profile.unwrap_or_else(
             || json!({"headline": null, "privacy_policy_url": null, "terms_of_service_url": null}),
         ),
@@ -71,21 +100,25 @@ pub(super) fn create_configuration(world: &mut World, mut form: Form) -> Reply {
 }
 
 fn configuration<'a>(world: &'a World, form: &mut Form) -> Result<&'a Value, StripeError> {
-    match form.text("configuration")? {
-        Some(id) => {
-            let named = world.configurations.get(&id);
-            named.ok_or_else(|| StripeError::no_such_referenced("configuration", &id, "configuration"))
-        }
-        None => world.default_configuration().ok_or_else(|| StripeError::invalid(NO_CONFIGURATION)),
+    let Some(id) = form.text("configuration")? else {
+        return world.default_configuration().ok_or_else(|| StripeError::invalid(NO_CONFIGURATION));
+    };
+    let Some(named) = world.configurations.get(&id) else {
+        return Err(StripeError::no_such_referenced("configuration", &id, "configuration"));
+    };
+    if named["active"] == true {
+        return Ok(named);
     }
+    // In words of our own: Stripe's are not published.
+    let message = format!("The portal configuration `{id}` is inactive.");
+    Err(StripeError::invalid_param("configuration", message))
 }
 
 fn read_flow(world: &World, customer: &str, configuration: &Value, flow: &mut Form) -> Reply {
     let kind = flow.one_of("type", FLOWS)?;
     let kind = flow.required("type", kind)?;
     if !allows(configuration, &kind) {
-        let message = format!("The portal configuration of this session has the {kind} feature disabled.");
-        return Err(StripeError::invalid_param(flow.name("type"), message));
+        return Err(StripeError::invalid(feature_disabled(&kind)));
     }
     let mut answer = json!({
         "after_completion": flow.hash("after_completion", read_after_completion)?
@@ -98,20 +131,53 @@ fn read_flow(world: &World, customer: &str, configuration: &Value, flow: &mut Fo
         "type": kind,
     });
     if kind != "payment_method_update" {
-        let details = flow.hash(&kind, |details| read_subscription(world, customer, details))?;
+        let details = flow.hash(&kind, |details| read_subscription(world, customer, &kind, details))?;
         answer[&kind] = json!({"subscription": flow.required(&kind, details)?});
     }
     Ok(answer)
 }
 
-fn read_subscription(world: &World, customer: &str, details: &mut Form) -> Result<String, StripeError> {
+/// Stripe's sentence about `subscription_update`; what it says about the others is not published.
+fn feature_disabled(kind: &str) -> &'static str {
+    match kind {
+        "subscription_update" => {
+            "This subscription cannot be updated because the subscription update feature in the portal \
+             configuration is disabled."
+        }
+        "subscription_cancel" => {
+            "This subscription cannot be canceled because the subscription cancellation feature in the portal \
+             configuration is disabled."
+        }
+        _ => "The payment method update feature in the portal configuration is disabled.",
+    }
+}
+
+fn read_subscription(
+    world: &World,
+    customer: &str,
+    kind: &str,
+    details: &mut Form,
+) -> Result<String, StripeError> {
     let id = details.text("subscription")?;
     let id = details.required("subscription", id)?;
-    let owned = world.subscriptions_of(customer).any(|subscription| text(subscription, "id") == id);
-    if owned {
-        Ok(id)
-    } else {
-        Err(StripeError::no_such_referenced("subscription", &id, details.name("subscription")))
+    let mut theirs = world.subscriptions_of(customer);
+    let Some(subscription) = theirs.find(|subscription| text(subscription, "id") == id) else {
+        return Err(StripeError::no_such_referenced("subscription", &id, details.name("subscription")));
+    };
+    // Of these Stripe's own words are known only for an end that is set, by whichever of the two fields.
+    if is_final(subscription) {
+        return Err(StripeError::invalid(format!("The subscription {id} is already canceled.")));
+    }
+    match kind {
+        "subscription_cancel" if ends_by_itself(subscription) => {
+            let message = format!("The subscription {id} is already set to be canceled at period end.");
+            Err(StripeError::invalid(message))
+        }
+        "subscription_update" if items(subscription).len() > 1 => {
+            let message = format!("The subscription {id} has multiple items and cannot be updated.");
+            Err(StripeError::invalid(message))
+        }
+        _ => Ok(id),
     }
 }
 
@@ -131,13 +197,22 @@ fn read_after_completion(after: &mut Form) -> Reply {
     Ok(json!({"hosted_confirmation": confirmation, "redirect": redirect, "type": kind}))
 }
 
-fn read_features(features: &mut Form) -> Reply {
-    let plain = |features: &mut Form, name: &str| -> Reply {
-        let enabled = features.hash(name, |feature| {
+/// What a portal can offer.
+const FEATURES: [&str; 5] = [
+    "customer_update",
+    "invoice_history",
+    "payment_method_update",
+    "subscription_cancel",
+    "subscription_update",
+];
+
+/// The features that the call names.
+fn read_features(features: &mut Form) -> Result<Map<String, Value>, StripeError> {
+    let plain = |features: &mut Form, name: &str| {
+        features.hash(name, |feature| {
             let enabled = feature.flag("enabled")?;
-            feature.required("enabled", enabled)
-        })?;
-        Ok(json!({"enabled": enabled.unwrap_or(false)}))
+            Ok(json!({"enabled": feature.required("enabled", enabled)?}))
+        })
     };
     let card = plain(features, "payment_method_update")?;
     let history = plain(features, "invoice_history")?;
@@ -158,11 +233,11 @@ fn read_features(features: &mut Form) -> Reply {
             "proration_behavior": "none",
         }))
     })?;
-    Ok(json!({
-        "customer_update": {"allowed_updates": [], "enabled": false},
-        "invoice_history": history,
-        "payment_method_update": card,
-        "subscription_cancel": cancel.unwrap_or_else(|| json!({"enabled": false})),
-        "subscription_update": update.unwrap_or_else(|| json!({"enabled": false})),
-    }))
+    let given = [
+        ("invoice_history", history),
+        ("payment_method_update", card),
+        ("subscription_cancel", cancel),
+        ("subscription_update", update),
+    ];
+    Ok(given.into_iter().filter_map(|(name, feature)| Some((name.to_owned(), feature?))).collect())
 }

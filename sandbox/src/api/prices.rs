@@ -19,18 +19,40 @@ pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
     form.required("currency", currency)?;
     let amount = form.integer("unit_amount")?;
     let amount = form.required("unit_amount", amount)?;
-    let interval = form.hash("recurring", |recurring| {
-        let interval = recurring.one_of("interval", &["month", "year"])?;
-        recurring.required("interval", interval)
-    })?;
+    let recurring = form.hash("recurring", read_recurring)?;
     let (lookup_key, transfer) = (form.text("lookup_key")?, form.flag("transfer_lookup_key")?);
     form.finish()?;
     if !world.products.contains_key(&product) {
         return Err(StripeError::no_such_referenced("product", &product, "product"));
     }
     refuse_taken_key(world, "", lookup_key.as_deref(), transfer)?;
-    let price = catalog::price(&ids::long("price"), &product, None, amount, interval.as_deref(), world.now());
+    let (interval, meter) = recurring.unzip();
+    let mut price =
+        catalog::price(&ids::long("price"), &product, None, amount, interval.as_deref(), world.now());
+    if let Some(meter) = meter.flatten() {
+        price["recurring"]["usage_type"] = "metered".into();
+        price["recurring"]["meter"] = meter.into();
+    }
     Ok(world.create_price(&price, lookup_key.as_deref()))
+}
+
+/// The interval, and the meter of a price that is metered. Since basil each of them has one
+/// (<https://docs.stripe.com/changelog/basil/2025-03-31/deprecate-legacy-usage-based-billing>).
+fn read_recurring(recurring: &mut Form) -> Result<(String, Option<String>), StripeError> {
+    let interval = recurring.one_of("interval", &["month", "year"])?;
+    let interval = recurring.required("interval", interval)?;
+    let usage_type = recurring.one_of("usage_type", &["licensed", "metered"])?;
+    let meter = recurring.text("meter")?;
+    if usage_type.as_deref() == Some("metered") {
+        return Ok((interval, Some(recurring.required("meter", meter)?)));
+    }
+    match meter {
+        None => Ok((interval, None)),
+        Some(_) => Err(StripeError::invalid_param(
+            recurring.name("meter"),
+            "A meter needs `usage_type` to be `metered`.",
+        )),
+    }
 }
 
 pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {

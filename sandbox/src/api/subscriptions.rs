@@ -158,6 +158,7 @@ fn read_items(world: &World, form: &mut Form, subscription: &mut Value) -> Resul
         let price = price.map(|id| recurring_price(world, &id, item.name("price"))).transpose()?;
         Ok(ItemChange {
             at: item.name("id"),
+            at_quantity: item.name("quantity"),
             id: item.text("id")?,
             price,
             quantity: item.integer("quantity")?,
@@ -177,6 +178,7 @@ fn recurring_price<'a>(world: &'a World, id: &str, param: String) -> Result<&'a 
 
 struct ItemChange<'a> {
     at: String,
+    at_quantity: String,
     id: Option<String>,
     price: Option<&'a Value>,
     quantity: Option<i64>,
@@ -199,6 +201,9 @@ impl ItemChange<'_> {
             subscription::set_price(item, price);
         }
         if let Some(quantity) = self.quantity {
+            if catalog::is_metered(&item["price"]) {
+                return Err(StripeError::metered_quantity(self.at_quantity));
+            }
             item["quantity"] = quantity.into();
         }
         Ok(())
@@ -207,7 +212,12 @@ impl ItemChange<'_> {
     fn add(self, subscription: &mut Value, now: i64) -> Result<(), StripeError> {
         let Some(price) = self.price else { return Err(StripeError::missing_parameter(self.at)) };
         let period = (now, catalog::period_end(price, now));
-        let item = subscription::item(text(subscription, "id"), price, self.quantity.unwrap_or(1), period);
+        let quantity = match (catalog::is_metered(price), self.quantity) {
+            (true, Some(_)) => return Err(StripeError::metered_quantity(self.at_quantity)),
+            (true, None) => None,
+            (false, quantity) => quantity.or(Some(1)),
+        };
+        let item = subscription::item(text(subscription, "id"), price, quantity, period);
         let total = items(subscription).len() + 1;
         if let Some(items) = subscription["items"]["data"].as_array_mut() {
             items.push(item);

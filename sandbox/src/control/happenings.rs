@@ -23,10 +23,14 @@ const STATUSES: &[&str] =
 struct Change {
     price: Option<String>,
     quantity: Option<u32>,
+    /// What the bank says from now on to the card that is charged.
+    card: Option<Card>,
     #[serde(default)]
     renew: bool,
     cancel_at_period_end: Option<bool>,
     status: Option<String>,
+    #[serde(default)]
+    retry_payment: bool,
     #[serde(default)]
     silently: bool,
 }
@@ -37,8 +41,9 @@ impl Change {
     }
 }
 
-/// A subscription's price changes, its quantity, its period moves on, its end is scheduled or called off, its status is
-/// forced: in this order if several are asked for, each told with an event of its own.
+/// A subscription's price changes, its quantity, its card is declined from now on, its period moves on, its end is
+/// scheduled or called off, its status is forced, its open invoice is charged once more: in this order if several are
+/// asked for, each told with an event of its own.
 #[handler]
 pub(super) fn change_subscription(
     Path(id): Path<String>,
@@ -62,6 +67,11 @@ pub(super) fn change_subscription(
     if let Some(quantity) = change.quantity {
         world.change_quantity(&id, quantity);
     }
+    match change.card {
+        None => {}
+        Some(Card::Declined) => world.decline_card_of(&id),
+        Some(_) => return Err(Problem::bad_request("card: only `declined`")),
+    }
     if change.renew {
         world.renew(&id);
     }
@@ -70,6 +80,9 @@ pub(super) fn change_subscription(
     }
     if let Some(status) = &change.status {
         world.force_status(&id, status);
+    }
+    if change.retry_payment {
+        world.retry_payment(&id);
     }
     Ok(Json(world.subscriptions[&id].clone()))
 }

@@ -86,9 +86,13 @@ fn order(world: &World, session: &Value) -> String {
     section("order", "Your order", &facts(&known))
 }
 
-fn offer(world: &World, price: &Value, quantity: i64) -> String {
+fn offer(world: &World, price: &Value, quantity: Option<i64>) -> String {
     let offer = world.offer(price);
-    if quantity == 1 { offer } else { format!("{quantity} times {offer}") }
+    match quantity {
+        Some(1) => offer,
+        Some(quantity) => format!("{quantity} times {offer}"),
+        None => format!("{offer} for each that is used"),
+    }
 }
 
 fn payment(session: &Value) -> String {

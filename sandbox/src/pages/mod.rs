@@ -2,6 +2,7 @@
 
 mod checkout;
 mod html;
+mod invoice;
 mod portal;
 mod subscription;
 
@@ -15,10 +16,11 @@ use html::Page;
 /// A form has three short fields at most.
 const FORM_BYTES: usize = 4 * 1024;
 
-/// The two pages, each answering its own buttons.
+/// The pages, each answering its own buttons.
 pub(crate) fn routes() -> impl Endpoint<Output = Response> {
     Route::new()
         .at("/c/pay/:session", get(checkout::show).post(checkout::act))
+        .at("/i/:account/:invoice", get(invoice::show).post(invoice::act))
         .at("/p/session/:session", get(portal::show).post(portal::act))
         .around(bounded)
         .catch_all_error(refused)
@@ -35,7 +37,7 @@ async fn refused(error: poem::Error) -> Response {
     let page = match error.status() {
         StatusCode::NOT_FOUND => Page::message(
             "There is no such page",
-            "The sandbox has a checkout and a portal, each at an address of its own. The application leads there.",
+            "The sandbox has a checkout, a portal and invoices, each at an address of its own. The application leads there.",
             "",
         ),
         _ => Page::message(

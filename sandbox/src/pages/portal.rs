@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::html::{Button, Notice, Page, escape, form, link, section, see_other};
-use super::subscription::{self, Allowed};
+use super::subscription::{self, Allowed, End};
 use crate::double::Double;
 use crate::world::portal::allows;
 use crate::world::subscription::{ends_by_itself, is_final, last_period_end, schedule_end};
@@ -89,6 +89,10 @@ fn carry_out(world: &mut World, session: &Value, pressed: &Pressed) -> bool {
     // (<https://docs.stripe.com/billing/subscriptions/billing-mode/compare>).
     let (end, now) = (last_period_end(subscription), world.now());
     match action {
+        "update_subscription_card" => {
+            world.update_card_of(id);
+            return true;
+        }
         "change_plan" => return change_plan(world, id, &pressed.price),
         "cancel" if cancels_at_once(world, session) => world.end_subscription(id),
         "cancel" => world.change_subscription(id, |subscription| schedule_end(subscription, end, now)),
@@ -105,7 +109,7 @@ fn change_plan(world: &mut World, subscription: &str, price: &str) -> bool {
 /// The part of a configuration that an action needs.
 fn feature_of(action: &str) -> Option<&'static str> {
     match action {
-        "update_card" => Some("payment_method_update"),
+        "update_card" | "update_subscription_card" => Some("payment_method_update"),
         "change_plan" => Some("subscription_update"),
         "cancel" | "resume" => Some("subscription_cancel"),
         _ => None,
@@ -125,6 +129,10 @@ fn cancels_at_once(world: &World, session: &Value) -> bool {
     configuration(world, session)["features"]["subscription_cancel"]["mode"] == "immediately"
 }
 
+fn end(world: &World, session: &Value) -> End {
+    if cancels_at_once(world, session) { End::AtOnce } else { End::WithPeriod }
+}
+
 /// Only the action that the session was made for.
 fn flow(world: &World, session: &Value) -> Page {
     let flow = &session["flow"];
@@ -141,8 +149,8 @@ fn flow(world: &World, session: &Value) -> Page {
         _ if ends_by_itself(subscription) => "Resume your subscription",
         _ => "Cancel your subscription",
     };
-    let cancels_at_once = cancels_at_once(world, session);
-    let only = Allowed { change_plan: is_update, cancel: !is_update, cancels_at_once };
+    let cancel = (!is_update).then(|| end(world, session));
+    let only = Allowed { change_plan: is_update, update_card: false, cancel };
     let name = subscription::name(world, subscription);
     portal(world, session, heading, &subscription::show(world, subscription, &name, only))
 }
@@ -150,14 +158,17 @@ fn flow(world: &World, session: &Value) -> Page {
 fn home(world: &World, session: &Value) -> Page {
     let allowed = Allowed {
         change_plan: offers(world, session, "subscription_update"),
-        cancel: offers(world, session, "subscription_cancel"),
-        cancels_at_once: cancels_at_once(world, session),
+        update_card: offers(world, session, "payment_method_update"),
+        cancel: offers(world, session, "subscription_cancel").then(|| end(world, session)),
     };
     let theirs: Vec<&Value> = world.subscriptions_of(text(session, "customer")).collect();
     let heading = if theirs.len() > 1 { "Your subscriptions" } else { "Your subscription" };
     let mut content = subscriptions(world, &theirs, allowed);
     if offers(world, session, "payment_method_update") {
         content.push_str(&card());
+    }
+    if offers(world, session, "invoice_history") {
+        content.push_str(&open_invoices(world, text(session, "customer")));
     }
     portal(world, session, heading, &content)
 }
@@ -179,6 +190,25 @@ fn subscriptions(world: &World, theirs: &[&Value], allowed: Allowed) -> String {
     content
 }
 
+/// What is owed, each with the way to the page where it is paid.
+fn open_invoices(world: &World, customer: &str) -> String {
+    let open = world
+        .invoices
+        .values()
+        .filter(|invoice| text(invoice, "customer") == customer && text(invoice, "status") == "open");
+    let links: String = open
+        .map(|invoice| {
+            let label = format!("Invoice {}: pay {}", text(invoice, "number"), amount_due(invoice));
+            link(invoice["hosted_invoice_url"].as_str(), &label)
+        })
+        .collect();
+    if links.is_empty() { links } else { section("invoices", "Open invoices", &links) }
+}
+
+fn amount_due(invoice: &Value) -> String {
+    catalog::dollars(invoice["amount_due"].as_i64().unwrap_or_default())
+}
+
 const NOTHING: &str = "<p>There is no subscription.</p>\n";
 
 /// Whose it is, and the way back, around this content.
@@ -195,7 +225,13 @@ fn card() -> String {
 
 fn told(done: &str) -> Option<Notice> {
     match done {
-        "update_card" => Some(Notice::done("The card was updated", "Invoices are paid with it from now on.")),
+        "update_card" => Some(Notice::done(
+            "The card was updated",
+            "Invoices are paid with it, but for those of subscriptions that have a card of their own.",
+        )),
+        "update_subscription_card" => {
+            Some(Notice::done("The payment method was updated", "The subscription is paid with it."))
+        }
         "change_plan" => Some(Notice::done("The plan was changed", "It is the new one from now on.")),
         "cancel" => Some(Notice::done("The subscription was canceled", "You see below when it ends.")),
         "resume" => Some(Notice::done("The subscription goes on", "It renews as it did before.")),

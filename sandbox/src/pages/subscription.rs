@@ -11,9 +11,15 @@ use crate::world::{World, catalog, text};
 #[derive(Clone, Copy)]
 pub(super) struct Allowed {
     pub(super) change_plan: bool,
-    pub(super) cancel: bool,
-    /// Whether what is canceled ends at once, and not with its period.
-    pub(super) cancels_at_once: bool,
+    pub(super) update_card: bool,
+    pub(super) cancel: Option<End>,
+}
+
+/// When what is canceled ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    WithPeriod,
+    AtOnce,
 }
 
 /// The names of what it is for.
@@ -30,8 +36,11 @@ pub(super) fn show(world: &World, subscription: &Value, heading: &str, allowed: 
     if is_living && allowed.change_plan {
         content.push_str(&plan_form(world, subscription));
     }
-    if is_living && allowed.cancel {
-        content.push_str(&end_form(subscription, allowed.cancels_at_once));
+    if is_living && allowed.update_card {
+        content.push_str(&card_form(subscription));
+    }
+    if let Some(end) = allowed.cancel.filter(|_| is_living) {
+        content.push_str(&end_form(subscription, end));
     }
     section(text(subscription, "id"), heading, &content)
 }
@@ -80,8 +89,14 @@ fn option(world: &World, price: &Value) -> String {
     format!("<option value=\"{id}\">{offer}</option>\n")
 }
 
+/// Another card for this subscription alone.
+fn card_form(subscription: &Value) -> String {
+    let button = Button::plain("update_subscription_card", "Update payment method");
+    form(&its_id(subscription), &button.described_by(text(subscription, "id")))
+}
+
 /// Ends it, or calls the end off.
-fn end_form(subscription: &Value, cancels_at_once: bool) -> String {
+fn end_form(subscription: &Value, end: End) -> String {
     let id = text(subscription, "id");
     if ends_by_itself(subscription) {
         return form(
@@ -89,7 +104,7 @@ fn end_form(subscription: &Value, cancels_at_once: bool) -> String {
             &Button::primary("resume", "Resume subscription").described_by(id),
         );
     }
-    let when = match period_end(subscription).filter(|_| !cancels_at_once) {
+    let when = match period_end(subscription).filter(|_| end == End::WithPeriod) {
         Some(end) => {
             format!("If canceled, it ends on {}, and can be resumed until then.", clock::readable(end))
         }

@@ -78,6 +78,11 @@ pub(crate) fn cost(price: &Value) -> String {
     format!("{} a {}", dollars(unit_amount(price)), text(&price["recurring"], "interval"))
 }
 
+/// Whether usage that is reported is billed, and no quantity.
+pub(crate) fn is_metered(price: &Value) -> bool {
+    price["recurring"]["usage_type"] == "metered"
+}
+
 /// Whether the price renews.
 pub(crate) fn is_recurring(price: &Value) -> bool {
     text(price, "type") == "recurring"

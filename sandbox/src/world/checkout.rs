@@ -14,8 +14,8 @@ pub(crate) struct NewSession {
     pub(crate) metadata: Metadata,
     pub(crate) subscription_metadata: Metadata,
     pub(crate) trial_days: Option<i64>,
-    /// Price ids with their quantities.
-    pub(crate) items: Vec<(String, i64)>,
+    /// Price ids with their quantities; metered prices have none.
+    pub(crate) items: Vec<(String, Option<i64>)>,
     pub(crate) success_url: String,
     pub(crate) cancel_url: Option<String>,
     pub(crate) locale: Option<String>,
@@ -59,7 +59,7 @@ pub(crate) fn visible(session: &Value) -> Value {
 }
 
 /// The price ids of a session with their quantities.
-pub(crate) fn line_items(session: &Value) -> Vec<(String, i64)> {
+pub(crate) fn line_items(session: &Value) -> Vec<(String, Option<i64>)> {
     serde_json::from_value(session[HIDDEN]["items"].clone()).unwrap_or_default()
 }
 
@@ -83,10 +83,9 @@ impl World {
     pub(crate) fn create_session(&mut self, new: &NewSession) -> Value {
         let id = format!("cs_test_a1{}", ids::random(56));
         let url = format!("{}/c/pay/{id}", self.base_url);
-        let amounts = new
-            .items
-            .iter()
-            .filter_map(|(price, quantity)| Some(catalog::unit_amount(self.prices.get(price)?) * quantity));
+        let amounts = new.items.iter().filter_map(|(price, quantity)| {
+            Some(catalog::unit_amount(self.prices.get(price)?) * quantity.unwrap_or(0))
+        });
         let total: i64 = if new.trial_days.is_some() { 0 } else { amounts.sum() };
         let session = keep(&mut self.sessions, session(&id, &url, total, new, self.clock.now()));
         visible(&session)

@@ -83,7 +83,7 @@ impl World {
         self.change_customer(id, |customer| fields.apply(customer))
     }
 
-    /// A new card becomes the one that invoices are paid with.
+    /// A new card becomes the customer's. Subscriptions that have one of their own do not use it.
     pub(crate) fn update_card(&mut self, customer: &str) {
         self.change_customer(customer, |customer| {
             customer["invoice_settings"]["default_payment_method"] = ids::long("pm").into();

@@ -10,7 +10,9 @@ impl World {
     pub(crate) fn bill(&mut self, subscription: &str, reason: &str, status: &str) -> Value {
         let Some(subscription) = self.subscriptions.get(subscription) else { return Value::Null };
         let number = format!("{}-{:04}", ids::random(8).to_uppercase(), self.invoices.len() + 1);
-        let invoice = invoice(subscription, reason, status, &number, self.now());
+        let mut invoice = invoice(subscription, reason, status, &number, self.now());
+        let page = format!("{}/i/{}/test_{}", self.base_url, text(&self.account, "id"), ids::random(48));
+        invoice["hosted_invoice_url"] = page.into();
         keep(&mut self.invoices, invoice)
     }
 
@@ -25,16 +27,32 @@ impl World {
         void
     }
 
-    /// Marks an open invoice as paid and tells of it.
+    /// The invoice whose page has this address.
+    pub(crate) fn invoice_at(&self, path: &str) -> Option<&Value> {
+        let url = format!("{}{path}", self.base_url);
+        self.invoices.values().find(|invoice| text(invoice, "hosted_invoice_url") == url)
+    }
+
+    /// Marks an open invoice as paid and tells of it. A subscription that owes nothing else goes on: its latest invoice
+    /// decides (<https://docs.stripe.com/billing/subscriptions/overview#unpaid-subscriptions>).
     pub(crate) fn pay_invoice(&mut self, id: &str) {
         let now = self.now();
         let Some(invoice) = self.invoices.get_mut(id) else { return };
         invoice["status"] = "paid".into();
         invoice["amount_paid"] = invoice["amount_due"].clone();
         invoice["amount_remaining"] = 0.into();
+        invoice["next_payment_attempt"] = Value::Null;
         invoice["status_transitions"]["paid_at"] = now.into();
         let paid = invoice.clone();
         self.emit("invoice.paid", &paid);
+        let subscription = text(&paid["parent"]["subscription_details"], "subscription");
+        let owes = self.subscriptions.get(subscription).is_some_and(|subscription| {
+            subscription["latest_invoice"] == paid["id"]
+                && matches!(text(subscription, "status"), "past_due" | "unpaid")
+        });
+        if owes {
+            self.change_subscription(subscription, |subscription| subscription["status"] = "active".into());
+        }
     }
 }
 
@@ -65,6 +83,8 @@ fn invoice(subscription: &Value, reason: &str, status: &str, number: &str, now: 
         "currency": "usd",
         "customer": subscription["customer"],
         "customer_account": null,
+        "default_payment_method": null,
+        "default_source": null,
         "default_tax_rates": [],
         "description": null,
         "discounts": [],
@@ -109,7 +129,8 @@ fn invoice(subscription: &Value, reason: &str, status: &str, number: &str, now: 
 }
 
 fn line(invoice: &str, subscription: &Value, item: &Value, trialing: bool) -> Value {
-    let quantity = item["quantity"].as_i64().unwrap_or(1);
+    // Of a metered price there is only what was used in the period before: here never anything.
+    let quantity = item["quantity"].as_i64().unwrap_or(0);
     let amount = if trialing { 0 } else { catalog::unit_amount(&item["price"]) * quantity };
     json!({
         "id": ids::long("il"),

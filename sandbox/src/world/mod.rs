@@ -11,8 +11,11 @@ pub(crate) mod embedded;
 pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod invoice;
+pub(crate) mod payment;
 pub(crate) mod portal;
 pub(crate) mod subscription;
+
+use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
@@ -41,6 +44,8 @@ pub(crate) struct World {
     pub(crate) sessions: Shelf,
     pub(crate) subscriptions: Shelf,
     pub(crate) invoices: Shelf,
+    /// The payment methods that the bank declines.
+    pub(crate) declined: BTreeSet<String>,
     pub(crate) configurations: Shelf,
     pub(crate) portal_sessions: Shelf,
     pub(crate) endpoints: IndexMap<String, endpoint::Endpoint>,
@@ -84,6 +89,7 @@ impl World {
             sessions: Shelf::new(),
             subscriptions: Shelf::new(),
             invoices: Shelf::new(),
+            declined: BTreeSet::new(),
             configurations: Shelf::new(),
             portal_sessions: Shelf::new(),
             endpoints: IndexMap::new(),

@@ -77,6 +77,16 @@ impl World {
         made
     }
 
+    /// Changes a configuration and tells of it.
+    pub(crate) fn change_configuration(&mut self, id: &str, edit: impl FnOnce(&mut Value)) -> Value {
+        let Some(configuration) = self.configurations.get_mut(id) else { return Value::Null };
+        let before = configuration.clone();
+        edit(configuration);
+        let after = configuration.clone();
+        self.emit_update("billing_portal.configuration.updated", &before, &after);
+        after
+    }
+
     /// Lets a customer into the portal and tells of it.
     pub(crate) fn create_portal_session(&mut self, new: &NewPortalSession) -> Value {
         let session = json!({

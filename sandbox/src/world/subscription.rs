@@ -8,8 +8,8 @@ use crate::ids;
 /// What is needed to make one.
 pub(crate) struct NewSubscription {
     pub(crate) customer: String,
-    /// Whole price objects with their quantities.
-    pub(crate) items: Vec<(Value, i64)>,
+    /// Whole price objects with their quantities; metered prices have none.
+    pub(crate) items: Vec<(Value, Option<i64>)>,
     pub(crate) metadata: Metadata,
     pub(crate) trial_days: Option<i64>,
 }
@@ -43,8 +43,13 @@ pub(crate) fn ends_by_itself(subscription: &Value) -> bool {
 }
 
 /// One line of a subscription.
-pub(crate) fn item(subscription: &str, price: &Value, quantity: i64, (start, end): (i64, i64)) -> Value {
-    json!({
+pub(crate) fn item(
+    subscription: &str,
+    price: &Value,
+    quantity: Option<i64>,
+    (start, end): (i64, i64),
+) -> Value {
+    let mut item = json!({
         "id": ids::short("si"),
         "object": "subscription_item",
         "billing_thresholds": null,
@@ -56,16 +61,24 @@ pub(crate) fn item(subscription: &str, price: &Value, quantity: i64, (start, end
         "metadata": {},
         "plan": plan(price),
         "price": price,
-        "quantity": quantity,
         "subscription": subscription,
         "tax_rates": [],
-    })
+    });
+    if let Some(quantity) = quantity {
+        item["quantity"] = quantity.into();
+    }
+    item
 }
 
 /// Gives an item another price; the period goes on, as it does when both prices have the same interval.
 pub(crate) fn set_price(item: &mut Value, price: &Value) {
     item["price"] = price.clone();
     item["plan"] = plan(price);
+    if catalog::is_metered(price) {
+        item.as_object_mut().map(|item| item.remove("quantity"));
+    } else if item["quantity"].is_null() {
+        item["quantity"] = 1.into();
+    }
 }
 
 /// Writes down that the subscription is to end with its period, in the way the API does.
@@ -173,17 +186,22 @@ impl World {
         })
     }
 
-    /// The next period begins and is paid; a trial ends with its period.
+    /// The next period begins and is charged; a trial ends with its period.
     pub(crate) fn renew(&mut self, id: &str) -> Value {
+        let is_paid = self.is_chargeable(id);
         let Some(subscription) = self.subscriptions.get_mut(id) else { return Value::Null };
         let before = subscription.clone();
         begin_next_period(subscription);
-        let invoice = self.bill(id, "subscription_cycle", "paid");
+        let (invoice_status, status) = if is_paid { ("paid", "active") } else { ("open", "past_due") };
+        let invoice = self.bill(id, "subscription_cycle", invoice_status);
         let mut after = self.subscriptions[id].clone();
         after["latest_invoice"] = invoice["id"].clone();
+        if matches!(text(&after, "status"), "active" | "past_due") {
+            after["status"] = status.into();
+        }
         let after = keep(&mut self.subscriptions, after);
         self.emit_update("customer.subscription.updated", &before, &after);
-        self.emit("invoice.paid", &invoice);
+        self.emit(if is_paid { "invoice.paid" } else { "invoice.payment_failed" }, &invoice);
         after
     }
 
@@ -192,7 +210,9 @@ impl World {
         if status == "canceled" {
             return self.end_subscription(id);
         }
-        let invoice = (status == "past_due").then(|| self.bill(id, "subscription_cycle", "open"));
+        // Stripe stops trying an invoice that was open before.
+        let is_owed = status == "past_due" || (status == "unpaid" && !self.has_open_invoice(id));
+        let invoice = is_owed.then(|| self.bill(id, "subscription_cycle", "open"));
         let changed = self.change_subscription(id, |subscription| {
             subscription["status"] = status.into();
             if let Some(invoice) = &invoice {
@@ -299,6 +319,6 @@ fn plan(price: &Value) -> Value {
         "tiers_mode": null,
         "transform_usage": null,
         "trial_period_days": null,
-        "usage_type": "licensed",
+        "usage_type": price["recurring"]["usage_type"],
     })
 }

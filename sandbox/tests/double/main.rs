@@ -8,5 +8,6 @@ mod events;
 mod faults;
 mod idempotency;
 mod pages;
+mod payments;
 mod receiver;
 mod stage;

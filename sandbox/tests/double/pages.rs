@@ -278,10 +278,50 @@ async fn without_a_configuration_there_is_no_portal() {
     let portal = portal(&stage, &customer, &[("configuration", &id(&made))]).await;
     let shown = stage.look(&portal).await;
     assert!(page(&shown).contains("value=\"update_card\""));
-    let flow = [
-        ("customer", customer.as_str()),
-        ("configuration", made["id"].as_str().expect("an id")),
-        ("flow_data[type]", "subscription_cancel"),
-    ];
-    assert_eq!(stage.post("/v1/billing_portal/sessions", &flow).await.error(400)["param"], "flow_data[type]");
+}
+
+#[tokio::test]
+async fn portal_flow_is_refused_where_stripe_refuses_it() {
+    let stage = Stage::set().await;
+    let customer = stage.customer().await;
+    let subscription = stage.subscription(&customer).await;
+    let refused = async |flow: &str, more: &[(&str, &str)]| {
+        let about = format!("flow_data[{flow}][subscription]");
+        let mut params = vec![("customer", customer.as_str()), ("flow_data[type]", flow)];
+        params.push((about.as_str(), subscription.as_str()));
+        params.extend_from_slice(more);
+        let error = stage.post("/v1/billing_portal/sessions", &params).await.error(400);
+        assert_eq!([&error["code"], &error["param"]], [&Value::Null, &Value::Null]);
+        error["message"].as_str().expect("a message").to_owned()
+    };
+    let only_card = [("features[payment_method_update][enabled]", "true")];
+    let configuration = id(&stage.post("/v1/billing_portal/configurations", &only_card).await.ok());
+    let named = [("configuration", configuration.as_str())];
+    let disabled = refused("subscription_update", &named).await;
+    assert!(disabled.ends_with("the subscription update feature in the portal configuration is disabled."));
+    assert!(refused("subscription_cancel", &named).await.ends_with("is disabled."));
+
+    let path = format!("/v1/billing_portal/configurations/{configuration}");
+    let updated = stage.post(&path, &[("features[subscription_update][enabled]", "true")]).await.ok();
+    assert_eq!(updated["features"]["subscription_update"]["enabled"], true);
+    assert_eq!(updated["features"]["payment_method_update"]["enabled"], true, "what is not named stays");
+    assert_eq!(stage.get(&path, &[]).await.ok(), updated);
+
+    let item = [("items[0][price]", "price_team_monthly")];
+    let subscription_path = format!("/v1/subscriptions/{subscription}");
+    stage.post(&subscription_path, &item).await.ok();
+    assert!(refused("subscription_update", &named).await.contains("multiple items"));
+    stage.post(&subscription_path, &[("cancel_at_period_end", "true")]).await.ok();
+    let again = refused("subscription_cancel", &[]).await;
+    assert_eq!(
+        again,
+        format!("The subscription {subscription} is already set to be canceled at period end.")
+    );
+    stage.delete(&subscription_path).await.ok();
+    assert!(refused("subscription_cancel", &[]).await.ends_with("already canceled."));
+
+    stage.post(&path, &[("active", "false")]).await.ok();
+    let inactive = [("customer", customer.as_str()), named[0]];
+    let error = stage.post("/v1/billing_portal/sessions", &inactive).await.error(400);
+    assert_eq!(error["param"], "configuration");
 }

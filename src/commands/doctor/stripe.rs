@@ -7,12 +7,12 @@ use super::here::Setup;
 use super::report::Report;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::asking_stripe;
-use crate::domain::ids::{AccountId, PriceId};
+use crate::domain::ids::{AccountId, PortalConfigurationId, PriceId};
 use crate::domain::mode::Mode;
 use crate::domain::plan::{Catalog, FormerKey, Plan};
 use crate::domain::webhook_url::WebhookUrl;
 use crate::store::Store;
-use crate::stripe::{Deadline, Rejection, Stripe, StripeError, TRIALS, WebhookEndpoint};
+use crate::stripe::{Deadline, PortalConfiguration, Rejection, Stripe, StripeError, TRIALS, WebhookEndpoint};
 
 /// How long Stripe may take for one answer, retries and all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,7 +41,8 @@ pub(super) async fn account(setup: &Setup, store: Option<&Store>, report: &mut R
             return report.skip(&AFTER_KEY, "Stripe cannot be asked");
         }
     };
-    let settings = stripe.portal_settings(Deadline::after(PATIENCE)).await;
+    let named = config.portal_configuration.as_ref();
+    let settings = stripe.portal_settings(named, Deadline::after(PATIENCE)).await;
     match &settings {
         Err(StripeError::Rejected(Rejection { status: 401, .. })) => {
             report.red("key", "Stripe does not know it", "copy it anew from Stripe's Dashboard");
@@ -70,7 +71,7 @@ pub(super) async fn account(setup: &Setup, store: Option<&Store>, report: &mut R
         }
         None => report.skip(&["prices"], "BILLHOOK_PLANS cannot be read"),
     }
-    portal(settings.map(|settings| settings.are_saved), stripe.mode(), report);
+    portal(settings.map(|settings| settings.configuration), named, stripe.mode(), report);
     let endpoints = stripe.list_webhook_endpoints(Deadline::after(PATIENCE)).await;
     webhook(endpoints, setup.webhook_url.as_ref(), report);
 }
@@ -147,6 +148,7 @@ async fn permissions(stripe: &Stripe, report: &mut Report) {
 /// Whether the configured prices can be sold. Returns which price has which of their lookup keys now.
 async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTreeMap<PriceId, PriceId> {
     let (mut looked_at, mut well) = (0, 0);
+    let mut metered: Vec<&str> = Vec::new();
     let mut holders = BTreeMap::new();
     for plan in catalog.plans() {
         for price in &plan.prices {
@@ -176,7 +178,10 @@ async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTre
                         "activate it, or put one that can be bought first",
                     );
                 }
-                Ok(Some(_)) => well += 1,
+                Ok(Some(found)) => {
+                    well += 1;
+                    metered.extend(found.is_metered().then_some(price.as_str()));
+                }
             }
         }
     }
@@ -184,7 +189,11 @@ async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTre
         report.skip(&["prices"], "BILLHOOK_PLANS is not set");
     } else if well == looked_at {
         let plans: Vec<&str> = catalog.plans().iter().map(|Plan { name, .. }| name.as_str()).collect();
-        report.green("prices", format_args!("all {well} of {} exist and recur", plans.join(", ")));
+        let metered = match metered.as_slice() {
+            [] => String::new(),
+            metered => format!("; metered, and so sold without a quantity: {}", metered.join(", ")),
+        };
+        report.green("prices", format_args!("all {well} of {} exist and recur{metered}", plans.join(", ")));
     }
     holders
 }
@@ -208,16 +217,43 @@ async fn former_keys(
     }
 }
 
-fn portal(are_saved: Result<bool, StripeError>, mode: Mode, report: &mut Report) {
+/// Whether the portal opens, and what its settings keep a tenant from doing there.
+fn portal(
+    configuration: Result<Option<PortalConfiguration>, StripeError>,
+    named: Option<&PortalConfigurationId>,
+    mode: Mode,
+    report: &mut Report,
+) {
     let test = if mode == Mode::Test { "test/" } else { "" };
-    match are_saved {
-        Ok(true) => report.green("portal", "its settings are saved"),
-        Ok(false) => report.red(
-            "portal",
-            "its settings were never saved, so that no portal opens",
-            format_args!("save them at https://dashboard.stripe.com/{test}settings/billing/portal"),
-        ),
-        Err(error) => report.yellow("portal", error, PERMISSION),
+    let settings = format!("https://dashboard.stripe.com/{test}settings/billing/portal");
+    let configuration = match (configuration, named) {
+        (Err(error), _) => return report.yellow("portal", error, PERMISSION),
+        (Ok(Some(configuration)), _) => configuration,
+        (Ok(None), Some(id)) => {
+            let says = format!("BILLHOOK_PORTAL_CONFIGURATION names {id}, which is not at Stripe");
+            return report.red("portal", says, "name a configuration of this account and mode, or unset it");
+        }
+        (Ok(None), None) => {
+            let says = "its settings were never saved, so that no portal opens";
+            return report.red("portal", says, format_args!("save them at {settings}"));
+        }
+    };
+    let name = named.map_or_else(|| "its settings".to_owned(), |id| format!("its configuration {id}"));
+    let off = configuration.disabled_features();
+    if !configuration.active {
+        let says = format!("{name} cannot be used, because the configuration is inactive");
+        report.red("portal", says, "activate it at Stripe, or name another in BILLHOOK_PORTAL_CONFIGURATION");
+    } else if !off.is_empty() {
+        let says = format!("in {name} these are off, and cannot be done there: {}", off.join(", "));
+        let mend = named.map_or_else(
+            || format!("switch on at {settings} what tenants should be able to do"),
+            |_| "switch on in it, through Stripe's API, what tenants should be able to do".to_owned(),
+        );
+        report.yellow("portal", says, mend);
+    } else if named.is_some() {
+        report.green("portal", format_args!("{name} is active"));
+    } else {
+        report.green("portal", "its settings are saved");
     }
 }
 

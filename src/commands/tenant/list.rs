@@ -97,8 +97,8 @@ async fn entitlements(
     tenants: Vec<Tenant>,
 ) -> Result<Vec<Listed>, CommandError> {
     let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id.clone()).collect();
-    let mut held = store.subscriptions_of_tenants(&ids).await?;
-    let readable = held.values().flatten().flatten();
+    let mut held = store.holdings_of_tenants(&ids).await?;
+    let readable = held.values().flatten().flat_map(|held| &held.subscriptions);
     let known = store.known_prices(&catalog.prices_found_by_key(readable)).await?;
     let entitled = tenants.into_iter().map(|tenant| {
         let held = held.remove(&tenant.id).transpose()?.unwrap_or_default();

@@ -102,6 +102,7 @@ impl UnitOfWork {
         if self.foreign.remove(customer).is_some() {
             self.changes.foreign.insert(customer.clone());
         }
+        self.changes.entitlements.insert(tenant_id.clone());
         self.hand_over(customer, tenant_id);
         self.decided.push(customer.clone());
         self.note(Entry::CustomerLinked, tenant_id, customer, cause);
@@ -202,6 +203,7 @@ impl UnitOfWork {
         let tenant = self.tenant_mut(&id);
         tenant.customer = None;
         tenant.generation += 1;
+        self.changes.entitlements.insert(id.clone());
         self.note(Entry::CustomerUnlinked, &id, customer, cause);
         Some(id)
     }

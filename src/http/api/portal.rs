@@ -33,7 +33,7 @@ struct PortalSessionRequest {
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename_all = "snake_case")]
 enum PortalFlow {
-    /// A new card.
+    /// A new card for the subscription.
     PaymentMethodUpdate,
     /// Another plan.
     SubscriptionUpdate,
@@ -41,7 +41,7 @@ enum PortalFlow {
     SubscriptionCancel,
 }
 
-/// Where the portal is.
+/// Where the portal is, or the page of an open invoice.
 #[derive(Debug, Object)]
 #[oai(example)]
 struct PortalSession {
@@ -79,6 +79,11 @@ impl PortalApi {
     ///
     /// For those who may manage the tenant's billing: `may_manage` of `getSubscription`. Each
     /// call makes another page at Stripe: make it when somebody clicks, and keep none.
+    ///
+    /// The flow `payment_method_update` opens the portal's home for a tenant with a subscription:
+    /// there the card that the subscription is charged to can be changed. For an `unpaid`
+    /// subscription it opens the page of the open invoice. If Stripe does not take a flow, because of
+    /// the portal's settings or because the subscription is set to end already, the whole portal opens.
     #[oai(
         path = "/api/billing/create-portal-session/",
         method = "post",

@@ -57,7 +57,8 @@ pub(crate) struct Subscription {
     scheduled_cancel: bool,
     /// When it will end.
     cancel_at: Option<OffsetDateTime>,
-    /// Whether there is something that the Customer Portal can manage.
+    /// Whether the tenant has a customer at Stripe, so that the Customer Portal can be opened: to manage a subscription, or to
+    /// pay an invoice that is still open after its end.
     can_manage: bool,
     /// Whether whoever asks may open checkout and portal. No service may.
     may_manage: bool,

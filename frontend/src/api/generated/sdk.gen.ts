@@ -51,6 +51,11 @@ export const createCheckoutSession = <ThrowOnError extends boolean = false>(opti
  *
  * For those who may manage the tenant's billing: `may_manage` of `getSubscription`. Each
  * call makes another page at Stripe: make it when somebody clicks, and keep none.
+ *
+ * The flow `payment_method_update` opens the portal's home for a tenant with a subscription:
+ * there the card that the subscription is charged to can be changed. For an `unpaid`
+ * subscription it opens the page of the open invoice. If Stripe does not take a flow, because of
+ * the portal's settings or because the subscription is set to end already, the whole portal opens.
  */
 export const createBillingPortalSession = <ThrowOnError extends boolean = false>(options?: Options<CreateBillingPortalSessionData, ThrowOnError>) => (options?.client ?? client).post<CreateBillingPortalSessionResponses, CreateBillingPortalSessionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

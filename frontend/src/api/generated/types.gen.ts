@@ -19,7 +19,8 @@ export type Subscription = {
      */
     as_of: string | null;
     /**
-     * Whether there is something that the Customer Portal can manage.
+     * Whether the tenant has a customer at Stripe, so that the Customer Portal can be opened: to manage a subscription, or to
+     * pay an invoice that is still open after its end.
      */
     can_manage: boolean;
     /**
@@ -129,7 +130,7 @@ export type PortalFlow = 'payment_method_update' | 'subscription_update' | 'subs
 /**
  * PortalSession
  *
- * Where the portal is.
+ * Where the portal is, or the page of an open invoice.
  */
 export type PortalSession = {
     /**
@@ -344,7 +345,7 @@ export type CreateBillingPortalSessionError = CreateBillingPortalSessionErrors[k
 
 export type CreateBillingPortalSessionResponses = {
     /**
-     * Where the portal is.
+     * Where the portal is, or the page of an open invoice.
      */
     200: PortalSession;
 };

@@ -9,7 +9,7 @@ use crate::domain::event::{
     CheckoutChange, Event, Invoice, InvoiceChange, Session, Subject, SubscriptionChange, Tags,
     UnreadableEvent,
 };
-use crate::domain::ids::{CustomerId, EventId, PriceId, SessionId, TenantId};
+use crate::domain::ids::{CustomerId, DeploymentId, EventId, PriceId, SessionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::ordering::{Previous, Replaced};
 use crate::domain::subscription::{Item, Snapshot, State, Status};
@@ -264,11 +264,13 @@ fn related<'a>(members: Members<'a>, key: &str) -> Option<&'a str> {
 }
 
 fn tags(members: Members<'_>) -> Tags {
-    let metadata =
-        members.get("metadata").and_then(|metadata| metadata.members(&["tenant_id", "traceparent"]));
+    let metadata = members
+        .get("metadata")
+        .and_then(|metadata| metadata.members(&["tenant_id", "traceparent", "deployment_id"]));
     let text = |key| metadata.and_then(|metadata| metadata.text(key));
     Tags {
         tenant: text("tenant_id").and_then(|tenant| TenantId::parse(tenant).ok()),
         journey: text("traceparent").and_then(|journey| Traceparent::parse(journey).ok()),
+        deployment: text("deployment_id").and_then(|id| DeploymentId::parse(id).ok()),
     }
 }

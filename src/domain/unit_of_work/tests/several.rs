@@ -45,7 +45,7 @@ fn when_the_better_one_ends_the_other_speaks() {
     assert_eq!(plan(&stage).as_deref(), Some("pro"));
     stage.applies([Draft::deleted("canceled").at(4)]);
     let entitlement = stage.entitlement(&["sub_1", "sub_2"]);
-    assert_eq!((entitlement.plan, entitlement.access, entitlement.can_manage), (None, false, false));
+    assert_eq!((entitlement.plan, entitlement.access, entitlement.can_manage), (None, false, true));
 }
 
 #[test]

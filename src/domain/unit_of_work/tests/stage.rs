@@ -10,6 +10,7 @@ use crate::domain::journey::Traceparent;
 use crate::domain::ordering::Previous;
 use crate::domain::plan::Entitlement;
 use crate::domain::subscription::{Item, State};
+use crate::domain::tenant::Holdings;
 
 /// A unit of work and the policy that events are applied by.
 pub(super) struct Stage {
@@ -125,7 +126,10 @@ impl Stage {
     /// What these subscriptions together entitle to.
     pub(super) fn entitlement(&self, subscriptions: &[&str]) -> Entitlement {
         let held: Vec<_> = subscriptions.iter().map(|id| self.subscription(id).clone()).collect();
-        self.policy.catalog.entitlement(&held, &self.work.known_prices)
+        let has_customer =
+            self.work.tenant(&tenant_id("acme")).is_some_and(|tenant| tenant.customer.is_some());
+        let holdings = Holdings { has_customer, subscriptions: held };
+        self.policy.catalog.entitlement(&holdings, &self.work.known_prices)
     }
 
     /// The journal in short: what changed, for a transition from which status to which.
