@@ -141,11 +141,28 @@ impl Stripe {
     }
 
     /// Sends a request until it is answered, refused, or out of time. `operation` is its method and its path with the
-    /// ids left out, for spans and metrics. Every try of a POST bears the same idempotency key.
+    /// ids left out, for spans and metrics. Every try of a POST bears the same idempotency key, unless Stripe keeps a failure
+    /// under it: the next try bears another.
     pub(super) async fn send(
         &self,
         operation: &'static str,
         request: RequestBuilder,
+        deadline: Deadline,
+    ) -> Result<Reply, StripeError> {
+        for _ in 1..TRIES {
+            match self.send_with_key(operation, &request, &fresh_key(), deadline).await {
+                Err(error) if error.is_replayed() => {}
+                sent => return sent,
+            }
+        }
+        self.send_with_key(operation, &request, &fresh_key(), deadline).await
+    }
+
+    /// The same under one idempotency key: a failure that Stripe keeps under it is returned.
+    pub(super) async fn send_with_key(
+        &self,
+        operation: &'static str,
+        request: &RequestBuilder,
         idempotency_key: &str,
         deadline: Deadline,
     ) -> Result<Reply, StripeError> {
@@ -157,7 +174,7 @@ impl Stripe {
                 deadline.0 += began.elapsed();
             }
             let (span, began) = (self.span(operation, tries), Instant::now());
-            let attempt = self.attempt(&request, idempotency_key, deadline).instrument(span).await;
+            let attempt = self.attempt(request, idempotency_key, deadline).instrument(span).await;
             self.connection.metrics.stripe_request(operation, attempt.error(), began.elapsed());
             let (failure, after) = match attempt {
                 Attempt::Done(result) => return result,
@@ -262,6 +279,11 @@ impl Stripe {
         self.whose.attributes().record(&span);
         span
     }
+}
+
+/// A key for one call and its retries.
+fn fresh_key() -> String {
+    format!("billhook-{}", uuid::Uuid::new_v4())
 }
 
 fn record(status: StatusCode, request_id: Option<&str>) {

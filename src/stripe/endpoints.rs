@@ -11,7 +11,6 @@ use stripe_misc::webhook_endpoint::{
 
 use super::client::{Deadline, Stripe};
 use super::error::StripeError;
-use super::requests::fresh_key;
 use crate::domain::event::HANDLED;
 use crate::domain::webhook_url::WebhookUrl;
 
@@ -109,7 +108,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Vec<WebhookEndpoint>, StripeError> {
         let request = ListWebhookEndpoint::new().limit(ENDPOINTS).build();
-        let reply = self.send("GET /v1/webhook_endpoints", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/webhook_endpoints", request, deadline).await?;
         Ok(reply.read(|list: List| Some(list.data))?.value)
     }
 
@@ -124,7 +123,7 @@ impl Stripe {
             .api_version(VERSION)
             .description(DESCRIPTION)
             .build();
-        let reply = self.send("POST /v1/webhook_endpoints", request, &fresh_key(), deadline).await?;
+        let reply = self.send("POST /v1/webhook_endpoints", request, deadline).await?;
         let Created { endpoint, secret } = reply.read(Some::<Created>)?.value;
         Ok(NewEndpoint { endpoint, secret: secret.0 })
     }
@@ -138,7 +137,7 @@ impl Stripe {
         let events: Vec<_> = HANDLED.map(updated_with).into();
         let request =
             UpdateWebhookEndpoint::new(endpoint.id.as_str()).enabled_events(events).disabled(false).build();
-        self.send("POST /v1/webhook_endpoints/{id}", request, &fresh_key(), deadline).await?;
+        self.send("POST /v1/webhook_endpoints/{id}", request, deadline).await?;
         Ok(())
     }
 
@@ -149,7 +148,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<(), StripeError> {
         let request = DeleteWebhookEndpoint::new(endpoint.id.as_str()).build();
-        self.send("DELETE /v1/webhook_endpoints/{id}", request, &fresh_key(), deadline).await?;
+        self.send("DELETE /v1/webhook_endpoints/{id}", request, deadline).await?;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use stripe_types::{RangeBoundsTs, RangeQueryTs};
 
 use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
-use super::requests::{Answer, Identified, fresh_key};
+use super::requests::{Answer, Identified};
 use crate::domain::event::{self, ItemPage};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId};
 use crate::domain::subscription::Snapshot;
@@ -117,7 +117,7 @@ impl Stripe {
             if let Some(after) = after {
                 request = request.starting_after(after);
             }
-            let reply = self.send("GET /v1/subscriptions", request.build(), &fresh_key(), deadline).await?;
+            let reply = self.send("GET /v1/subscriptions", request.build(), deadline).await?;
             let answered_at = reply.answered_at.ok_or_else(|| reply.broken())?;
             let page = Page::read(&reply)?;
             let read = |raw: &RawValue| event::read_subscription(raw.get().as_bytes());
@@ -151,7 +151,7 @@ impl Stripe {
             let subscription = snapshot.id.as_str();
             let query = ItemQuery { subscription, limit: PAGE, starting_after };
             let request = RequestBuilder::new(StripeMethod::Get, "/subscription_items").query(&query);
-            let reply = self.send("GET /v1/subscription_items", request, &fresh_key(), deadline).await?;
+            let reply = self.send("GET /v1/subscription_items", request, deadline).await?;
             let page = event::read_items(&reply.body).ok_or_else(|| reply.broken())?;
             all.items.extend(page.items);
             all.period_end = all.period_end.into_iter().chain(page.period_end).min();
@@ -180,7 +180,7 @@ impl Stripe {
         if let Some(after) = after {
             request = request.starting_after(after.to_string());
         }
-        let reply = self.send("GET /v1/subscriptions", request.build(), &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/subscriptions", request.build(), deadline).await?;
         let page = Page::read(&reply)?;
         let read = page.data.iter().filter_map(|raw| event::read_subscription(raw.get().as_bytes()));
         let value = SubscriptionPage { snapshots: read.collect(), next: page.next(&reply)? };
@@ -203,7 +203,7 @@ impl Stripe {
         if let Some(after) = after {
             request = request.starting_after(after.to_string());
         }
-        let reply = self.send("GET /v1/events", request.build(), &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/events", request.build(), deadline).await?;
         let answered_at = reply.answered_at.ok_or_else(|| reply.broken())?;
         let page = Page::read(&reply)?;
         let value = EventPage { next: page.next(&reply)?, events: page.data, answered_at };

@@ -167,7 +167,7 @@ impl Stripe {
         ]);
         let request = CreateCustomer::new().metadata(metadata).build();
         let key = customer_key(deployment, self.mode(), tenant, generation);
-        let reply = self.send("POST /v1/customers", request, &key, deadline).await?;
+        let reply = self.send_with_key("POST /v1/customers", &request, &key, deadline).await?;
         reply.read(|body: Identified| CustomerId::parse(&body.id).ok())
     }
 
@@ -178,7 +178,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Answer<CustomerStanding>, StripeError> {
         let request = RetrieveCustomer::new(encode_segment(id.as_str())).build();
-        match self.send("GET /v1/customers/{id}", request, &fresh_key(), deadline).await {
+        match self.send("GET /v1/customers/{id}", request, deadline).await {
             Ok(reply) => reply.read(|body: CustomerBody| {
                 Some(if body.deleted { CustomerStanding::Deleted } else { CustomerStanding::Living })
             }),
@@ -197,7 +197,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Option<Tags>, StripeError> {
         let request = RetrieveCustomer::new(encode_segment(id.as_str())).build();
-        match self.send("GET /v1/customers/{id}", request, &fresh_key(), deadline).await {
+        match self.send("GET /v1/customers/{id}", request, deadline).await {
             Ok(reply) => {
                 let tags = event::read_customer(&reply.body).map(|(_, tags)| tags);
                 Ok(reply.read(|body: CustomerBody| Some(tags.filter(|_| !body.deleted)))?.value)
@@ -239,7 +239,7 @@ impl Stripe {
             .success_url(*success_url)
             .cancel_url(*cancel_url)
             .build();
-        let reply = self.send("POST /v1/checkout/sessions", request, &fresh_key(), deadline).await?;
+        let reply = self.send("POST /v1/checkout/sessions", request, deadline).await?;
         reply.read(|body: SessionBody| {
             Some(NewSession { id: SessionId::parse(&body.id).ok()?, url: body.url? })
         })
@@ -252,7 +252,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Answer<SessionView>, StripeError> {
         let request = RetrieveCheckoutSession::new(session.as_str()).build();
-        let reply = self.send("GET /v1/checkout/sessions/{id}", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/checkout/sessions/{id}", request, deadline).await?;
         let session = event::read_session(&reply.body);
         let answered_at = reply.answered_at;
         reply.read(|body: SessionBody| match (body.status.as_deref(), body.url) {
@@ -277,7 +277,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<(), StripeError> {
         let request = ExpireCheckoutSession::new(session.as_str()).build();
-        self.send("POST /v1/checkout/sessions/{id}/expire", request, &fresh_key(), deadline).await?;
+        self.send("POST /v1/checkout/sessions/{id}/expire", request, deadline).await?;
         Ok(())
     }
 
@@ -300,8 +300,7 @@ impl Stripe {
         if let Some(flow) = order.flow {
             session = session.flow_data(flow_data(flow));
         }
-        let reply =
-            self.send("POST /v1/billing_portal/sessions", session.build(), &fresh_key(), deadline).await?;
+        let reply = self.send("POST /v1/billing_portal/sessions", session.build(), deadline).await?;
         reply.read(|body: PortalBody| Some(body.url))
     }
 
@@ -312,7 +311,7 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Answer<(Snapshot, i64)>, StripeError> {
         let request = RetrieveSubscription::new(id.as_str()).build();
-        let reply = self.send("GET /v1/subscriptions/{id}", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/subscriptions/{id}", request, deadline).await?;
         let broken = || reply.broken();
         let snapshot = event::read_subscription(&reply.body).ok_or_else(broken)?;
         let answered_at = reply.answered_at.ok_or_else(broken)?;
@@ -323,7 +322,7 @@ impl Stripe {
     /// Asks whether nothing is owed on an invoice any more: it is paid, or void.
     pub async fn is_invoice_settled(&self, id: &InvoiceId, deadline: Deadline) -> Result<bool, StripeError> {
         let request = RequestBuilder::new(StripeMethod::Get, format!("/invoices/{id}"));
-        let reply = self.send("GET /v1/invoices/{id}", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/invoices/{id}", request, deadline).await?;
         let status = reply.read(|body: InvoiceBody| body.status)?.value;
         Ok(matches!(status.as_str(), "paid" | "void"))
     }
@@ -337,7 +336,7 @@ impl Stripe {
     ) -> Result<Answer<Option<String>>, StripeError> {
         let query = InvoiceQuery { subscription: subscription.as_str(), status: "open", limit: 1 };
         let request = RequestBuilder::new(StripeMethod::Get, "/invoices").query(&query);
-        let reply = self.send("GET /v1/invoices", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/invoices", request, deadline).await?;
         reply.read(|body: List<OpenInvoiceBody>| {
             Some(body.data.into_iter().next().and_then(|invoice| invoice.hosted_invoice_url))
         })
@@ -354,11 +353,6 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// An id as a segment of a path: its owner may have chosen spaces and slashes.
 pub(super) fn encode_segment(id: &str) -> String {
     utf8_percent_encode(id, RESERVED).to_string()
-}
-
-/// A key for one call and its retries.
-pub(super) fn fresh_key() -> String {
-    format!("billhook-{}", uuid::Uuid::new_v4())
 }
 
 /// What our webhooks will read back.

@@ -12,7 +12,7 @@ use stripe_product::price::{ListPrice, RetrievePrice};
 
 use super::client::{Deadline, Stripe};
 use super::error::{Rejection, StripeError};
-use super::requests::{Identified, encode_segment, fresh_key};
+use super::requests::{Identified, encode_segment};
 use crate::domain::ids::{AccountId, PortalConfigurationId, PriceId};
 
 /// The settings of the Customer Portal.
@@ -127,14 +127,14 @@ impl Stripe {
     /// to know.
     pub async fn own_account(&self, deadline: Deadline) -> Result<AccountId, StripeError> {
         let request = RequestBuilder::new(StripeMethod::Get, "/account");
-        let reply = self.send("GET /v1/account", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/account", request, deadline).await?;
         Ok(reply.read(|body: Identified| AccountId::parse(&body.id).ok())?.value)
     }
 
     /// Whether the key may do this.
     pub async fn try_out(&self, trial: Trial, deadline: Deadline) -> Result<(), StripeError> {
         let request = RequestBuilder::new(trial.method, trial.path);
-        match self.send(trial.operation, request, &fresh_key(), deadline).await {
+        match self.send(trial.operation, request, deadline).await {
             Ok(_) | Err(StripeError::Rejected(Rejection { status: 400, .. })) => Ok(()),
             Err(error) => Err(error),
         }
@@ -159,7 +159,7 @@ impl Stripe {
     ) -> Result<PortalSettings, StripeError> {
         let request = RetrieveBillingPortalConfiguration::new(id.as_str()).build();
         let operation = "GET /v1/billing_portal/configurations/{id}";
-        match self.send(operation, request, &fresh_key(), deadline).await {
+        match self.send(operation, request, deadline).await {
             Ok(reply) => {
                 let answered_at = reply.answered_at;
                 Ok(PortalSettings { configuration: reply.read(Some)?.value, answered_at })
@@ -171,8 +171,7 @@ impl Stripe {
 
     async fn default_portal_settings(&self, deadline: Deadline) -> Result<PortalSettings, StripeError> {
         let request = ListBillingPortalConfiguration::new().is_default(true).active(true).limit(1).build();
-        let reply =
-            self.send("GET /v1/billing_portal/configurations", request, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/billing_portal/configurations", request, deadline).await?;
         let answered_at = reply.answered_at;
         let configuration = reply.read(|list: List<_>| Some(list.data.into_iter().next()))?.value;
         Ok(PortalSettings { configuration, answered_at })
@@ -195,13 +194,13 @@ impl Stripe {
         deadline: Deadline,
     ) -> Result<Option<Price>, StripeError> {
         let by_key = ListPrice::new().lookup_keys(vec![key.to_string()]).limit(1).build();
-        let reply = self.send("GET /v1/prices", by_key, &fresh_key(), deadline).await?;
+        let reply = self.send("GET /v1/prices", by_key, deadline).await?;
         Ok(reply.read(|list: List<Price>| Some(list.data.into_iter().next()))?.value)
     }
 
     async fn price_by_id(&self, id: &PriceId, deadline: Deadline) -> Result<Option<Price>, StripeError> {
         let by_id = RetrievePrice::new(encode_segment(id.as_str())).build();
-        match self.send("GET /v1/prices/{id}", by_id, &fresh_key(), deadline).await {
+        match self.send("GET /v1/prices/{id}", by_id, deadline).await {
             Ok(reply) => Ok(Some(reply.read(Some::<Price>)?.value)),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),

@@ -211,3 +211,16 @@ async fn redirecting_to(elsewhere: String) -> String {
     });
     url
 }
+
+#[tokio::test]
+async fn failure_kept_under_a_session_key_is_not_noticed() {
+    let app = TestApp::start(Database::Sqlite).await;
+    let fault = json!({ "match": "POST /v1/checkout/sessions", "kind": "status", "status": 500, "times": 1 });
+    app.stripe.fault(&fault).await;
+    app.check_out(&app.token("acme"), &json!({})).await.ok();
+    let tries = app.stripe.requests_to("POST", "/v1/checkout/sessions").await;
+    let keys: Vec<_> = tries.iter().map(|one| &one["headers"]["idempotency-key"]).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(keys[0] == keys[1] && keys[1] != keys[2], "{keys:?}");
+    app.stop().await;
+}

@@ -69,7 +69,7 @@ fn read(bytes: &[u8]) -> Result<Event, UnreadableEvent> {
 }
 
 /// The names that are read somewhere, and one that is not.
-const KEYS: [&str; 35] = [
+const KEYS: [&str; 36] = [
     "id",
     "object",
     "type",
