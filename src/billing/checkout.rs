@@ -333,13 +333,11 @@ impl Sale<'_> {
             return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
         };
         let stripe = self.stripe.on_behalf_of(log.whose());
-        match stripe.price(first, self.deadline).await? {
-            Some(price) => Ok(price),
-            None => {
-                tracing::error!(price = %first, plan = %self.plan.name, "BILLHOOK_PLANS names a price that is not at Stripe");
-                Err(BillingError::NotConfigured("BILLHOOK_PLANS with prices that are at Stripe"))
-            }
+        if let Some(price) = stripe.price(first, self.deadline).await? {
+            return Ok(price);
         }
+        tracing::error!(price = %first, plan = %self.plan.name, "BILLHOOK_PLANS names a price that is not at Stripe");
+        Err(BillingError::NotConfigured("BILLHOOK_PLANS with prices that are at Stripe"))
     }
 
     /// Lets a customer go that Stripe does not have, so that the sale begins anew with another one.

@@ -60,13 +60,11 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
         let others: Vec<Value> = others.iter().map(as_json).collect();
         return say(&format!("{:#}", json!({ "id": deployment, "others": others })));
     }
-    let mut shown = format!("This database belongs to the deployment {deployment}.\n");
-    for OtherDeployment { deployment_id, customers } in &others {
-        shown.push_str(&format!(
-            "Customers of the deployment {deployment_id} on the same account: {customers}\n"
-        ));
-    }
-    say(&shown)
+    let mut lines = vec![format!("This database belongs to the deployment {deployment}.")];
+    lines.extend(others.iter().map(|OtherDeployment { deployment_id, customers }| {
+        format!("Customers of the deployment {deployment_id} on the same account: {customers}")
+    }));
+    say(&lines.join("\n"))
 }
 
 async fn adopt(args: &AdoptArgs) -> Result<(), CommandError> {
