@@ -20,6 +20,7 @@ mod m20261130_000008_observation;
 mod m20261130_000009_known_price;
 mod m20261130_000010_account;
 mod m20261130_000011_asked;
+mod m20261130_000014_database_copy;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000009_known_price::Migration),
             Box::new(m20261130_000010_account::Migration),
             Box::new(m20261130_000011_asked::Migration),
+            Box::new(m20261130_000014_database_copy::Migration),
         ]
     }
 }

@@ -29,7 +29,7 @@ use crate::domain::ids::AccountId;
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
 use crate::domain::unit_of_work::{LinkRefusal, OwnAccount, Policy};
-use crate::store::{AccountConflict, ModeConflict, Store, StoreError};
+use crate::store::{AccountConflict, CopyError, ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
@@ -52,7 +52,8 @@ enum Command {
     /// Run the service; brings the database up to date first
     #[command(after_help = serve::MORE_VARIABLES)]
     Serve(Box<serve::ServeArgs>),
-    /// Bring the database up to date and exit
+    /// Bring the database up to date and exit; copies a SQLite database into it first with `--from`
+    #[command(after_help = migrate::MOVE)]
     Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
     Openapi,
@@ -97,6 +98,9 @@ pub enum CommandError {
     /// The link would take something away from somebody.
     #[error("not linked: {0}")]
     Link(#[from] LinkRefusal),
+    /// The database was not copied into another one.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// Stripe refused or was not there.
     #[error(transparent)]
     Stripe(#[from] StripeError),
@@ -112,9 +116,12 @@ impl CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Mode(_) | Self::Account(_) | Self::Telemetry(_) => ExitCode::from(2),
-            Self::Store(_) | Self::Link(_) | Self::Stripe(_) | Self::Failed(_) | Self::Output(_) => {
-                ExitCode::from(1)
-            }
+            Self::Store(_)
+            | Self::Link(_)
+            | Self::Copy(_)
+            | Self::Stripe(_)
+            | Self::Failed(_)
+            | Self::Output(_) => ExitCode::from(1),
         }
     }
 }
@@ -152,6 +159,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn migrated(database: &DatabaseArgs) -> Result<Store, CommandError> {
     let store = Store::connect_existing(&database.read()?).await?;
     if store.is_migrated().await? {
+        store.check_copy().await?;
         Ok(store)
     } else {
         Err(CommandError::Failed(

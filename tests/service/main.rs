@@ -18,6 +18,7 @@ mod cors;
 mod crowds;
 mod customer_metadata;
 mod database;
+mod database_copy;
 mod deaf;
 mod doctor;
 mod documented;
