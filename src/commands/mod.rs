@@ -22,7 +22,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::billing::{Billing, CatchingUp, Streams, known_account};
+use crate::billing::{Billing, CatchingUp, NotErased, Streams, known_account};
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
 use crate::domain::ids::AccountId;
@@ -70,7 +70,7 @@ enum Command {
     /// Look at events, and have them tried or asked about again
     #[command(subcommand, alias = "events")]
     Event(event::EventCommand),
-    /// Look at tenants, link them to customers and take those from them
+    /// Look at tenants, link them to customers, unlink them and erase them
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Sign a token with the configured secret, for development
@@ -101,6 +101,9 @@ pub enum CommandError {
     /// The database was not copied into another one.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// Something of the tenant is alive, or nothing could be learned of it.
+    #[error("not erased: {0}")]
+    Erase(#[from] NotErased),
     /// Stripe refused or was not there.
     #[error(transparent)]
     Stripe(#[from] StripeError),
@@ -119,6 +122,7 @@ impl CommandError {
             Self::Store(_)
             | Self::Link(_)
             | Self::Copy(_)
+            | Self::Erase(_)
             | Self::Stripe(_)
             | Self::Failed(_)
             | Self::Output(_) => ExitCode::from(1),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::subscription::StaleReason;
+
 /// What became of an event. Every event in the inbox has one; a repeat is told apart from all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
@@ -28,6 +30,9 @@ pub const NEVER_LINKED: &str = "never_linked";
 
 /// Why an event is `quarantined` that names an account while our own is not known. It is applied once that is, if it is ours.
 pub const ACCOUNT_UNKNOWN: &str = "account_unknown";
+
+/// Why an event is `ignored` that waited, or had failed, when its tenant was erased. Its payload was deleted.
+pub const TENANT_ERASED: &str = "tenant_erased";
 
 impl Outcome {
     /// The word in logs, spans, metrics and the inbox.
@@ -82,9 +87,11 @@ impl Outcome {
         Self::Dead,
     ];
 
-    /// Whether the payload is worth its room: what was ignored needs no second look.
-    pub fn keeps_payload(self) -> bool {
-        !matches!(self, Self::Ignored | Self::Duplicate)
+    /// Whether the payload is worth its room: what was ignored needs no second look. Nor does what comes about a customer that
+    /// was deleted, or whose tenant was erased: nothing personal is kept about it.
+    pub fn keeps_payload(self, reason: Option<&str>) -> bool {
+        let is_of_deleted_customer = reason == Some(StaleReason::CustomerDeleted.as_str());
+        !matches!(self, Self::Ignored | Self::Duplicate) && !is_of_deleted_customer
     }
 }
 

@@ -168,8 +168,8 @@ pub enum LinkRefusal {
     /// The customer has another tenant.
     #[error("the customer is linked to another tenant")]
     CustomerHasTenant,
-    /// The customer was deleted at Stripe.
-    #[error("the customer was deleted at Stripe")]
+    /// The customer was deleted at Stripe, or its tenant was erased.
+    #[error("the customer was deleted at Stripe, or its tenant was erased")]
     CustomerDeleted,
     /// The operator has taken the customer from its tenant.
     #[error("the customer was taken from its tenant; `billhook tenant link` links it again")]

@@ -65,7 +65,7 @@ impl StoreError {
     }
 
     /// The transaction lost a race that it can only win by starting again.
-    pub(super) fn lost_race(what: &str) -> Self {
+    pub(crate) fn lost_race(what: &str) -> Self {
         Self { failure: StoreFailure::Conflict, cause: Cause::Ours(what.to_owned()) }
     }
 

@@ -23,6 +23,7 @@ mod deaf;
 mod doctor;
 mod documented;
 mod door;
+mod erase;
 mod event_stream;
 mod events;
 mod first_payment;
