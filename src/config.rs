@@ -296,6 +296,11 @@ pub fn stored_tenant(name: &'static str, text: &str) -> Result<TenantId, ConfigE
     TenantId::parse_stored(text).map_err(|error| ConfigError::new(name, format_args!("is {error}")))
 }
 
+/// Another database than that of `DATABASE_URL`.
+pub fn database(name: &'static str, url: &str) -> Result<DatabaseUrl, ConfigError> {
+    DatabaseUrl::parse(url).map_err(|error| ConfigError::new(name, error))
+}
+
 /// An argument that is not the identifier it was taken for.
 pub fn argument<T: FromStr<Err = InvalidId>>(name: &'static str, text: &str) -> Result<T, ConfigError> {
     text.parse().map_err(|error| ConfigError::new(name, format_args!("is {error}")))

@@ -107,6 +107,7 @@ async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
     add(described::<entity::backfill::Entity>());
     add(described::<entity::checkout::Entity>());
     add(described::<entity::customer::Entity>());
+    add(described::<entity::database_copy::Entity>());
     add(described::<entity::event::Entity>());
     add(described::<entity::deployment::Entity>());
     add(described::<entity::gap_recovery::Entity>());

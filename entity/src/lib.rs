@@ -6,6 +6,7 @@
 pub mod backfill;
 pub mod checkout;
 pub mod customer;
+pub mod database_copy;
 pub mod deployment;
 pub mod event;
 pub mod gap_recovery;

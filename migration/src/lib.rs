@@ -22,6 +22,7 @@ mod m20261130_000010_account;
 mod m20261130_000011_asked;
 mod m20261130_000012_checkout_price;
 mod m20261130_000013_deployment;
+mod m20261130_000014_database_copy;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000011_asked::Migration),
             Box::new(m20261130_000012_checkout_price::Migration),
             Box::new(m20261130_000013_deployment::Migration),
+            Box::new(m20261130_000014_database_copy::Migration),
         ]
     }
 }

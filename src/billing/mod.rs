@@ -7,6 +7,7 @@ mod background;
 mod catching_up;
 mod checkout;
 mod commit;
+mod erase;
 mod first_payment;
 mod follow;
 mod ingest;
@@ -37,6 +38,7 @@ pub use backfill::LISTED_SECONDS;
 pub use background::start as start_background;
 pub use catching_up::CatchingUp;
 pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
+pub use erase::{Erased, NotErased, erase_tenant};
 pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
 pub use link::{
     LinkError, Linked, Run, Unlinked, link_by_hand, link_tenants, replace_by_hand, unlink_tenant,

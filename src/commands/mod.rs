@@ -23,14 +23,14 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::billing::{Billing, CatchingUp, Streams, known_account};
+use crate::billing::{Billing, CatchingUp, NotErased, Streams, known_account};
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
 use crate::domain::ids::{AccountId, DeploymentId};
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
 use crate::domain::unit_of_work::{LinkRefusal, OwnAccount, Policy};
-use crate::store::{AccountConflict, DeploymentConflict, ModeConflict, Store, StoreError};
+use crate::store::{AccountConflict, CopyError, DeploymentConflict, ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
@@ -53,7 +53,8 @@ enum Command {
     /// Run the service; brings the database up to date first
     #[command(after_help = serve::MORE_VARIABLES)]
     Serve(Box<serve::ServeArgs>),
-    /// Bring the database up to date and exit
+    /// Bring the database up to date and exit; copies a SQLite database into it first with `--from`
+    #[command(after_help = migrate::MOVE)]
     Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
     Openapi,
@@ -70,7 +71,7 @@ enum Command {
     /// Look at events, and have them tried or asked about again
     #[command(subcommand, alias = "events")]
     Event(event::EventCommand),
-    /// Look at tenants, link them to customers and take those from them
+    /// Look at tenants, link them to customers, unlink them and erase them
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Show or change which deployment the database belongs to
@@ -104,6 +105,12 @@ pub enum CommandError {
     /// The link would take something away from somebody.
     #[error("not linked: {0}")]
     Link(#[from] LinkRefusal),
+    /// The database was not copied into another one.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// Something of the tenant is alive, or nothing could be learned of it.
+    #[error("not erased: {0}")]
+    Erase(#[from] NotErased),
     /// Stripe refused or was not there.
     #[error(transparent)]
     Stripe(#[from] StripeError),
@@ -121,9 +128,13 @@ impl CommandError {
             Self::Config(_) | Self::Mode(_) | Self::Account(_) | Self::Deployment(_) | Self::Telemetry(_) => {
                 ExitCode::from(2)
             }
-            Self::Store(_) | Self::Link(_) | Self::Stripe(_) | Self::Failed(_) | Self::Output(_) => {
-                ExitCode::from(1)
-            }
+            Self::Store(_)
+            | Self::Link(_)
+            | Self::Copy(_)
+            | Self::Erase(_)
+            | Self::Stripe(_)
+            | Self::Failed(_)
+            | Self::Output(_) => ExitCode::from(1),
         }
     }
 }
@@ -162,6 +173,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn migrated(database: &DatabaseArgs) -> Result<Store, CommandError> {
     let store = Store::connect_existing(&database.read()?).await?;
     if store.is_migrated().await? {
+        store.check_copy().await?;
         Ok(store)
     } else {
         Err(CommandError::Failed(

@@ -1,5 +1,6 @@
 //! `billhook tenant`: who has which customer, and what it is entitled to.
 
+mod erase;
 mod import;
 mod list;
 mod timeline;
@@ -30,6 +31,9 @@ pub(super) enum TenantCommand {
     /// Take its customer from a tenant
     #[command(after_help = unlink::CONSEQUENCES)]
     Unlink(unlink::UnlinkArgs),
+    /// Delete what is stored of a tenant, for a data-protection request
+    #[command(after_help = erase::CONSEQUENCES)]
+    Erase(Box<erase::EraseArgs>),
     /// Link many tenants to their customers, from a file, and ask Stripe what they have
     #[command(after_help = import::FILE)]
     Import(Box<import::ImportArgs>),
@@ -85,6 +89,7 @@ pub(super) async fn run(command: &TenantCommand) -> Result<(), CommandError> {
     match command {
         TenantCommand::Link(args) => link(args).await,
         TenantCommand::Unlink(args) => unlink::run(args).await,
+        TenantCommand::Erase(args) => erase::run(args).await,
         TenantCommand::Import(args) => import::run(args).await,
         TenantCommand::List(args) => list::run(args).await,
         TenantCommand::Show(args) => show(args).await,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::subscription::StaleReason;
+
 /// What became of an event. Every event in the inbox has one; a repeat is told apart from all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
@@ -34,6 +36,9 @@ pub const FOREIGN_DEPLOYMENT: &str = "foreign_deployment";
 
 /// Why an event is `parked` that names a tenant which has another customer. The operator decides which one it keeps.
 pub const OTHER_CUSTOMER: &str = "tenant_has_another_customer";
+
+/// Why an event is `ignored` that waited, or had failed, when its tenant was erased. Its payload was deleted.
+pub const TENANT_ERASED: &str = "tenant_erased";
 
 impl Outcome {
     /// The word in logs, spans, metrics and the inbox.
@@ -88,9 +93,11 @@ impl Outcome {
         Self::Dead,
     ];
 
-    /// Whether the payload is worth its room: what was ignored needs no second look.
-    pub fn keeps_payload(self) -> bool {
-        !matches!(self, Self::Ignored | Self::Duplicate)
+    /// Whether the payload is worth its room: what was ignored needs no second look. Nor does what comes about a customer that
+    /// was deleted, or whose tenant was erased: nothing personal is kept about it.
+    pub fn keeps_payload(self, reason: Option<&str>) -> bool {
+        let is_of_deleted_customer = reason == Some(StaleReason::CustomerDeleted.as_str());
+        !matches!(self, Self::Ignored | Self::Duplicate) && !is_of_deleted_customer
     }
 }
 

@@ -179,8 +179,8 @@ pub enum LinkRefusal {
         "the tenant's customer still has a subscription that is not over: cancel it at Stripe, or `billhook tenant unlink` first"
     )]
     CustomerHasSubscription,
-    /// The customer was deleted at Stripe.
-    #[error("the customer was deleted at Stripe")]
+    /// The customer was deleted at Stripe, or its tenant was erased.
+    #[error("the customer was deleted at Stripe, or its tenant was erased")]
     CustomerDeleted,
     /// The operator has taken the customer from its tenant.
     #[error("the customer was taken from its tenant; `billhook tenant link` links it again")]

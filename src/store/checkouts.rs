@@ -39,12 +39,15 @@ impl Store {
         found.as_ref().map(rows::checkout).transpose()
     }
 
-    /// Remembers a session that Stripe has just made for us, unless the tenant has another one open: then `false`. The
-    /// tenant's row is locked meanwhile, so that of two requests at once one is first.
+    /// Remembers a session that Stripe has just made for us, unless the tenant has another one open, or has lost the customer
+    /// meanwhile: then `false`. The tenant's row is locked meanwhile, so that of two requests at once one is first.
     pub async fn insert_checkout(&self, checkout: &Checkout, now_ms: i64) -> Result<bool, StoreError> {
         let transaction = self.begin().await?;
         let tenant = tenant::Entity::find_by_id(checkout.tenant.as_str()).lock_exclusive();
-        tenant.one(&transaction.db).await?;
+        let customer = tenant.one(&transaction.db).await?.and_then(|tenant| tenant.stripe_customer_id);
+        if customer.as_deref() != Some(checkout.customer.as_str()) {
+            return Ok(false);
+        }
         if !self.open_checkouts(&transaction.db, &checkout.tenant).await?.is_empty() {
             return Ok(false);
         }

@@ -9,7 +9,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, Order, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteLockingMode};
 use sqlx::{ConnectOptions as _, Connection, SqliteConnection};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -44,6 +44,9 @@ const CONNECTIONS: u32 = 10;
 /// server goes silent each that was asked is held for as long as the batch has patience, and then for
 /// [`LAST_ANSWER`](super::silence); one that is just being tried is held for as long as the kernel hopes, a quarter of an hour.
 const CONNECTIONS_OF_BATCHES: u32 = 6;
+
+/// How long a file that another process has open is waited for: shorter than [`ACQUIRE`], so that the reason is not lost.
+const EXCLUSIVE_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the connection that writes to SQLite remembers of the file, in KiB: the pages that a few batches touch.
 const SQLITE_WRITER_CACHE: u32 = 4096;
@@ -113,6 +116,11 @@ impl DatabaseUrl {
         Ok(Self { url: text.into(), backend })
     }
 
+    /// Whether it is a SQLite file.
+    pub fn is_sqlite(&self) -> bool {
+        self.backend == DbBackend::Sqlite
+    }
+
     /// How PostgreSQL is connected to.
     fn postgres(&self) -> Result<PgConnectOptions, StoreError> {
         Ok(with_settings(self.url.expose_secret().parse()?))
@@ -168,6 +176,32 @@ impl Store {
     /// Connects to what is there.
     pub async fn connect_existing(url: &DatabaseUrl) -> Result<Self, StoreError> {
         Self::open(url, false).await
+    }
+
+    /// Connects to a SQLite file that no other connection has open, and keeps others out of it.
+    ///
+    /// A connection to a file with a log (`-wal`) holds a shared lock for as long as it lives, so that the exclusive one fails
+    /// while a service runs (<https://www.sqlite.org/wal.html>, 3.3 and 6).
+    pub async fn connect_exclusively(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let options = sqlite_options(url, 1, SQLITE_WRITER_CACHE, |sqlite| {
+            sqlite
+                .create_if_missing(false)
+                .locking_mode(SqliteLockingMode::Exclusive)
+                .busy_timeout(EXCLUSIVE_LOCK_TIMEOUT)
+        });
+        let db = Database::connect(options).await.map_err(|error| {
+            connect_failure::of_sqlite(&error).map_or_else(|| error.into(), StoreError::unreachable)
+        })?;
+        let db = Traced::new(db, url.server(), Failover::default());
+        Ok(Self {
+            db: db.clone(),
+            batches: db.clone(),
+            writer: db,
+            shared_reads: Arc::default(),
+            known_prices: Arc::default(),
+            wal: None,
+            write_health: Arc::default(),
+        })
     }
 
     async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
@@ -229,8 +263,15 @@ impl Store {
     /// Runs the migrations that are missing. Replicas that start at once wait for each other: the migrations run in
     /// one transaction, under SQLite's write lock or an advisory lock of PostgreSQL's.
     ///
-    /// Fails where a newer build has migrated already. What this one would do to its tables nobody has thought of.
+    /// Fails where a newer build has migrated already. What this one would do to its tables nobody has thought of. Fails as
+    /// well while the database is being filled from another one.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.migrate_schema().await?;
+        self.check_copy().await
+    }
+
+    /// The same, also in the middle of a copy.
+    pub(super) async fn migrate_schema(&self) -> Result<(), StoreError> {
         for _ in 1..MIGRATION_TRIES {
             match self.migrate_once().await {
                 Err(error) if error.failure().is_conflict() => sleep(MIGRATION_PAUSE).await,

@@ -54,6 +54,8 @@ enum Cause {
         "a newer billhook has brought it up to date ({0}): run that one, or restore the backup from before the upgrade"
     )]
     Newer(String),
+    #[error("it is being filled by `billhook migrate --from`, which has not finished: run that again")]
+    HalfCopied,
 }
 
 impl StoreError {
@@ -85,6 +87,11 @@ impl StoreError {
     /// The database has had a migration that this build does not know.
     pub(super) fn newer(migration: String) -> Self {
         Self { failure: StoreFailure::Refused, cause: Cause::Newer(migration) }
+    }
+
+    /// The database is being filled from another one.
+    pub(super) fn half_copied() -> Self {
+        Self { failure: StoreFailure::Refused, cause: Cause::HalfCopied }
     }
 
     /// What a caller would act on.

@@ -247,7 +247,7 @@ fn contender(payload: &[u8]) -> Option<(SubscriptionId, Contender)> {
 
 fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
     let InboxRow { event, effect, payload, trace, received_at_ms } = inbox;
-    let is_kept = effect.outcome.keeps_payload() && event.may_be_kept();
+    let is_kept = effect.outcome.keeps_payload(effect.reason) && event.may_be_kept();
     event::ActiveModel {
         id: Set(event.id.to_string()),
         event_type: Set(event.type_name.clone()),

@@ -100,6 +100,11 @@ impl Touched {
         Self { tenants, decided: customers.clone(), customers, ..Self::default() }
     }
 
+    /// A tenant that is erased, and its customers.
+    pub fn erased(tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> Self {
+        Self { tenants: [tenant.clone()].into(), customers: customers.clone(), ..Self::default() }
+    }
+
     /// What [`checkouts`] are looked for by.
     fn lists_of_checkouts(&self) -> Vec<List> {
         let journeys = self.journeys.iter().map(|journey| journey.journey_id().to_string());

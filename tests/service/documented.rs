@@ -75,6 +75,8 @@ async fn printed(app: &TestApp) -> BTreeMap<String, Fields> {
         ("deployment show", vec!["deployment", "show"]),
         ("tenant unlink", vec!["tenant", "unlink", "acme"]),
         ("doctor", vec!["doctor"]),
+        // Last: nothing is left of the tenant.
+        ("tenant erase", vec!["tenant", "erase", "acme", "--yes", "--force"]),
     ] {
         let (_, out, err) = told(&app.run_command(&[&words[..], &["--json"]].concat()));
         let json = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{command}: {out} {err}"));

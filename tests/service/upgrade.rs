@@ -65,7 +65,7 @@ async fn what_a_newer_version_has_migrated_is_refused_by_who_starts_and_serves_w
 }
 
 /// A database as an earlier version has left it, after so many migrations.
-struct Past {
+pub struct Past {
     step: usize,
     now: i64,
     /// What the service is told of acme's subscription.
@@ -77,7 +77,7 @@ struct Past {
 }
 
 impl Past {
-    async fn make(app: &TestApp, step: usize) -> Self {
+    pub async fn make(app: &TestApp, step: usize) -> Self {
         let now = app.clock_seconds();
         make_schema(&app.database, step).await;
         // What happens at Stripe is not told until the story wants it.
@@ -141,7 +141,12 @@ impl Past {
         if step >= 13 {
             app.database.execute("INSERT INTO deployment (id, deployment_id) VALUES (1, 'staging')").await;
         }
-        assert!(step <= 13, "tell here what a database of step {step} holds");
+        if step >= 14 {
+            // Of a copy that came to nothing.
+            let row = "INSERT INTO database_copy (id, token, is_source) VALUES (1, 'abandoned', TRUE)";
+            app.database.execute(row).await;
+        }
+        assert!(step <= 14, "tell here what a database of step {step} holds");
         past
     }
 
@@ -228,7 +233,7 @@ impl Past {
     }
 
     /// All of it is there and works.
-    async fn goes_on(&self, app: &TestApp) {
+    pub async fn goes_on(&self, app: &TestApp) {
         // One that was still under way when Stripe tells again would be the last for the story's clock.
         app.next_backfill(0).await;
         let held = app.until_plan("acme", "pro").await;

@@ -10,7 +10,7 @@ use crate::commands::{CommandError, migrated, say};
 use crate::config::{self, DatabaseArgs};
 use crate::domain::event::may_be_kept;
 use crate::domain::ids::EventId;
-use crate::domain::outcome::NEVER_LINKED;
+use crate::domain::outcome::{NEVER_LINKED, TENANT_ERASED};
 use crate::store::{InboxEvent, TimelineEntry};
 use crate::telemetry::topics::rfc3339;
 
@@ -63,11 +63,12 @@ pub(super) async fn run(args: &ShowArgs) -> Result<(), CommandError> {
 
 impl Kept {
     fn of(event: &InboxEvent, payload: Option<&[u8]>) -> Self {
-        let waited_too_long = event.reason.as_deref() == Some(NEVER_LINKED);
+        let reason = event.reason.as_deref();
+        let was_kept = matches!(reason, Some(NEVER_LINKED | TENANT_ERASED));
         match payload {
             Some(_) => Self::There,
             None if !may_be_kept(&event.type_name) => Self::Never,
-            None if !event.outcome.keeps_payload() && !waited_too_long => Self::Never,
+            None if !event.outcome.keeps_payload(reason) && !was_kept => Self::Never,
             None => Self::Dropped,
         }
     }
@@ -83,8 +84,8 @@ impl Kept {
     fn sentence(self) -> &'static str {
         match self {
             Self::There => "kept; --payload prints it",
-            Self::Dropped => "dropped when it was old",
-            Self::Never => "never kept: it concerns nothing here, or bears a key",
+            Self::Dropped => "dropped: it was old, or its tenant was erased",
+            Self::Never => "never kept: it concerns nothing here or a deleted customer, or bears a key",
         }
     }
 }

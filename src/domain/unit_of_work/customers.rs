@@ -255,7 +255,8 @@ impl UnitOfWork {
         tenant.ok_or_else(|| Effect::new(Outcome::Parked).because("unknown_customer"))
     }
 
-    pub(super) fn tenant_of(&self, customer: &CustomerId) -> Option<&Tenant> {
+    /// The tenant that has the customer, if it is touched.
+    pub fn tenant_of(&self, customer: &CustomerId) -> Option<&Tenant> {
         self.tenants.values().find(|tenant| tenant.customer.as_ref() == Some(customer))
     }
 
