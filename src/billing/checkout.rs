@@ -16,7 +16,7 @@ use crate::domain::plan::Plan;
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::LinkRefusal;
-use crate::stripe::{Answer, CheckoutOrder, Deadline, Price, SessionView, Stripe, StripeError};
+use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
 use crate::telemetry::spans::{self, Whose};
 
 /// What a user wants to buy.
@@ -134,6 +134,12 @@ struct Sale<'a> {
     wish: &'a CheckoutWish,
     origin: Traceparent,
     deadline: Deadline,
+}
+
+/// What is sold.
+struct SoldPrice {
+    id: PriceId,
+    is_metered: bool,
 }
 
 impl Sale<'_> {
@@ -327,17 +333,21 @@ impl Sale<'_> {
         stripe.create_customer(deployment, &tenant.id, tenant.generation, self.deadline).await
     }
 
-    /// The plan's first price.
-    async fn price(&self, log: &RequestLog<'_>) -> Result<Price, BillingError> {
+    /// The plan's first price. A restricted key that may not read prices can still sell one that is configured by its id.
+    async fn price(&self, log: &RequestLog<'_>) -> Result<SoldPrice, BillingError> {
         let Some(first) = self.plan.prices.first() else {
             return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
         };
         let stripe = self.stripe.on_behalf_of(log.whose());
-        if let Some(price) = stripe.price(first, self.deadline).await? {
-            return Ok(price);
+        match stripe.price(first, self.deadline).await {
+            Ok(Some(price)) => Ok(SoldPrice { is_metered: price.is_metered(), id: price.id }),
+            // Stripe rejects a session with a price that it does not have.
+            Ok(None) => Ok(SoldPrice { id: first.clone(), is_metered: false }),
+            Err(StripeError::Rejected(_)) if first.looks_like_an_id() => {
+                Ok(SoldPrice { id: first.clone(), is_metered: false })
+            }
+            Err(error) => Err(error.into()),
         }
-        tracing::error!(price = %first, plan = %self.plan.name, "BILLHOOK_PLANS names a price that is not at Stripe");
-        Err(BillingError::NotConfigured("BILLHOOK_PLANS with prices that are at Stripe"))
     }
 
     /// Lets a customer go that Stripe does not have, so that the sale begins anew with another one.
@@ -349,7 +359,7 @@ impl Sale<'_> {
     async fn open(
         &self,
         customer: CustomerId,
-        price: &Price,
+        price: &SoldPrice,
         journey: Journey,
         log: &mut RequestLog<'_>,
     ) -> Result<Option<Purchase>, BillingError> {
@@ -360,7 +370,7 @@ impl Sale<'_> {
             tenant: &self.caller.tenant,
             customer: &customer,
             price: &price.id,
-            is_metered: price.is_metered(),
+            is_metered: price.is_metered,
             journey: self.origin,
             success_url: &self.app_url.join(success_path),
             cancel_url: &self.app_url.join(cancel_path),

@@ -165,6 +165,10 @@ impl<'a> RequestLog<'a> {
             tracing::error!(%error, %tenant, "Stripe does not know the tenant's customer: link it to a living one");
             return BillingError::NoCustomer;
         }
+        if error.is_missing_price() {
+            tracing::error!(%error, "BILLHOOK_PLANS names a price that is not at Stripe; `billhook doctor` checks it");
+            return BillingError::NotConfigured("BILLHOOK_PLANS with prices that are at Stripe");
+        }
         BillingError::Stripe(error)
     }
 

@@ -166,6 +166,13 @@ identifier!(
     PriceId, "a price id or lookup key (1 to 255 characters, no control characters)", is_owner_chosen_id
 );
 
+impl PriceId {
+    /// Whether it has the form of the ids that Stripe gives to prices: then it is an id before it is a lookup key.
+    pub fn looks_like_an_id(&self) -> bool {
+        self.0.starts_with("price_")
+    }
+}
+
 identifier!(
     /// A plan's name in the configuration. `free` is nobody's to give: it is what remains without a plan.
     PlanName, "a plan name (1 to 63 of lower-case letters, digits, `_`, `-`; not `free`)", |text| {

@@ -80,6 +80,12 @@ impl StripeError {
             if code == "resource_missing" && *param == "customer")
     }
 
+    /// Whether Stripe does not have the price that a checkout session was to sell.
+    pub fn is_missing_price(&self) -> bool {
+        matches!(self, Self::Rejected(Rejection { code: Some(code), param: Some(param), .. })
+            if code == "resource_missing" && *param == "line_items[0][price]")
+    }
+
     /// Whether Stripe says that what was asked for is not there. A 404 alone may be anybody's between us and Stripe.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { code: Some(code), .. }) if code == "resource_missing")

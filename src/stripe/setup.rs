@@ -180,7 +180,7 @@ impl Stripe {
     /// Finds the price that an entry of the configuration names by its id or lookup key, for checkout and `doctor` alike. Stripe
     /// lets a lookup key look like an id, and the id of a price that began as a plan look like a lookup key.
     pub async fn price(&self, entry: &PriceId, deadline: Deadline) -> Result<Option<Price>, StripeError> {
-        if entry.as_str().starts_with("price_") {
+        if entry.looks_like_an_id() {
             let by_id = self.price_by_id(entry, deadline).await?;
             return if by_id.is_some() { Ok(by_id) } else { self.price_by_lookup_key(entry, deadline).await };
         }

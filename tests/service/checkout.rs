@@ -310,13 +310,22 @@ async fn a_price_may_be_named_by_its_id() {
 }
 
 #[tokio::test]
+async fn price_is_sold_by_a_key_that_may_not_read_prices() {
+    let app = TestApp::start_with(Database::Sqlite, &[("--plans", "pro=price_pro_yearly")]).await;
+    app.stripe.fault(&json!({ "match": "GET /v1/prices", "kind": "status", "status": 403 })).await;
+    app.check_out(&app.token("acme"), &json!({})).await.ok();
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn lookup_key_that_looks_like_an_id_is_sold() {
     let app = TestApp::start_with(Database::Sqlite, &[("--plans", "pro=price_gold")]).await;
     app.check_out(&app.token("acme"), &json!({})).await.assert_is(503, "billing_not_configured");
     let price = app.stripe.replace_price("price_gold").await;
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     let sessions = app.stripe.requests_to("POST", "/v1/checkout/sessions").await;
-    assert_eq!(sessions[0]["params"]["line_items"][0]["price"], price);
+    let sold = sessions.last().expect("a session");
+    assert_eq!(sold["params"]["line_items"][0]["price"], price);
     let doctor = app.run_command_with(&["doctor"], &[("BILLHOOK_PLANS", "pro=price_gold")]);
     let report = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(report.contains("prices") && !report.contains("price_gold"), "{report}");
