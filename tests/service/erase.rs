@@ -182,13 +182,15 @@ async fn checkout_in_progress_leaves_no_page_of_an_erased_customer(database: Dat
     let token = app.token("acme");
     app.check_out(&token, &json!({ "plan": "team" })).await.ok();
     let customer = app.customer_of("acme").await;
-    let lookups = async || app.stripe.requests_to("GET", "/v1/prices").await.len();
-    let before = lookups().await;
-    // The plan's price is looked up after the customer is read and before the session is made.
-    app.stripe.fault(&json!({ "match": "GET /v1/prices", "kind": "hang", "times": 1 })).await;
+    let requested = async || app.stripe.requests_to("POST", "/v1/checkout/sessions").await.len();
+    let before = requested().await;
+    // The session is requested for the customer that was read before, and created by the second try.
+    let hang =
+        json!({ "match": "POST /v1/checkout/sessions", "param": "line_items", "kind": "hang", "times": 1 });
+    app.stripe.fault(&hang).await;
     let pro = json!({ "plan": "pro" });
     let erasure = async {
-        eventually("the price is looked up", || async { (lookups().await > before).then_some(()) }).await;
+        eventually("the session is requested", || async { (requested().await > before).then_some(()) }).await;
         tokio::task::block_in_place(|| app.run_command(&["tenant", "erase", "acme", "--yes"]))
     };
     let (_, erased) = tokio::join!(app.check_out(&token, &pro), erasure);
