@@ -1,5 +1,6 @@
 //! Every customer that Stripe has named to us; a deleted one stays as a tombstone, one that the operator has taken from
-//! its tenant is marked, and one of another deployment names it.
+//! its tenant is marked, one of another deployment names it,
+//! and one that names a tenant with another customer names that.
 
 use sea_orm::entity::prelude::*;
 
@@ -13,6 +14,7 @@ pub struct Model {
     pub withheld_at_ms: Option<i64>,
     pub asked_at_ms: Option<i64>,
     pub deployment_id: Option<String>,
+    pub named_tenant_id: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

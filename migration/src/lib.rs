@@ -23,6 +23,7 @@ mod m20261130_000011_asked;
 mod m20261130_000012_checkout_price;
 mod m20261130_000013_deployment;
 mod m20261130_000014_database_copy;
+mod m20261130_000015_named_tenant;
 
 /// Runs the migrations in order.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000012_checkout_price::Migration),
             Box::new(m20261130_000013_deployment::Migration),
             Box::new(m20261130_000014_database_copy::Migration),
+            Box::new(m20261130_000015_named_tenant::Migration),
         ]
     }
 }

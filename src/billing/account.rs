@@ -11,29 +11,37 @@ use crate::stripe::{Deadline, Stripe, StripeError};
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
+/// Longer than a batch takes.
+const LATE_RETRY_PAUSE: Duration = Duration::from_mins(1);
+
 /// How often a restricted key that may not know its account is tried again: it can be given the permission.
 const REFUSED_PAUSE: Duration = Duration::from_hours(1);
 
 /// Learns the account and holds it against the one that the database remembers. Returns only if they differ: whatever the
 /// service did then would be done to another account's customers.
 pub(super) async fn guard(billing: &Billing) -> AccountConflict {
-    let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) else {
-        return std::future::pending().await;
-    };
     if let Err(error) = retry_quarantined(billing).await {
         tracing::error!(%error, "quarantined events could not be retried; restart the service to try again");
     }
+    let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) else {
+        return std::future::pending().await;
+    };
     let (mut pause, mut is_refused) = (PAUSE, false);
     loop {
         match stripe.own_account(Deadline::after(STRIPE_DEADLINE)).await {
             Ok(own) => match hold(billing, &own).await {
-                Ok(Ok(())) => return std::future::pending().await,
+                Ok(Ok(())) => return retry_late_ones(billing).await,
                 Ok(Err(conflict)) => return conflict,
                 Err(error) => {
-                    tracing::error!(%error, "the account could not be remembered; it is tried again");
+                    tracing::error!(%error, "the account could not be stored, or quarantined events not retried; trying again");
                 }
             },
             Err(error @ StripeError::Rejected(_)) => {
+                if let Some(known) = billing.policy.account.get()
+                    && let Err(error) = billing.store.claim_account(known).await
+                {
+                    tracing::error!(%error, "the account of STRIPE_ACCOUNT could not be stored");
+                }
                 if !std::mem::replace(&mut is_refused, true) && billing.policy.account.get().is_none() {
                     tracing::warn!(
                         %error,
@@ -48,6 +56,15 @@ pub(super) async fn guard(billing: &Billing) -> AccountConflict {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(if is_refused { REFUSED_PAUSE } else { LONGEST_PAUSE });
     }
+}
+
+/// Retries what a batch quarantined that had started before the account was known and committed after the first retry.
+async fn retry_late_ones(billing: &Billing) -> AccountConflict {
+    tokio::time::sleep(LATE_RETRY_PAUSE).await;
+    if let Err(error) = retry_quarantined(billing).await {
+        tracing::error!(%error, "quarantined events could not be retried; restart the service to try again");
+    }
+    std::future::pending().await
 }
 
 /// What Stripe says is held against what `STRIPE_ACCOUNT` asserts, too: that one the database remembers since the start.
@@ -75,12 +92,15 @@ async fn retry_quarantined(billing: &Billing) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The account as it is known before Stripe is asked: what `STRIPE_ACCOUNT` asserts, which the database then remembers, else
-/// what the database remembers.
+/// The account as it is known before Stripe is asked: what `STRIPE_ACCOUNT` asserts, unless the database remembers another one,
+/// else what the database remembers. The database remembers an assertion only once Stripe has not contradicted it.
 pub async fn known_account(
     store: &Store,
     asserted: Option<AccountId>,
 ) -> Result<Result<Option<AccountId>, AccountConflict>, StoreError> {
-    let Some(asserted) = asserted else { return Ok(Ok(store.account().await?)) };
-    Ok(store.claim_account(&asserted).await?.map(|()| Some(asserted)))
+    let remembered = store.account().await?;
+    Ok(match (asserted, remembered) {
+        (Some(own), Some(database)) if own != database => Err(AccountConflict { own, database }),
+        (asserted, remembered) => Ok(asserted.or(remembered)),
+    })
 }

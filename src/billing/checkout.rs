@@ -18,6 +18,7 @@ use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::LinkRefusal;
 use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
 use crate::telemetry::spans::{self, Whose};
+use crate::telemetry::topics::loggable;
 
 /// What a user wants to buy.
 #[derive(Debug)]
@@ -195,9 +196,15 @@ impl Sale<'_> {
             };
             if answer.snapshots.iter().any(|snapshot| snapshot.state.status.blocks_checkout()) {
                 tracing::error!(
-                    %tenant, %customer,
+                    %tenant, customer = loggable(customer.as_str()),
                     "the tenant has a subscription as another customer: `billhook tenant link --replace` moves it there"
                 );
+                // What is open could still be paid beside it.
+                for checkout in self.billing.store.pending_checkouts(tenant).await? {
+                    if checkout.status == CheckoutStatus::Open {
+                        self.close(&checkout).await?;
+                    }
+                }
                 return Err(BillingError::SubscribedElsewhere);
             }
         }
@@ -316,7 +323,7 @@ impl Sale<'_> {
             // Stripe replays a customer that was created under this key before, and was deleted or moved since.
             Err(LinkError::Refused(refusal)) => {
                 tracing::warn!(
-                    tenant = %tenant.id, customer = %made.value, %refusal,
+                    tenant = %tenant.id, customer = loggable(made.value.as_str()), %refusal,
                     "Stripe replays an earlier customer; creating another one with another key"
                 );
                 raise_generation(self.billing, &tenant).await.map(|()| None)

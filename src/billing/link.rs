@@ -103,6 +103,11 @@ async fn replace_once(
     customer: &CustomerId,
 ) -> Result<Option<CustomerId>, LinkError> {
     let before = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
+    if let Some(replaced) = &before
+        && billing.store.is_asked_about(replaced).await?
+    {
+        return Err(LinkRefusal::CustomerNotKnown.into());
+    }
     let customers = before.iter().chain([customer]);
     let transaction = billing.store.begin().await?;
     let touched = Touched::pairs(customers.map(|customer| (tenant, customer)));

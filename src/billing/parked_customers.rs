@@ -2,11 +2,16 @@
 //! before any event of it could come: so Stripe is asked once about each.
 
 use super::background::{DueTime, Step, forever};
+use super::commit::commit;
 use super::link::{Run, link_tenants};
+use super::race::race;
 use super::{Billing, BillingError, STRIPE_DEADLINE};
+use crate::domain::event::Tags;
 use crate::domain::ids::CustomerId;
-use crate::domain::unit_of_work::{LinkRefusal, cause};
+use crate::domain::unit_of_work::{Cause, LinkRefusal, UnitOfWork, cause};
+use crate::store::{StoreError, Touched};
 use crate::stripe::{Deadline, Stripe, StripeError};
+use crate::telemetry::topics::loggable;
 
 /// How many customers are asked about before the next look.
 const AT_ONCE: u64 = 4;
@@ -33,7 +38,7 @@ async fn step(billing: &Billing, stripe: &Stripe, due: &DueTime) -> Result<Step,
     for customer in &customers {
         let asked = ask(billing, stripe, customer).await;
         if let Err(BillingError::Stripe(error @ StripeError::Rejected(rejection))) = &asked {
-            tracing::warn!(%error, %customer, "Stripe does not say which tenant a customer belongs to");
+            tracing::warn!(%error, customer = loggable(customer.as_str()), "Stripe does not say which tenant a customer belongs to");
             if matches!(rejection.status, 401 | 403) {
                 due.set(steady_ms + REFUSED_INTERVAL_MS);
                 return Ok(Step::Idle);
@@ -52,17 +57,33 @@ async fn step(billing: &Billing, stripe: &Stripe, due: &DueTime) -> Result<Step,
 
 async fn ask(billing: &Billing, stripe: &Stripe, customer: &CustomerId) -> Result<(), BillingError> {
     let tags = stripe.customer_tags(customer, Deadline::after(STRIPE_DEADLINE)).await?;
-    let Some(tenant) = tags.and_then(|tags| tags.tenant_of(&billing.policy.deployment)) else {
-        return Ok(());
-    };
+    let Some(Tags { tenant: Some(tenant), deployment, .. }) = tags else { return Ok(()) };
+    if let Some(other) = deployment.filter(|named| *named != billing.policy.deployment) {
+        let is_foreign = |work: &mut UnitOfWork, cause: Cause<'_>| {
+            work.answer_foreign(customer, &other, cause, &billing.policy);
+        };
+        return Ok(race(|| remember(billing, customer, is_foreign)).await?);
+    }
     let link = [(tenant.clone(), customer.clone())];
     for came in link_tenants(billing, &link, cause::REFRESH, Run::Real).await? {
-        if let Err(refusal) = came {
-            tracing::warn!(%tenant, %customer, %refusal, "a customer is not linked to the tenant that it names");
-            if refusal == LinkRefusal::TenantHasCustomer {
-                billing.store.note_other_customer(customer, &tenant).await?;
-            }
+        let Err(refusal) = came else { continue };
+        tracing::warn!(%tenant, customer = loggable(customer.as_str()), %refusal, "a customer is not linked to the tenant that it names");
+        if refusal == LinkRefusal::TenantHasCustomer {
+            let names = |work: &mut UnitOfWork, _: Cause<'_>| work.name_tenant(customer, &tenant);
+            race(|| remember(billing, customer, names)).await?;
         }
     }
     Ok(())
+}
+
+/// Writes down what Stripe said of a customer.
+async fn remember(
+    billing: &Billing,
+    customer: &CustomerId,
+    what: impl Fn(&mut UnitOfWork, Cause<'_>),
+) -> Result<(), StoreError> {
+    let transaction = billing.store.begin().await?;
+    let mut work = transaction.unit_of_work(&Touched::customer(customer)).await?;
+    what(&mut work, Cause { name: cause::REFRESH, event: None, at: billing.clock.now_seconds() });
+    commit(billing, transaction, &work).await
 }

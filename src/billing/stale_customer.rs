@@ -8,6 +8,7 @@ use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{Cause, cause};
 use crate::store::{StoreError, Touched};
 use crate::stripe::{CustomerStanding, Deadline, Stripe};
+use crate::telemetry::topics::loggable;
 
 /// How many other customers are looked at before the key is taken to be of the right account.
 const WITNESSES: u64 = 3;
@@ -62,7 +63,7 @@ impl Suspect<'_> {
     async fn standing(self, stripe: &Stripe, deadline: Deadline) -> Result<CustomerStanding, BillingError> {
         let Self { tenant, customer } = self;
         let standing = stripe.customer_standing(customer, deadline).await?.value;
-        tracing::error!(%tenant, %customer, ?standing, "Stripe says that it does not have the tenant's customer");
+        tracing::error!(%tenant, customer = loggable(customer.as_str()), ?standing, "Stripe says that it does not have the tenant's customer");
         Ok(standing)
     }
 

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{CommandError, guarded_deployment, migrated, say};
+use super::{CommandError, migrated, say};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, DatabaseArgs};
 use crate::domain::ids::DeploymentId;
@@ -39,6 +39,10 @@ pub(super) struct AdoptArgs {
     /// The deployment, as `billhook deployment show` lists it
     id: String,
 
+    /// Also if no customer of that deployment was ever seen here
+    #[arg(long)]
+    yes: bool,
+
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -52,7 +56,7 @@ pub(super) async fn run(command: &DeploymentCommand) -> Result<(), CommandError>
 
 async fn show(args: &ShowArgs) -> Result<(), CommandError> {
     let store = migrated(&args.database).await?;
-    let deployment = guarded_deployment(&store, None).await?;
+    let deployment = store.deployment().await?;
     let others = store.other_deployments().await?;
     if args.json {
         let as_json =
@@ -60,7 +64,10 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
         let others: Vec<Value> = others.iter().map(as_json).collect();
         return say(&format!("{:#}", json!({ "id": deployment, "others": others })));
     }
-    let mut lines = vec![format!("This database belongs to the deployment {deployment}.")];
+    let mut lines = vec![match &deployment {
+        Some(deployment) => format!("This database belongs to the deployment {deployment}."),
+        None => "This database has no deployment yet: the first start of the service decides.".into(),
+    }];
     lines.extend(others.iter().map(|OtherDeployment { deployment_id, customers }| {
         format!("Customers of the deployment {deployment_id} on the same account: {customers}")
     }));
@@ -70,8 +77,18 @@ async fn show(args: &ShowArgs) -> Result<(), CommandError> {
 async fn adopt(args: &AdoptArgs) -> Result<(), CommandError> {
     let id: DeploymentId = config::argument("ID", &args.id)?;
     let store = migrated(&args.database).await?;
+    let is_known = store.other_deployments().await?.iter().any(|other| other.deployment_id == id.as_str());
+    if !is_known && !args.yes {
+        return Err(CommandError::Failed(format!(
+            "not adopted: no customer of the deployment {id} was seen here. `billhook deployment show` lists those that were; \
+             --yes adopts it all the same"
+        )));
+    }
+    let before = store.deployment().await?;
     let events = store.adopt_deployment(&id, SystemClock.now_ms()).await?;
+    let instead = before.map(|before| format!(" instead of {before}")).unwrap_or_default();
     say(&format!(
-        "This database belongs to the deployment {id}. {events} quarantined events are applied as soon as the service runs."
+        "This database belongs to the deployment {id}{instead}. {events} quarantined events are applied as soon as the service \
+         runs."
     ))
 }

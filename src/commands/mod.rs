@@ -207,6 +207,11 @@ async fn guarded_deployment(
     Ok(store.claim_deployment(asserted).await??)
 }
 
+/// The same for a command that applies no event: it leaves a database without a deployment to the service's first start.
+async fn deployment_unless_new(store: &Store) -> Result<DeploymentId, CommandError> {
+    Ok(store.deployment().await?.unwrap_or_else(DeploymentId::generate))
+}
+
 /// The connection to Stripe's API, if there is a key.
 fn stripe(config: &StripeConfig, metrics: &Metrics) -> Result<Option<Stripe>, CommandError> {
     let connect = |key| Stripe::new(config.api_base.clone(), key, metrics.clone());

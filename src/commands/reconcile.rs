@@ -11,8 +11,8 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
-    CommandError, at_the_command_line, guarded_account, guarded_deployment, guarded_mode, migrated, progress,
-    say, without_a_key,
+    CommandError, at_the_command_line, deployment_unless_new, guarded_account, guarded_mode, migrated,
+    progress, say, without_a_key,
 };
 use crate::billing::{self, Billing, BillingError, Comparison};
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
@@ -81,7 +81,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
     let policy = Policy {
         mode: guarded_mode(&store, config.mode()).await?,
         account: guarded_account(&store, config.account.clone()).await?,
-        deployment: guarded_deployment(&store, None).await?,
+        deployment: deployment_unless_new(&store).await?,
         trust_client_reference: false,
         catalog: Catalog::empty(true),
     };

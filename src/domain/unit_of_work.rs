@@ -69,6 +69,8 @@ pub struct UnitOfWork {
     withheld: BTreeSet<CustomerId>,
     /// Customers of other deployments on the same Stripe account, and which those are.
     foreign: BTreeMap<CustomerId, DeploymentId>,
+    /// Customers that name a tenant which has another customer.
+    named_tenants: BTreeMap<CustomerId, TenantId>,
     tenants: BTreeMap<TenantId, Tenant>,
     subscriptions: BTreeMap<SubscriptionId, Held>,
     checkouts: BTreeMap<SessionId, Checkout>,
@@ -103,6 +105,8 @@ pub struct Changes {
     pub withheld: BTreeSet<CustomerId>,
     /// Customers that are known to be another deployment's now, and were not, or the other way round.
     pub foreign: BTreeSet<CustomerId>,
+    /// Customers that name a tenant with another customer now, and did not, or the other way round.
+    pub named_tenants: BTreeSet<CustomerId>,
     /// Tenants that changed.
     pub tenants: BTreeSet<TenantId>,
     /// Those of them that had no row.
@@ -179,6 +183,14 @@ pub enum LinkRefusal {
         "the tenant's customer still has a subscription that is not over: cancel it at Stripe, or `billhook tenant unlink` first"
     )]
     CustomerHasSubscription,
+    /// Stripe was not asked yet what the tenant's customer has.
+    #[error(
+        "the service is still asking Stripe what the tenant's customer has: try again when it runs and has its answer"
+    )]
+    CustomerNotKnown,
+    /// The customer belongs to another deployment on the same account.
+    #[error("the customer belongs to another deployment on the same Stripe account")]
+    CustomerOfAnotherDeployment,
     /// The customer was deleted at Stripe, or its tenant was erased.
     #[error("the customer was deleted at Stripe, or its tenant was erased")]
     CustomerDeleted,
@@ -199,6 +211,7 @@ impl UnitOfWork {
             tombstones: tombstones.into_iter().collect(),
             withheld: BTreeSet::new(),
             foreign: BTreeMap::new(),
+            named_tenants: BTreeMap::new(),
             tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect(),
             subscriptions: subscriptions
                 .into_iter()
@@ -240,6 +253,16 @@ impl UnitOfWork {
     /// The other deployment that a customer belongs to.
     pub fn foreign_deployment(&self, customer: &CustomerId) -> Option<&DeploymentId> {
         self.foreign.get(customer)
+    }
+
+    /// Adds a customer that names a tenant which has another customer.
+    pub fn add_named_tenant(&mut self, customer: CustomerId, tenant: TenantId) {
+        self.named_tenants.insert(customer, tenant);
+    }
+
+    /// The tenant that a customer names although it has another customer.
+    pub fn named_tenant(&self, customer: &CustomerId) -> Option<&TenantId> {
+        self.named_tenants.get(customer)
     }
 
     /// Adds the lookup keys that prices have had.

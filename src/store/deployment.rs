@@ -18,7 +18,7 @@ const ONLY: i64 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "BILLHOOK_DEPLOYMENT_ID is {asserted}, but the database belongs to the deployment {database}: unset it, or run \
-     `billhook deployment adopt {asserted}`"
+     `billhook deployment adopt {asserted} --yes`"
 )]
 pub struct DeploymentConflict {
     /// `BILLHOOK_DEPLOYMENT_ID`
@@ -50,8 +50,8 @@ impl Store {
                 _ => Ok(database),
             });
         }
-        let first = asserted.map_or_else(|| uuid::Uuid::new_v4().to_string(), ToString::to_string);
-        let first = deployment::ActiveModel { id: Set(ONLY), deployment_id: Set(first) };
+        let first = asserted.cloned().unwrap_or_else(DeploymentId::generate);
+        let first = deployment::ActiveModel { id: Set(ONLY), deployment_id: Set(first.to_string()) };
         deployment::Entity::insert(first)
             .on_conflict_do_nothing_on([deployment::Column::Id])
             .exec_without_returning(&self.writer)

@@ -19,6 +19,7 @@ use crate::domain::journey::Traceparent;
 use crate::domain::ordering::Contender;
 use crate::domain::outcome::Outcome;
 use crate::domain::unit_of_work::{Effect, Payment, UnitOfWork, Unparked};
+use crate::telemetry::topics::loggable;
 
 /// How many events of one customer are taken up again when it gets its tenant, the newest of them: more than any
 /// subscription makes in the month that Stripe keeps events.
@@ -165,8 +166,7 @@ impl Transaction {
         let mut payloads: Vec<Option<Vec<u8>>> = parked(customer).into_tuple().all(&self.db).await?;
         payloads.reverse();
         let read = |payload: Vec<u8>| {
-            let unreadable =
-                |error: &UnreadableEvent| tracing::error!(%error, %customer, "a parked event is left out");
+            let unreadable = |error: &UnreadableEvent| tracing::error!(%error, customer = loggable(customer.as_str()), "a parked event is left out");
             Event::read(&payload).inspect_err(unreadable).ok()
         };
         Ok(payloads.into_iter().flatten().filter_map(read).collect())

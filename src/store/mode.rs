@@ -28,8 +28,8 @@ pub struct ModeConflict {
 /// The key and the database belong to different accounts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the Stripe account is {own}, but the database of DATABASE_URL holds data of {database}: use a key of {database}, or \
-     another database"
+    "the Stripe account is {own}, but STRIPE_ACCOUNT or the database of DATABASE_URL says {database}: correct \
+     STRIPE_ACCOUNT, use a key of {database}, or another database"
 )]
 pub struct AccountConflict {
     /// The account of the key, or of `STRIPE_ACCOUNT`.

@@ -88,6 +88,12 @@ impl Touched {
         Self { tenants: [tenant.clone()].into(), ..Self::default() }
     }
 
+    /// A customer, and what is parked for it.
+    pub fn customer(customer: &CustomerId) -> Self {
+        let customers = BTreeSet::from([customer.clone()]);
+        Self { decided: customers.clone(), customers, ..Self::default() }
+    }
+
     /// A tenant and a customer that are to be linked.
     pub fn pair(tenant: &TenantId, customer: &CustomerId) -> Self {
         Self::pairs([(tenant, customer)])
@@ -168,6 +174,9 @@ impl Transaction {
             if let Some(deployment) = &row.deployment_id {
                 work.add_foreign(rows::id("customer", &row.id)?, rows::id("customer", deployment)?);
             }
+            if let Some(tenant) = &row.named_tenant_id {
+                work.add_named_tenant(rows::id("customer", &row.id)?, rows::tenant_id("customer", tenant)?);
+            }
         }
         let unlinked: Vec<CustomerId> = work.unlinked(touched.decided.iter()).cloned().collect();
         let mut waiting = Vec::new();
@@ -208,6 +217,7 @@ impl Transaction {
             withheld_at_ms: Set(None),
             asked_at_ms: NotSet,
             deployment_id: NotSet,
+            named_tenant_id: NotSet,
         };
         let places = ids.iter().filter(|id| !known.contains(id.as_str())).map(place);
         let mut writes = self.writes();

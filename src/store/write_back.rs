@@ -27,6 +27,7 @@ impl Transaction {
             tombstones,
             withheld,
             foreign,
+            named_tenants,
             tenants,
             new_tenants,
             subscriptions,
@@ -41,6 +42,7 @@ impl Transaction {
         self.write_tombstones(tombstones, now_ms).await?;
         self.write_withheld(work, withheld, now_ms).await?;
         self.write_foreign(work, foreign).await?;
+        self.write_named_tenants(work, named_tenants).await?;
         self.drop_subscriptions(dropped).await?;
         self.settle_unparked(unparked).await?;
         let mut writes = self.writes();
@@ -107,6 +109,22 @@ impl Transaction {
             let deployment = work.foreign_deployment(id).map(ToString::to_string);
             customer::Entity::update_many()
                 .set(customer::ActiveModel { deployment_id: Set(deployment), ..Default::default() })
+                .filter(customer::Column::Id.eq(id.as_str()))
+                .exec(&self.db)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn write_named_tenants(
+        &self,
+        work: &UnitOfWork,
+        ids: &BTreeSet<CustomerId>,
+    ) -> Result<(), StoreError> {
+        for id in ids {
+            let tenant = work.named_tenant(id).map(ToString::to_string);
+            customer::Entity::update_many()
+                .set(customer::ActiveModel { named_tenant_id: Set(tenant), ..Default::default() })
                 .filter(customer::Column::Id.eq(id.as_str()))
                 .exec(&self.db)
                 .await?;

@@ -17,6 +17,7 @@ use super::requests::{Answer, Identified};
 use crate::domain::event::{self, ItemPage};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId};
 use crate::domain::subscription::Snapshot;
+use crate::telemetry::topics::loggable;
 
 /// The most that Stripe puts on a page.
 const PAGE: i64 = 100;
@@ -132,7 +133,10 @@ impl Stripe {
                 return Ok(Answer { value: found, request_id });
             }
         }
-        tracing::error!(%customer, "the customer has more subscriptions than are read: the newest of them are");
+        tracing::error!(
+            customer = loggable(customer.as_str()),
+            "the customer has more subscriptions than are read: the newest of them are"
+        );
         Ok(Answer { value: found, request_id })
     }
 

@@ -5,7 +5,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use tracing::{Span, info_span};
 use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError};
 
-use super::topics::{token, user_name};
+use super::topics::{loggable, token};
 use crate::domain::ids::{CustomerId, EventId, TenantId, UserId};
 use crate::domain::journey::{JourneyId, Traceparent};
 
@@ -101,12 +101,12 @@ impl BillingAttributes<'_> {
         let attributes = [
             ("billing.tenant.id", self.tenant.map(ToString::to_string)),
             ("billing.journey.id", self.journey.map(|id| id.to_string())),
-            ("billing.stripe.customer.id", self.customer.map(ToString::to_string)),
+            ("billing.stripe.customer.id", self.customer.map(|customer| loggable(customer.as_str()))),
             ("billing.stripe.event.id", self.event_id.map(ToString::to_string)),
             ("billing.stripe.event.type", self.event_type.map(token)),
             ("billing.stripe.request.id", self.request_id.map(token)),
             ("billing.outcome", self.outcome.map(token)),
-            ("user.id", self.user.map(user_name)),
+            ("user.id", self.user.map(|user| loggable(user.as_str()))),
         ];
         for (name, value) in attributes {
             if let Some(value) = value {

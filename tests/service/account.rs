@@ -10,6 +10,7 @@ on_both_databases!(
     event_of_any_account_waits_in_quarantine_until_ours_is_known,
     asserted_account_is_held_against_events_and_remembered,
     service_stops_when_the_key_is_of_another_account,
+    mistyped_account_is_not_remembered,
 );
 
 async fn own_account(app: &TestApp) -> String {
@@ -103,6 +104,7 @@ async fn asserted_account_is_held_against_events_and_remembered(database: Databa
     let event = purchase(&app, "acme", &json!({ "context": "acct_1Asserted" }));
     app.deliver(&event).await.ok();
     assert_eq!(app.outcome_of(&event).await.0, "applied");
+    until_account_is_known(&app).await;
     app.go_down().await;
     app.come_back_with("--stripe-account", "").await;
     let event = purchase(&app, "birch", &json!({ "context": "acct_1Asserted" }));
@@ -126,5 +128,14 @@ async fn service_stops_when_the_key_is_of_another_account(database: Database) {
     assert_eq!(app.exit_code().await, Some(2));
     let told = app.stderr();
     assert!(told.contains(&own_account(&app).await) && told.contains("acct_1Other"), "{told}");
+    app.stop().await;
+}
+
+async fn mistyped_account_is_not_remembered(database: Database) {
+    let mut app = TestApp::without_service(database, &[("--stripe-account", "acct_1Mistyped")]).await;
+    app.come_back_as_process(&[]).await;
+    assert_eq!(app.exit_code().await, Some(2));
+    app.come_back_with("--stripe-account", &own_account(&app).await).await;
+    until_account_is_known(&app).await;
     app.stop().await;
 }

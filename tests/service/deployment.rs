@@ -88,10 +88,15 @@ async fn customer_of_other_deployment_is_not_linked_when_asked_about(database: D
     app.line("subscription_state", |line| line["event"] == "event.parked").await;
     app.clock.advance_seconds(60);
     eventually("Stripe was asked about the customer", || async {
-        app.database.row::<entity::customer::Entity>(customer).await.and_then(|row| row.asked_at_ms)
+        let row = app.database.row::<entity::customer::Entity>(customer).await?;
+        row.asked_at_ms.and(row.deployment_id)
     })
     .await;
     assert_eq!(app.subscription(&app.token("acme")).await.ok()["plan"], "free");
+    let events = app.database.rows::<entity::event::Entity>().await;
+    let of_customer = events.iter().filter(|event| event.customer_id.as_deref() == Some(customer));
+    let outcomes: std::collections::BTreeSet<_> = of_customer.map(|event| event.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["quarantined"].into(), "what was parked, too");
     app.stop().await;
 }
 
@@ -120,6 +125,8 @@ async fn adopted_deployment_brings_its_customers(database: Database) {
     assert_eq!(shown, json!({ "id": DEPLOYMENT, "others": [{ "id": "lost", "customers": 1 }] }));
 
     app.go_down().await;
+    let mistyped = app.run_command(&["deployment", "adopt", "lots"]);
+    assert_eq!(mistyped.status.code(), Some(1), "{mistyped:?}");
     let adopted = app.run_command(&["deployment", "adopt", "lost"]);
     assert!(adopted.status.success(), "{adopted:?}");
     // The command went by the machine's clock.

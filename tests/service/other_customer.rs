@@ -43,6 +43,8 @@ async fn other_customer_is_listed_and_replaces_the_first(database: Database) {
     let shown = app.run_command(&["tenant", "show", "acme", "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
     assert_eq!(shown["other_customers"], json!([second]));
+    let open = app.database.rows::<entity::checkout::Entity>().await;
+    assert!(open.iter().all(|checkout| checkout.status != "open"), "{open:?}");
     let created = || async { app.stripe.requests_to("POST", "/v1/checkout/sessions").await.len() };
     let before = created().await;
     let refused = app.check_out(&app.token("acme"), &json!({})).await;

@@ -12,6 +12,7 @@ use crate::domain::unit_of_work::cause;
 use crate::store::{GapRecovery, GapStep, StoreError};
 use crate::stripe::{Deadline, Stripe};
 use crate::telemetry::spans;
+use crate::telemetry::topics::loggable;
 
 /// How many customers are asked about in one statement.
 const CUSTOMERS: u64 = 500;
@@ -81,7 +82,7 @@ impl Backfill<'_> {
         let results = link_tenants(self.billing, &links, cause::REFRESH, Run::Real).await?;
         for ((tenant, customer), result) in links.iter().zip(results) {
             if let Err(refusal) = result {
-                tracing::warn!(%tenant, %customer, %refusal, "a subscription is not linked to the tenant that it names");
+                tracing::warn!(%tenant, customer = loggable(customer.as_str()), %refusal, "a subscription is not linked to the tenant that it names");
             }
         }
         Ok(page.next.map(|last| GapStep::Subscriptions { after: Some(last) }))

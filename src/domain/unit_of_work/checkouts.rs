@@ -51,7 +51,10 @@ impl UnitOfWork {
         };
         let ours = self.checkouts.get(&session.id);
         let named = ours.map(|checkout| checkout.tenant.clone()).or_else(|| session.tags.tenant.clone());
-        let referenced = if policy.trust_client_reference { session.client_reference.clone() } else { None };
+        let referenced = session.client_reference.clone().filter(|_| policy.trust_client_reference);
+        // Anyone can write it into a Payment Link's URL: it does not take part where the tenant has a customer.
+        let is_free = |tenant: &TenantId| self.tenants.get(tenant).is_none_or(|held| held.customer.is_none());
+        let referenced = referenced.filter(is_free);
         let cause = Cause::event(event);
         let tenant = match self.tenant_or_link(event, customer, named.or(referenced).as_ref()) {
             Ok(tenant) => tenant,

@@ -2,7 +2,7 @@
 
 use super::{Cause, Effect, Entry, Held, LinkRefusal, Policy, UnitOfWork, Unparked, cause};
 use crate::domain::event::{CUSTOMER_CREATED, Event, Tags};
-use crate::domain::ids::{CustomerId, TenantId};
+use crate::domain::ids::{CustomerId, DeploymentId, TenantId};
 use crate::domain::outcome::{OTHER_CUSTOMER, Outcome};
 use crate::domain::refresh::{RefreshReason, RefreshSubject};
 use crate::domain::subscription::StaleReason;
@@ -19,6 +19,9 @@ impl UnitOfWork {
     ) -> Result<(), LinkRefusal> {
         if self.is_withheld(customer) {
             return Err(LinkRefusal::CustomerWithheld);
+        }
+        if cause.name != cause::OPERATOR && self.foreign.contains_key(customer) {
+            return Err(LinkRefusal::CustomerOfAnotherDeployment);
         }
         self.set_customer(tenant, customer, cause)?;
         self.unpark(cause, policy);
@@ -53,9 +56,19 @@ impl UnitOfWork {
                 return Err(LinkRefusal::CustomerHasTenant);
             }
             self.free_tenant_of(replaced, cause);
+            // Its metadata names the tenant, too: only the operator links it again.
+            self.withheld.insert(replaced.clone());
+            self.changes.withheld.insert(replaced.clone());
         }
         self.link(tenant, customer, cause, policy)?;
         Ok(replaced)
+    }
+
+    /// Notes that a customer names a tenant which has another customer, until it is linked.
+    pub fn name_tenant(&mut self, customer: &CustomerId, tenant: &TenantId) {
+        if self.named_tenants.insert(customer.clone(), tenant.clone()).as_ref() != Some(tenant) {
+            self.changes.named_tenants.insert(customer.clone());
+        }
     }
 
     /// Takes the operator's mark off a customer, so that it can be linked again.
@@ -101,6 +114,9 @@ impl UnitOfWork {
         self.tenant_mut(tenant_id).customer = Some(customer.clone());
         if self.foreign.remove(customer).is_some() {
             self.changes.foreign.insert(customer.clone());
+        }
+        if self.named_tenants.remove(customer).is_some() {
+            self.changes.named_tenants.insert(customer.clone());
         }
         self.changes.entitlements.insert(tenant_id.clone());
         self.hand_over(customer, tenant_id);
@@ -166,14 +182,32 @@ impl UnitOfWork {
         match event.tags().and_then(|tags| tags.deployment.as_ref()) {
             Some(named) if *named == policy.deployment => false,
             Some(named) => {
-                if self.foreign.insert(customer.clone(), named.clone()).as_ref() != Some(named) {
-                    self.changes.foreign.insert(customer.clone());
-                    // What is parked for it waits for nothing any more.
-                    self.decided.push(customer.clone());
-                }
+                self.remember_foreign(customer, named);
                 true
             }
             None => self.foreign.contains_key(customer),
+        }
+    }
+
+    /// Remembers that a customer belongs to another deployment. What is parked for it waits for nothing any more.
+    fn remember_foreign(&mut self, customer: &CustomerId, deployment: &DeploymentId) {
+        if self.foreign.insert(customer.clone(), deployment.clone()).as_ref() != Some(deployment) {
+            self.changes.foreign.insert(customer.clone());
+            self.decided.push(customer.clone());
+        }
+    }
+
+    /// Stripe says, when asked, that a customer belongs to another deployment. One that is linked here is ours.
+    pub fn answer_foreign(
+        &mut self,
+        customer: &CustomerId,
+        deployment: &DeploymentId,
+        cause: Cause<'_>,
+        policy: &Policy,
+    ) {
+        if !self.tombstones.contains(customer) && self.tenant_of(customer).is_none() {
+            self.remember_foreign(customer, deployment);
+            self.unpark(cause, policy);
         }
     }
 
@@ -242,7 +276,10 @@ impl UnitOfWork {
         match self.set_customer(named, customer, Cause::event(event)) {
             Ok(()) => Ok(named.clone()),
             // A tenant with a living customer is never taken over by what an event says.
-            Err(_) => Err(Effect::new(Outcome::Parked).because(OTHER_CUSTOMER).loudly().of(named.clone())),
+            Err(_) => {
+                self.name_tenant(customer, named);
+                Err(Effect::new(Outcome::Parked).because(OTHER_CUSTOMER).loudly().of(named.clone()))
+            }
         }
     }
 

@@ -63,7 +63,7 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    customer_id: Option<CustomerId>,
+    customer_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subscription_id: Option<SubscriptionId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,12 +135,12 @@ impl Line {
 
     /// Who asked. A name with an `@` is hashed, for it is somebody's address.
     pub fn user<'a>(self, user: impl Into<Option<&'a UserId>>) -> Self {
-        Self { user_id: user.into().map(user_name), ..self }
+        Self { user_id: user.into().map(|user| loggable(user.as_str())), ..self }
     }
 
     /// Stripe's customer.
     pub fn customer<'a>(self, customer: impl Into<Option<&'a CustomerId>>) -> Self {
-        Self { customer_id: customer.into().cloned(), ..self }
+        Self { customer_id: customer.into().map(|customer| loggable(customer.as_str())), ..self }
     }
 
     /// Stripe's subscription.
@@ -240,14 +240,10 @@ pub(super) fn time_of(line: &[u8]) -> Option<i64> {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
-/// A user as logs and traces may name one: an e-mail address only by the beginning of its hash, which still tells one
-/// from another.
-pub(in crate::telemetry) fn user_name(user: &UserId) -> String {
-    if user.as_str().contains('@') {
-        format!("sha256:{}", hex::encode(&Sha256::digest(user.as_str())[..8]))
-    } else {
-        user.to_string()
-    }
+/// A user's or customer's id as logs and traces may show it. Users' ids, and customers' ids that their owner chose, can be
+/// e-mail addresses: those are shown by the beginning of their hash, which still tells one from another.
+pub fn loggable(id: &str) -> String {
+    if id.contains('@') { format!("sha256:{}", hex::encode(&Sha256::digest(id)[..8])) } else { id.to_owned() }
 }
 
 /// A word from outside, of which only the characters of event types, request ids and statuses are kept.

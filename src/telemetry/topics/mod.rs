@@ -21,9 +21,10 @@ use serde::{Serialize, Serializer};
 
 use self::output::{Output, Route};
 
+pub use self::line::loggable;
 pub(crate) use self::line::rfc3339;
+pub(super) use self::line::token;
 pub use self::line::{Level, Line};
-pub(super) use self::line::{token, user_name};
 pub use self::settings::{LogConfig, LogSink, Rotation};
 
 /// Which file a line belongs to.
