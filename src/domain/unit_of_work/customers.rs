@@ -273,14 +273,12 @@ impl UnitOfWork {
         if self.is_withheld(customer) {
             return Err(Effect::new(Outcome::Parked).because("customer_unlinked").loudly());
         }
-        match self.set_customer(named, customer, Cause::event(event)) {
-            Ok(()) => Ok(named.clone()),
-            // A tenant with a living customer is never taken over by what an event says.
-            Err(_) => {
-                self.name_tenant(customer, named);
-                Err(Effect::new(Outcome::Parked).because(OTHER_CUSTOMER).loudly().of(named.clone()))
-            }
+        // A tenant with a living customer is never taken over by what an event says.
+        if self.set_customer(named, customer, Cause::event(event)).is_err() {
+            self.name_tenant(customer, named);
+            return Err(Effect::new(Outcome::Parked).because(OTHER_CUSTOMER).loudly().of(named.clone()));
         }
+        Ok(named.clone())
     }
 
     /// The tenant of the customer. Without one the event waits for it, unless the customer is gone.
