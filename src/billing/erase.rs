@@ -108,29 +108,40 @@ pub async fn erase_tenant(
 async fn scope_of(billing: &Billing, tenant: &TenantId) -> Result<ErasureScope, StoreError> {
     let mut customers = billing.store.customers_ever_of(tenant).await?;
     let mut events = BTreeSet::new();
-    for event in billing.store.events_naming(tenant).await? {
+    for event in billing.store.events_naming(tenant, &billing.policy.deployment).await? {
         customers.extend(event.customer);
         events.insert(event.id);
     }
     let moved = billing.store.customers_of_others(&customers, tenant).await?;
     let own = customers.difference(&moved).cloned().collect();
-    Ok(ErasureScope { tenant: tenant.clone(), own, moved, events })
+    let linked = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
+    let moved_here = linked.filter(|customer| moved.contains(customer));
+    Ok(ErasureScope { tenant: tenant.clone(), own, moved, moved_here, events })
 }
 
-/// Closes the sessions that could still be paid, and asks Stripe what each customer has.
+/// Expires the sessions that could still be paid, once it is known that the erasure is not refused.
 async fn refuse_living(
     billing: &Billing,
     stripe: &Stripe,
     scope: &ErasureScope,
     run: Run,
 ) -> Result<Ended, NotErased> {
-    if run == Run::Real {
-        for session in billing.store.open_sessions(scope).await? {
-            close(stripe, &session).await?;
-        }
+    let ended = ended_at_stripe(stripe, scope).await?;
+    let open = billing.store.open_sessions(scope).await?;
+    if run == Run::Dry || open.is_empty() {
+        return Ok(ended);
     }
+    for session in open {
+        close(stripe, &session).await?;
+    }
+    // One of them may have been paid before it was expired.
+    ended_at_stripe(stripe, scope).await
+}
+
+/// Asks Stripe what each customer has.
+async fn ended_at_stripe(stripe: &Stripe, scope: &ErasureScope) -> Result<Ended, NotErased> {
     let mut ended = Ended::default();
-    for customer in &scope.own {
+    for customer in &scope.ended_customers() {
         let deadline = Deadline::after(STRIPE_DEADLINE);
         match stripe.list_subscriptions(customer, deadline).await {
             Ok(answer) => {
@@ -179,16 +190,17 @@ async fn erase_links(
     run: Run,
 ) -> Result<ErasedLinks, NotErased> {
     let transaction = billing.store.begin().await?;
-    let work = transaction.unit_of_work(&Touched::erased(&scope.tenant, &scope.own)).await?;
+    let customers = scope.ended_customers();
+    let work = transaction.unit_of_work(&Touched::erased(&scope.tenant, &customers)).await?;
     let linked = work.tenant(&scope.tenant).and_then(|tenant| tenant.customer.as_ref());
-    let is_new = linked.is_some_and(|customer| !scope.own.contains(customer));
+    let is_new = linked.is_some_and(|customer| !customers.contains(customer));
     let is_lost =
         |customer: &CustomerId| work.tenant_of(customer).is_some_and(|tenant| tenant.id != scope.tenant);
-    if is_new || scope.own.iter().any(is_lost) {
+    if is_new || customers.iter().any(is_lost) {
         return Err(StoreError::lost_race("a customer was linked meanwhile; run the command again").into());
     }
     if let Some(ended) = ended {
-        refuse_held(&work, scope, ended)?;
+        refuse_held(&work, &customers, ended)?;
     }
     let links = transaction.erase_links(scope, alias, billing.clock.now_ms()).await?;
     if run == Run::Real {
@@ -198,8 +210,8 @@ async fn erase_links(
 }
 
 /// An event may have brought a subscription since Stripe was asked.
-fn refuse_held(work: &UnitOfWork, scope: &ErasureScope, ended: &Ended) -> Result<(), NotErased> {
-    for customer in scope.own.difference(&ended.customers) {
+fn refuse_held(work: &UnitOfWork, customers: &BTreeSet<CustomerId>, ended: &Ended) -> Result<(), NotErased> {
+    for customer in customers.difference(&ended.customers) {
         for held in work.held_of(customer) {
             let (id, status) = (&held.subscription.id, &held.subscription.state.status);
             if !status.is_final() && !ended.subscriptions.contains(id) {

@@ -12,6 +12,7 @@ use super::ids::{CustomerId, DeploymentId, EventId, SessionId, SubscriptionId, T
 use super::journey::Traceparent;
 use super::json;
 use super::ordering::Previous;
+use super::outcome::Outcome;
 use super::subscription::{Item, Snapshot};
 use super::tenant::CheckoutStatus;
 
@@ -196,6 +197,8 @@ const THIN: &str = "v2.core.event";
 /// The event that tells of a new customer.
 pub const CUSTOMER_CREATED: &str = "customer.created";
 
+const CUSTOMER_UPDATED: &str = "customer.updated";
+
 /// What the idempotency keys begin with under which checkouts of Billhook's make customers.
 pub const CUSTOMER_KEY_PREFIX: &str = "billhook-customer-";
 
@@ -220,7 +223,7 @@ pub const HANDLED: [&str; 19] = [
     "invoice.payment_failed",
     "invoice.payment_action_required",
     CUSTOMER_CREATED,
-    "customer.updated",
+    CUSTOMER_UPDATED,
     "customer.deleted",
     PORTAL_OPENED,
 ];
@@ -287,9 +290,9 @@ impl Event {
         self.type_name == CUSTOMER_CREATED && self.idempotency_key.as_ref().is_some_and(is_ours)
     }
 
-    /// Whether the bytes may be kept. A portal session's object bears its URL, which is a key to the customer's billing.
-    pub fn may_be_kept(&self) -> bool {
-        may_be_kept(&self.type_name)
+    /// Whether the bytes may be kept after this outcome.
+    pub fn may_be_kept(&self, outcome: Outcome) -> bool {
+        may_be_kept(&self.type_name, outcome)
     }
 
     /// The journey that the event's object names, by what our own checkout wrote into it or into its subscription.
@@ -311,9 +314,15 @@ impl Event {
     }
 }
 
-/// Whether the bytes of events of this type may be kept.
-pub fn may_be_kept(type_name: &str) -> bool {
-    type_name != PORTAL_OPENED
+/// Whether the bytes of events of this type may be kept after this outcome. A portal session's
+/// object has its URL, which is a key to the customer's billing. A customer has a name, an address
+/// and an e-mail, and its event is needed only until it is settled.
+pub fn may_be_kept(type_name: &str, outcome: Outcome) -> bool {
+    match type_name {
+        PORTAL_OPENED => false,
+        CUSTOMER_CREATED | CUSTOMER_UPDATED => !outcome.is_settled(),
+        _ => true,
+    }
 }
 
 /// Types, versions and ids of requests are dotted words; anything else would be somebody's attempt on the log lines.
@@ -340,7 +349,7 @@ fn subject(type_name: &str, (object, previous): (wire::Object<'_>, Option<Previo
         "checkout.session.async_payment_succeeded" => checkout(Checkout::PaymentSucceeded, object),
         "checkout.session.async_payment_failed" => checkout(Checkout::PaymentFailed, object),
         "checkout.session.expired" => checkout(Checkout::Expired, object),
-        CUSTOMER_CREATED | "customer.updated" => match object.tagged_customer() {
+        CUSTOMER_CREATED | CUSTOMER_UPDATED => match object.tagged_customer() {
             Some((customer, tags)) => Subject::Customer(customer, tags),
             None => Subject::Unreadable("the customer has no readable id"),
         },

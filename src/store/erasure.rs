@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use entity::{checkout, customer, event, refresh, subscription, tenant, transition};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::ExprTrait;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::{ExprTrait, Query};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::traced::Traced;
 use super::{Store, StoreError, Transaction, rows};
 use crate::domain::event::{Event, Subject};
-use crate::domain::ids::{CustomerId, SessionId, TenantId};
+use crate::domain::ids::{CustomerId, DeploymentId, SessionId, TenantId};
 use crate::domain::outcome::{Outcome, TENANT_ERASED};
 use crate::domain::tenant::CheckoutStatus;
 use crate::domain::unit_of_work::cause;
@@ -24,15 +25,21 @@ const PAYLOADS: usize = 32;
 /// What has no tenant and has kept its payload.
 const UNSETTLED: [Outcome; 4] = [Outcome::Parked, Outcome::Quarantined, Outcome::Failed, Outcome::Dead];
 
+/// The journal's entry that an erasure leaves, under the tenant's alias.
+const ERASED_ENTRY: &str = "tenant.erased";
+
 /// Whose rows are erased.
 #[derive(Debug, Clone)]
 pub struct ErasureScope {
     /// The tenant.
     pub tenant: TenantId,
-    /// The customers that are the tenant's, or were and are no other tenant's.
+    /// The customers that are or were the tenant's, and never another tenant's.
     pub own: BTreeSet<CustomerId>,
-    /// The customers that were the tenant's and are another one's now. What they have there is not erased.
+    /// The customers that are or were the tenant's, and are or were another one's, too. The rows of
+    /// the other tenants are not erased.
     pub moved: BTreeSet<CustomerId>,
+    /// The one of the moved customers that the tenant has now.
+    pub moved_here: Option<CustomerId>,
     /// Events without a tenant whose payload names the tenant.
     pub events: BTreeSet<String>,
 }
@@ -71,6 +78,11 @@ impl ErasureScope {
         };
         let is_tenants = tenant == Some(self.tenant.as_str());
         is_in(&self.own) || is_tenants && (customer.is_none() || is_in(&self.moved))
+    }
+
+    /// The customers that end with the tenant: no event links them again.
+    pub fn ended_customers(&self) -> BTreeSet<CustomerId> {
+        self.own.iter().chain(&self.moved_here).cloned().collect()
     }
 }
 
@@ -114,28 +126,76 @@ impl Store {
         Ok(named.into_tuple().all(&self.db).await?)
     }
 
-    /// Those of these customers that are linked to another tenant than this one.
+    /// Those of these customers for which a row names another tenant than this one.
     pub async fn customers_of_others(
         &self,
         customers: &BTreeSet<CustomerId>,
         tenant: &TenantId,
     ) -> Result<BTreeSet<CustomerId>, StoreError> {
-        let column = tenant::Column::StripeCustomerId;
-        let these = self.db.one_of(column, customers.iter().map(CustomerId::as_str));
-        let Some(these) = these else { return Ok(BTreeSet::new()) };
-        let linked: Vec<String> = tenant::Entity::find()
-            .select_only()
-            .column(column)
-            .filter(these)
-            .filter(tenant::Column::Id.ne(tenant.as_str()))
-            .into_tuple()
-            .all(&self.db)
+        let mut found = self
+            .customers_not_of::<tenant::Entity>(
+                tenant::Column::Id,
+                tenant::Column::StripeCustomerId,
+                customers,
+                tenant,
+            )
             .await?;
-        linked.iter().map(|id| rows::id("tenant", id)).collect()
+        {
+            use subscription::Column::{CustomerId, TenantId};
+            let of_others =
+                self.customers_not_of::<subscription::Entity>(TenantId, CustomerId, customers, tenant);
+            found.extend(of_others.await?);
+        }
+        {
+            use checkout::Column::{CustomerId, TenantId};
+            let of_others =
+                self.customers_not_of::<checkout::Entity>(TenantId, CustomerId, customers, tenant);
+            found.extend(of_others.await?);
+        }
+        {
+            use event::Column::{CustomerId, TenantId};
+            let of_others = self.customers_not_of::<event::Entity>(TenantId, CustomerId, customers, tenant);
+            found.extend(of_others.await?);
+        }
+        {
+            use transition::Column::{CustomerId, TenantId};
+            let of_others =
+                self.customers_not_of::<transition::Entity>(TenantId, CustomerId, customers, tenant);
+            found.extend(of_others.await?);
+        }
+        found.iter().map(|id| rows::id("customer", id)).collect()
     }
 
-    /// The events that wait for a tenant, or belong to none, and name this one.
-    pub async fn events_naming(&self, tenant: &TenantId) -> Result<Vec<NamingEvent>, StoreError> {
+    /// An erased tenant, which a checkout can still name by its alias, is not another one.
+    async fn customers_not_of<E: EntityTrait>(
+        &self,
+        tenant_column: E::Column,
+        customer_column: E::Column,
+        customers: &BTreeSet<CustomerId>,
+        tenant: &TenantId,
+    ) -> Result<Vec<String>, StoreError> {
+        let Some(these) = self.db.one_of(customer_column, customers) else { return Ok(Vec::new()) };
+        let aliases = Query::select()
+            .column(transition::Column::TenantId)
+            .from(transition::Entity)
+            .and_where(transition::Column::Entry.eq(ERASED_ENTRY))
+            .to_owned();
+        let named = E::find()
+            .select_only()
+            .column(customer_column)
+            .distinct()
+            .filter(these)
+            .filter(tenant_column.ne(tenant.as_str()))
+            .filter(tenant_column.not_in_subquery(aliases));
+        Ok(named.into_tuple().all(&self.db).await?)
+    }
+
+    /// The events that wait for a tenant, or belong to none, and name this one of our deployment.
+    pub async fn events_naming(
+        &self,
+        tenant: &TenantId,
+        deployment: &DeploymentId,
+    ) -> Result<Vec<NamingEvent>, StoreError> {
         let ids: Vec<String> = event::Entity::find()
             .select_only()
             .column(event::Column::Id)
@@ -155,20 +215,19 @@ impl Store {
                 .all(&self.db)
                 .await?;
             naming.extend(payloads.into_iter().filter_map(|(id, outcome, payload)| {
-                naming_event(id, outcome == Outcome::Quarantined.as_str(), &payload?, tenant)
+                naming_event(id, outcome == Outcome::Quarantined.as_str(), &payload?, tenant, deployment)
             }));
         }
         Ok(naming)
     }
 
-    /// The sessions of the scope's own customers that can still be paid.
+    /// The sessions that can still be paid, and link a customer to the tenant then.
     pub async fn open_sessions(&self, scope: &ErasureScope) -> Result<Vec<SessionId>, StoreError> {
-        let own = self.db.one_of(checkout::Column::CustomerId, scope.own.iter().map(CustomerId::as_str));
-        let Some(own) = own else { return Ok(Vec::new()) };
+        let Some(ended) = ended_checkouts(&self.db, scope) else { return Ok(Vec::new()) };
         let open: Vec<String> = checkout::Entity::find()
             .select_only()
             .column(checkout::Column::SessionId)
-            .filter(own)
+            .filter(ended)
             .filter(checkout::Column::Status.eq(CheckoutStatus::Open.as_str()))
             .into_tuple()
             .all(&self.db)
@@ -281,14 +340,15 @@ impl Store {
 }
 
 impl Transaction {
-    /// Deletes the tenant and what is held for it, and leaves a tombstone of each of its own customers. The rows are locked.
+    /// Deletes the tenant and what is held for it, and leaves a tombstone of each customer that ends
+    /// with it. The rows are locked.
     pub async fn erase_links(
         &self,
         scope: &ErasureScope,
         alias: &TenantId,
         now_ms: i64,
     ) -> Result<ErasedLinks, StoreError> {
-        self.bury_customers(&scope.own, now_ms).await?;
+        self.bury_customers(&scope.ended_customers(), now_ms).await?;
         let own = scope.own.iter().map(CustomerId::as_str);
         let own_or = |own: Option<Condition>, tenants: Condition| match own {
             Some(own) => Condition::any().add(own).add(tenants),
@@ -322,12 +382,12 @@ impl Transaction {
         Ok(())
     }
 
-    /// Deletes those of the own customers. Those of a customer that is another tenant's now keep what it has there working.
+    /// Deletes those that end with the tenant. Those of a moved customer keep what it has at another
+    /// tenant working.
     async fn erase_checkouts(&self, scope: &ErasureScope, alias: &TenantId) -> Result<u64, StoreError> {
-        let own = self.db.one_of(checkout::Column::CustomerId, scope.own.iter().map(CustomerId::as_str));
         let mut erased = 0;
-        if let Some(own) = own {
-            erased += checkout::Entity::delete_many().filter(own).exec(&self.db).await?.rows_affected;
+        if let Some(ended) = ended_checkouts(&self.db, scope) {
+            erased += checkout::Entity::delete_many().filter(ended).exec(&self.db).await?.rows_affected;
         }
         let renamed = checkout::ActiveModel {
             tenant_id: Set(alias.to_string()),
@@ -346,7 +406,7 @@ impl Transaction {
     async fn note_erasure(&self, alias: &TenantId, now_ms: i64) -> Result<(), StoreError> {
         let entry = transition::ActiveModel {
             id: NotSet,
-            entry: Set("tenant.erased".to_owned()),
+            entry: Set(ERASED_ENTRY.to_owned()),
             tenant_id: Set(alias.to_string()),
             customer_id: Set(alias.to_string()),
             subscription_id: Set(None),
@@ -364,10 +424,30 @@ impl Transaction {
     }
 }
 
-/// What an event has to do with the tenant, if it names it. Anyone can write a `client_reference_id`: it makes no customer the
-/// tenant's.
-fn naming_event(id: String, is_quarantined: bool, payload: &[u8], tenant: &TenantId) -> Option<NamingEvent> {
+/// The checkouts of the customers that end with the tenant; none if there is no such customer.
+fn ended_checkouts<C: ConnectionTrait>(db: &Traced<C>, scope: &ErasureScope) -> Option<Condition> {
+    use checkout::Column::{CustomerId, TenantId};
+    let own = db.one_of(CustomerId, &scope.own);
+    let moved_here = scope.moved_here.as_ref().map(|customer| {
+        let tenants = Condition::all().add(TenantId.eq(scope.tenant.as_str()));
+        tenants.add(CustomerId.eq(customer.as_str()))
+    });
+    own.into_iter().chain(moved_here).reduce(|one, other| Condition::any().add(one).add(other))
+}
+
+/// What an event has to do with the tenant, if it names it. Anyone can write a `client_reference_id`:
+/// it makes no customer the tenant's. Another deployment has its own tenant of this name.
+fn naming_event(
+    id: String,
+    is_quarantined: bool,
+    payload: &[u8],
+    tenant: &TenantId,
+    deployment: &DeploymentId,
+) -> Option<NamingEvent> {
     let event = Event::read(payload).ok()?;
+    if event.tags().and_then(|tags| tags.deployment.as_ref()).is_some_and(|named| named != deployment) {
+        return None;
+    }
     let is_tagged = event.tags().is_some_and(|tags| tags.tenant.as_ref() == Some(tenant));
     let is_referred_to = match &event.subject {
         Subject::Checkout(_, session) => session.client_reference.as_ref() == Some(tenant),

@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use entity::event;
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ActiveValue, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select,
 };
 
 use super::insert::Existing;
@@ -180,6 +181,7 @@ impl Transaction {
                 reason: Set(effect.reason.map(str::to_owned)),
                 tenant_id: Set(effect.tenant.as_ref().map(ToString::to_string)),
                 journey_id: Set(effect.journey.map(|journey| journey.id().to_string())),
+                payload: settled_payload(event, effect),
                 ..Default::default()
             };
             event::Entity::update_many()
@@ -245,9 +247,18 @@ fn contender(payload: &[u8]) -> Option<(SubscriptionId, Contender)> {
     }
 }
 
+fn keeps_payload(event: &Event, effect: &Effect) -> bool {
+    effect.outcome.keeps_payload(effect.reason) && event.may_be_kept(effect.outcome)
+}
+
+/// The payload's column, once an event that was kept is settled.
+pub(super) fn settled_payload(event: &Event, effect: &Effect) -> ActiveValue<Option<Vec<u8>>> {
+    if keeps_payload(event, effect) { NotSet } else { Set(None) }
+}
+
 fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
     let InboxRow { event, effect, payload, trace, received_at_ms } = inbox;
-    let is_kept = effect.outcome.keeps_payload(effect.reason) && event.may_be_kept();
+    let is_kept = keeps_payload(event, effect);
     event::ActiveModel {
         id: Set(event.id.to_string()),
         event_type: Set(event.type_name.clone()),

@@ -8,6 +8,7 @@ use sea_orm::{
     QueryTrait, Select,
 };
 
+use super::events::settled_payload;
 use super::{Due, Store, StoreError, Transaction, rows};
 use crate::domain::event::Event;
 use crate::domain::ids::EventId;
@@ -178,6 +179,7 @@ impl Transaction {
             journey_id: Set(effect.journey.map(|journey| journey.id().to_string())),
             trace_id: Set(trace.map(|trace| trace.journey_id().to_string())),
             span_id: Set(trace.map(Traceparent::span_id_hex)),
+            payload: settled_payload(event, effect),
             retry_at_ms: Set(None),
             ..Default::default()
         };

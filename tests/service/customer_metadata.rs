@@ -1,9 +1,10 @@
 //! A customer whose own metadata names its tenant.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::app::TestApp;
+use crate::app::{TestApp, stripe_event};
 use crate::database::{Database, on_both_databases};
+use crate::events::json_of;
 
 on_both_databases!(
     new_customer_that_names_its_tenant_is_linked,
@@ -11,6 +12,7 @@ on_both_databases!(
     customer_that_names_a_tenant_with_another_customer_is_ignored,
     parked_customer_is_asked_about_and_linked,
     customer_that_stripe_rejects_delays_no_other,
+    payload_of_customer_event_is_kept_only_until_settled,
 );
 
 async fn new_customer_that_names_its_tenant_is_linked(database: Database) {
@@ -99,5 +101,37 @@ async fn parked_customer_is_asked_about_and_linked(database: Database) {
     .await;
     let asked = || async { app.stripe.requests_to("GET", &format!("/v1/customers/{stranger}")).await.len() };
     assert_eq!(asked().await, 1);
+    app.stop().await;
+}
+
+async fn payload_of_customer_event_is_kept_only_until_settled(database: Database) {
+    let app = TestApp::start(database).await;
+    app.make_pro("acme").await;
+    let customer = app.customer_of("acme").await;
+    let about = |kind: &str, id: &str| {
+        let mut event = stripe_event(kind, app.clock_seconds(), |_| {});
+        event["data"]["object"] = json!({
+            "id": id, "object": "customer", "name": "Ada", "email": "ada@acme.example",
+            "metadata": { "tenant_id": "acme" },
+        });
+        event
+    };
+    let settled = about("customer.updated", &customer);
+    app.deliver(&settled).await.ok();
+    assert_eq!(app.outcome_of(&settled).await, ("applied".to_owned(), Some("no_change".to_owned())));
+    let mut birch = about("customer.created", "cus_birch");
+    birch["data"]["object"]["metadata"]["tenant_id"] = json!("birch");
+    app.deliver(&birch).await.ok();
+    assert_eq!(app.outcome_of(&birch).await.0, "applied");
+    for event in [&settled, &birch] {
+        assert_eq!(app.payload_of(event).await, None);
+        let shown = json_of(&app, &["event", "show", event["id"].as_str().expect("an id")]);
+        assert_eq!(shown["payload_is"], "never_kept");
+    }
+    let mut live = about("customer.updated", &customer);
+    live["livemode"] = Value::Bool(true);
+    app.deliver(&live).await.ok();
+    assert_eq!(app.outcome_of(&live).await.0, "quarantined");
+    assert!(app.payload_of(&live).await.is_some());
     app.stop().await;
 }

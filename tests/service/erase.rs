@@ -11,6 +11,12 @@ on_both_databases!(
     erased_tenant_is_named_nowhere_and_repeats_are_known,
     erasure_refuses_while_something_is_alive_at_stripe,
     erasure_leaves_a_customer_that_moved_to_another_tenant,
+    erasure_leaves_what_a_tenant_keeps_of_a_customer_it_lost,
+    erasure_of_a_moved_customer_leaves_its_former_tenant,
+    erasure_leaves_events_of_another_deployments_tenant,
+    erasure_generates_no_deployment_id,
+    erasure_reports_log_files_it_cannot_read,
+    refused_erasure_expires_no_checkout_session,
     interrupted_erasure_is_completed_by_the_next,
     checkout_in_progress_leaves_no_page_of_an_erased_customer,
     erasure_beside_running_replicas_leaves_no_name,
@@ -152,6 +158,121 @@ async fn erasure_leaves_a_customer_that_moved_to_another_tenant(database: Databa
     app.stop().await;
 }
 
+async fn erasure_leaves_what_a_tenant_keeps_of_a_customer_it_lost(database: Database) {
+    let app = TestApp::start(database).await;
+    moved_and_cancelled(&app, "acme", "birch").await;
+    app.check_out(&app.token("birch"), &json!({})).await.ok();
+    let other = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();
+    let replace = ["tenant", "link", "birch", other.as_str().expect("an id"), "--replace"];
+    let (code, _, err) = told(&app.run_command(&replace));
+    assert_eq!(code, Some(0), "{err}");
+    app.clock.advance_seconds(60);
+    app.until_nothing_is_asked().await;
+
+    let before = history_of(&app, "birch").await;
+    let kept =
+        ["subscription", "checkout", "journal"].map(|kind| before.iter().any(|row| row.starts_with(kind)));
+    assert_eq!(kept, [true; 3], "{before:#?}");
+    assert!(
+        before.iter().any(|row| row.starts_with("event") && row.contains("payload: Some")),
+        "{before:#?}"
+    );
+    let erased = json_of(&app, &["tenant", "erase", "acme", "--yes"]);
+    assert_eq!(erased["customers"], json!([]));
+    // The subscription's metadata in birch's own events names acme still.
+    assert_eq!(tables_naming(&app.database, "acme").await, ["payload"]);
+    assert_eq!(history_of(&app, "birch").await, before);
+    app.stop().await;
+}
+
+async fn erasure_of_a_moved_customer_leaves_its_former_tenant(database: Database) {
+    let app = TestApp::start(database).await;
+    let customer = moved_and_cancelled(&app, "acme", "birch").await;
+    let bought = app.check_out(&app.token("birch"), &json!({})).await.ok();
+    let session = bought["session_id"].as_str().expect("a session");
+    app.until_nothing_is_asked().await;
+
+    let before = history_of(&app, "acme").await;
+    assert!(before.iter().any(|row| row.starts_with("checkout")), "{before:#?}");
+    let erased = json_of(&app, &["tenant", "erase", "birch", "--yes"]);
+    assert_eq!(erased["customers"], json!([customer]));
+    assert_eq!(tables_naming(&app.database, "birch").await, [""; 0]);
+    assert_eq!(history_of(&app, "acme").await, before);
+    let at_stripe = app.stripe.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
+    assert_eq!(at_stripe["status"], "expired");
+    // No event links it again.
+    let later = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+        object["customer"] = json!(customer);
+        object["metadata"] = json!({ "tenant_id": "birch" });
+    });
+    app.deliver(&later).await.ok();
+    assert_eq!(app.outcome_of(&later).await, ("stale".to_owned(), Some("customer_deleted".to_owned())));
+    assert_eq!(tables_naming(&app.database, "birch").await, [""; 0]);
+    app.stop().await;
+}
+
+async fn erasure_leaves_events_of_another_deployments_tenant(database: Database) {
+    let app = TestApp::start(database).await;
+    let purchase = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
+        object["metadata"] = json!({ "tenant_id": "acme", "deployment_id": "dev" });
+    });
+    app.deliver(&purchase).await.ok();
+    let quarantined = ("quarantined".to_owned(), Some("foreign_deployment".to_owned()));
+    assert_eq!(app.outcome_of(&purchase).await, quarantined);
+    assert_eq!(json_of(&app, &["tenant", "erase", "acme", "--yes"])["events"], 0);
+    assert_eq!(app.outcome_of(&purchase).await, quarantined);
+    assert!(app.payload_of(&purchase).await.is_some());
+    app.stop().await;
+}
+
+async fn erasure_generates_no_deployment_id(database: Database) {
+    let app = TestApp::without_service(database, &[]).await;
+    assert!(app.run_command(&["migrate"]).status.success());
+    json_of(&app, &["tenant", "erase", "acme", "--yes"]);
+    assert_eq!(app.database.rows::<entity::deployment::Entity>().await.len(), 0);
+    app.stop().await;
+}
+
+async fn erasure_reports_log_files_it_cannot_read(database: Database) {
+    let app = TestApp::start(database).await;
+    cancelled(&app, "acme").await;
+    cancelled(&app, "birch").await;
+    // Opened like a file, it cannot be read.
+    let unreadable = app.log_dir().join("billing.log.7");
+    std::fs::create_dir(&unreadable).expect("created");
+    let erase = |tenant: &str, logs: &str| {
+        let words = ["tenant", "erase", tenant, "--yes", "--json"];
+        let (code, out, err) = told(&app.run_command_with(&words, &[("BILLHOOK_LOG_DIR", logs)]));
+        assert_eq!((code, err.contains("cannot be read")), (Some(0), true), "{err}");
+        let erased: Value = serde_json::from_str(&out).expect("JSON");
+        erased["log_files"].as_array().expect("a list").clone()
+    };
+    let files = erase("acme", app.log_dir().to_str().expect("text"));
+    let is_unread = |file: &&Value| file["file"] == json!(unreadable.display().to_string());
+    let unread = files.iter().find(is_unread).expect("it is listed");
+    assert_eq!((&unread["lines"], unread["error"].is_string()), (&Value::Null, true), "{unread}");
+    assert!(files.iter().any(|file| file["lines"].is_u64()), "the others are read: {files:#?}");
+    // As where the service logs to stdout and the container's root is read-only.
+    let files = erase("birch", "/proc/no-logs");
+    assert_eq!((files.len(), &files[0]["file"]), (1, &json!("/proc/no-logs")), "{files:#?}");
+    assert!(files[0]["error"].is_string(), "{files:#?}");
+    assert_eq!(tables_naming(&app.database, "birch").await, [""; 0]);
+    app.stop().await;
+}
+
+async fn refused_erasure_expires_no_checkout_session(database: Database) {
+    let app = TestApp::start(database).await;
+    let bought = app.check_out(&app.token("acme"), &json!({})).await.ok();
+    let session = bought["session_id"].as_str().expect("a session");
+    app.stripe.buy_elsewhere(&app.customer_of("acme").await).await;
+    app.until_plan("acme", "team").await;
+    let (code, _, err) = told(&app.run_command(&["tenant", "erase", "acme", "--yes"]));
+    assert_eq!((code, err.contains("is active; cancel it at Stripe first")), (Some(1), true), "{err}");
+    let at_stripe = app.stripe.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
+    assert_eq!(at_stripe["status"], "open");
+    app.stop().await;
+}
+
 async fn interrupted_erasure_is_completed_by_the_next(database: Database) {
     let app = TestApp::start(database).await;
     let (subscription, customer) = cancelled(&app, "acme").await;
@@ -254,6 +375,39 @@ async fn cancelled(app: &TestApp, tenant: &str) -> (String, String) {
     app.stripe.api("DELETE", &format!("/v1/subscriptions/{subscription}"), "").await;
     app.until_plan(tenant, "free").await;
     (subscription, customer)
+}
+
+/// A customer that the operator moved from one tenant to another, where its subscription was
+/// cancelled.
+async fn moved_and_cancelled(app: &TestApp, from: &str, to: &str) -> String {
+    let subscription = app.make_pro(from).await;
+    let customer = app.customer_of(from).await;
+    assert!(app.run_command(&["tenant", "unlink", from]).status.success());
+    assert!(app.run_command(&["tenant", "link", to, &customer]).status.success());
+    // The command left its question to Stripe by the machine's clock.
+    app.clock.advance_seconds(60);
+    app.until_plan(to, "pro").await;
+    app.stripe.api("DELETE", &format!("/v1/subscriptions/{subscription}"), "").await;
+    app.until_plan(to, "free").await;
+    app.until_nothing_is_asked().await;
+    customer
+}
+
+/// A tenant's subscriptions, checkouts, events and journal.
+async fn history_of(app: &TestApp, tenant: &str) -> Vec<String> {
+    let named = |rows: Vec<String>| rows.into_iter().filter(|row| row.contains(&format!("{tenant:?}")));
+    let subscriptions = app.database.rows::<entity::subscription::Entity>().await;
+    let checkouts = app.database.rows::<entity::checkout::Entity>().await;
+    let events = app.database.rows::<entity::event::Entity>().await;
+    let journal = app.database.rows::<entity::transition::Entity>().await;
+    let mut history: Vec<String> =
+        named(subscriptions.iter().map(|row| format!("subscription {row:?}")).collect())
+            .chain(named(checkouts.iter().map(|row| format!("checkout {row:?}")).collect()))
+            .chain(named(events.iter().map(|row| format!("event {row:?}")).collect()))
+            .chain(named(journal.iter().map(|row| format!("journal {row:?}")).collect()))
+            .collect();
+    history.sort_unstable();
+    history
 }
 
 /// The tables that have a text anywhere.

@@ -10,6 +10,7 @@ on_both_databases!(
     key_moved_before_the_first_purchase_is_known_from_the_start,
     key_in_previous_attributes_is_remembered,
     key_seen_by_one_replica_is_known_to_another,
+    doctor_reports_no_former_key_when_stripe_refuses_the_price,
 );
 
 const BY_KEY: &[(&str, &str)] = &[("--plans", "pro=pro_monthly;team=team_monthly")];
@@ -107,5 +108,27 @@ async fn key_seen_by_one_replica_is_known_to_another(database: Database) {
     app.url = second;
     assert_eq!(app.subscription(&app.token("acme")).await.ok()["plan"], "pro");
     assert_eq!(app.outcome_of(&without).await.1.as_deref(), Some("former_lookup_key"));
+    app.stop().await;
+}
+
+async fn doctor_reports_no_former_key_when_stripe_refuses_the_price(database: Database) {
+    let app = TestApp::start_with(database, BY_KEY).await;
+    crate::app::eventually("the prices are stored", || async {
+        let known = app.database.rows::<entity::known_price::Entity>().await;
+        (known.len() == 2).then_some(())
+    })
+    .await;
+    let by_key = [("BILLHOOK_PLANS", "pro=pro_monthly;team=team_monthly")];
+    let report = || {
+        let doctor = app.run_command_with(&["doctor"], &by_key);
+        String::from_utf8_lossy(&doctor.stdout).into_owned()
+    };
+    app.stripe.fault(&json!({ "match": "GET /v1/prices", "kind": "status", "status": 403 })).await;
+    let refused = report();
+    assert!(refused.contains("pro_monthly") && !refused.contains("is recognised as"), "{refused}");
+    app.stripe.all_is_well().await;
+    app.stripe.replace_price("pro_monthly").await;
+    let moved = report();
+    assert!(moved.contains("is recognised as pro only by pro_monthly"), "{moved}");
     app.stop().await;
 }

@@ -11,6 +11,8 @@ on_both_databases!(
     an_event_that_fails_for_good_is_given_up_and_can_be_had_tried_again,
     what_waits_for_its_customer_for_too_long_is_let_go,
     failed_event_that_cannot_be_stored_is_not_acknowledged,
+    failed_event_of_deleted_customer_loses_its_payload,
+    parked_event_of_deleted_customer_loses_its_payload,
 );
 
 /// The longest pause between two tries.
@@ -157,5 +159,38 @@ async fn an_event_that_could_not_be_read_once_is_found_by_what_it_says_now() {
     app.until_outcome(&event, "parked").await;
     assert!(app.run_command(&["tenant", "link", "birch", "cus_webhook"]).status.success());
     app.until_plan("birch", "pro").await;
+    app.stop().await;
+}
+
+/// The customer's end, as Stripe tells it.
+async fn delete_customer(app: &TestApp, customer: &str) {
+    let deleted = stripe_event("customer.deleted", app.clock_seconds() + 1, |object| {
+        *object = json!({ "id": customer, "object": "customer", "deleted": true });
+    });
+    app.deliver(&deleted).await.ok();
+    assert_eq!(app.outcome_of(&deleted).await.0, "applied");
+}
+
+async fn failed_event_of_deleted_customer_loses_its_payload(database: Database) {
+    let app = TestApp::start(database).await;
+    let event = poisoned(&app).await;
+    assert!(app.payload_of(&event).await.is_some());
+    delete_customer(&app, &app.customer_of("acme").await).await;
+    app.database.heal().await;
+    app.clock.advance_seconds(SIX_HOURS);
+    app.until_outcome(&event, "stale").await;
+    assert_eq!(app.payload_of(&event).await, None);
+    app.stop().await;
+}
+
+async fn parked_event_of_deleted_customer_loses_its_payload(database: Database) {
+    let app = TestApp::start(database).await;
+    let event = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
+    app.deliver(&event).await.ok();
+    assert_eq!(app.outcome_of(&event).await.0, "parked");
+    assert!(app.payload_of(&event).await.is_some());
+    delete_customer(&app, "cus_webhook").await;
+    assert_eq!(app.outcome_of(&event).await, ("stale".to_owned(), Some("customer_deleted".to_owned())));
+    assert_eq!(app.payload_of(&event).await, None);
     app.stop().await;
 }

@@ -1,6 +1,6 @@
 //! What only Stripe can tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::here::Setup;
@@ -64,9 +64,9 @@ pub(super) async fn account(setup: &Setup, store: Option<&Store>, report: &mut R
     permissions(&stripe, report).await;
     match &setup.billing {
         Some(billing) => {
-            let holders = prices(&stripe, &billing.catalog, report).await;
+            let looked_up = prices(&stripe, &billing.catalog, report).await;
             if let Some(store) = store {
-                former_keys(&billing.catalog, &holders, store, report).await;
+                former_keys(&billing.catalog, &looked_up, store, report).await;
             }
         }
         None => report.skip(&["prices"], "BILLHOOK_PLANS cannot be read"),
@@ -145,11 +145,20 @@ async fn permissions(stripe: &Stripe, report: &mut Report) {
     }
 }
 
-/// Whether the configured prices can be sold. Returns which price has which of their lookup keys now.
-async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTreeMap<PriceId, PriceId> {
+/// What Stripe says of the configured prices.
+#[derive(Default)]
+struct LookedUpPrices {
+    /// Which price has which of the lookup keys now.
+    holders: BTreeMap<PriceId, PriceId>,
+    /// Those about which Stripe gave no answer.
+    failed: BTreeSet<PriceId>,
+}
+
+/// Whether the configured prices can be sold.
+async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> LookedUpPrices {
     let (mut looked_at, mut well) = (0, 0);
     let mut metered: Vec<&str> = Vec::new();
-    let mut holders = BTreeMap::new();
+    let mut looked_up = LookedUpPrices::default();
     for plan in catalog.plans() {
         for price in &plan.prices {
             looked_at += 1;
@@ -158,11 +167,14 @@ async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTre
             if let Ok(Some(found)) = &found
                 && found.lookup_key.as_ref() == Some(price)
             {
-                holders.insert(price.clone(), found.id.clone());
+                looked_up.holders.insert(price.clone(), found.id.clone());
             }
             let says = |what: &str| format!("{price} of {} {what}", plan.name);
             match found {
-                Err(error) => report.yellow("prices", format_args!("{price}: {error}"), PERMISSION),
+                Err(error) => {
+                    report.yellow("prices", format_args!("{price}: {error}"), PERMISSION);
+                    looked_up.failed.insert(price.clone());
+                }
                 Ok(None) => report.red(
                     "prices",
                     says("is not at Stripe"),
@@ -195,22 +207,20 @@ async fn prices(stripe: &Stripe, catalog: &Catalog, report: &mut Report) -> BTre
         };
         report.green("prices", format_args!("all {well} of {} exist and recur{metered}", plans.join(", ")));
     }
-    holders
+    looked_up
 }
 
 /// Which prices have their plan only by a lookup key that another price has now: whoever subscribed to them keeps it, for as
 /// long as this database remembers the key.
-async fn former_keys(
-    catalog: &Catalog,
-    holders: &BTreeMap<PriceId, PriceId>,
-    store: &Store,
-    report: &mut Report,
-) {
+async fn former_keys(catalog: &Catalog, looked_up: &LookedUpPrices, store: &Store, report: &mut Report) {
     let known = match store.all_known_prices().await {
         Ok(known) => known,
         Err(error) => return report.red("prices", error, "look at the database's own log"),
     };
-    for FormerKey { price, lookup_key, plan } in catalog.former_keys(&known, holders) {
+    for FormerKey { price, lookup_key, plan } in catalog.former_keys(&known, &looked_up.holders) {
+        if looked_up.failed.contains(&lookup_key) {
+            continue;
+        }
         let says =
             format!("{price} is recognised as {plan} only by {lookup_key}, a lookup key that it once had");
         report.yellow("prices", says, format_args!("add {price} to the prices of {plan} in BILLHOOK_PLANS"));

@@ -67,7 +67,7 @@ impl Kept {
         let was_kept = matches!(reason, Some(NEVER_LINKED | TENANT_ERASED));
         match payload {
             Some(_) => Self::There,
-            None if !may_be_kept(&event.type_name) => Self::Never,
+            None if !may_be_kept(&event.type_name, event.outcome) => Self::Never,
             None if !event.outcome.keeps_payload(reason) && !was_kept => Self::Never,
             None => Self::Dropped,
         }
@@ -85,7 +85,9 @@ impl Kept {
         match self {
             Self::There => "kept; --payload prints it",
             Self::Dropped => "dropped: it was old, or its tenant was erased",
-            Self::Never => "never kept: it concerns nothing here or a deleted customer, or bears a key",
+            Self::Never => {
+                "never kept: it concerns nothing here or a deleted customer, or bears a key or a customer's personal data"
+            }
         }
     }
 }

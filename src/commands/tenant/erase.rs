@@ -9,8 +9,8 @@ use self::log_files::{LogFile, find_in_logs};
 use crate::billing::{Erased, Run, erase_tenant};
 use crate::commands::table;
 use crate::commands::{
-    CommandError, at_the_command_line, guarded_account, guarded_deployment, guarded_mode, migrated, say,
-    without_a_key,
+    CommandError, at_the_command_line, deployment_unless_new, guarded_account, guarded_mode, migrated, say,
+    warn, without_a_key,
 };
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::TenantId;
@@ -73,7 +73,7 @@ pub(super) async fn run(args: &EraseArgs) -> Result<(), CommandError> {
     let policy = Policy {
         mode: guarded_mode(&store, config.mode()).await?,
         account: guarded_account(&store, config.account.clone()).await?,
-        deployment: guarded_deployment(&store, None).await?,
+        deployment: deployment_unless_new(&store).await?,
         trust_client_reference: false,
         catalog: Catalog::empty(true),
     };
@@ -81,9 +81,10 @@ pub(super) async fn run(args: &EraseArgs) -> Result<(), CommandError> {
     let run = if args.confirmation.dry_run { Run::Dry } else { Run::Real };
     let stripe = billing.stripe.as_ref().filter(|_| !args.force);
     let erased = erase_tenant(&billing, stripe, &tenant, run).await?;
-    let dir = args.logs.read().dir;
-    let files = find_in_logs(&dir, &tenant, &erased.scope.own)
-        .map_err(|error| CommandError::Failed(format!("{} cannot be read: {error}", dir.display())))?;
+    let files = find_in_logs(&args.logs.read().dir, &tenant, &erased.scope.ended_customers());
+    for file in files.iter().filter(|file| file.error.is_some()) {
+        warn(file);
+    }
     say(&if args.json {
         as_json(&tenant, &erased, &files, run)
     } else {
@@ -92,11 +93,18 @@ pub(super) async fn run(args: &EraseArgs) -> Result<(), CommandError> {
 }
 
 fn as_json(tenant: &TenantId, erased: &Erased, files: &[LogFile], run: Run) -> String {
-    let file = |file: &LogFile| json!({ "file": file.path.display().to_string(), "lines": file.lines, "last": file.last });
+    let file = |file: &LogFile| {
+        json!({
+            "file": file.path.display().to_string(),
+            "lines": file.lines,
+            "last": file.last,
+            "error": file.error,
+        })
+    };
     let json = json!({
         "tenant": tenant,
         "alias": erased.alias.as_ref().filter(|_| run == Run::Real),
-        "customers": erased.scope.own,
+        "customers": erased.scope.ended_customers(),
         "subscriptions": erased.links.subscriptions,
         "checkouts": erased.links.checkouts,
         "events": erased.events,
@@ -122,7 +130,7 @@ fn as_lines(tenant: &TenantId, erased: &Erased, files: &[LogFile], run: Run) -> 
             ("journal entries", erased.journal_entries.to_string()),
         ]));
     }
-    for customer in &erased.scope.own {
+    for customer in erased.scope.ended_customers() {
         lines.push(format!(
             "{customer} can never be linked again. Delete it at Stripe if it is to be erased there."
         ));

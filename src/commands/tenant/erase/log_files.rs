@@ -13,19 +13,25 @@ use serde::Deserialize;
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::telemetry::topics::Topic;
 
-/// A file that has lines about the tenant, or may have.
+/// A file that has lines about the tenant, or may have; or the directory, if its files could not be
+/// listed.
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) path: PathBuf,
-    /// How many. None: it is compressed, and was not read.
+    /// How many. None: it is compressed, or could not be read.
     pub(super) lines: Option<u64>,
     /// The time of the last of them.
     pub(super) last: Option<String>,
+    /// Why it could not be read.
+    pub(super) error: Option<String>,
 }
 
 impl fmt::Display for LogFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
+        if let Some(error) = &self.error {
+            return write!(f, "{path} may name the tenant; it cannot be read: {error}");
+        }
         match (self.lines, &self.last) {
             (None, _) => write!(f, "{path} may name the tenant; it cannot be read here."),
             (Some(lines), Some(last)) => {
@@ -47,25 +53,33 @@ struct Names {
     customer_id: Option<String>,
 }
 
-/// The files of the directory that name the tenant or one of its customers, by their names.
-pub(super) fn find_in_logs(
-    dir: &Path,
-    tenant: &TenantId,
-    customers: &BTreeSet<CustomerId>,
-) -> io::Result<Vec<LogFile>> {
+/// The files of the directory that name the tenant or one of its customers, by their names. One that
+/// cannot be read is listed with the reason: the tenant is erased already.
+pub(super) fn find_in_logs(dir: &Path, tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> Vec<LogFile> {
+    let unread = |path, error: Option<io::Error>| {
+        let error = error.map(|error| error.to_string());
+        LogFile { path, lines: None, last: None, error }
+    };
+    let paths: Vec<PathBuf> =
+        match fs::read_dir(dir).and_then(|found| found.map(|one| Ok(one?.path())).collect()) {
+            Ok(paths) => paths,
+            Err(error) => return vec![unread(dir.to_owned(), Some(error))],
+        };
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+    for path in paths {
         match suffix(&path) {
             Some(suffix) if suffix.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
-                files.extend(read(path, tenant, customers)?);
+                match read(&path, tenant, customers) {
+                    Ok(file) => files.extend(file),
+                    Err(error) => files.push(unread(path, Some(error))),
+                }
             }
-            Some(_) => files.push(LogFile { path, lines: None, last: None }),
+            Some(_) => files.push(unread(path, None)),
             None => {}
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
+    files
 }
 
 /// What follows `billing.log` in `billing.log.2.gz`.
@@ -75,8 +89,8 @@ fn suffix(path: &Path) -> Option<&str> {
 }
 
 /// None where no line names the tenant, or the file has just been moved by a rotation.
-fn read(path: PathBuf, tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> io::Result<Option<LogFile>> {
-    let mut file = match File::open(&path) {
+fn read(path: &Path, tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> io::Result<Option<LogFile>> {
+    let mut file = match File::open(path) {
         Ok(file) => BufReader::new(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -93,5 +107,5 @@ fn read(path: PathBuf, tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> i
         }
         line.clear();
     }
-    Ok((lines > 0).then_some(LogFile { path, lines: Some(lines), last }))
+    Ok((lines > 0).then(|| LogFile { path: path.to_owned(), lines: Some(lines), last, error: None }))
 }
