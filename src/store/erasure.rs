@@ -108,6 +108,10 @@ impl Store {
             use transition::Column::{CustomerId, TenantId};
             found.extend(self.customers_in::<transition::Entity>(TenantId, CustomerId, id).await?);
         }
+        {
+            use customer::Column::{Id, NamedTenantId};
+            found.extend(self.customers_in::<customer::Entity>(NamedTenantId, Id, id).await?);
+        }
         found.iter().map(|id| rows::id("customer", id)).collect()
     }
 
@@ -349,6 +353,11 @@ impl Transaction {
         now_ms: i64,
     ) -> Result<ErasedLinks, StoreError> {
         self.bury_customers(&scope.ended_customers(), now_ms).await?;
+        customer::Entity::update_many()
+            .set(customer::ActiveModel { named_tenant_id: Set(None), ..Default::default() })
+            .filter(customer::Column::NamedTenantId.eq(scope.tenant.as_str()))
+            .exec(&self.db)
+            .await?;
         let own = scope.own.iter().map(CustomerId::as_str);
         let own_or = |own: Option<Condition>, tenants: Condition| match own {
             Some(own) => Condition::any().add(own).add(tenants),
