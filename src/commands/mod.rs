@@ -209,7 +209,7 @@ async fn guarded_deployment(
 
 /// The same for a command that applies no event: it leaves a database without a deployment to the service's first start.
 async fn deployment_unless_new(store: &Store) -> Result<DeploymentId, CommandError> {
-    Ok(store.deployment().await?.unwrap_or_else(DeploymentId::generate))
+    Ok(store.deployment_or_new().await?)
 }
 
 /// The connection to Stripe's API, if there is a key.

@@ -160,13 +160,6 @@ identifier!(
     PortalConfigurationId, "a Stripe portal configuration id (`bpc_...`)", |text| is_stripe_id(text, "bpc_")
 );
 
-impl DeploymentId {
-    /// A new one.
-    pub fn generate() -> Self {
-        Self(uuid::Uuid::new_v4().to_string().into())
-    }
-}
-
 identifier!(
     /// A price's id or its lookup key. Prices that began as plans have ids of their owner's choosing: spaces, slashes and
     /// any script. 1 to 255 characters, none of them a control character.

@@ -50,8 +50,8 @@ impl Store {
                 _ => Ok(database),
             });
         }
-        let first = asserted.cloned().unwrap_or_else(DeploymentId::generate);
-        let first = deployment::ActiveModel { id: Set(ONLY), deployment_id: Set(first.to_string()) };
+        let first = asserted.map_or_else(new_deployment_id, ToString::to_string);
+        let first = deployment::ActiveModel { id: Set(ONLY), deployment_id: Set(first) };
         deployment::Entity::insert(first)
             .on_conflict_do_nothing_on([deployment::Column::Id])
             .exec_without_returning(&self.writer)
@@ -64,6 +64,14 @@ impl Store {
     pub async fn deployment(&self) -> Result<Option<DeploymentId>, StoreError> {
         let row = deployment::Entity::find_by_id(ONLY).one(&self.db).await?;
         row.map(|row| rows::id("deployment", &row.deployment_id)).transpose()
+    }
+
+    /// The database's deployment, or a new one that is not stored.
+    pub async fn deployment_or_new(&self) -> Result<DeploymentId, StoreError> {
+        match self.deployment().await? {
+            Some(deployment) => Ok(deployment),
+            None => rows::id("deployment", &new_deployment_id()),
+        }
     }
 
     /// The other deployments whose customers were seen, with how many there are of each.
@@ -109,4 +117,8 @@ impl Store {
         transaction.commit().await?;
         Ok(events)
     }
+}
+
+fn new_deployment_id() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
