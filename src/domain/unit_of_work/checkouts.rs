@@ -4,7 +4,7 @@ use super::{Cause, Entry, Policy, UnitOfWork, cause};
 use crate::domain::event::{CheckoutChange, Event, Session, Tags};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::journey::Journey;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{OTHER_CUSTOMER, Outcome};
 use crate::domain::subscription::StaleReason;
 use crate::domain::tenant::{Checkout, CheckoutStatus};
 use crate::domain::unit_of_work::Effect;
@@ -52,9 +52,10 @@ impl UnitOfWork {
         let ours = self.checkouts.get(&session.id);
         let named = ours.map(|checkout| checkout.tenant.clone()).or_else(|| session.tags.tenant.clone());
         let referenced = session.client_reference.clone().filter(|_| policy.trust_client_reference);
-        // Anyone can write it into a Payment Link's URL: it does not take part where the tenant has a customer.
-        let is_free = |tenant: &TenantId| self.tenants.get(tenant).is_none_or(|held| held.customer.is_none());
-        let referenced = referenced.filter(is_free);
+        if named.is_none() && referenced.as_ref().is_some_and(|tenant| self.is_of_another(tenant, customer)) {
+            // Anyone can write it into a Payment Link's URL: it does not claim the tenant as metadata does.
+            return Effect::new(Outcome::Parked).because(OTHER_CUSTOMER).loudly();
+        }
         let cause = Cause::event(event);
         let tenant = match self.tenant_or_link(event, customer, named.or(referenced).as_ref()) {
             Ok(tenant) => tenant,
@@ -69,6 +70,12 @@ impl UnitOfWork {
             self.ask_unless_held(subscription, (&tenant, customer), cause);
         }
         Effect::new(Outcome::Applied).of(tenant)
+    }
+
+    /// Whether the tenant has another customer than this one, which is no tenant's.
+    fn is_of_another(&self, tenant: &TenantId, customer: &CustomerId) -> bool {
+        let has_customer = self.tenants.get(tenant).is_some_and(|held| held.customer.is_some());
+        has_customer && self.tenant_of(customer).is_none() && !self.tombstones.contains(customer)
     }
 
     /// A completed session's journey becomes its tenant's, unless a later one's has already. One that no checkout began
