@@ -68,7 +68,7 @@ async function ownerOfPro(system: System): Promise<string> {
   return owner;
 }
 
-/** Somebody whose renewal was declined, and the page of the open invoice. */
+/** A tenant whose renewal was declined, and the page of the open invoice. */
 async function owing(system: System): Promise<{ owner: string; invoice: string }> {
   const owner = await customer(system);
   const id = await subscription(system, owner);

@@ -3,7 +3,7 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::string_null;
 
-/// Adds the price to the checkouts. A session from before is not handed out again, since nobody knows its price.
+/// Adds the price to the checkouts. A session from before is not handed out again, since its price is not known.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -17,57 +17,65 @@ const LATE_RETRY_PAUSE: Duration = Duration::from_mins(1);
 /// How often a restricted key that may not know its account is tried again: it can be given the permission.
 const REFUSED_PAUSE: Duration = Duration::from_hours(1);
 
-/// Learns the account and holds it against the one that the database remembers. Returns only if they differ: whatever the
-/// service did then would be done to another account's customers.
+/// Learns the account and compares it with the one that the database remembers. Returns only if they differ: what the service
+/// did then would be done to another account's customers.
 pub(super) async fn guard(billing: &Billing) -> AccountConflict {
-    if let Err(error) = retry_quarantined(billing).await {
-        tracing::error!(%error, "quarantined events could not be retried; restart the service to try again");
-    }
+    retry_or_log(billing).await;
     let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) else {
         return std::future::pending().await;
     };
-    let (mut pause, mut is_refused) = (PAUSE, false);
+    let (mut pause, mut was_refused) = (PAUSE, false);
     loop {
-        match stripe.own_account(Deadline::after(STRIPE_DEADLINE)).await {
-            Ok(own) => match hold(billing, &own).await {
-                Ok(Ok(())) => return retry_late_ones(billing).await,
-                Ok(Err(conflict)) => return conflict,
-                Err(error) => {
-                    tracing::error!(%error, "the account could not be stored, or quarantined events not retried; trying again");
-                }
-            },
+        let answer = stripe.own_account(Deadline::after(STRIPE_DEADLINE)).await;
+        let is_refused = matches!(answer, Err(StripeError::Rejected(_)));
+        let account = match answer {
+            Ok(own) => Some(own),
+            // The key may not know its account. What STRIPE_ACCOUNT asserts stands, and the key can be given the permission.
             Err(error @ StripeError::Rejected(_)) => {
-                if let Some(known) = billing.policy.account.get()
-                    && let Err(error) = billing.store.claim_account(known).await
-                {
-                    tracing::error!(%error, "the account of STRIPE_ACCOUNT could not be stored");
-                }
-                if !std::mem::replace(&mut is_refused, true) && billing.policy.account.get().is_none() {
+                let asserted = billing.policy.account.get().cloned();
+                if asserted.is_none() && !was_refused {
                     tracing::warn!(
                         %error,
                         "Stripe does not say which account the key is of: events that name an account are quarantined \
                          until STRIPE_ACCOUNT is set"
                     );
                 }
-                pause = REFUSED_PAUSE;
+                asserted
             }
-            Err(error) => tracing::warn!(%error, "could not ask Stripe which account the key is of"),
+            Err(error) => {
+                tracing::warn!(%error, "could not ask Stripe which account the key is of");
+                None
+            }
+        };
+        was_refused |= is_refused;
+        if let Some(account) = account {
+            match hold(billing, &account).await {
+                Ok(Ok(())) if !is_refused => return retry_late_ones(billing).await,
+                Ok(Ok(())) => {}
+                Ok(Err(conflict)) => return conflict,
+                Err(error) => tracing::error!(%error, "could not store the account; trying again"),
+            }
         }
+        pause = if is_refused { REFUSED_PAUSE } else { pause };
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(if is_refused { REFUSED_PAUSE } else { LONGEST_PAUSE });
+        pause = (pause * 2).min(if was_refused { REFUSED_PAUSE } else { LONGEST_PAUSE });
     }
 }
 
 /// Retries what a batch quarantined that had started before the account was known and committed after the first retry.
 async fn retry_late_ones(billing: &Billing) -> AccountConflict {
     tokio::time::sleep(LATE_RETRY_PAUSE).await;
-    if let Err(error) = retry_quarantined(billing).await {
-        tracing::error!(%error, "quarantined events could not be retried; restart the service to try again");
-    }
+    retry_or_log(billing).await;
     std::future::pending().await
 }
 
-/// What Stripe says is held against what `STRIPE_ACCOUNT` asserts, too: that one the database remembers since the start.
+async fn retry_or_log(billing: &Billing) {
+    if let Err(error) = retry_quarantined(billing).await {
+        tracing::error!(%error, "quarantined events could not be retried; restart the service to try again");
+    }
+}
+
+/// Compares the account with the one that `STRIPE_ACCOUNT` asserts and with the database's, which remembers it from now on.
 async fn hold(billing: &Billing, own: &AccountId) -> Result<Result<(), AccountConflict>, StoreError> {
     if let Some(asserted) = billing.policy.account.get().filter(|asserted| *asserted != own) {
         return Ok(Err(AccountConflict { own: own.clone(), database: asserted.clone() }));

@@ -1,5 +1,5 @@
-//! Events that name a customer of nobody's are parked. The customer itself may say whose it is, in metadata that was written
-//! before any event of it could come: so Stripe is asked once about each.
+//! Events of a customer that no tenant has are parked. The customer's own metadata, written before any event reached us, may
+//! name its tenant: so Stripe is asked once about each.
 
 use super::background::{DueTime, Step, forever};
 use super::commit::commit;

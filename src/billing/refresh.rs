@@ -265,8 +265,6 @@ pub(super) async fn answered(
         return Ok(None);
     }
     work.answer(customer, &answer.snapshots, answer.answered_at);
-    for id in &answer.settled {
-        work.answer_settled(id, answer.answered_at);
-    }
+    work.answer_settled(&answer.settled, answer.answered_at);
     Ok(Some(work))
 }

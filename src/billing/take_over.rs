@@ -83,9 +83,7 @@ async fn take_over(
     work.answer_session(session, answered_at);
     let changed = said.as_ref().is_some_and(|answer| {
         let changed = work.answer(&checkout.customer, &answer.value.snapshots, answered_at);
-        for id in &answer.value.settled {
-            work.answer_settled(id, answered_at);
-        }
+        work.answer_settled(&answer.value.settled, answered_at);
         changed
     });
     commit(billing, transaction, &work).await?;

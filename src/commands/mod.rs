@@ -207,9 +207,16 @@ async fn guarded_deployment(
     Ok(store.claim_deployment(asserted).await??)
 }
 
-/// The same for a command that applies no event: it leaves a database without a deployment to the service's first start.
-async fn deployment_unless_new(store: &Store) -> Result<DeploymentId, CommandError> {
-    Ok(store.deployment_or_new().await?)
+/// The policy of a command that applies no event: it needs no plans, and leaves a database without a deployment to the
+/// service's first start.
+async fn policy_without_events(store: &Store, config: &StripeConfig) -> Result<Policy, CommandError> {
+    Ok(Policy {
+        mode: guarded_mode(store, config.mode()).await?,
+        account: guarded_account(store, config.account.clone()).await?,
+        deployment: store.deployment_or_new().await?,
+        trust_client_reference: false,
+        catalog: Catalog::empty(true),
+    })
 }
 
 /// The connection to Stripe's API, if there is a key.

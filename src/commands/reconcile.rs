@@ -11,14 +11,11 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
-    CommandError, at_the_command_line, deployment_unless_new, guarded_account, guarded_mode, migrated,
-    progress, say, without_a_key,
+    CommandError, at_the_command_line, migrated, policy_without_events, progress, say, without_a_key,
 };
 use crate::billing::{self, Billing, BillingError, Comparison};
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::plan::Catalog;
-use crate::domain::unit_of_work::Policy;
 use crate::store::StoreError;
 use told::{Came, Told};
 
@@ -77,14 +74,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
         return Err(without_a_key());
     }
     let store = migrated(&args.database).await?;
-    // No event is applied here, and an answer of Stripe's asks no policy.
-    let policy = Policy {
-        mode: guarded_mode(&store, config.mode()).await?,
-        account: guarded_account(&store, config.account.clone()).await?,
-        deployment: deployment_unless_new(&store).await?,
-        trust_client_reference: false,
-        catalog: Catalog::empty(true),
-    };
+    let policy = policy_without_events(&store, &config).await?;
     let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
     // People are told as it goes, tools in the end.
     let for_tools = RefCell::new(Vec::new());

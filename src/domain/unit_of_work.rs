@@ -103,10 +103,8 @@ pub struct Changes {
     pub tombstones: BTreeSet<CustomerId>,
     /// Customers that are withheld from events now, and were not, or the other way round.
     pub withheld: BTreeSet<CustomerId>,
-    /// Customers that are known to be another deployment's now, and were not, or the other way round.
-    pub foreign: BTreeSet<CustomerId>,
-    /// Customers that name a tenant with another customer now, and did not, or the other way round.
-    pub named_tenants: BTreeSet<CustomerId>,
+    /// Customers whose other deployment, or whose named tenant with another customer, is new or gone.
+    pub reassigned: BTreeSet<CustomerId>,
     /// Tenants that changed.
     pub tenants: BTreeSet<TenantId>,
     /// Those of them that had no row.

@@ -26,8 +26,7 @@ impl Transaction {
         let Changes {
             tombstones,
             withheld,
-            foreign,
-            named_tenants,
+            reassigned,
             tenants,
             new_tenants,
             subscriptions,
@@ -41,8 +40,7 @@ impl Transaction {
         } = work.changes();
         self.write_tombstones(tombstones, now_ms).await?;
         self.write_withheld(work, withheld, now_ms).await?;
-        self.write_foreign(work, foreign).await?;
-        self.write_named_tenants(work, named_tenants).await?;
+        self.write_reassigned(work, reassigned).await?;
         self.drop_subscriptions(dropped).await?;
         self.settle_unparked(unparked).await?;
         let mut writes = self.writes();
@@ -104,27 +102,19 @@ impl Transaction {
         Ok(())
     }
 
-    async fn write_foreign(&self, work: &UnitOfWork, ids: &BTreeSet<CustomerId>) -> Result<(), StoreError> {
-        for id in ids {
-            let deployment = work.foreign_deployment(id).map(ToString::to_string);
-            customer::Entity::update_many()
-                .set(customer::ActiveModel { deployment_id: Set(deployment), ..Default::default() })
-                .filter(customer::Column::Id.eq(id.as_str()))
-                .exec(&self.db)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn write_named_tenants(
+    async fn write_reassigned(
         &self,
         work: &UnitOfWork,
         ids: &BTreeSet<CustomerId>,
     ) -> Result<(), StoreError> {
         for id in ids {
-            let tenant = work.named_tenant(id).map(ToString::to_string);
+            let row = customer::ActiveModel {
+                deployment_id: Set(work.foreign_deployment(id).map(ToString::to_string)),
+                named_tenant_id: Set(work.named_tenant(id).map(ToString::to_string)),
+                ..Default::default()
+            };
             customer::Entity::update_many()
-                .set(customer::ActiveModel { named_tenant_id: Set(tenant), ..Default::default() })
+                .set(row)
                 .filter(customer::Column::Id.eq(id.as_str()))
                 .exec(&self.db)
                 .await?;

@@ -11,7 +11,7 @@ interface PlanActionsProps {
 
 /**
  * The ways to Stripe's pages that make sense for this subscription: to a checkout where nothing is subscribed to, and to the
- * portal where something is or was. A user who would be refused there is told whom to ask instead.
+ * portal where something is or was. A user who may not manage billing sees whom to ask instead.
  */
 export function PlanActions({ subscription, words, hosted }: PlanActionsProps) {
   const { opening, waitSeconds, open } = hosted;

@@ -9,13 +9,10 @@ use self::log_files::{LogFile, find_in_logs};
 use crate::billing::{Erased, Run, erase_tenant};
 use crate::commands::table;
 use crate::commands::{
-    CommandError, at_the_command_line, deployment_unless_new, guarded_account, guarded_mode, migrated, say,
-    warn, without_a_key,
+    CommandError, at_the_command_line, migrated, policy_without_events, say, warn, without_a_key,
 };
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::TenantId;
-use crate::domain::plan::Catalog;
-use crate::domain::unit_of_work::Policy;
 
 /// What it does, for the help.
 pub(super) const CONSEQUENCES: &str = "\
@@ -69,14 +66,7 @@ pub(super) async fn run(args: &EraseArgs) -> Result<(), CommandError> {
         return Err(without_a_key());
     }
     let store = migrated(&args.database).await?;
-    // No event is applied here.
-    let policy = Policy {
-        mode: guarded_mode(&store, config.mode()).await?,
-        account: guarded_account(&store, config.account.clone()).await?,
-        deployment: deployment_unless_new(&store).await?,
-        trust_client_reference: false,
-        catalog: Catalog::empty(true),
-    };
+    let policy = policy_without_events(&store, &config).await?;
     let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
     let run = if args.confirmation.dry_run { Run::Dry } else { Run::Real };
     let stripe = billing.stripe.as_ref().filter(|_| !args.force);

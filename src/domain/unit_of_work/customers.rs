@@ -56,9 +56,8 @@ impl UnitOfWork {
                 return Err(LinkRefusal::CustomerHasTenant);
             }
             self.free_tenant_of(replaced, cause);
-            // Its metadata names the tenant, too: only the operator links it again.
-            self.withheld.insert(replaced.clone());
-            self.changes.withheld.insert(replaced.clone());
+            // Its metadata names the tenant, too.
+            self.leave_to_operator(replaced);
         }
         self.link(tenant, customer, cause, policy)?;
         Ok(replaced)
@@ -67,7 +66,7 @@ impl UnitOfWork {
     /// Notes that a customer names a tenant which has another customer, until it is linked.
     pub fn name_tenant(&mut self, customer: &CustomerId, tenant: &TenantId) {
         if self.named_tenants.insert(customer.clone(), tenant.clone()).as_ref() != Some(tenant) {
-            self.changes.named_tenants.insert(customer.clone());
+            self.changes.reassigned.insert(customer.clone());
         }
     }
 
@@ -89,9 +88,14 @@ impl UnitOfWork {
                 self.changes.dropped.insert(id);
             }
         }
+        self.leave_to_operator(customer);
+        Some(tenant)
+    }
+
+    /// From now on only the operator links the customer, whatever its metadata says.
+    fn leave_to_operator(&mut self, customer: &CustomerId) {
         self.withheld.insert(customer.clone());
         self.changes.withheld.insert(customer.clone());
-        Some(tenant)
     }
 
     fn set_customer(
@@ -112,11 +116,9 @@ impl UnitOfWork {
             return Err(LinkRefusal::TenantHasCustomer);
         }
         self.tenant_mut(tenant_id).customer = Some(customer.clone());
-        if self.foreign.remove(customer).is_some() {
-            self.changes.foreign.insert(customer.clone());
-        }
-        if self.named_tenants.remove(customer).is_some() {
-            self.changes.named_tenants.insert(customer.clone());
+        let (foreign, named) = (self.foreign.remove(customer), self.named_tenants.remove(customer));
+        if foreign.is_some() || named.is_some() {
+            self.changes.reassigned.insert(customer.clone());
         }
         self.changes.entitlements.insert(tenant_id.clone());
         self.hand_over(customer, tenant_id);
@@ -192,7 +194,7 @@ impl UnitOfWork {
     /// Remembers that a customer belongs to another deployment. What is parked for it waits for nothing any more.
     fn remember_foreign(&mut self, customer: &CustomerId, deployment: &DeploymentId) {
         if self.foreign.insert(customer.clone(), deployment.clone()).as_ref() != Some(deployment) {
-            self.changes.foreign.insert(customer.clone());
+            self.changes.reassigned.insert(customer.clone());
             self.decided.push(customer.clone());
         }
     }

@@ -1,5 +1,7 @@
 //! Payments: what invoices and sessions say of a subscription's money, also before the subscription itself is heard of.
 
+use std::collections::BTreeSet;
+
 use super::{Cause, Effect, Entry, UnitOfWork, cause};
 use crate::domain::event::{Event, Invoice, InvoiceChange};
 use crate::domain::ids::SubscriptionId;
@@ -53,9 +55,15 @@ impl UnitOfWork {
         self.changed(subscription);
     }
 
-    /// Stripe, when asked, says that nothing is owed on the latest invoice of a subscription: its first payment is awaited no
-    /// longer.
-    pub fn answer_settled(&mut self, id: &SubscriptionId, answered_at: i64) {
+    /// Stripe, when asked, says that nothing is owed on the latest invoices of these subscriptions: their first payments are
+    /// awaited no longer.
+    pub fn answer_settled(&mut self, ids: &BTreeSet<SubscriptionId>, answered_at: i64) {
+        for id in ids {
+            self.settle(id, answered_at);
+        }
+    }
+
+    fn settle(&mut self, id: &SubscriptionId, answered_at: i64) {
         self.checkout_is_paid(id);
         let Some(held) = self.subscriptions.get_mut(id) else { return };
         if !held.subscription.awaiting_payment {
