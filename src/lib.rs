@@ -2,8 +2,8 @@
 //! one answer that the rest of a product asks for: what is this tenant entitled to right now?
 
 pub mod billing;
+pub mod cli;
 pub mod clock;
-pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod http;

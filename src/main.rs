@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use billhook::commands::{self, Cli};
+use billhook::cli::{self, Cli};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
@@ -11,9 +11,9 @@ use tokio::runtime::Runtime;
 const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments = Cli::parse();
     let runtime = Runtime::new().expect("the system gives threads");
-    let code = runtime.block_on(commands::run(cli));
+    let code = runtime.block_on(cli::run(arguments));
     runtime.shutdown_timeout(LINGER);
     code
 }

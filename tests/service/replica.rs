@@ -8,8 +8,8 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use billhook::cli::serve::{ServeArgs, Service};
 use billhook::clock::ManualClock;
-use billhook::commands::serve::{ServeArgs, Service};
 use billhook::telemetry::metrics::Metrics;
 use billhook::telemetry::topics::TopicLogs;
 use clap::Parser;

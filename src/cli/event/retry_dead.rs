@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::{CommandError, migrated, say};
 use crate::clock::{Clock, SystemClock};
-use crate::commands::{CommandError, migrated, say};
 use crate::config::DatabaseArgs;
 use crate::domain::ids::EventId;
 
@@ -12,7 +12,7 @@ use crate::domain::ids::EventId;
 const AT_ONCE: u64 = 500;
 
 #[derive(Args)]
-pub(in crate::commands) struct RetryDeadArgs {
+pub(in crate::cli) struct RetryDeadArgs {
     /// Only of this type
     #[arg(long = "type", value_name = "TYPE")]
     type_name: Option<String>,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use crate::commands::{CommandError, entry, say, table};
+use crate::cli::{CommandError, entry, say, table};
 use crate::domain::ids::TenantId;
 use crate::store::{Store, Timeline, TimelineEntry};
 

@@ -14,10 +14,8 @@ use serde_json::{Value, json};
 
 use super::billing;
 use crate::billing::{Billing, Linked, Run, link_tenants};
-use crate::commands::reconcile::{self, Tally};
-use crate::commands::{
-    CommandError, guarded_mode, migrated, progress, say, warn_without_plans, without_a_key,
-};
+use crate::cli::reconcile::{self, Tally};
+use crate::cli::{CommandError, guarded_mode, migrated, progress, say, warn_without_plans, without_a_key};
 use crate::config::{BillingArgs, DatabaseArgs, LogDirArgs, StripeArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{LinkRefusal, cause};
@@ -41,7 +39,7 @@ The file is CSV in UTF-8; its first line names the columns, of which `tenant` an
 Importing twice is importing once: what is linked already is passed over, so an import that was interrupted is begun again.";
 
 #[derive(Args)]
-pub(in crate::commands) struct ImportArgs {
+pub(in crate::cli) struct ImportArgs {
     /// The CSV file
     file: PathBuf,
 
@@ -83,7 +81,7 @@ pub(super) async fn run(args: &ImportArgs) -> Result<(), CommandError> {
         guarded_mode(&store, stripe.mode()).await?;
     }
     let mut billing = billing(store, config, &args.logs).await?;
-    billing.stripe = crate::commands::stripe(&stripe, &billing.metrics)?;
+    billing.stripe = crate::cli::stripe(&stripe, &billing.metrics)?;
 
     let mut import = Import::new(&billing, if args.dry_run { Run::Dry } else { Run::Real });
     import.file(&args.file).await?;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::billing;
 use crate::billing::{Run, Unlinked, unlink_tenant};
-use crate::commands::{CommandError, migrated, say};
+use crate::cli::{CommandError, migrated, say};
 use crate::config::{self, BillingArgs, DatabaseArgs, LogDirArgs};
 use crate::domain::ids::TenantId;
 use crate::domain::subscription::Status;
@@ -16,7 +16,7 @@ The tenant is free at once, and its next checkout makes it a new customer. What 
 and is charged, until somebody cancels it. What it still sends is parked; only `billhook tenant link` links it again.";
 
 #[derive(Args)]
-pub(in crate::commands) struct UnlinkArgs {
+pub(in crate::cli) struct UnlinkArgs {
     /// The tenant, as tokens name it
     tenant: String,
 

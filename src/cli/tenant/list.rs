@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::answer;
-use crate::commands::table::{self, or_dash};
-use crate::commands::{CommandError, migrated, say, say_there_are_more, warn_without_plans};
+use crate::cli::table::{self, or_dash};
+use crate::cli::{CommandError, migrated, say, say_there_are_more, warn_without_plans};
 use crate::config::{self, DatabaseArgs, PlanArgs};
 use crate::domain::ids::{PlanName, TenantId};
 use crate::domain::plan::{Catalog, Entitlement};
@@ -21,7 +21,7 @@ const MOST: usize = 200;
 const PAGE: u64 = 500;
 
 #[derive(Args)]
-pub(in crate::commands) struct ListArgs {
+pub(in crate::cli) struct ListArgs {
     /// Only those on one of these plans; `free` is one
     #[arg(long, value_name = "PLAN", value_delimiter = ',')]
     plan: Vec<String>,

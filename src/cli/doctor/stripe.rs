@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::here::Setup;
 use super::report::Report;
+use crate::cli::asking_stripe;
 use crate::clock::{Clock, SystemClock};
-use crate::commands::asking_stripe;
 use crate::domain::ids::{AccountId, PortalConfigurationId, PriceId};
 use crate::domain::mode::Mode;
 use crate::domain::plan::{Catalog, FormerKey, Plan};

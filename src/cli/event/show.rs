@@ -4,9 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::as_json;
-use crate::commands::entry::{self, cells};
-use crate::commands::table::{self, or_dash};
-use crate::commands::{CommandError, migrated, say};
+use crate::cli::entry::{self, cells};
+use crate::cli::table::{self, or_dash};
+use crate::cli::{CommandError, migrated, say};
 use crate::config::{self, DatabaseArgs};
 use crate::domain::event::may_be_kept;
 use crate::domain::ids::EventId;
@@ -15,7 +15,7 @@ use crate::store::{InboxEvent, TimelineEntry};
 use crate::telemetry::topics::rfc3339;
 
 #[derive(Args)]
-pub(in crate::commands) struct ShowArgs {
+pub(in crate::cli) struct ShowArgs {
     /// Stripe's event, `evt_...`
     event: String,
 

@@ -8,7 +8,7 @@ use crate::domain::subscription::Difference;
 use crate::stripe::CustomerStanding;
 
 /// What is told of a tenant.
-pub(in crate::commands) struct Told<'a> {
+pub(in crate::cli) struct Told<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) customer: &'a CustomerId,
     pub(super) came: Came<'a>,

@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::billing::{self, NotReplayed, Replayed};
+use crate::cli::{CommandError, migrated, say};
 use crate::clock::{Clock, SystemClock};
-use crate::commands::{CommandError, migrated, say};
 use crate::config::{self, DatabaseArgs};
 use crate::domain::ids::EventId;
 
@@ -16,7 +16,7 @@ just come. What is applied, stale or ignored stays so, and Stripe is asked what 
 either as soon as it runs.";
 
 #[derive(Args)]
-pub(in crate::commands) struct ReplayArgs {
+pub(in crate::cli) struct ReplayArgs {
     /// Stripe's events, `evt_...`
     #[arg(required = true)]
     event: Vec<String>,

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use self::log_files::{LogFile, find_in_logs};
 use crate::billing::{Erased, Run, erase_tenant};
-use crate::commands::table;
-use crate::commands::{
+use crate::cli::table;
+use crate::cli::{
     CommandError, at_the_command_line, migrated, policy_without_events, say, warn, without_a_key,
 };
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
@@ -21,7 +21,7 @@ place. Event ids stay, so that a repeat is still known, and the customers' ids, 
 nothing is deleted. Log files are not changed: those that name the tenant are listed. It cannot be undone.";
 
 #[derive(Args)]
-pub(in crate::commands) struct EraseArgs {
+pub(in crate::cli) struct EraseArgs {
     /// The tenant, as tokens name it
     tenant: String,
 

@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::commands::CommandError;
+use crate::cli::CommandError;
 
 /// The signals that an operator, a supervisor or a log rotator sends.
 pub(super) struct Signals {

@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use super::*;
 
-const CHECKOUT_COMPLETED: &str = include_str!("fixtures/checkout_session_completed.json");
-const CUSTOMER_DELETED: &str = include_str!("fixtures/customer_deleted.json");
-const PORTAL_OPENED: &str = include_str!("fixtures/portal_session_created.json");
-const SUBSCRIPTION_UPDATED: &str = include_str!("fixtures/subscription_updated.2025-09-30.clover.json");
-const THIN: &str = include_str!("fixtures/thin.json");
+const CHECKOUT_COMPLETED: &str = include_str!("../fixtures/checkout_session_completed.json");
+const CUSTOMER_DELETED: &str = include_str!("../fixtures/customer_deleted.json");
+const PORTAL_OPENED: &str = include_str!("../fixtures/portal_session_created.json");
+const SUBSCRIPTION_UPDATED: &str = include_str!("../fixtures/subscription_updated.2025-09-30.clover.json");
+const THIN: &str = include_str!("../fixtures/thin.json");
 
 const ACME: &str = "cus_ThK7wQ2nTb8LeR";
 const ITS_SUBSCRIPTION: &str = "sub_1SkVt4LhJ4mPzQv8Yc2NdXa0";

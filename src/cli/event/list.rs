@@ -7,9 +7,9 @@ use time::macros::format_description;
 use time::{Date, OffsetDateTime, Time};
 
 use super::as_json;
+use crate::cli::table::{self, or_dash};
+use crate::cli::{CommandError, migrated, say, say_there_are_more};
 use crate::clock::{Clock, SystemClock};
-use crate::commands::table::{self, or_dash};
-use crate::commands::{CommandError, migrated, say, say_there_are_more};
 use crate::config::{self, DatabaseArgs};
 use crate::domain::ids::EventId;
 use crate::domain::outcome::Outcome;
@@ -20,7 +20,7 @@ use crate::telemetry::topics::rfc3339;
 const MOST: usize = 200;
 
 #[derive(Args)]
-pub(in crate::commands) struct ListArgs {
+pub(in crate::cli) struct ListArgs {
     /// What became of them; several can be named [default: failed and dead]
     #[arg(long, value_name = "OUTCOME", value_delimiter = ',')]
     outcome: Vec<WantedOutcome>,
