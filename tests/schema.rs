@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 
-use billhook::store::{DatabaseUrl, Store};
+use billhook::domain::database_url::DatabaseUrl;
+use billhook::store::Store;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait, Iterable};
 

@@ -6,7 +6,7 @@ use super::link::{LinkError, link_buyer, raise_generation};
 use super::reconcile::reconcile;
 use super::request_log::{Operation, RequestLog};
 use super::stale_customer::Suspect;
-use super::take_over::take_over_session;
+use super::sync_checkout::take_over_session;
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::{AppUrl, ReturnPath};
 use crate::domain::event::Session;

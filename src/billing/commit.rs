@@ -1,7 +1,6 @@
 //! The end of a transaction that no delivery began.
 
 use super::Billing;
-use super::ingest::report_changes;
 use crate::domain::unit_of_work::UnitOfWork;
 use crate::store::{StoreError, Transaction};
 use crate::telemetry::spans;
@@ -15,6 +14,6 @@ pub(super) async fn commit(
     let trace = spans::current_trace();
     transaction.write(work, &[], |_| trace, billing.clock.now_ms()).await?;
     transaction.commit().await?;
-    report_changes(billing, work.changes(), trace);
+    billing.reporter.report_changes(work.changes(), trace);
     Ok(())
 }

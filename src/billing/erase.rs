@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::race::{Lost, race};
 use super::{Billing, Run, STRIPE_DEADLINE};
 use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
 use crate::domain::subscription::Status;
 use crate::domain::unit_of_work::{UnitOfWork, cause};
 use crate::store::{ErasedLinks, ErasureScope, StoreError, Touched};
+use crate::store::{MayConflict, retry_on_conflict};
 use crate::stripe::{CustomerStanding, Deadline, SessionView, Stripe, StripeError};
 use crate::telemetry::topics::{Level, Line, Topic};
 
@@ -40,9 +40,9 @@ pub enum NotErased {
     Store(#[from] StoreError),
 }
 
-impl Lost for NotErased {
-    fn lost(&self) -> bool {
-        matches!(self, Self::Store(error) if error.lost())
+impl MayConflict for NotErased {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_conflict())
     }
 }
 
@@ -94,7 +94,7 @@ pub async fn erase_tenant(
         return Ok(Erased { alias: None, scope, links, events: 0, journal_entries: 0, open_checkouts });
     }
     let alias = new_alias();
-    let links = race(|| erase_links(billing, &scope, ended.as_ref(), &alias, run)).await?;
+    let links = retry_on_conflict(|| erase_links(billing, &scope, ended.as_ref(), &alias, run)).await?;
     let events = erase_events(billing, &scope, &alias, run).await?;
     // Last: the journal tells an interrupted run's successor which customers were the tenant's.
     let journal_entries = erase_entries(billing, &scope, &alias, run).await?;
@@ -232,7 +232,7 @@ async fn erase_events(
     while let Some(page) = billing.store.next_events(scope, &after).await? {
         erased += page.found.len() as u64;
         if run == Run::Real && !page.found.is_empty() {
-            race(|| billing.store.erase_events(&page.found, scope, alias)).await?;
+            retry_on_conflict(|| billing.store.erase_events(&page.found, scope, alias)).await?;
         }
         after = page.last;
     }
@@ -249,7 +249,7 @@ async fn erase_entries(
     while let Some(page) = billing.store.next_entries(scope, after).await? {
         erased += page.found.len() as u64;
         if run == Run::Real && !page.found.is_empty() {
-            race(|| billing.store.erase_entries(&page.found, scope, alias)).await?;
+            retry_on_conflict(|| billing.store.erase_entries(&page.found, scope, alias)).await?;
         }
         after = page.last;
     }

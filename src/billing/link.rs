@@ -1,12 +1,12 @@
 //! Linking tenants to their customers, and taking a customer from its tenant.
 
 use super::commit::commit;
-use super::race::{Lost, race};
 use super::{Billing, BillingError};
 use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::{Cause, LinkRefusal, UnitOfWork, cause};
+use crate::store::{MayConflict, retry_on_conflict};
 use crate::store::{StoreError, Touched, Transaction};
 
 /// Why a tenant could not be linked.
@@ -20,9 +20,9 @@ pub enum LinkError {
     Store(#[from] StoreError),
 }
 
-impl Lost for LinkError {
-    fn lost(&self) -> bool {
-        matches!(self, Self::Store(error) if error.lost())
+impl MayConflict for LinkError {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_conflict())
     }
 }
 
@@ -58,7 +58,7 @@ pub struct Unlinked {
 /// Has the tenant's next customer created under another idempotency key, unless another request has done so or has linked the
 /// tenant meanwhile.
 pub(super) async fn raise_generation(billing: &Billing, seen: &Tenant) -> Result<(), BillingError> {
-    race(|| async {
+    retry_on_conflict(|| async {
         let transaction = billing.store.begin().await?;
         let mut work = transaction.unit_of_work(&Touched::tenant(&seen.id)).await?;
         work.raise_generation(seen);
@@ -75,7 +75,7 @@ pub(super) async fn link_buyer(
     tenant: &TenantId,
     customer: &CustomerId,
 ) -> Result<(), LinkError> {
-    race(|| link_once(billing, tenant, customer, cause::CHECKOUT, |_| {})).await
+    retry_on_conflict(|| link_once(billing, tenant, customer, cause::CHECKOUT, |_| {})).await
 }
 
 /// The same for a customer that the operator names, also if the operator has taken it from its tenant before.
@@ -84,7 +84,8 @@ pub async fn link_by_hand(
     tenant: &TenantId,
     customer: &CustomerId,
 ) -> Result<(), LinkError> {
-    race(|| link_once(billing, tenant, customer, cause::OPERATOR, |work| work.release(customer))).await
+    retry_on_conflict(|| link_once(billing, tenant, customer, cause::OPERATOR, |work| work.release(customer)))
+        .await
 }
 
 /// Moves a tenant to another customer that the operator names, once everything that its customer had is over. Returns the
@@ -94,7 +95,7 @@ pub async fn replace_by_hand(
     tenant: &TenantId,
     customer: &CustomerId,
 ) -> Result<Option<CustomerId>, LinkError> {
-    race(|| replace_once(billing, tenant, customer)).await
+    retry_on_conflict(|| replace_once(billing, tenant, customer)).await
 }
 
 async fn replace_once(
@@ -148,7 +149,7 @@ pub async fn link_tenants(
     cause: &'static str,
     run: Run,
 ) -> Result<Vec<Result<Linked, LinkRefusal>>, StoreError> {
-    race(|| link_all_once(billing, links, cause, run)).await
+    retry_on_conflict(|| link_all_once(billing, links, cause, run)).await
 }
 
 /// What is linked already is passed over without a lock: whoever goes on has much of it.
@@ -188,7 +189,7 @@ pub async fn unlink_tenant(
     tenant: &TenantId,
     run: Run,
 ) -> Result<Option<Unlinked>, StoreError> {
-    race(|| unlink_once(billing, tenant, run)).await
+    retry_on_conflict(|| unlink_once(billing, tenant, run)).await
 }
 
 async fn unlink_once(billing: &Billing, tenant: &TenantId, run: Run) -> Result<Option<Unlinked>, StoreError> {

@@ -1,50 +1,39 @@
-//! The use cases: checkout, portal, the subscription's answer, ingest, refresh and linking. Free functions over the
-//! store and Stripe.
+//! The use cases: checkout, portal, the tenant's entitlement, linking and what an operator asks for.
+//!
+//! Each is a free function over [`Billing`], which holds the database, the client of Stripe's API and the configuration. A use
+//! case reads and decides, asks Stripe where it must, and commits through `commit`. `jobs` is the work that no request waits
+//! for. How an event is applied stands in [`crate::ingest`], and the rules in [`crate::domain`].
 
-mod account;
-mod backfill;
-mod background;
 mod catching_up;
 mod checkout;
 mod commit;
 mod erase;
 mod first_payment;
-mod follow;
-mod ingest;
+mod jobs;
 mod link;
-mod parked_customers;
 mod portal;
-mod price_check;
-mod race;
 mod reconcile;
-mod refresh;
 mod refresh_checkout;
-mod refresh_log;
 mod replay;
 mod request_log;
-mod retention;
-mod retry;
 mod stale_customer;
 mod streams;
 mod subscription;
-mod take_over;
+mod sync_checkout;
 mod webhook_record;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use account::known_account;
-pub use backfill::LISTED_SECONDS;
-pub use background::start as start_background;
 pub use catching_up::CatchingUp;
 pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
 pub use erase::{Erased, NotErased, erase_tenant};
-pub use ingest::{Delivery, Ingest, IngestTask, NotStored};
+pub use jobs::price_check::MissingPrices;
+pub use jobs::{LISTED_SECONDS, known_account, start as start_jobs};
 pub use link::{
     LinkError, Linked, Run, Unlinked, link_by_hand, link_tenants, replace_by_hand, unlink_tenant,
 };
 pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
-pub use price_check::MissingPrices;
 pub use reconcile::{Comparison, Drift, reconcile};
 pub use refresh_checkout::refresh_checkout_session;
 pub use replay::{NotReplayed, Replayed, replay};
@@ -53,13 +42,12 @@ pub use streams::{NotOpened, Stream, Streams};
 pub use subscription::entitlement;
 pub use webhook_record::{TRUSTED_AFTER_VERIFIED_MS, WebhookRecord};
 
-use tokio::sync::Notify;
-
 use crate::clock::Clock;
 use crate::domain::address::AppUrl;
 use crate::domain::ids::{PortalConfigurationId, TenantId, UserId};
 use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::Policy;
+use crate::ingest::Reporter;
 use crate::store::{Store, StoreError, StoreFailure};
 use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::metrics::Metrics;
@@ -78,16 +66,14 @@ pub struct Billing {
     pub portal_configuration: Option<PortalConfigurationId>,
     /// What the configuration says about events.
     pub policy: Policy,
-    /// For how long a checkout's trace shows what followed from it.
-    pub journey_window_hours: u32,
     /// How long payloads are kept, unless for good.
     pub retention: Option<Retention>,
     /// The topic log files.
     pub topics: TopicLogs,
     /// What is counted.
     pub metrics: Metrics,
-    /// Told when there is something to ask Stripe.
-    pub refresh_wanted: Arc<Notify>,
+    /// Reports what was committed.
+    pub reporter: Reporter,
     /// Whether what was bought in a long absence is still being read.
     pub catching_up: CatchingUp,
     /// Who is told when an entitlement changes.

@@ -7,9 +7,10 @@ use super::stale_customer::Suspect;
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::address::ReturnPath;
 use crate::domain::ids::SubscriptionId;
+use crate::domain::locale::Locale;
 use crate::domain::subscription::{Status, Subscription};
 use crate::domain::tenant::Tenant;
-use crate::stripe::{Answer, Deadline, Locale, PortalFlow, PortalOrder, PortalRefusal, Stripe, StripeError};
+use crate::stripe::{Answer, Deadline, PortalFlow, PortalOrder, PortalRefusal, Stripe, StripeError};
 use crate::telemetry::spans;
 
 /// What a user wants of the portal.
@@ -253,7 +254,7 @@ fn explain(error: StripeError, log: &mut RequestLog<'_>) -> BillingError {
 /// Marks the page's opening in the trace of the checkout that it follows from.
 fn leave_milestone(billing: &Billing, log: &RequestLog<'_>, step: &'static str) {
     if let Some(journey) = log.journey
-        && journey.is_open(billing.journey_window_hours, billing.clock.now_ms())
+        && billing.reporter.is_open(journey, billing.clock.now_ms())
     {
         let here = spans::current_trace();
         spans::milestone(journey.origin, step, &log.attributes(), here);

@@ -2,13 +2,13 @@
 
 use super::commit::commit;
 use super::first_payment::settled_by_invoice;
-use super::race::race;
-use super::refresh::{answered, revisions};
+use super::jobs::refresh::{answered, revisions};
 use super::stale_customer::Suspect;
 use super::{Billing, BillingError, STRIPE_DEADLINE};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::{Difference, Subscription};
 use crate::store::StoreError;
+use crate::store::retry_on_conflict;
 use crate::stripe::{CustomerStanding, Deadline, Stripe, Subscriptions};
 use crate::telemetry::spans::Whose;
 
@@ -60,7 +60,7 @@ pub async fn reconcile(
             Err(error) => return Err(error.into()),
         };
         answer.settled = settled_by_invoice(billing, stripe, &answer.snapshots, deadline).await?;
-        if apply && !race(|| take_over(billing, customer, &held, &answer)).await? {
+        if apply && !retry_on_conflict(|| take_over(billing, customer, &held, &answer)).await? {
             continue;
         }
         let now = billing.store.subscriptions_of(customer).await?;

@@ -4,7 +4,7 @@ use tracing::{Instrument, Span, info_span};
 
 use super::request_log::{Operation, RequestLog};
 use super::subscription::entitlement;
-use super::take_over::take_over_session;
+use super::sync_checkout::take_over_session;
 use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
 use crate::domain::ids::SessionId;
 use crate::domain::plan::Entitlement;
@@ -88,7 +88,7 @@ async fn ask(billing: &Billing, checkout: &Checkout, log: &mut RequestLog<'_>) -
 /// Marks in the checkout's trace that its end was learned by asking.
 fn leave_milestone(billing: &Billing, log: &RequestLog<'_>) {
     if let Some(journey) = log.journey
-        && journey.is_open(billing.journey_window_hours, billing.clock.now_ms())
+        && billing.reporter.is_open(journey, billing.clock.now_ms())
     {
         let here = spans::current_trace();
         spans::milestone(journey.origin, "checkout refreshed", &log.attributes(), here);

@@ -2,10 +2,10 @@
 //! than Stripe lists events, or never of the key's account.
 
 use super::commit::commit;
-use super::race::race;
 use super::{Billing, BillingError};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{Cause, cause};
+use crate::store::retry_on_conflict;
 use crate::store::{StoreError, Touched};
 use crate::stripe::{CustomerStanding, Deadline, Stripe};
 use crate::telemetry::topics::loggable;
@@ -30,7 +30,7 @@ impl Suspect<'_> {
     ) -> Result<bool, BillingError> {
         let standing = self.standing(stripe, deadline).await?;
         if standing == CustomerStanding::Deleted {
-            race(|| self.free(billing, standing)).await?;
+            retry_on_conflict(|| self.free(billing, standing)).await?;
         }
         Ok(standing == CustomerStanding::Deleted)
     }
@@ -56,7 +56,7 @@ impl Suspect<'_> {
             }
             CustomerStanding::Unknown | CustomerStanding::Deleted => {}
         }
-        race(|| self.free(billing, standing)).await?;
+        retry_on_conflict(|| self.free(billing, standing)).await?;
         Ok(true)
     }
 

@@ -1,5 +1,5 @@
 //! Streams: who wants to be told when a tenant's entitlement changes. Here is who they are, how many there may be, and
-//! what they were told last; [`follow`](super::follow) keeps it up to date.
+//! what they were told last; [`follow`](super::jobs::stream_updates) keeps it up to date.
 //!
 //! However many streams a tenant has, its entitlement is read once for all of them. Each is told the latest and nothing
 //! between, so that one that is slow holds nobody up.

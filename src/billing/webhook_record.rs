@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::background::{DueTime, Step, forever};
+use super::jobs::schedule::{DueTime, Step, forever};
 use super::{Billing, BillingError};
 use crate::domain::ids::SecretName;
 use crate::domain::signature::RefusalReason;

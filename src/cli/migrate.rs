@@ -5,7 +5,8 @@ use clap::Args;
 use super::{CommandError, progress, say};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, DatabaseArgs};
-use crate::store::{CopyError, DatabaseCopy, DatabaseUrl, Store};
+use crate::domain::database_url::DatabaseUrl;
+use crate::store::{self, CopyError, DatabaseCopy, Store};
 use crate::telemetry::topics::rfc3339;
 
 /// How to move from SQLite to PostgreSQL, for the help.
@@ -47,7 +48,7 @@ async fn copy(from: &DatabaseUrl, into: &DatabaseUrl) -> Result<(), CommandError
     let source = Store::connect_exclusively(from).await.map_err(CopyError::Source)?;
     let target = Store::connect(into).await.map_err(CopyError::Target)?;
     let copy = DatabaseCopy::start(source, target).await?;
-    let (from, into) = (from.describe(), into.describe());
+    let (from, into) = (store::describe(from), store::describe(into));
     if let Some(finished_at_ms) = copy.finished_at_ms() {
         let finished_at = rfc3339(finished_at_ms);
         return say(&format!("{from} was copied to {into} at {finished_at}. Nothing was done."));

@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod configured_files;
 mod deployment;
 mod doctor;
 mod entry;
@@ -30,6 +31,7 @@ use crate::domain::ids::{AccountId, DeploymentId};
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
 use crate::domain::unit_of_work::{LinkRefusal, OwnAccount, Policy};
+use crate::ingest::Reporter;
 use crate::store::{AccountConflict, CopyError, DeploymentConflict, ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::metrics::Metrics;
@@ -249,22 +251,23 @@ fn at_the_command_line(
     let topics = TopicLogs::open(&logs.read());
     let metrics = Metrics::new(topics.clone(), Arc::default());
     let client = stripe_config.map(|config| stripe(config, &metrics)).transpose()?;
+    let clock = Arc::new(SystemClock);
+    let reporter = Reporter::new(topics.clone(), metrics.clone(), clock.clone(), 0);
     Ok(Billing {
         store,
         stripe: client.flatten(),
         app_url: None,
         portal_configuration: None,
         policy,
-        journey_window_hours: 0,
         retention: None,
         topics,
         metrics,
-        refresh_wanted: Arc::default(),
+        reporter,
         catching_up: CatchingUp::default(),
         streams: Streams::default(),
         missing_prices: Arc::default(),
         webhook_record: Arc::default(),
-        clock: Arc::new(SystemClock),
+        clock,
     })
 }
 

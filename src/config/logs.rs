@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{ConfigError, number, or, read};
-use crate::telemetry::topics::{LogConfig, LogSink, Rotation};
+use crate::domain::log_settings::{LogConfig, LogSink, Rotation};
 
 /// What holds where nothing is set: two weeks of days, and 3 GB of disk at the most.
 mod default {

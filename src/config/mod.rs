@@ -22,18 +22,18 @@ use clap::Args;
 use secrecy::SecretString;
 
 use crate::domain::address::AppUrl;
+use crate::domain::database_url::DatabaseUrl;
 use crate::domain::ids::{DeploymentId, InvalidId, TenantId};
 use crate::domain::plan::Catalog;
+use crate::domain::trusted_proxies::TrustedProxies;
 use crate::domain::webhook_url::WebhookUrl;
-use crate::http::TrustedProxies;
-use crate::store::DatabaseUrl;
 
 use secret::SecretVariable;
 
 pub use logs::{LogArgs, LogDirArgs};
 pub use retention::RetentionArgs;
 pub use stripe::{StripeArgs, StripeConfig};
-pub use tls::{TlsArgs, TlsConfig};
+pub use tls::{CERTIFICATE_FILE, KEY_FILE, TlsArgs, TlsConfig};
 pub use tokens::{KeySource, TokenArgs, TokenConfig};
 pub use web::{WebArgs, WebConfig};
 
@@ -46,7 +46,8 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(variable: &'static str, problem: impl fmt::Display) -> Self {
+    /// A problem of a variable: how the sentence goes on that begins with its name.
+    pub fn new(variable: &'static str, problem: impl fmt::Display) -> Self {
         Self { variable, problem: problem.to_string() }
     }
 }

@@ -7,10 +7,11 @@ use secrecy::SecretString;
 
 use super::secret::SecretVariable;
 use super::{ConfigError, or, set};
+use crate::domain::api_base::ApiBase;
 use crate::domain::ids::{AccountId, PortalConfigurationId};
 use crate::domain::mode::Mode;
+use crate::domain::secret_key::SecretKey;
 use crate::domain::webhook_secret::WebhookSecrets;
-use crate::stripe::{ApiBase, SecretKey};
 
 const SECRET_KEY: SecretVariable =
     SecretVariable { variable: "STRIPE_SECRET_KEY", file_variable: "STRIPE_SECRET_KEY_FILE" };

@@ -1,12 +1,15 @@
 //! The certificate, where the service speaks HTTPS by itself.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{ConfigError, set};
-use crate::server::{Certificate, CertificateFiles, InvalidCertificate};
 
-const CERTIFICATE_FILE: &str = "BILLHOOK_TLS_CERTIFICATE_FILE";
-const KEY_FILE: &str = "BILLHOOK_TLS_KEY_FILE";
+/// The variable that names the certificate's file.
+pub const CERTIFICATE_FILE: &str = "BILLHOOK_TLS_CERTIFICATE_FILE";
+/// The variable that names the key's file.
+pub const KEY_FILE: &str = "BILLHOOK_TLS_KEY_FILE";
 
 /// The certificate, where the service speaks HTTPS by itself.
 #[derive(Clone, Args)]
@@ -21,39 +24,29 @@ pub struct TlsArgs {
     tls_key_file: Option<String>,
 }
 
-/// The certificate, and where it came from.
-#[derive(Clone)]
+/// Where the certificate and its key are.
+#[derive(Debug, Clone)]
 pub struct TlsConfig {
-    /// `BILLHOOK_TLS_CERTIFICATE_FILE` and `BILLHOOK_TLS_KEY_FILE`
-    pub files: CertificateFiles,
-    /// What is in them.
-    pub certificate: Certificate,
+    /// `BILLHOOK_TLS_CERTIFICATE_FILE`
+    pub certificate_file: PathBuf,
+    /// `BILLHOOK_TLS_KEY_FILE`
+    pub key_file: PathBuf,
 }
 
 impl TlsArgs {
-    /// Reads `BILLHOOK_TLS_CERTIFICATE_FILE` and `BILLHOOK_TLS_KEY_FILE`, and what is there.
+    /// Reads `BILLHOOK_TLS_CERTIFICATE_FILE` and `BILLHOOK_TLS_KEY_FILE`.
     pub fn read(&self) -> Result<Option<TlsConfig>, ConfigError> {
-        let paths = (set(self.tls_certificate_file.as_ref()), set(self.tls_key_file.as_ref()));
-        let files = match paths {
-            (None, None) => return Ok(None),
+        match (set(self.tls_certificate_file.as_ref()), set(self.tls_key_file.as_ref())) {
+            (None, None) => Ok(None),
             (Some(certificate), Some(key)) => {
-                CertificateFiles { certificate: certificate.into(), key: key.into() }
+                Ok(Some(TlsConfig { certificate_file: certificate.into(), key_file: key.into() }))
             }
-            (Some(_), None) => return Err(ConfigError::new(KEY_FILE, needed_by(CERTIFICATE_FILE))),
-            (None, Some(_)) => return Err(ConfigError::new(CERTIFICATE_FILE, needed_by(KEY_FILE))),
-        };
-        let certificate = files.read().map_err(|error| match error {
-            InvalidCertificate::Certificate(problem) => named(CERTIFICATE_FILE, &problem),
-            InvalidCertificate::Key(problem) => named(KEY_FILE, &problem),
-        })?;
-        Ok(Some(TlsConfig { files, certificate }))
+            (Some(_), None) => Err(ConfigError::new(KEY_FILE, needed_by(CERTIFICATE_FILE))),
+            (None, Some(_)) => Err(ConfigError::new(CERTIFICATE_FILE, needed_by(KEY_FILE))),
+        }
     }
 }
 
 fn needed_by(other: &str) -> String {
     format!("is not set, and {other} is: HTTPS takes both")
-}
-
-fn named(variable: &'static str, problem: &str) -> ConfigError {
-    ConfigError::new(variable, format_args!("names a file that {problem}"))
 }

@@ -9,10 +9,10 @@ use secrecy::SecretString;
 
 use super::secret::{Given, SecretVariable};
 use super::{ConfigError, or, set};
+use crate::domain::jwks_url::JwksUrl;
 use crate::domain::token::{
     ClaimName, HS256, PublicAlgorithm, PublicKey, RoleRule, SERVICE_SCOPE, TokenRules,
 };
-use crate::http::auth::JwksUrl;
 
 /// What holds where nothing is set.
 mod default {

@@ -1,12 +1,11 @@
 //! What browsers get.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{ConfigError, set};
 use crate::domain::address::{InvalidOrigin, Origin};
-use crate::http::StaticFiles;
 
 /// What browsers get: the page that the service brings, and other pages that may ask it.
 #[derive(Clone, Args)]
@@ -26,20 +25,17 @@ pub struct WebArgs {
 #[derive(Debug, Clone)]
 pub struct WebConfig {
     /// `BILLHOOK_STATIC_DIR`
-    pub static_files: Option<StaticFiles>,
+    pub static_dir: Option<PathBuf>,
     /// `BILLHOOK_CORS_ORIGINS`
     pub cors_origins: Vec<Origin>,
 }
 
 impl WebArgs {
-    /// Reads `BILLHOOK_STATIC_DIR` and what is there, and `BILLHOOK_CORS_ORIGINS`.
+    /// Reads `BILLHOOK_STATIC_DIR` and `BILLHOOK_CORS_ORIGINS`.
     pub fn read(&self) -> Result<WebConfig, ConfigError> {
-        let static_files = set(self.static_dir.as_ref()).map(|dir| StaticFiles::read(Path::new(dir)));
         let origins = set(self.cors_origins.as_ref()).map_or(Ok(Vec::new()), origins);
         Ok(WebConfig {
-            static_files: static_files
-                .transpose()
-                .map_err(|error| ConfigError::new("BILLHOOK_STATIC_DIR", error))?,
+            static_dir: set(self.static_dir.as_ref()).map(PathBuf::from),
             cors_origins: origins.map_err(|error| ConfigError::new("BILLHOOK_CORS_ORIGINS", error))?,
         })
     }

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use url::Host;
+use url::Url;
+
+use super::secure_url::{InvalidSecureUrl, SecureUrl, http_url};
 
 /// The longest path that is taken: with the app's URL before it, it stays under the 2 000 characters that every
 /// browser and proxy carries.
@@ -51,16 +53,9 @@ pub enum InvalidOrigin {
 impl AppUrl {
     /// Reads the app's address. Credentials, a query, a fragment or dot steps have no place in it.
     pub fn parse(text: &str) -> Result<Self, InvalidAppUrl> {
-        let rest =
-            text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or(InvalidAppUrl)?;
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let authority = Authority::parse(authority);
-        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'\\' | b'?' | b'#' | b'@');
-        if authority.is_some() && rest.bytes().all(plain) && !has_dot_steps(path) {
-            Ok(Self(text.trim_end_matches('/').to_owned()))
-        } else {
-            Err(InvalidAppUrl)
-        }
+        let is_address = |_: &Url| !text.contains(['?', '#']) && !has_dot_steps(text);
+        http_url(text).filter(is_address).ok_or(InvalidAppUrl)?;
+        Ok(Self(text.trim_end_matches('/').to_owned()))
     }
 
     /// The absolute URL of a path.
@@ -108,62 +103,21 @@ fn has_dot_steps(text: &str) -> bool {
 impl Origin {
     /// Reads an origin: `https`, or plain `http` to loopback, where no other machine can bring a page from.
     pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
-        let text = text.to_ascii_lowercase();
-        let (scheme, authority) = text.split_once("://").ok_or(InvalidOrigin::NotAnOrigin)?;
-        let authority = Authority::parse(authority).ok_or(InvalidOrigin::NotAnOrigin)?;
-        let usual_port = match scheme {
-            "https" => 443,
-            "http" if authority.is_loopback() => 80,
-            "http" => return Err(InvalidOrigin::PlainHttp),
-            _ => return Err(InvalidOrigin::NotAnOrigin),
-        };
-        let host = authority.host;
-        // Browsers leave the usual port out.
-        Ok(Self(match authority.port.filter(|port| *port != usual_port) {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None => format!("{scheme}://{host}"),
-        }))
+        let url = SecureUrl::parse(text).map_err(|error| match error {
+            InvalidSecureUrl::NotAUrl => InvalidOrigin::NotAnOrigin,
+            InvalidSecureUrl::PlainHttp => InvalidOrigin::PlainHttp,
+        })?;
+        let has_path = text.splitn(4, ['/', '?', '#']).count() > 3;
+        if has_path {
+            return Err(InvalidOrigin::NotAnOrigin);
+        }
+        Ok(Self(url.into_url().origin().ascii_serialization()))
     }
 
     /// The origin as browsers write it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// A host, and a port perhaps. No credentials.
-pub(super) struct Authority {
-    /// As browsers read it: `127.1` is an address to them, and `1.2.3.4.5` nothing at all.
-    host: Host,
-    port: Option<u16>,
-}
-
-impl Authority {
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (host, port) = match text.rsplit_once(':') {
-            // The last colon of an IPv6 address without a port.
-            Some((host, _)) if host.starts_with('[') && !host.ends_with(']') => (text, None),
-            Some((host, port)) => (host, Some(port_number(port)?)),
-            None => (text, None),
-        };
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
-        let is_plain = host.starts_with('[') || host.bytes().all(plain);
-        let host = Host::parse(host).ok().filter(|_| is_plain)?;
-        Some(Self { host, port })
-    }
-
-    pub(super) fn is_loopback(&self) -> bool {
-        match &self.host {
-            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
-        }
-    }
-}
-
-/// Digits and nothing else: `u16` would take a `+` before them.
-fn port_number(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl fmt::Display for AppUrl {
@@ -174,8 +128,6 @@ impl fmt::Display for AppUrl {
 
 #[cfg(test)]
 mod tests {
-    use url::Url;
-
     use super::*;
 
     #[test]

@@ -2,22 +2,30 @@
 //! parsed values. Times are Stripe's, in whole Unix seconds.
 
 pub mod address;
+pub mod api_base;
 pub mod client_address;
+pub mod database_url;
 pub mod event;
 pub mod ids;
 pub mod journey;
 mod json;
+pub mod jwks_url;
 pub mod known_prices;
+pub mod locale;
+pub mod log_settings;
 pub mod mode;
 pub mod ordering;
 pub mod outcome;
 pub mod plan;
 pub mod refresh;
 pub mod retention;
+pub mod secret_key;
+mod secure_url;
 pub mod signature;
 pub mod subscription;
 pub mod tenant;
 pub mod token;
+pub mod trusted_proxies;
 pub mod unit_of_work;
 pub mod webhook_secret;
 pub mod webhook_url;

@@ -4,14 +4,14 @@ use std::fmt;
 
 use url::Url;
 
-use super::address::Authority;
+use super::secure_url::{InvalidSecureUrl, SecureUrl};
 
 /// The route of webhooks below an address.
 const ROUTE: &str = "/api/billing/webhook/";
 
 /// The URL of a webhook endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookUrl(String);
+pub struct WebhookUrl(Url);
 
 /// Not a URL that Stripe should post to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,29 +27,24 @@ pub enum InvalidWebhookUrl {
 impl WebhookUrl {
     /// Reads the endpoint's URL, or the address of the service, to which the route of webhooks is added.
     pub fn parse(text: &str) -> Result<Self, InvalidWebhookUrl> {
-        let (scheme, rest) = text.split_once("://").ok_or(InvalidWebhookUrl::NotAUrl)?;
-        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let authority = Authority::parse(host).ok_or(InvalidWebhookUrl::NotAUrl)?;
-        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'\\' | b'?' | b'#' | b'@');
-        if !path.bytes().all(plain) {
+        let url = SecureUrl::parse(text).map_err(|error| match error {
+            InvalidSecureUrl::NotAUrl => InvalidWebhookUrl::NotAUrl,
+            InvalidSecureUrl::PlainHttp => InvalidWebhookUrl::PlainHttp,
+        })?;
+        let mut url = url.into_url();
+        if url.query().is_some() || url.fragment().is_some() {
             return Err(InvalidWebhookUrl::NotAUrl);
         }
-        match scheme {
-            "https" => {}
-            "http" if authority.is_loopback() => {}
-            "http" => return Err(InvalidWebhookUrl::PlainHttp),
-            _ => return Err(InvalidWebhookUrl::NotAUrl),
+        match without_double_slashes(url.path()).as_str() {
+            "/" => url.set_path(ROUTE),
+            path => url.set_path(path),
         }
-        let path = without_double_slashes(path);
-        Ok(Self(match path.trim_matches('/') {
-            "" => format!("{scheme}://{host}{ROUTE}"),
-            _ => format!("{scheme}://{host}/{}", path.trim_start_matches('/')),
-        }))
+        Ok(Self(url))
     }
 
     /// Whether an endpoint's URL is this one; the service takes both with and without the slash at the end.
     pub fn is(&self, url: &str) -> bool {
-        self.0.trim_end_matches('/') == url.trim_end_matches('/')
+        Url::parse(url).is_ok_and(|url| without_last_slash(&url) == without_last_slash(&self.0))
     }
 
     /// Whether an endpoint's URL ends in the route of our webhooks.
@@ -59,15 +54,17 @@ impl WebhookUrl {
 
     /// The host that Stripe posts to.
     pub fn host(&self) -> String {
-        let url = Url::parse(&self.0).ok();
-        let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-        host.trim_matches(['[', ']']).to_owned()
+        self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned()
     }
 
     /// The URL.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
+}
+
+fn without_last_slash(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
 }
 
 /// The service has no route with an empty part, so a second slash is a mistake.
@@ -81,7 +78,7 @@ fn without_double_slashes(path: &str) -> String {
 
 impl fmt::Display for WebhookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

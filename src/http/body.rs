@@ -6,19 +6,15 @@ use std::time::Duration;
 use poem::error::ReadBodyError;
 use poem::{Body, Request, RequestBody};
 use poem_openapi::payload::{Json, Payload};
-use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::ParseFromJSON;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
-use super::bodies::Place;
 use super::problem::{Code, Problem};
 
 /// The largest body of a user's request: a few paths and names.
 const JSON_BYTES: usize = 16 * 1024;
-
-/// The largest webhook. Stripe publishes no maximum; an invoice of many lines has some hundred kilobytes.
-const WEBHOOK_BYTES: usize = 1024 * 1024;
 
 /// How long a body may take to arrive. Stripe gives up on us after about as long.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -87,84 +83,18 @@ impl<'a, T: ParseFromJSON + Default> ApiExtractor<'a> for OptionalJson<T> {
     ) -> poem::Result<Self> {
         let is_json = request.content_type().is_some_and(<Json<T> as Payload>::check_content_type);
         let is_plain = request.header("content-encoding").is_none_or(|coding| coding == "identity");
-        Ok(Self { body: body.take()?, is_json, is_plain, announced: announced(request), object: PhantomData })
-    }
-}
-
-/// A webhook's body, byte for byte, not read yet: its header may say enough. The signature is over these bytes and no
-/// others, so whatever a proxy did to the headers, or a `Content-Encoding` says, they are taken as they come.
-#[derive(Debug)]
-pub(super) struct WebhookBody {
-    body: Body,
-    announced: Option<usize>,
-}
-
-impl WebhookBody {
-    /// Reads the body, unless its place is needed for another.
-    pub(super) async fn read(self, place: Place<'_>) -> Result<Vec<u8>, Refusal> {
-        tokio::select! {
-            biased;
-            read = read(self.body, self.announced, WEBHOOK_BYTES) => read,
-            () = place.given_way() => Err(Refusal::Crowded),
-        }
-    }
-}
-
-impl<'a> ApiExtractor<'a> for WebhookBody {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn request_meta() -> Option<MetaRequest> {
-        let schema = event_schema();
-        let content = vec![MetaMediaType { content_type: "application/json", schema }];
-        Some(MetaRequest { description: None, content, required: true })
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        body: &mut RequestBody,
-        _: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        Ok(Self { body: body.take()?, announced: announced(request) })
-    }
-}
-
-/// Only what an event cannot do without: Stripe has hundreds of types, of which none may be refused.
-fn event_schema() -> MetaSchemaRef {
-    let inline = |schema| MetaSchemaRef::Inline(Box::new(schema));
-    let text = |description, pattern: &str, example: &str| {
-        inline(MetaSchema {
-            description: Some(description),
-            pattern: Some(pattern.to_owned()),
-            min_length: Some(1),
-            max_length: Some(255),
-            example: Some(example.into()),
-            ..MetaSchema::new("string")
+        Ok(Self {
+            body: body.take()?,
+            is_json,
+            is_plain,
+            announced: announced_length(request),
+            object: PhantomData,
         })
-    };
-    let created = MetaSchema {
-        description: Some("When it happened, in Unix seconds: a time of the years up to 9999."),
-        example: Some(1_796_083_200.into()),
-        minimum: Some(-377_705_116_800.0),
-        maximum: Some(253_402_300_799.0),
-        ..MetaSchema::new_with_format("integer", "int64")
-    };
-    inline(MetaSchema {
-        description: Some("A Stripe event, signed in `Stripe-Signature`: more fields than these, and any."),
-        required: vec!["id", "type", "created"],
-        properties: vec![
-            ("id", text("Stripe's id of the event.", "^evt_[A-Za-z0-9_]+$", "evt_1a2b3c")),
-            ("type", text("What happened.", r"^[A-Za-z0-9._\[\]-]+$", "customer.subscription.updated")),
-            ("created", inline(created)),
-        ],
-        ..MetaSchema::new("object")
-    })
+    }
 }
 
 /// The length that the sender announces.
-fn announced(request: &Request) -> Option<usize> {
+pub(super) fn announced_length(request: &Request) -> Option<usize> {
     request.headers().get("content-length")?.to_str().ok()?.parse().ok()
 }
 
@@ -208,7 +138,7 @@ impl From<Refusal> for Problem {
 
 /// Reads a body within its bounds: refused by its announced length before a byte is read, and by its real one while
 /// it is.
-async fn read(body: Body, announced: Option<usize>, limit: usize) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn read(body: Body, announced: Option<usize>, limit: usize) -> Result<Vec<u8>, Refusal> {
     if announced.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit });
     }

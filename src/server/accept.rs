@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 use super::connection::Server;
 use super::lifecycle::LifecycleWatch;
 use super::slots::ConnectionSlots;
+use super::supervise::supervised;
 use super::tls::Tls;
-use crate::supervise::supervised;
 
 /// The pause after a connection could not be accepted, as when the process has no file left. Without it the loop spins.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);

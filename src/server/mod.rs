@@ -12,11 +12,13 @@ mod lifecycle;
 mod request_framing;
 mod response_body;
 mod slots;
+mod supervise;
 mod tls;
 mod trust;
 
 pub use accept::{Listener, serve};
 pub use lifecycle::{Lifecycle, LifecycleWatch};
 pub use slots::{ConnectionSlots, raise_file_limit};
+pub use supervise::supervised;
 pub use tls::{Certificate, CertificateFiles, CertificateKeeper, InvalidCertificate, Tls};
 pub use trust::TrustMark;

@@ -1,13 +1,11 @@
 //! Opening the database and bringing it up to date.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sea_query::{Expr, ExprTrait, Order, Query};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend};
-use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteLockingMode};
 use sqlx::{ConnectOptions as _, Connection, SqliteConnection};
@@ -19,6 +17,7 @@ use super::silence::{is_alive, is_reusable};
 use super::traced::{Server, Traced};
 use super::wal::Wal;
 use super::{Store, StoreError, connect_failure};
+use crate::domain::database_url::DatabaseUrl;
 
 /// How long a request may wait for a connection: long enough for a burst to pass, short enough that Stripe, which
 /// gives up after 10 s or more, still gets an honest 503.
@@ -75,95 +74,34 @@ const MIGRATION_PAUSE: Duration = Duration::from_millis(500);
 /// The advisory lock that one migrating replica holds at a time: "billhook" in bytes.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"billhook");
 
-/// Where the database is. Its password is never printed.
-#[derive(Clone)]
-pub struct DatabaseUrl {
-    url: SecretString,
-    backend: DbBackend,
+/// How PostgreSQL is connected to.
+fn postgres(url: &DatabaseUrl) -> Result<PgConnectOptions, StoreError> {
+    Ok(with_settings(url.expose().parse()?))
 }
 
-/// Why a text is not a database's URL. Never repeats the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidDatabaseUrl {
-    /// It is of no database that is supported.
-    #[error("is not a URL of the form `sqlite://path/to/file.db` or `postgres://user@host/database`")]
-    Form,
-    /// A password with characters that have a meaning in URLs is the usual reason.
-    #[error(
-        "cannot be read as a URL: percent-encode special characters of the password, such as %40 for @, %23 for # and \
-         %2F for /, and check the port and the parameters"
-    )]
-    Unreadable,
+/// How spans name the database. Of a SQLite file nothing is told: its path is the machine's own affair.
+fn server(url: &DatabaseUrl) -> Server {
+    if url.is_sqlite() {
+        return Server { system: "sqlite", namespace: None, address: None, port: None };
+    }
+    let options = url.expose().parse::<PgConnectOptions>().ok();
+    let options = options.as_ref();
+    Server {
+        system: "postgresql",
+        namespace: options.and_then(PgConnectOptions::get_database).map(str::to_owned),
+        address: options.map(|options| options.get_host().to_owned()),
+        port: options.map(PgConnectOptions::get_port),
+    }
 }
 
-impl DatabaseUrl {
-    /// Reads a `sqlite:` or `postgres:` URL.
-    pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
-        let backend = match text.split_once(':') {
-            // In memory each connection would have a database of its own.
-            Some(("sqlite", path)) if path.contains(":memory:") || path.contains("mode=memory") => {
-                return Err(InvalidDatabaseUrl::Form);
-            }
-            Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => DbBackend::Sqlite,
-            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") && rest.len() > 2 => {
-                if ends_in_its_password(&rest[2..]) || text.parse::<PgConnectOptions>().is_err() {
-                    return Err(InvalidDatabaseUrl::Unreadable);
-                }
-                DbBackend::Postgres
-            }
-            _ => return Err(InvalidDatabaseUrl::Form),
-        };
-        Ok(Self { url: text.into(), backend })
-    }
-
-    /// Whether it is a SQLite file.
-    pub fn is_sqlite(&self) -> bool {
-        self.backend == DbBackend::Sqlite
-    }
-
-    /// How PostgreSQL is connected to.
-    fn postgres(&self) -> Result<PgConnectOptions, StoreError> {
-        Ok(with_settings(self.url.expose_secret().parse()?))
-    }
-
-    /// The database for the log, without credentials and options.
-    pub fn describe(&self) -> String {
-        let server = self.server();
-        match (server.address, server.port) {
-            (Some(host), Some(port)) => {
-                format!("postgres://{host}:{port}/{}", server.namespace.unwrap_or_default())
-            }
-            _ => self.url.expose_secret().split('?').next().unwrap_or_default().to_owned(),
+/// The database for the log, without credentials and options.
+pub fn describe(url: &DatabaseUrl) -> String {
+    let server = server(url);
+    match (server.address, server.port) {
+        (Some(host), Some(port)) => {
+            format!("postgres://{host}:{port}/{}", server.namespace.unwrap_or_default())
         }
-    }
-
-    /// How spans name the database. Of a SQLite file nothing is told: its path is the machine's own affair.
-    fn server(&self) -> Server {
-        if self.backend == DbBackend::Sqlite {
-            return Server { system: "sqlite", namespace: None, address: None, port: None };
-        }
-        let options = self.url.expose_secret().parse::<PgConnectOptions>().ok();
-        let options = options.as_ref();
-        Server {
-            system: "postgresql",
-            namespace: options.and_then(PgConnectOptions::get_database).map(str::to_owned),
-            address: options.map(|options| options.get_host().to_owned()),
-            port: options.map(PgConnectOptions::get_port),
-        }
-    }
-}
-
-/// Whether the authority of a URL ends inside of a password that has a `/`, `?` or `#`, so that part of the password would be
-/// taken for the host: the `@` then comes later, and in no parameter.
-fn ends_in_its_password(url: &str) -> bool {
-    let (authority, rest) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
-    let before_parameters = rest.split('=').next().unwrap_or_default();
-    !authority.contains('@') && before_parameters.contains('@')
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatabaseUrl({:?})", self.backend)
+        _ => url.expose().split('?').next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -192,7 +130,7 @@ impl Store {
         let db = Database::connect(options).await.map_err(|error| {
             connect_failure::of_sqlite(&error).map_or_else(|| error.into(), StoreError::unreachable)
         })?;
-        let db = Traced::new(db, url.server(), Failover::default());
+        let db = Traced::new(db, server(url), Failover::default());
         Ok(Self {
             db: db.clone(),
             batches: db.clone(),
@@ -205,10 +143,7 @@ impl Store {
     }
 
     async fn open(url: &DatabaseUrl, create: bool) -> Result<Self, StoreError> {
-        match url.backend {
-            DbBackend::Sqlite => Self::open_sqlite(url, create).await,
-            _ => Self::open_postgres(url).await,
-        }
+        if url.is_sqlite() { Self::open_sqlite(url, create).await } else { Self::open_postgres(url).await }
     }
 
     async fn open_postgres(url: &DatabaseUrl) -> Result<Self, StoreError> {
@@ -216,15 +151,15 @@ impl Store {
         let db = match Database::connect(postgres_options(url, CONNECTIONS, &failover)?).await {
             Ok(db) => db,
             Err(error) => {
-                let why = connect_failure::of_postgres(&error, &url.postgres()?).await;
+                let why = connect_failure::of_postgres(&error, &postgres(url)?).await;
                 return Err(StoreError::unreachable(why));
             }
         };
-        let db = Traced::new(db, url.server(), failover.clone());
+        let db = Traced::new(db, server(url), failover.clone());
         // They are made where they are needed: a connection is waited for by the runtime in which it was made.
         let mut of_batches = postgres_options(url, CONNECTIONS_OF_BATCHES, &failover)?;
         of_batches.connect_lazy(true);
-        let batches = Traced::new(Database::connect(of_batches).await?, url.server(), failover);
+        let batches = Traced::new(Database::connect(of_batches).await?, server(url), failover);
         Ok(Self {
             writer: db.clone(),
             db,
@@ -248,9 +183,9 @@ impl Store {
         });
         let db = Database::connect(readers).await?;
         let wal = Some(Wal::written_back_by(db.clone()));
-        let writer = Traced::new(writer, url.server(), Failover::default());
+        let writer = Traced::new(writer, server(url), Failover::default());
         Ok(Self {
-            db: Traced::new(db, url.server(), Failover::default()),
+            db: Traced::new(db, server(url), Failover::default()),
             batches: writer.clone(),
             writer,
             shared_reads: Arc::default(),
@@ -316,7 +251,7 @@ impl Store {
 }
 
 fn pool_options(url: &DatabaseUrl, connections: u32) -> ConnectOptions {
-    let mut options = ConnectOptions::new(url.url.expose_secret());
+    let mut options = ConnectOptions::new(url.expose());
     options.max_connections(connections).acquire_timeout(ACQUIRE).sqlx_logging(false);
     // The pool's task that looks for aged and idle connections can take one that is just being given back for 2^64 of
     // them, and then holds a core, and the service when it is to stop, for good
@@ -333,7 +268,7 @@ fn postgres_options(
     let mut options = pool_options(url, connections);
     // What sqlx does by itself may take all the time that there is for a connection, and leaves none for a new one.
     options.test_before_acquire(false);
-    let anew = Arc::new(url.postgres()?);
+    let anew = Arc::new(postgres(url)?);
     let of_acquired = failover.clone();
     options.map_sqlx_postgres_before_acquire(move |connection, metadata| {
         Box::pin(is_alive(connection, metadata, of_acquired.clone(), anew.clone()))
@@ -459,28 +394,5 @@ pub(super) mod tests {
         let version: String = version.try_get_by_index(0).expect("text");
         let numbers: Vec<u32> = version.split('.').map(|number| number.parse().expect("a number")).collect();
         assert!(numbers >= vec![3, 51, 3], "{version}");
-    }
-
-    #[test]
-    fn a_database_in_memory_is_none_that_two_connections_share() {
-        for url in ["sqlite::memory:", "sqlite://:memory:", "sqlite://billhook.db?mode=memory"] {
-            assert_eq!(DatabaseUrl::parse(url).err(), Some(InvalidDatabaseUrl::Form), "{url}");
-        }
-    }
-
-    #[test]
-    fn password_that_is_not_encoded_is_no_part_of_the_host() {
-        for password in ["pa/ss", "12/34", "12#34", "12?34", "pa#s@s"] {
-            let url = format!("postgres://user:{password}@db.example/billhook");
-            assert_eq!(DatabaseUrl::parse(&url).err(), Some(InvalidDatabaseUrl::Unreadable), "{url}");
-        }
-        for url in [
-            "postgres://user:12%2F34@db.example/billhook",
-            "postgres://user:p@ss@db.example:5433/billhook?sslmode=require",
-            "postgres://db.example/billhook?user=user&password=p@ss",
-            "postgres:///billhook?host=/run/postgresql",
-        ] {
-            DatabaseUrl::parse(url).expect(url);
-        }
     }
 }

@@ -7,8 +7,9 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{ExprTrait, Query};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::tables::rows;
 use super::traced::Traced;
-use super::{Store, StoreError, Transaction, rows};
+use super::{Store, StoreError, Transaction};
 use crate::domain::event::{Event, Subject};
 use crate::domain::ids::{CustomerId, DeploymentId, SessionId, TenantId};
 use crate::domain::outcome::{Outcome, TENANT_ERASED};

@@ -1,43 +1,28 @@
-//! The database. Takes and returns domain types; nothing outside this module knows a table.
+//! The database. Takes and returns domain types; nothing outside this folder knows a table.
+//!
+//! Start reading at [`Store`], which opens transactions. `batch_load` and `batch_save` are the two halves of the hot path: what
+//! a batch of events reads, and what it writes. `tables` has one file for each table or question about tables, and `connect`
+//! opens the database and brings it up to date. Everything works on SQLite and PostgreSQL.
 
 mod announce;
-mod backfill;
-mod backlog;
-mod checkouts;
+mod batch_load;
+mod batch_save;
 mod connect;
 mod connect_failure;
 mod copy;
-mod deployment;
 mod due;
 mod erasure;
 mod error;
-mod events;
 mod failover;
-mod gap_recovery;
-mod inbox;
 mod insert;
-mod journal;
-mod known_prices;
-mod lease;
 mod lists;
-mod mode;
-mod observations;
-mod other_customers;
-mod parked_customers;
 mod reads;
-mod refreshes;
-mod retention;
-mod retries;
-mod rows;
+mod retry_on_conflict;
 mod shared_reads;
 mod silence;
-mod subscriptions;
-mod tenants;
-mod timeline;
+mod tables;
 mod traced;
-mod unit_of_work;
 mod wal;
-mod write_back;
 mod write_health;
 mod writes;
 
@@ -55,26 +40,27 @@ use tracing::Instrument;
 use crate::domain::known_prices::KnownPrices;
 
 pub use announce::{Announcements, TenantKey};
-pub use backfill::Watermark;
-pub use connect::{DatabaseUrl, InvalidDatabaseUrl};
+pub use batch_load::Touched;
+pub use connect::describe;
 pub use copy::{CopyError, DatabaseCopy};
-pub use deployment::{DeploymentConflict, OtherDeployment};
 pub use due::Due;
 pub use erasure::{ErasedLinks, ErasureScope};
 pub use error::{StoreError, StoreFailure};
-pub use events::InboxRow;
-pub use gap_recovery::{GapRecovery, GapStep};
-pub use inbox::{InboxEvent, WantedEvents};
-pub use lease::Lease;
-pub use mode::{AccountConflict, ModeConflict};
-pub use observations::{RefusedWebhooks, VerifiedWebhooks};
-pub use refreshes::{ClaimedRefresh, OpenLink};
-pub use retries::ClaimedEvent;
-pub use timeline::{Timeline, TimelineEntry};
-pub use unit_of_work::Touched;
+pub use retry_on_conflict::{MayConflict, retry_on_conflict};
+pub use tables::backfill::Watermark;
+pub use tables::deployment::{DeploymentConflict, OtherDeployment};
+pub use tables::events::InboxRow;
+pub use tables::gap_recovery::{GapRecovery, GapStep};
+pub use tables::inbox::{InboxEvent, WantedEvents};
+pub use tables::lease::Lease;
+pub use tables::mode::{AccountConflict, ModeConflict};
+pub use tables::observations::{RefusedWebhooks, VerifiedWebhooks};
+pub use tables::refreshes::{ClaimedRefresh, OpenLink};
+pub use tables::retries::ClaimedEvent;
+pub use tables::timeline::{Timeline, TimelineEntry};
 
-use known_prices::KnownPriceCache;
 use shared_reads::SharedReads;
+use tables::known_prices::KnownPriceCache;
 use traced::Traced;
 use wal::Wal;
 use write_health::WriteHealth;

@@ -8,16 +8,16 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
-use secrecy::ExposeSecret;
 use stripe_client_core::{RequestBuilder, StripeMethod};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
-use super::access::{ApiBase, SecretKey};
 use super::error::{REPLAYED, Rejection, StripeError};
+use crate::domain::api_base::ApiBase;
 use crate::domain::mode::Mode;
+use crate::domain::secret_key::SecretKey;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::{BillingAttributes, Whose};
 
@@ -111,14 +111,15 @@ impl Attempt {
 impl Stripe {
     /// Makes a client. Redirects are not followed: Stripe's API has none, and the key must not travel.
     pub fn new(base: ApiBase, key: SecretKey, metrics: Metrics) -> Result<Self, reqwest::Error> {
+        let base = base.into_url();
         let http = reqwest::Client::builder()
             .user_agent(concat!("billhook/", env!("CARGO_PKG_VERSION")))
-            .https_only(base.0.scheme() == "https")
+            .https_only(base.scheme() == "https")
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .build()?;
         let budget = RateLimiter::direct(Quota::per_second(PACED_PER_SECOND).allow_burst(NonZeroU32::MIN));
-        let connection = Connection { http, base: base.0, key, budget, metrics };
+        let connection = Connection { http, base, key, budget, metrics };
         Ok(Self { connection: Arc::new(connection), is_paced: false, whose: Whose::default() })
     }
 
@@ -243,7 +244,7 @@ impl Stripe {
         url.set_query(request.query.as_deref().filter(|query| !query.is_empty()));
         let sent = http
             .request(method(request.method), url)
-            .bearer_auth(key.key.expose_secret())
+            .bearer_auth(key.expose())
             .header("Stripe-Version", API_VERSION);
         match request.method {
             StripeMethod::Post => sent

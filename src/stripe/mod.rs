@@ -4,7 +4,6 @@
 //! Replies are read with our own tolerant types: async-stripe's are strict enough to lose a good answer over one new
 //! field.
 
-mod access;
 mod client;
 mod endpoints;
 mod error;
@@ -12,14 +11,11 @@ mod lists;
 mod requests;
 mod setup;
 
-pub(crate) use access::is_loopback;
-pub use access::{ApiBase, InvalidApiBase, InvalidKey, SecretKey};
 pub use client::{Deadline, Stripe};
 pub use endpoints::{NewEndpoint, WebhookEndpoint};
 pub use error::{PortalRefusal, Rejection, StripeError};
 pub use lists::{EventPage, Subscriptions, Window};
 pub use requests::{
-    Answer, CheckoutOrder, CustomerStanding, InvalidLocale, Locale, NewSession, PortalFlow, PortalOrder,
-    SessionView,
+    Answer, CheckoutOrder, CustomerStanding, NewSession, PortalFlow, PortalOrder, SessionView,
 };
 pub use setup::{PortalConfiguration, PortalSettings, Price, TRIALS, Trial};

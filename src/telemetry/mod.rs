@@ -45,7 +45,8 @@ pub use tally::SpanTally;
 use self::line::TracedLine;
 use self::metrics::Metrics;
 use self::sampler::JourneySampler;
-use self::topics::{LogConfig, TopicLogs};
+use self::topics::TopicLogs;
+use crate::domain::log_settings::LogConfig;
 
 /// What stderr shows when `RUST_LOG` does not say. Of the libraries only errors: some warn of each frame that a client
 /// sends.

@@ -3,8 +3,9 @@
 
 use std::iter;
 
+use billhook::domain::database_url::DatabaseUrl;
 use billhook::domain::ids::EventId;
-use billhook::store::{DatabaseUrl, Store};
+use billhook::store::Store;
 
 use crate::postgres_server::{Server, store_at};
 

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use billhook::store::{DatabaseUrl, Store};
+use billhook::domain::database_url::DatabaseUrl;
+use billhook::store::Store;
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, DbBackend, Statement, TransactionTrait};
 use tempfile::TempDir;
 

@@ -8,15 +8,18 @@ use std::time::Duration;
 use super::DoctorArgs;
 use super::report::Report;
 use crate::billing::TRUSTED_AFTER_VERIFIED_MS;
+use crate::cli::configured_files::{ConfiguredCertificate, read_certificate, read_static_files};
 use crate::cli::unknown_variables;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, BillingConfig, ConfigError, StripeConfig, TlsConfig};
+use crate::config::{self, BillingConfig, ConfigError, StripeConfig};
+use crate::domain::database_url::DatabaseUrl;
+use crate::domain::log_settings::{LogConfig, LogSink};
 use crate::domain::mode::Mode;
 use crate::domain::signature::RefusalReason;
 use crate::domain::webhook_url::WebhookUrl;
-use crate::store::{DatabaseUrl, RefusedWebhooks, Store, StoreError, VerifiedWebhooks};
+use crate::store::{RefusedWebhooks, Store, StoreError, VerifiedWebhooks};
 use crate::telemetry;
-use crate::telemetry::topics::{LogConfig, LogSink, rfc3339};
+use crate::telemetry::topics::rfc3339;
 
 /// How long the collector may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,7 +38,7 @@ pub(super) struct Setup {
     pub(super) stripe: Option<StripeConfig>,
     pub(super) billing: Option<BillingConfig>,
     pub(super) webhook_url: Option<WebhookUrl>,
-    tls: Option<TlsConfig>,
+    certificate: Option<ConfiguredCertificate>,
     logs: Option<LogConfig>,
 }
 
@@ -46,14 +49,18 @@ pub(super) fn configuration(args: &DoctorArgs, report: &mut Report) -> Setup {
     let webhook_url = args.webhook_url.as_deref().filter(|url| !url.is_empty()).map(config::webhook_url);
     let tokens = good(serve.tokens.read(), &mut wrong);
     good(serve.listen.read(), &mut wrong);
-    good(serve.web.read(), &mut wrong);
+    let web = good(serve.web.read(), &mut wrong);
+    if let Some(directory) = web.and_then(|web| web.static_dir) {
+        good(read_static_files(&directory), &mut wrong);
+    }
     good(serve.retention.read(), &mut wrong);
     let setup = Setup {
         database: good(serve.database.read(), &mut wrong),
         stripe: good(serve.stripe.read(), &mut wrong),
         billing: good(serve.billing.read(), &mut wrong),
         webhook_url: good(webhook_url.transpose(), &mut wrong).flatten(),
-        tls: good(serve.tls.read(), &mut wrong).flatten(),
+        certificate: good(serve.tls.read().and_then(|tls| tls.map(read_certificate).transpose()), &mut wrong)
+            .flatten(),
         logs: good(serve.logs.read(), &mut wrong),
     };
     for error in &wrong {
@@ -210,7 +217,7 @@ fn mode(remembered: Result<Option<Mode>, StoreError>, key: Option<Mode>, report:
 
 /// Whether clients trust the certificate, and for how long, where the service has one.
 pub(super) fn certificate(setup: &Setup, report: &mut Report) {
-    let Some(TlsConfig { certificate, .. }) = &setup.tls else {
+    let Some(ConfiguredCertificate { certificate, .. }) = &setup.certificate else {
         return report.skip(&["certificate"], "BILLHOOK_TLS_CERTIFICATE_FILE is not set or cannot be read");
     };
     let now = SystemClock.now_seconds();

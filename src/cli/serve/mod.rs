@@ -13,29 +13,34 @@ use futures_util::FutureExt;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::configured_files::{ConfiguredCertificate, read_certificate, read_static_files};
 use super::{
     CommandError, guarded_account, guarded_deployment, guarded_mode, no_http_client, stripe,
     unknown_variables,
 };
-use crate::billing::{self, Billing, CatchingUp, Ingest, IngestTask, Streams};
+use crate::billing::{self, Billing, CatchingUp, Streams};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     BillingArgs, BillingConfig, ConfigError, DatabaseArgs, KeySource, ListenArgs, ListenConfig, LogArgs,
-    RetentionArgs, StripeArgs, StripeConfig, TlsArgs, TlsConfig, TokenArgs, TokenConfig, WebArgs, WebConfig,
+    RetentionArgs, StripeArgs, StripeConfig, TlsArgs, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
+use crate::domain::address::Origin;
+use crate::domain::database_url::DatabaseUrl;
 use crate::domain::ids::{AccountId, DeploymentId};
+use crate::domain::log_settings::LogConfig;
 use crate::domain::mode::Mode;
 use crate::domain::retention::Retention;
 use crate::domain::unit_of_work::{OwnAccount, Policy};
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::auth::TokenVerifier;
-use crate::http::{self, App, StaticFiles, Upkeep};
+use crate::http::{self, App, PeriodicCleanup, StaticFiles};
+use crate::ingest::{Ingest, IngestTask, Reporter};
+use crate::server::supervised;
 use crate::server::{self, CertificateKeeper, ConnectionSlots, Lifecycle, LifecycleWatch, Listener};
-use crate::store::{AccountConflict, DatabaseUrl, Store};
-use crate::supervise::supervised;
+use crate::store::{self, AccountConflict, Store};
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::topics::{LogConfig, TopicLogs};
+use crate::telemetry::topics::TopicLogs;
 use signals::{Signals, Told};
 
 /// How long requests that are being answered may take to end once we are told to stop.
@@ -82,28 +87,31 @@ pub struct ServeArgs {
 #[derive(Clone)]
 pub struct ServeConfig {
     listen: ListenConfig,
-    tls: Option<TlsConfig>,
+    certificate: Option<ConfiguredCertificate>,
     database: DatabaseUrl,
     stripe: StripeConfig,
     billing: BillingConfig,
     tokens: TokenConfig,
     logs: LogConfig,
-    web: WebConfig,
+    static_files: Option<StaticFiles>,
+    cors_origins: Vec<Origin>,
     retention: Option<Retention>,
 }
 
 impl ServeArgs {
     /// Reads the configuration.
     pub fn read(&self) -> Result<ServeConfig, ConfigError> {
+        let WebConfig { static_dir, cors_origins } = self.web.read()?;
         Ok(ServeConfig {
             listen: self.listen.read()?,
-            tls: self.tls.read()?,
+            certificate: self.tls.read()?.map(read_certificate).transpose()?,
             database: self.database.read()?,
             stripe: self.stripe.read()?,
             billing: self.billing.read()?,
             tokens: self.tokens.read()?,
             logs: self.logs.read()?,
-            web: self.web.read()?,
+            static_files: static_dir.as_deref().map(read_static_files).transpose()?,
+            cors_origins,
             retention: self.retention.read()?,
         })
     }
@@ -143,7 +151,7 @@ pub struct Service {
     background: JoinHandle<Option<AccountConflict>>,
     sweeper: JoinHandle<()>,
     token_keys: JoinHandle<()>,
-    upkeep: Upkeep,
+    upkeep: PeriodicCleanup,
 }
 
 impl Service {
@@ -163,7 +171,7 @@ impl Service {
                 "BILLHOOK_JWT_AUDIENCE is not set: what the issuer signs for others is taken, too"
             );
         }
-        for skipped in config.web.static_files.iter().flat_map(StaticFiles::skipped) {
+        for skipped in config.static_files.iter().flat_map(StaticFiles::skipped) {
             tracing::warn!("a file of BILLHOOK_STATIC_DIR is not served: {skipped}");
         }
         let store = Store::connect(&config.database).await?;
@@ -177,6 +185,8 @@ impl Service {
         let deployment = guarded_deployment(&store, config.billing.deployment.as_ref()).await?;
         log_start(&config, mode, &account, &deployment);
 
+        let window = config.billing.journey_window_hours;
+        let reporter = Reporter::new(topics.clone(), metrics.clone(), clock.clone(), window);
         let billing = Arc::new(Billing {
             store,
             stripe: stripe(&config.stripe, &metrics)?,
@@ -189,11 +199,10 @@ impl Service {
                 trust_client_reference: config.billing.trust_client_reference,
                 catalog: config.billing.catalog,
             },
-            journey_window_hours: config.billing.journey_window_hours,
             retention: config.retention,
             topics,
             metrics,
-            refresh_wanted: Arc::default(),
+            reporter,
             catching_up,
             streams: Streams::default(),
             missing_prices: Arc::default(),
@@ -204,12 +213,13 @@ impl Service {
         let tokens = Arc::new(tokens.map_err(|error| no_http_client(&error))?);
         let (lifecycle, lifecycle_watch) = LifecycleWatch::start();
         let (webhook_secrets, secrets_of_webhooks) = watch::channel(config.stripe.webhook_secrets);
-        let (ingest, ingest_task) = Ingest::start(billing.clone())
+        let Billing { store, policy, reporter, .. } = &*billing;
+        let (ingest, ingest_task) = Ingest::start(store.clone(), policy.clone(), reporter.clone())
             .map_err(|error| CommandError::Failed(format!("no thread for the ingest: {error}")))?;
         let background =
-            billing::start_background(billing.clone(), ingest.clone(), lifecycle_watch.clone().stopping());
+            billing::start_jobs(billing.clone(), ingest.clone(), lifecycle_watch.clone().stopping());
         let ListenConfig { public, metrics, trusted_proxies, stop_delay } = config.listen;
-        let certificate = config.tls.map(|TlsConfig { files, certificate }| {
+        let certificate = config.certificate.map(|ConfiguredCertificate { files, certificate }| {
             CertificateKeeper::new(files, certificate, billing.clock.clone(), billing.metrics.clone())
         });
         let tls = certificate.as_ref().map(CertificateKeeper::tls);
@@ -228,8 +238,8 @@ impl Service {
             tokens: tokens.clone(),
             throttle_per_minute: NonZeroU32::new(config.billing.throttle_per_minute)
                 .unwrap_or(NonZeroU32::MIN),
-            static_files: config.web.static_files,
-            cors_origins: config.web.cors_origins,
+            static_files: config.static_files,
+            cors_origins: config.cors_origins,
             not_configured,
             lifecycle: lifecycle_watch.clone(),
         });
@@ -333,7 +343,7 @@ fn log_start(config: &ServeConfig, mode: Option<Mode>, account: &OwnAccount, dep
     let plans: Vec<&str> = config.billing.catalog.plans().iter().map(|plan| plan.name.as_str()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        database = config.database.describe(),
+        database = store::describe(&config.database),
         mode = mode.map_or("unknown", Mode::as_str),
         account = account.get().map_or("unknown", AccountId::as_str),
         %deployment,
@@ -435,10 +445,10 @@ fn read_anew(args: &ServeArgs, service: &Service, topics: &TopicLogs) {
     }
 }
 
-async fn sweep(upkeep: Upkeep, lifecycle: LifecycleWatch) {
+async fn sweep(upkeep: PeriodicCleanup, lifecycle: LifecycleWatch) {
     let sweep = || async {
         loop {
-            tokio::time::sleep(Upkeep::EVERY).await;
+            tokio::time::sleep(PeriodicCleanup::INTERVAL).await;
             upkeep.sweep();
         }
     };

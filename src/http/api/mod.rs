@@ -1,7 +1,9 @@
 //! The operations of the API, one file for each resource.
 
 pub(super) mod checkout;
+mod event_stream;
 pub(super) mod health;
+pub(super) mod metrics;
 pub(super) mod portal;
 pub(super) mod stream;
 pub(super) mod subscription;

@@ -9,10 +9,10 @@ use poem_openapi::{Enum, Object, OpenApi};
 
 use super::{ApiState, Tag, problems_of_an_action, return_path};
 use crate::billing::{self, Operation, PortalFlowWish, PortalWish};
+use crate::domain::locale::Locale;
 use crate::http::auth::UserToken;
 use crate::http::body::OptionalJson;
 use crate::http::problem::{Code, Documented, Failure, Problem};
-use crate::stripe::Locale;
 
 /// The Customer Portal.
 pub(in crate::http) struct PortalApi;

@@ -15,8 +15,8 @@ use super::{ApiState, Tag};
 use crate::billing::{Caller, NotOpened, Stream};
 use crate::clock::Clock;
 use crate::domain::plan::Entitlement;
+use crate::http::api::event_stream::{End, EventStream, Message};
 use crate::http::auth::UserToken;
-use crate::http::event_stream::{End, EventStream, Message};
 use crate::http::problem::{Documented, Failure};
 
 /// How long a stream is silent at most. Proxies close what is silent for a minute, some for half of one.

@@ -14,8 +14,8 @@ use tokio::sync::{Notify, watch};
 use tracing::{Instrument, Span, field};
 
 use crate::clock::Clock;
+use crate::domain::jwks_url::JwksUrl;
 use crate::domain::token::{InvalidKeySet, KeySet, Keys, PublicAlgorithm};
-use crate::stripe::is_loopback;
 use crate::telemetry::metrics::Metrics;
 
 /// The shortest time from one fetch to the next: so long a new key may take to be known, and so seldom can anybody who sends
@@ -38,39 +38,6 @@ const WAIT: Duration = Duration::from_secs(6);
 
 /// 64 keys with a chain of certificates each, and more than ten times what the largest issuers publish.
 const BODY_BYTES: usize = 256 * 1024;
-
-/// Where an issuer publishes its keys.
-#[derive(Clone)]
-pub struct JwksUrl(Url);
-
-/// Why a text is not where keys could be had. Never repeats the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidJwksUrl {
-    /// Not a URL of an HTTP server.
-    #[error("is not a URL of the form `https://host[:port]/path`")]
-    NotAUrl,
-    /// Somebody on the way could put their own keys there.
-    #[error(
-        "is plain http to a host that is not loopback, where keys could be replaced on their way: use https"
-    )]
-    PlainHttp,
-}
-
-impl JwksUrl {
-    /// Reads a URL: `https`, or plain `http` to loopback. A query is fine, some issuers have one; credentials are not.
-    pub fn parse(text: &str) -> Result<Self, InvalidJwksUrl> {
-        let url = Url::parse(text).map_err(|_| InvalidJwksUrl::NotAUrl)?;
-        if url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-            return Err(InvalidJwksUrl::NotAUrl);
-        }
-        match url.scheme() {
-            "https" => Ok(Self(url)),
-            "http" if is_loopback(&url) => Ok(Self(url)),
-            "http" => Err(InvalidJwksUrl::PlainHttp),
-            _ => Err(InvalidJwksUrl::NotAUrl),
-        }
-    }
-}
 
 /// Why there are no keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -141,7 +108,7 @@ impl Jwks {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Self, reqwest::Error> {
-        let JwksUrl(url) = url;
+        let url = url.into_url();
         let http = reqwest::Client::builder()
             .user_agent(concat!("billhook/", env!("CARGO_PKG_VERSION")))
             .https_only(url.scheme() == "https")
@@ -328,31 +295,5 @@ fn tell_of(set: &KeySet) {
 impl fmt::Debug for Jwks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Jwks({:?})", self.held.borrow().keys)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_come_over_tls_or_from_loopback_only() {
-        for good in [
-            "https://id.example.com/.well-known/jwks.json",
-            "https://id.example.com/keys?p=policy",
-            "http://127.0.0.1:9000/jwks",
-            "http://localhost/jwks",
-            "http://[::1]:1/jwks",
-        ] {
-            assert!(JwksUrl::parse(good).is_ok(), "{good}");
-        }
-        for plain in ["http://id.example.com/jwks", "http://localhost.example.com/", "http://10.0.0.1/jwks"] {
-            assert_eq!(JwksUrl::parse(plain).err(), Some(InvalidJwksUrl::PlainHttp), "{plain}");
-        }
-        for bad in
-            ["", "id.example.com", "file:///jwks", "https://u:p@host/", "https://u@host/", "https://host/#a"]
-        {
-            assert_eq!(JwksUrl::parse(bad).err(), Some(InvalidJwksUrl::NotAUrl), "{bad}");
-        }
     }
 }

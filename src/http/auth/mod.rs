@@ -22,8 +22,6 @@ use crate::domain::token::{self, Bearer, Keys, Refusal, TokenRules};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::BillingAttributes;
 
-pub use self::jwks::{InvalidJwksUrl, JwksUrl};
-
 /// A token of one of the tenant's users: its tenant claim names the tenant, its `sub` the user.
 #[derive(SecurityScheme)]
 #[oai(ty = "bearer", rename = "UserToken", bearer_format = "JWT", checker = "check_user")]

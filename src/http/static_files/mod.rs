@@ -14,7 +14,8 @@ use poem::error::NotFoundError;
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, PathPattern, Request, Response};
 
-use super::{etag, problem, security};
+use super::middleware::security_headers;
+use super::{etag, problem};
 
 pub use reading::InvalidStaticFiles;
 
@@ -127,7 +128,7 @@ impl File {
         } else {
             answer.content_type(self.content_type).body(self.body.clone())
         };
-        security::protect(&mut answer, security::PAGE);
+        security_headers::protect(&mut answer, security_headers::PAGE);
         answer.set_data(PathPattern(ROUTE.into()));
         answer
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::line::time_of;
 use super::rotation;
-use super::settings::Rotation;
+use crate::domain::log_settings::Rotation;
 
 /// Owner and group read, only the owner writes: the lines name customers.
 pub(super) const FILE_MODE: u32 = 0o640;
@@ -264,7 +264,7 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::telemetry::topics::LogConfig;
+    use crate::domain::log_settings::LogConfig;
 
     const NOON: i64 = 1_767_268_800_123;
 

@@ -9,7 +9,6 @@ mod file;
 mod line;
 mod output;
 mod rotation;
-mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -20,12 +19,12 @@ use std::time::Instant;
 use serde::{Serialize, Serializer};
 
 use self::output::{Output, Route};
+use crate::domain::log_settings::{LogConfig, LogSink};
 
 pub use self::line::loggable;
 pub(crate) use self::line::rfc3339;
 pub(super) use self::line::token;
 pub use self::line::{Level, Line};
-pub use self::settings::{LogConfig, LogSink, Rotation};
 
 /// Which file a line belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::Topic;
 use super::file::{FileError, TopicFile};
-use super::{LogConfig, Topic};
+use crate::domain::log_settings::LogConfig;
 use crate::telemetry::line_queue::{LineQueue, count_lines};
 use crate::telemetry::stream::{StreamWriter, pieces};
 use crate::telemetry::{Seldom, stderr};

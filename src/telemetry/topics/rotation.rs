@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::file::FILE_MODE;
 use super::line::time_of;
-use super::settings::Rotation;
+use crate::domain::log_settings::Rotation;
 
 /// Not `*.log`, and hidden, so that no pattern for the topic files finds it.
 const LOCK_NAME: &str = ".rotation.lock";

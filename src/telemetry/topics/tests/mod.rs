@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::domain::log_settings::Rotation;
 
 const NOON: i64 = 1_767_268_800_123;
 

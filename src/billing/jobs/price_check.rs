@@ -1,0 +1,132 @@
+//! Whether the configured prices exist at Stripe. A mistyped one would be noticed only by the first tenant that tries to
+//! buy it, or has paid for it and gets nothing. Which price has which lookup key is remembered, so that the price stays known
+//! when the key moves on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::{Instrument, info_span};
+
+use super::schedule::{DueTime, Step, forever};
+use crate::billing::{Billing, BillingError};
+use crate::domain::ids::PriceId;
+use crate::domain::known_prices::KnownPrices;
+use crate::domain::plan::FormerKey;
+use crate::store::StoreError;
+use crate::stripe::{Deadline, Stripe, StripeError};
+
+/// How often the prices are looked for, in milliseconds.
+const CHECK_INTERVAL_MS: i64 = 60 * 60 * 1000;
+
+/// How long Stripe may take for one price.
+const PRICE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The configured prices that Stripe did not have when it was last asked.
+#[derive(Debug, Default)]
+pub struct MissingPrices(Mutex<Vec<PriceId>>);
+
+impl MissingPrices {
+    /// Their ids or lookup keys, as they are configured.
+    pub fn names(&self) -> Vec<String> {
+        self.prices().iter().map(ToString::to_string).collect()
+    }
+
+    /// Replaces them. Whether they are others than before.
+    fn replace(&self, missing: &[PriceId]) -> bool {
+        let mut prices = self.prices();
+        let is_news = *prices != missing;
+        *prices = missing.to_vec();
+        is_news
+    }
+
+    fn prices(&self) -> MutexGuard<'_, Vec<PriceId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks for the prices once an hour.
+pub(super) async fn run(billing: &Billing) {
+    let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) else { return };
+    let (due, logged) = (DueTime::now(), Mutex::default());
+    forever("looking for the configured prices", None, || step(billing, &stripe, &due, &logged)).await;
+}
+
+async fn step(
+    billing: &Billing,
+    stripe: &Stripe,
+    due: &DueTime,
+    logged: &Mutex<BTreeSet<FormerKey>>,
+) -> Result<Step, BillingError> {
+    let steady_ms = billing.clock.steady_ms();
+    if !due.has_come(steady_ms) {
+        return Ok(Step::Idle);
+    }
+    let span = info_span!(parent: None, "price check");
+    let Some(ConfiguredPrices { missing, holders }) = look_up(billing, stripe).instrument(span).await else {
+        return Ok(Step::Trouble);
+    };
+    remember(billing, &holders, logged).await?;
+    if billing.missing_prices.replace(&missing) {
+        for price in &missing {
+            tracing::warn!(%price, "BILLHOOK_PLANS names a price that is not at Stripe; `billhook doctor` checks it");
+        }
+    }
+    due.set(steady_ms + CHECK_INTERVAL_MS);
+    Ok(Step::Idle)
+}
+
+/// What Stripe says of the configured prices.
+#[derive(Default)]
+struct ConfiguredPrices {
+    /// Those that it does not have.
+    missing: Vec<PriceId>,
+    /// Which price has which of the lookup keys now.
+    holders: BTreeMap<PriceId, PriceId>,
+}
+
+/// Looks the configured prices up; none if Stripe is not available.
+async fn look_up(billing: &Billing, stripe: &Stripe) -> Option<ConfiguredPrices> {
+    let mut prices = ConfiguredPrices::default();
+    for price in billing.policy.catalog.plans().iter().flat_map(|plan| &plan.prices) {
+        match stripe.price(price, Deadline::after(PRICE_TIMEOUT)).await {
+            Ok(None) => prices.missing.push(price.clone()),
+            Ok(Some(found)) if found.lookup_key.as_ref() == Some(price) => {
+                prices.holders.insert(price.clone(), found.id);
+            }
+            // A key that may not look is rejected each time, which `billhook doctor` reports.
+            Ok(Some(_)) | Err(StripeError::Rejected(_)) => {}
+            Err(StripeError::Unavailable { .. }) => return None,
+        }
+    }
+    Some(prices)
+}
+
+/// Remembers which price has which lookup key, and logs, once each, the prices that nothing but a remembered key leads to
+/// their plan.
+async fn remember(
+    billing: &Billing,
+    holders: &BTreeMap<PriceId, PriceId>,
+    logged: &Mutex<BTreeSet<FormerKey>>,
+) -> Result<(), StoreError> {
+    if holders.is_empty() {
+        return Ok(());
+    }
+    let mut current = KnownPrices::default();
+    for (lookup_key, price) in holders {
+        current.add(price, lookup_key, billing.clock.now_seconds());
+    }
+    billing.store.add_known_prices(&current).await?;
+    let known = billing.store.all_known_prices().await?;
+    let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
+    for former in billing.policy.catalog.former_keys(&known, holders) {
+        if logged.insert(former.clone()) {
+            let FormerKey { price, lookup_key, plan } = &former;
+            tracing::warn!(
+                %price, %lookup_key, %plan,
+                "a price is recognised only by a lookup key that it once had; add its id to BILLHOOK_PLANS"
+            );
+        }
+    }
+    Ok(())
+}

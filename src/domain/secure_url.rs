@@ -1,0 +1,112 @@
+//! One reading of the addresses that the configuration names.
+
+use url::{Host, Url};
+
+/// A URL that nobody on the way can read or change: `https`, or plain `http` to this machine. Without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SecureUrl(Url);
+
+/// Why a text is no such URL. Never repeats the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InvalidSecureUrl {
+    /// Not an absolute `http` or `https` URL, or one with credentials.
+    NotAUrl,
+    /// Plain `http` to another machine.
+    PlainHttp,
+}
+
+impl SecureUrl {
+    /// Reads a URL as [`http_url`] does, and rejects plain `http` to another machine.
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidSecureUrl> {
+        let url = http_url(text).ok_or(InvalidSecureUrl::NotAUrl)?;
+        if url.scheme() == "https" || is_loopback(&url) {
+            Ok(Self(url))
+        } else {
+            Err(InvalidSecureUrl::PlainHttp)
+        }
+    }
+
+    pub(super) fn into_url(self) -> Url {
+        self.0
+    }
+}
+
+/// Reads an absolute `http` or `https` URL without credentials, written as a URL is: what the URL Standard repairs (white
+/// space, backslashes, missing slashes, a name that is not ASCII) is a mistake in a configuration.
+pub(super) fn http_url(text: &str) -> Option<Url> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let in_authority = |byte: u8| byte.is_ascii_alphanumeric() || b".-[]:".contains(&byte);
+    let is_plain = !authority.is_empty()
+        && authority.bytes().all(in_authority)
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let url = Url::parse(text).ok().filter(|_| is_plain)?;
+    matches!(url.scheme(), "http" | "https").then_some(url)
+}
+
+/// Whether a URL leads to this machine. Names below `localhost` do (RFC 6761, section 6.3).
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_goes_anywhere_and_plain_http_to_this_machine() {
+        for good in [
+            "https://a.example",
+            "https://a.example:8443/path?query#fragment",
+            "http://localhost:5173",
+            "http://app.localhost",
+            "http://127.0.0.1:80/",
+            "http://127.1",
+            "http://[::1]:3000",
+        ] {
+            assert!(SecureUrl::parse(good).is_ok(), "{good}");
+        }
+        for plain in
+            ["http://a.example", "http://localhost.example.com", "http://10.0.0.1", "http://[2001:db8::1]"]
+        {
+            assert_eq!(SecureUrl::parse(plain), Err(InvalidSecureUrl::PlainHttp), "{plain}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_repaired() {
+        for bad in [
+            "",
+            "a.example",
+            "//a.example",
+            "https:a.example",
+            "https:///a.example",
+            "https://",
+            "ftp://a.example",
+            "https://user@a.example",
+            "https://:password@a.example",
+            "https://@a.example",
+            " https://a.example",
+            "https://a\texample",
+            "https://a b",
+            "https:\\\\a.example",
+            "https://a.example\\b",
+            "https://ä.example",
+            "https://*.example",
+            "https://a%2eb",
+            "https://a.example:port",
+            "https://a.example:+443",
+            "https://a.example:65536",
+            "https://1.2.3.4.5",
+            "https://xn--a",
+            "https://[::1",
+        ] {
+            assert_eq!(SecureUrl::parse(bad), Err(InvalidSecureUrl::NotAUrl), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The tables: one file for each table, or for each question that needs several.
+//!
+//! The files add methods to [`Store`](super::Store) and [`Transaction`](super::Transaction). The columns are those of the
+//! `entity` crate, and the tables those that the `migration` crate makes.
+
+pub(super) mod backfill;
+pub(super) mod backlog;
+pub(super) mod checkouts;
+pub(super) mod deployment;
+pub(super) mod events;
+pub(super) mod gap_recovery;
+pub(super) mod inbox;
+pub(super) mod journal;
+pub(super) mod known_prices;
+pub(super) mod lease;
+pub(super) mod mode;
+pub(super) mod observations;
+pub(super) mod other_customers;
+pub(super) mod parked_customers;
+pub(super) mod refreshes;
+pub(super) mod retention;
+pub(super) mod retries;
+pub(super) mod rows;
+pub(super) mod subscriptions;
+pub(super) mod tenants;
+pub(super) mod timeline;
