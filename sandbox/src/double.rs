@@ -1,13 +1,15 @@
 //! What all handlers share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::faults::Faults;
 use crate::api::idempotency::Ledger;
 use crate::connection::Connections;
 use crate::journal::Journal;
-use crate::webhooks::dispatch::Dispatch;
+use crate::world::dispatch::{Dispatch, Errand};
 use crate::world::{Cause, World};
 
 /// The double, as its handlers and couriers see it.
@@ -31,8 +33,9 @@ impl Double {
         api_key: String,
         retry_delay: Duration,
         http: reqwest::Client,
-    ) -> Arc<Double> {
-        Arc::new_cyclic(|double| Double {
+        errands: UnboundedSender<Errand>,
+    ) -> Double {
+        Double {
             api_key,
             retry_delay,
             http,
@@ -41,8 +44,8 @@ impl Double {
             faults: Faults::default(),
             requests: Journal::default(),
             deliveries: Journal::default(),
-            world: Mutex::new(World::new(base_url, Dispatch::new(double.clone()))),
-        })
+            world: Mutex::new(World::new(base_url, Dispatch::new(errands))),
+        }
     }
 
     /// The world, for as long as one thing happens in it, and why it does.

@@ -8,12 +8,12 @@ mod api;
 mod clock;
 mod connection;
 mod control;
+mod courier;
 mod double;
 mod ids;
 mod journal;
 mod pages;
 mod signature;
-mod webhooks;
 mod world;
 
 use std::io;
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use poem::{Endpoint, EndpointExt, Request, Response, Route, Server};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -63,8 +64,11 @@ impl Sandbox {
     pub async fn start(options: Options) -> io::Result<Sandbox> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
-        let http = webhooks::courier::client().map_err(io::Error::other)?;
-        let double = Double::new(base_url(address), options.api_key, options.retry_delay, http);
+        let http = courier::client().map_err(io::Error::other)?;
+        let (errands, courier) = unbounded_channel();
+        let double =
+            Arc::new(Double::new(base_url(address), options.api_key, options.retry_delay, http, errands));
+        tokio::spawn(courier::run(Arc::downgrade(&double), courier));
         let acceptor = CuttableAcceptor { listener, address, connections: double.connections.clone() };
         let (stop, stopped) = oneshot::channel();
         let routes = Route::new()

@@ -23,6 +23,7 @@ pub mod secret_key;
 mod secure_url;
 pub mod signature;
 pub mod subscription;
+pub mod tags;
 pub mod tenant;
 pub mod token;
 pub mod trusted_proxies;

@@ -6,9 +6,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{SubscriptionChange, Tags};
 use super::ids::{CustomerId, InvoiceId, PriceId, SubscriptionId};
 use super::ordering::{Previous, Replaced};
+use super::tags::Tags;
+
+/// Which of the `customer.subscription.*` types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionChange {
+    /// `.created`: the first snapshot, and the oldest of its second.
+    Created,
+    /// `.updated`, `.paused`, `.resumed`: a snapshot of the moment.
+    Changed,
+    /// `.deleted`: the end.
+    Deleted,
+    /// `.trial_will_end`, `.pending_update_applied`, `.pending_update_expired`: the snapshot can be an old one.
+    Announced,
+}
 
 /// Stripe's status of a subscription
 /// (<https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses>).

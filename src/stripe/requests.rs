@@ -24,7 +24,7 @@ use stripe_core::customer::{CreateCustomer, RetrieveCustomer};
 use super::client::{Deadline, Reply, Stripe};
 use super::error::StripeError;
 use super::setup::List;
-use crate::domain::event::{self, CUSTOMER_KEY_PREFIX, Session, Tags};
+use crate::domain::event::{self, CUSTOMER_KEY_PREFIX, Session};
 use crate::domain::ids::{
     CustomerId, DeploymentId, InvoiceId, PortalConfigurationId, PriceId, SessionId, SubscriptionId, TenantId,
 };
@@ -32,6 +32,7 @@ use crate::domain::journey::Traceparent;
 use crate::domain::locale::Locale;
 use crate::domain::mode::Mode;
 use crate::domain::subscription::Snapshot;
+use crate::domain::tags::Tags;
 
 /// What Stripe answered, and its id of the request.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 use super::told::Told;
+use crate::courier;
 use crate::double::Double;
-use crate::webhooks::courier;
 use crate::world::Cause;
 use crate::world::endpoint::EndpointFields;
 

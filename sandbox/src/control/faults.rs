@@ -12,8 +12,8 @@ use super::problem::Problem;
 use super::told::Told;
 use crate::api::faults::Fault;
 use crate::double::Double;
-use crate::webhooks::dispatch::Disorder;
 use crate::world::Cause;
+use crate::world::dispatch::Disorder;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

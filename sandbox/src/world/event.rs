@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::difference::previous_attributes;
+use super::dispatch::Job;
 use super::embedded::{shown, shown_previous};
 use super::{API_VERSION, World, text};
 use crate::ids;
-use crate::webhooks::dispatch::Job;
 
 /// Stripe shows an event for 30 days.
 const KEPT_SECONDS: i64 = 30 * 24 * 60 * 60;

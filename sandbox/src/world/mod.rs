@@ -7,6 +7,7 @@ pub(crate) mod catalog;
 pub(crate) mod checkout;
 pub(crate) mod customer;
 pub(crate) mod difference;
+pub(crate) mod dispatch;
 pub(crate) mod embedded;
 pub(crate) mod endpoint;
 pub(crate) mod event;
@@ -22,7 +23,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
 use crate::ids;
-use crate::webhooks::dispatch::Dispatch;
+use dispatch::Dispatch;
 
 /// The API version that the account is on.
 pub(crate) const API_VERSION: &str = "2026-09-30.endive";

@@ -8,12 +8,13 @@ mod wire;
 
 use std::borrow::Cow;
 
-use super::ids::{CustomerId, DeploymentId, EventId, SessionId, SubscriptionId, TenantId};
+use super::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use super::journey::Traceparent;
 use super::json;
 use super::ordering::Previous;
 use super::outcome::Outcome;
-use super::subscription::{Item, Snapshot};
+use super::subscription::{Item, Snapshot, SubscriptionChange};
+use super::tags::Tags;
 use super::tenant::CheckoutStatus;
 
 /// One Stripe event, read as far as Billhook cares.
@@ -63,19 +64,6 @@ pub enum Subject {
     Unreadable(&'static str),
     /// A type that Billhook has no use for.
     Unhandled,
-}
-
-/// Which of the `customer.subscription.*` types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubscriptionChange {
-    /// `.created`: the first snapshot, and the oldest of its second.
-    Created,
-    /// `.updated`, `.paused`, `.resumed`: a snapshot of the moment.
-    Changed,
-    /// `.deleted`: the end.
-    Deleted,
-    /// `.trial_will_end`, `.pending_update_applied`, `.pending_update_expired`: the snapshot can be an old one.
-    Announced,
 }
 
 /// Which of the `checkout.session.*` types.
@@ -153,25 +141,6 @@ pub struct Invoice {
     pub subscription: Option<SubscriptionId>,
     /// The origin of the journey that the subscription was bought in, as the subscription's own metadata says.
     pub journey: Option<Traceparent>,
-}
-
-/// What Billhook writes into an object's `metadata`, read back. Anything that is not ours to read is absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tags {
-    /// `tenant_id`
-    pub tenant: Option<TenantId>,
-    /// `traceparent`: the origin of the checkout's journey.
-    pub journey: Option<Traceparent>,
-    /// `deployment_id`: the deployment that wrote them.
-    pub deployment: Option<DeploymentId>,
-}
-
-impl Tags {
-    /// The tenant, unless another deployment than this one wrote them: its tenants are others, even of the same name.
-    pub fn tenant_of(self, deployment: &DeploymentId) -> Option<TenantId> {
-        let is_foreign = self.deployment.is_some_and(|named| named != *deployment);
-        self.tenant.filter(|_| !is_foreign)
-    }
 }
 
 /// Why signed bytes are not an event.

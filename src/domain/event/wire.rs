@@ -10,7 +10,8 @@ use std::str::FromStr;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Invoice, ItemPage, Session, Tags};
+use super::super::tags::Tags;
+use super::{Invoice, ItemPage, Session};
 use crate::domain::ids::{CustomerId, DeploymentId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::json::{self, FromJson, Members, NotJson, Read, Reader};

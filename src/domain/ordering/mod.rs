@@ -4,8 +4,8 @@
 //! is a function of the set of a second's snapshots, and never of their arrival: every replica, whatever it was told
 //! first, comes to the same one.
 
-use super::event::SubscriptionChange;
 use super::ids::EventId;
+use super::subscription::SubscriptionChange;
 use super::subscription::{Item, Snapshot, State, Status};
 
 /// What an update says of a field that it may have replaced.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::domain::event::Tags;
 use crate::domain::ids::{CustomerId, SubscriptionId};
+use crate::domain::tags::Tags;
 
 fn state(status: &str) -> State {
     State {

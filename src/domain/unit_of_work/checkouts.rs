@@ -1,11 +1,12 @@
 //! Checkouts: how far each got, whose money is still on its way, and the journey that begins with one.
 
 use super::{Cause, Entry, Policy, UnitOfWork, cause};
-use crate::domain::event::{CheckoutChange, Event, Session, Tags};
+use crate::domain::event::{CheckoutChange, Event, Session};
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::journey::Journey;
 use crate::domain::outcome::{OTHER_CUSTOMER, Outcome};
 use crate::domain::subscription::StaleReason;
+use crate::domain::tags::Tags;
 use crate::domain::tenant::{Checkout, CheckoutStatus};
 use crate::domain::unit_of_work::Effect;
 

@@ -1,11 +1,12 @@
 //! Customers: which tenant has which, what waits for one to be linked, and what remains when one is deleted.
 
 use super::{Cause, Effect, Entry, Held, LinkRefusal, Policy, UnitOfWork, Unparked, cause};
-use crate::domain::event::{CUSTOMER_CREATED, Event, Tags};
+use crate::domain::event::{CUSTOMER_CREATED, Event};
 use crate::domain::ids::{CustomerId, DeploymentId, TenantId};
 use crate::domain::outcome::{OTHER_CUSTOMER, Outcome};
 use crate::domain::refresh::{RefreshReason, RefreshSubject};
 use crate::domain::subscription::StaleReason;
+use crate::domain::tags::Tags;
 use crate::domain::tenant::Tenant;
 
 impl UnitOfWork {

@@ -1,13 +1,15 @@
 //! Subscriptions: snapshots by the ordering rule, and answers of Stripe's.
 
 use super::{Cause, Effect, Entry, Held, Policy, UnitOfWork, cause};
-use crate::domain::event::{Event, SubscriptionChange, Tags};
+use crate::domain::event::Event;
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::ordering::{self, Contender};
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Recognition;
 use crate::domain::refresh::{RefreshReason, RefreshSubject};
+use crate::domain::subscription::SubscriptionChange;
 use crate::domain::subscription::{self, Decision, Snapshot, StaleReason, Status, Subscription};
+use crate::domain::tags::Tags;
 
 impl UnitOfWork {
     /// Takes over what Stripe answered when asked for a customer's subscriptions, at Stripe's own time. Whether it changed

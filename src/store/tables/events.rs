@@ -11,11 +11,12 @@ use sea_orm::{
 };
 
 use super::rows;
-use crate::domain::event::{Event, InvoiceChange, Subject, SubscriptionChange, UnreadableEvent};
+use crate::domain::event::{Event, InvoiceChange, Subject, UnreadableEvent};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::ordering::Contender;
 use crate::domain::outcome::Outcome;
+use crate::domain::subscription::SubscriptionChange;
 use crate::domain::unit_of_work::{Effect, Payment, UnitOfWork, Unparked};
 use crate::store::insert::Existing;
 use crate::store::traced::Traced;

@@ -6,13 +6,13 @@ use time::format_description::well_known::Rfc3339;
 
 use super::super::json::{Json, Members};
 use crate::domain::event::{
-    CheckoutChange, Event, Invoice, InvoiceChange, Session, Subject, SubscriptionChange, Tags,
-    UnreadableEvent,
+    CheckoutChange, Event, Invoice, InvoiceChange, Session, Subject, UnreadableEvent,
 };
 use crate::domain::ids::{CustomerId, DeploymentId, EventId, PriceId, SessionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::ordering::{Previous, Replaced};
-use crate::domain::subscription::{Item, Snapshot, State, Status};
+use crate::domain::subscription::{Item, Snapshot, State, Status, SubscriptionChange};
+use crate::domain::tags::Tags;
 
 /// The most items that are read.
 pub(super) const ITEMS: usize = 80;

@@ -16,8 +16,10 @@ mod stage;
 mod unlinking;
 
 use super::*;
-use crate::domain::event::{CheckoutChange, Invoice, InvoiceChange, Session, SubscriptionChange, Tags};
+use crate::domain::event::{CheckoutChange, Invoice, InvoiceChange, Session};
+use crate::domain::subscription::SubscriptionChange;
 use crate::domain::subscription::{Snapshot, Status};
+use crate::domain::tags::Tags;
 use crate::domain::tenant::CheckoutStatus;
 use stage::{Draft, Stage};
 

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::domain::event::SubscriptionChange::{Changed, Created, Deleted};
 use crate::domain::ids::{EventId, PriceId};
 use crate::domain::ordering::{Previous, Replaced};
+use crate::domain::subscription::SubscriptionChange::{Changed, Created, Deleted};
 use crate::domain::subscription::{Item, State};
 
 const STATUSES: [&str; 5] = ["incomplete", "trialing", "active", "past_due", "unpaid"];

@@ -4,11 +4,11 @@ use super::*;
 use crate::domain::event::CUSTOMER_CREATED;
 use crate::domain::event::CheckoutChange::{Completed, Expired, PaymentFailed, PaymentSucceeded};
 use crate::domain::event::InvoiceChange::{Paid, PaymentActionRequired};
-use crate::domain::event::SubscriptionChange::{Announced, Changed, Created, Deleted};
 use crate::domain::ids::{DeploymentId, EventId, PlanName, PriceId};
 use crate::domain::journey::Traceparent;
 use crate::domain::ordering::Previous;
 use crate::domain::plan::Entitlement;
+use crate::domain::subscription::SubscriptionChange::{Announced, Changed, Created, Deleted};
 use crate::domain::subscription::{Item, State};
 use crate::domain::tenant::Holdings;
 

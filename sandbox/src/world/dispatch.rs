@@ -2,24 +2,22 @@
 //! fault knows exactly which events it concerns.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Weak;
-use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-
-use super::courier;
-use crate::double::Double;
-use crate::world::Cause;
-
-/// How long events are collected before they go out in reverse. One action's events are made at once, so that any
-/// window catches them all.
-const REORDER_WINDOW: Duration = Duration::from_millis(50);
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// One event for one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Job {
     pub(crate) event: String,
     pub(crate) endpoint: String,
+}
+
+/// What the courier is asked to do.
+pub(crate) enum Errand {
+    /// Carry the events of a new endpoint.
+    Carry(UnboundedReceiver<Job>),
+    /// Collect events for a moment, and then end the window.
+    EndReorderWindow,
 }
 
 /// What is wrong with deliveries.
@@ -38,7 +36,7 @@ pub(crate) enum Disorder {
 
 /// The queues of the endpoints.
 pub(crate) struct Dispatch {
-    double: Weak<Double>,
+    errands: UnboundedSender<Errand>,
     queues: HashMap<String, UnboundedSender<Job>>,
     disorder: Option<Disorder>,
     set_aside: Vec<Job>,
@@ -47,9 +45,9 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(crate) fn new(double: Weak<Double>) -> Dispatch {
+    pub(crate) fn new(errands: UnboundedSender<Errand>) -> Dispatch {
         Dispatch {
-            double,
+            errands,
             queues: HashMap::new(),
             disorder: None,
             set_aside: Vec::new(),
@@ -60,7 +58,7 @@ impl Dispatch {
     /// A new endpoint gets a queue of its own, so that a slow one delays nobody else.
     pub(crate) fn open(&mut self, endpoint: String) {
         let (sender, queue) = unbounded_channel();
-        tokio::spawn(courier::carry(self.double.clone(), queue));
+        self.send(Errand::Carry(queue));
         self.queues.insert(endpoint, sender);
     }
 
@@ -82,7 +80,7 @@ impl Dispatch {
             Some(Disorder::Hold) => self.set_aside.push(job),
             Some(Disorder::Reorder) => {
                 if self.set_aside.is_empty() {
-                    tokio::spawn(close_window(self.double.clone()));
+                    self.send(Errand::EndReorderWindow);
                 }
                 self.set_aside.push(job);
             }
@@ -100,6 +98,18 @@ impl Dispatch {
         self.settled.insert(job.clone())
     }
 
+    /// The time in which events were collected is over.
+    pub(crate) fn end_reorder_window(&mut self) {
+        if self.disorder == Some(Disorder::Reorder) {
+            self.release();
+        }
+    }
+
+    fn send(&self, errand: Errand) {
+        // The courier lives as long as the double.
+        let _ = self.errands.send(errand);
+    }
+
     fn release(&mut self) {
         let mut jobs = std::mem::take(&mut self.set_aside);
         if self.disorder == Some(Disorder::Reorder) {
@@ -114,16 +124,6 @@ impl Dispatch {
         if let Some(queue) = self.queues.get(&job.endpoint) {
             // The other end goes away only with the double itself, and then nobody waits for the event.
             let _ = queue.send(job);
-        }
-    }
-}
-
-async fn close_window(double: Weak<Double>) {
-    tokio::time::sleep(REORDER_WINDOW).await;
-    if let Some(double) = double.upgrade() {
-        let mut world = double.world(Cause::default());
-        if world.dispatch.disorder == Some(Disorder::Reorder) {
-            world.dispatch.release();
         }
     }
 }

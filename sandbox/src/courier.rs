@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::dispatch::Job;
 use crate::double::Double;
+use crate::world::dispatch::{Errand, Job};
 use crate::world::{Cause, text};
 use crate::{clock, signature};
 
@@ -34,9 +34,30 @@ pub(crate) fn client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
+/// How long events are collected before they go out in reverse. One action's events are made at once, so that any
+/// window catches them all.
+const REORDER_WINDOW: Duration = Duration::from_millis(50);
+
+/// Runs the errands of the double, for as long as there is one.
+pub(crate) async fn run(double: Weak<Double>, mut errands: UnboundedReceiver<Errand>) {
+    while let Some(errand) = errands.recv().await {
+        match errand {
+            Errand::Carry(queue) => tokio::spawn(carry(double.clone(), queue)),
+            Errand::EndReorderWindow => tokio::spawn(end_reorder_window(double.clone())),
+        };
+    }
+}
+
+async fn end_reorder_window(double: Weak<Double>) {
+    tokio::time::sleep(REORDER_WINDOW).await;
+    if let Some(double) = double.upgrade() {
+        double.world(Cause::default()).dispatch.end_reorder_window();
+    }
+}
+
 /// Carries one endpoint's events in order. What fails is tried again beside the queue, as Stripe does: one bad event
 /// does not hold up the next.
-pub(crate) async fn carry(double: Weak<Double>, mut queue: UnboundedReceiver<Job>) {
+async fn carry(double: Weak<Double>, mut queue: UnboundedReceiver<Job>) {
     while let Some(job) = queue.recv().await {
         let Some(double) = double.upgrade() else { return };
         if !attempt(&double, &job, 1).await.is_settled() {

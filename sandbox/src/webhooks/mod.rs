@@ -1,4 +1,0 @@
-//! Telling endpoints what happened.
-
-pub(crate) mod courier;
-pub(crate) mod dispatch;
