@@ -43,7 +43,7 @@ $(peers)/.done: tests/requirements.txt
 
 soak: $(peers)/.done ## Kills and outages under load, random lives and tenants, and a fuzzer, at their full length: half an hour
 	$(run_soak) --test endurance -- --nocapture
-	$(run_soak) --test service -- lives:: isolation:: schemathesis:: --nocapture
+	$(run_soak) --test service -- random_lifecycles:: isolation:: schemathesis:: --nocapture
 
 fuzz: ## Looks for input that breaks a parser: ten million of each, or FUZZ_RUNS, with cargo-fuzz
 	scripts/fuzz

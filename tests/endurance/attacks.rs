@@ -15,12 +15,12 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::answer::Answer;
 use crate::disk::sqlite;
 use crate::flood::{delivery, peak_memory_kb};
-use crate::http2_frames::{HEADERS, PING, PREFACE, SETTINGS, frame};
 use crate::running::{ANSWER, Running, token_of};
-use crate::test_slot::raise_file_limit;
+use crate::support::answer::Answer;
+use crate::support::http2_frames::{HEADERS, PING, PREFACE, SETTINGS, frame};
+use crate::support::test_slot::raise_file_limit;
 use crate::waiting::DEADLINE;
 
 /// The slots that the service has for connections, and a few more connections than that.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::chance;
-use crate::database::{Database, Fresh, on_both_databases};
 use crate::running::Running;
 use crate::sender::Load;
+use crate::support::database::{Database, Fresh, on_both_databases};
 
 on_both_databases!(killed_at_any_moment_it_loses_nothing_and_does_nothing_twice);
 

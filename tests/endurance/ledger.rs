@@ -8,8 +8,8 @@ use entity::{event, subscription, tenant, transition};
 use sea_orm::{Database, DatabaseConnection, EntityTrait, QueryOrder};
 use serde_json::Value;
 
-use crate::database::unattended;
 use crate::life::{Event, Life};
+use crate::support::database::unattended;
 
 /// The sender's own books.
 #[derive(Debug, Default)]

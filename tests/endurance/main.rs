@@ -7,21 +7,13 @@
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "a test has no outside to hide from")]
 
-#[path = "../service/answer.rs"]
-#[allow(dead_code, reason = "the stories of the service need more of it than these")]
-mod answer;
 mod attacks;
 mod balancer;
 mod chance;
 mod connecting;
 mod crash;
-#[path = "../service/database.rs"]
-#[allow(dead_code, reason = "the stories of the service need more of it than these")]
-mod database;
 mod disk;
 mod flood;
-#[path = "../service/http2_frames.rs"]
-mod http2_frames;
 mod leaving;
 mod ledger;
 mod life;
@@ -32,7 +24,7 @@ mod rolling;
 mod rotation;
 mod running;
 mod sender;
-#[path = "../service/test_slot.rs"]
-mod test_slot;
+#[allow(dead_code, reason = "the stories of the service need more of it than these")]
+mod support;
 mod told;
 mod waiting;

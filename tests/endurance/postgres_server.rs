@@ -12,9 +12,9 @@ use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, DbBackend, Stateme
 use tempfile::TempDir;
 
 use crate::chance;
-use crate::database::unattended;
 use crate::running::SLOTS;
-use crate::test_slot::acquire_slot;
+use crate::support::database::unattended;
+use crate::support::test_slot::acquire_slot;
 use crate::waiting::eventually;
 
 /// Without TLS, and with it, where who says goodbye waits for the other end.

@@ -5,9 +5,9 @@ use std::env;
 use tempfile::TempDir;
 
 use crate::balancer::Balancer;
-use crate::database::{Database, Fresh};
 use crate::running::Running;
 use crate::sender::Load;
+use crate::support::database::{Database, Fresh};
 use crate::told::Told;
 
 /// And each event that was applied is told of once, by whichever replica applied it: a stop loses no line either.

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-use crate::answer::Answer;
 use crate::chance;
-use crate::test_slot::acquire_slot;
+use crate::support::answer::Answer;
+use crate::support::test_slot::acquire_slot;
 use crate::waiting::{DEADLINE, eventually};
 
 pub const WEBHOOK_SECRET: &str = "whsec_endurance";

@@ -11,11 +11,11 @@ use futures_util::future::join;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tokio::task::JoinHandle;
 
-use crate::answer;
 use crate::chance;
 use crate::ledger::Ledger;
 use crate::life::{Event, Life};
 use crate::running::{ANSWER, Running, WEBHOOK_SECRET, token_of};
+use crate::support::answer;
 use crate::waiting::{DEADLINE, eventually};
 
 /// How many tenants have something happen at a time.

@@ -1,0 +1,3 @@
+//! The Customer Portal.
+
+pub mod sessions;
