@@ -29,7 +29,7 @@ pub use catching_up::CatchingUp;
 pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
 pub use erase::{Erased, NotErased, erase_tenant};
 pub use jobs::price_check::MissingPrices;
-pub use jobs::{LISTED_SECONDS, known_account, start as start_jobs};
+pub use jobs::{LISTED_SECONDS, known_account, run as run_jobs};
 pub use link::{
     LinkError, Linked, Run, Unlinked, link_by_hand, link_tenants, replace_by_hand, unlink_tenant,
 };

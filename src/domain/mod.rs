@@ -4,6 +4,7 @@
 pub mod address;
 pub mod api_base;
 pub mod client_address;
+pub mod crowd;
 pub mod database_url;
 pub mod event;
 pub mod ids;

@@ -1,28 +1,26 @@
-//! What somebody has to see to while the routes are served.
+//! What has to be done now and then while the routes are served.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::throttle::Throttle;
-use super::webhook::{Rejections, UnverifiedLimiter};
+use super::webhook::Webhook;
 
-/// What the routes leave lying about. Clones share it.
-#[derive(Debug, Clone)]
+/// Forgets what is not needed any more. Clones share it.
+#[derive(Clone)]
 pub struct PeriodicCleanup {
     pub(super) throttle: Arc<Throttle>,
-    pub(super) limiter: Arc<UnverifiedLimiter>,
-    pub(super) rejections: Arc<Rejections>,
+    pub(super) webhook: Arc<Webhook>,
 }
 
 impl PeriodicCleanup {
     /// How often it is due.
     pub const INTERVAL: Duration = Duration::from_mins(1);
 
-    /// Forgets the tenants and the clients whose quota is whole again, and tells of the refused webhooks that no line has
-    /// told of.
+    /// Forgets the tenants and the clients whose quota is whole again, and logs the rejected webhooks that no line has
+    /// mentioned.
     pub fn sweep(&self) {
         self.throttle.sweep();
-        self.limiter.sweep();
-        self.rejections.tell_untold();
+        self.webhook.sweep();
     }
 }

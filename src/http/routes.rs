@@ -18,7 +18,7 @@ use super::periodic_cleanup::PeriodicCleanup;
 use super::problem;
 use super::static_files::{self, StaticFiles};
 use super::throttle::Throttle;
-use super::webhook::{Bodies, Rejections, UnverifiedLimiter, WebhookState};
+use super::webhook::Webhook;
 use crate::billing::Billing;
 use crate::domain::address::Origin;
 use crate::domain::trusted_proxies::TrustedProxies;
@@ -61,23 +61,8 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
         not_configured: app.not_configured,
         lifecycle: app.lifecycle,
     };
-    let rejections = Arc::new(Rejections::new(
-        app.billing.topics.clone(),
-        app.billing.webhook_record.clone(),
-        clock.clone(),
-    ));
-    let limiter = Arc::new(UnverifiedLimiter::new(clock.clone()));
-    let cleanup = PeriodicCleanup { throttle, limiter: limiter.clone(), rejections: rejections.clone() };
-    let webhook = WebhookState {
-        billing: app.billing,
-        ingest: app.ingest,
-        secrets: app.webhook_secrets,
-        rejections,
-        trusted_proxies: app.trusted_proxies,
-        limiter,
-        bodies: Arc::new(Bodies::default()),
-    };
-
+    let webhook = Arc::new(Webhook::new(app.billing, app.ingest, app.webhook_secrets, app.trusted_proxies));
+    let cleanup = PeriodicCleanup { throttle, webhook: webhook.clone() };
     let static_files = app.static_files;
     let cors_rules = Arc::new(CorsRules::new(app.cors_origins, clock));
     let routes = Route::new()
@@ -90,7 +75,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
         .around(|next, request| allow::add_allow_header(openapi::methods, next, request))
         .data(Arc::new(state))
         .data(Arc::new(readiness))
-        .data(Arc::new(webhook))
+        .data(webhook)
         .data(app.tokens)
         // Else the type of all that is around it grows beyond what an optimising compiler follows.
         .boxed()

@@ -12,5 +12,5 @@ mod report;
 mod turn;
 
 pub use delivery::Delivery;
-pub use queue::{Ingest, IngestTask, NotStored};
+pub use queue::{Ingest, NotStored};
 pub use report::Reporter;

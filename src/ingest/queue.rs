@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use tokio::runtime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
@@ -69,9 +69,6 @@ pub struct Ingest {
     waiting: mpsc::Sender<Handed>,
 }
 
-/// The writers behind [`Ingest`].
-pub type IngestTask = JoinHandle<()>;
-
 impl NotStored {
     /// The word in metrics.
     pub fn as_str(self) -> &'static str {
@@ -84,15 +81,20 @@ impl NotStored {
 }
 
 impl Ingest {
-    /// Starts the writers, on a thread of their own. Among the tasks of requests each step of a batch would wait until all
-    /// who have come meanwhile have had their moment, and while thousands come nearly nothing would be stored.
+    /// Starts the writers, on a thread of their own: among the tasks of requests each step of a batch would wait until
+    /// every request that came meanwhile has had its moment, and in a flood nearly nothing would be stored. Returns also
+    /// what waits for the writers to end, and panics if they do.
     ///
     /// Fails if the system gives no thread.
-    pub fn start(store: Store, policy: Policy, reporter: Reporter) -> io::Result<(Self, IngestTask)> {
+    pub fn start(
+        store: Store,
+        policy: Policy,
+        reporter: Reporter,
+    ) -> io::Result<(Self, impl Future<Output = ()> + Send + 'static)> {
         let context = Arc::new(IngestContext { store, policy, reporter });
         let (waiting, queue) = mpsc::channel(WAITING);
-        let task = on_a_thread(write_all(context.clone(), Turns::at(queue)))?;
-        Ok((Self { context, waiting }, task))
+        let writers = on_a_thread(write_all(context.clone(), Turns::at(queue)))?;
+        Ok((Self { context, waiting }, writers))
     }
 
     /// Whether another event may wait.
@@ -117,10 +119,12 @@ impl Ingest {
     }
 }
 
-/// Does something on a thread of its own. The task ends with it, and panics if it does.
+/// Does something on a thread of its own. Waits for its end, and panics if it does.
 ///
 /// Fails if the system gives no thread.
-fn on_a_thread(work: impl Future<Output = ()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+fn on_a_thread(
+    work: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let (begun, has_begun) = std::sync::mpsc::channel();
     let (ended, has_ended) = oneshot::channel();
     thread::Builder::new().name("ingest".to_owned()).spawn(move || {
@@ -134,7 +138,7 @@ fn on_a_thread(work: impl Future<Output = ()> + Send + 'static) -> io::Result<Jo
         }
     })?;
     has_begun.recv().map_err(io::Error::other)??;
-    Ok(tokio::spawn(has_ended.map(|ended| ended.expect("the thread has done its work"))))
+    Ok(has_ended.map(|ended| ended.expect("the thread has done its work")))
 }
 
 /// Until nothing is handed in any more.
@@ -324,14 +328,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_the_thread_is_the_end_of_its_task() {
-        let task = on_a_thread(async { tokio::time::sleep(Duration::from_millis(1)).await });
-        task.expect("a thread").await.expect("it ends well");
+    async fn end_of_the_thread_is_waited_for() {
+        let ended = on_a_thread(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        ended.expect("a thread").await;
     }
 
     #[tokio::test]
-    async fn a_panic_of_the_thread_is_one_of_its_task() {
-        let task = on_a_thread(async { panic!("a defect") }).expect("a thread");
-        assert!(task.await.expect_err("it fails").is_panic());
+    async fn panic_of_the_thread_is_passed_on() {
+        let ended = on_a_thread(async { panic!("a defect") }).expect("a thread");
+        assert!(tokio::spawn(ended).await.expect_err("it fails").is_panic());
     }
 }

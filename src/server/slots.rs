@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::activity::{ConnectionActivity, Overdue};
 use super::trust::{TrustMark, TrustedClients};
 use crate::domain::client_address::ClientAddress;
+use crate::domain::crowd::{Holding, oldest_of_largest_crowd};
 use crate::telemetry::metrics::Metrics;
 
 /// The most connections that are open at once: four times the streams of events that there may be, so that webhooks and
@@ -46,7 +47,8 @@ pub struct ConnectionSlots(Arc<Shared>);
 struct Shared {
     limit: usize,
     permits: Arc<Semaphore>,
-    open: Mutex<HashMap<ClientAddress, Vec<Arc<OpenConnection>>>>,
+    /// By their ids.
+    open: Mutex<HashMap<u64, Arc<OpenConnection>>>,
     next_id: AtomicU64,
     trusted: Arc<TrustedClients>,
     metrics: Metrics,
@@ -56,6 +58,7 @@ struct Shared {
 #[derive(Debug)]
 struct OpenConnection {
     id: u64,
+    client: ClientAddress,
     activity: Arc<ConnectionActivity>,
     end: watch::Sender<Option<EndReason>>,
 }
@@ -137,40 +140,42 @@ impl ConnectionSlots {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(OpenConnection {
             id,
+            client,
             activity: Arc::new(ConnectionActivity::new()),
             end: watch::Sender::new(None),
         });
-        self.lock().entry(client).or_default().push(connection.clone());
+        self.lock().insert(id, connection.clone());
         let is_end_counted = AtomicBool::new(false);
-        ConnectionSlot { slots: self.clone(), client, address, connection, is_end_counted, _permit: permit }
+        ConnectionSlot { slots: self.clone(), address, connection, is_end_counted, _permit: permit }
     }
 
     /// Whether there is room for a connection of this client, after closing another if need be.
     fn make_room(&self, client: ClientAddress) -> bool {
         let limit = self.0.limit;
         let mut open = self.lock();
-        let count: usize = open.values().map(Vec::len).sum();
+        let is_own = |one: &OpenConnection| one.client == client;
         // While slots are scarce an eighth of them is enough for a client, unless it sends genuine requests: behind a load
         // balancer that is not configured as a proxy everybody has one address.
-        let is_scarce = count >= limit / 4 * 3;
-        let own = open.get(&client).map_or(0, Vec::len);
-        if is_scarce && own >= limit / 8 && !self.0.trusted.contains(client) {
-            return open.get_mut(&client).is_some_and(evict_longest_waiting);
+        let is_scarce = open.len() >= limit / 4 * 3;
+        let own = open.values().filter(|one| is_own(one));
+        if is_scarce && own.clone().count() >= limit / 8 && !self.0.trusted.contains(client) {
+            return evict(&mut open, is_own, 0);
         }
-        count < limit || evict(&mut open, client)
+        // A client with fewer connections than this one has makes no room for it.
+        let min_size = own.filter(|one| !one.activity.is_verified()).count();
+        open.len() < limit || evict(&mut open, |_| true, min_size)
     }
 
     /// Ends every connection that is overdue, and those with the most unread responses while there are too many of them.
     pub(super) fn end_overdue(&self) {
         let now = Instant::now();
         let open = self.lock();
-        for connection in open.values().flatten() {
+        for connection in open.values() {
             if let Some(overdue) = connection.activity.overdue(now) {
                 connection.end(EndReason::Overdue(overdue));
             }
         }
-        let connections = open.values().flatten();
-        let mut unread: Vec<_> = connections.map(|one| (one.activity.unread_responses(), one)).collect();
+        let mut unread: Vec<_> = open.values().map(|one| (one.activity.unread_responses(), one)).collect();
         let mut total: usize = unread.iter().map(|(count, _)| count).sum();
         if total <= MAX_UNREAD_RESPONSES {
             return;
@@ -185,53 +190,29 @@ impl ConnectionSlots {
         }
     }
 
-    fn release(&self, client: ClientAddress, id: u64) {
-        let mut open = self.lock();
-        if let Some(of_client) = open.get_mut(&client) {
-            of_client.retain(|connection| connection.id != id);
-            if of_client.is_empty() {
-                open.remove(&client);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ClientAddress, Vec<Arc<OpenConnection>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<OpenConnection>>> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes a connection for one of this client: of the client that holds the most, connections that were verified aside. If
-/// the service works for all of those it is the next client's turn, but never that of a client with fewer connections than
-/// this one has: a crowd makes room for others and not others for it.
-fn evict(open: &mut HashMap<ClientAddress, Vec<Arc<OpenConnection>>>, client: ClientAddress) -> bool {
-    let unverified = |of_client: &[Arc<OpenConnection>]| {
-        of_client.iter().filter(|one| !one.activity.is_verified()).count()
-    };
-    let own = open.get(&client).map_or(0, |own| unverified(own));
-    let largest = open
-        .values_mut()
-        .filter_map(|of_client| Some((unverified(of_client), longest_waiting(of_client)?, of_client)))
-        .filter(|(size, ..)| *size >= own)
-        .min_by_key(|(size, (waiting, _), _)| (Reverse(*size), *waiting));
-    let Some((_, (_, index), of_client)) = largest else { return false };
-    of_client.swap_remove(index).end(EndReason::Evicted);
-    true
-}
-
-/// The same among the connections of one client.
-fn evict_longest_waiting(of_client: &mut Vec<Arc<OpenConnection>>) -> bool {
-    let Some((_, index)) = longest_waiting(of_client) else { return false };
-    of_client.swap_remove(index).end(EndReason::Evicted);
-    true
-}
-
-/// The index of the connection that has waited for its client the longest, verified ones last, and what it is ranked by.
-fn longest_waiting(of_client: &[Arc<OpenConnection>]) -> Option<((bool, Instant), usize)> {
-    let waiting = of_client.iter().enumerate().filter_map(|(index, connection)| {
-        let since = connection.activity.waiting_on_client_since()?;
-        Some(((connection.activity.is_verified(), since), index))
+/// Closes one of these connections: of the client that holds the most, verified ones aside, the one that has waited longest
+/// for its client, verified ones last. A connection that the service works for is not closed.
+fn evict(
+    open: &mut HashMap<u64, Arc<OpenConnection>>,
+    may_be_closed: impl Fn(&OpenConnection) -> bool,
+    min_size: usize,
+) -> bool {
+    let holdings = open.values().filter(|one| may_be_closed(one)).map(|one| {
+        let is_verified = one.activity.is_verified();
+        let waiting_since = one.activity.waiting_on_client_since();
+        let age = waiting_since.map(|since| (is_verified, since, one.id));
+        Holding { client: one.client, counts: !is_verified, age, key: one.id }
     });
-    waiting.min()
+    let evicted = oldest_of_largest_crowd(holdings, min_size).and_then(|id| open.remove(&id));
+    evicted.is_some_and(|evicted| {
+        evicted.end(EndReason::Evicted);
+        true
+    })
 }
 
 impl OpenConnection {
@@ -252,7 +233,6 @@ impl OpenConnection {
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     slots: ConnectionSlots,
-    client: ClientAddress,
     address: SocketAddr,
     connection: Arc<OpenConnection>,
     is_end_counted: AtomicBool,
@@ -270,11 +250,11 @@ impl ConnectionSlot {
 
     /// Whether a request of the client's has proved to be genuine within the hour.
     pub(super) fn is_trusted(&self) -> bool {
-        self.slots.0.trusted.contains(self.client)
+        self.slots.0.trusted.contains(self.connection.client)
     }
 
     pub(super) fn trust_mark(&self) -> TrustMark {
-        self.slots.0.trusted.mark(self.client, &self.connection.activity)
+        self.slots.0.trusted.mark(self.connection.client, &self.connection.activity)
     }
 
     /// Waits until the slot is needed for another connection.
@@ -306,7 +286,7 @@ impl ConnectionSlot {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.slots.0.metrics.connection_closed();
-        self.slots.release(self.client, self.connection.id);
+        self.slots.lock().remove(&self.connection.id);
     }
 }
 

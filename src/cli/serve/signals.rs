@@ -23,26 +23,26 @@ impl Signals {
     }
 
     /// What the next one asks for.
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Leave,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hang_up.recv() => Told::ReadAnew,
+            _ = self.terminate.recv() => SignalAction::Drain,
+            _ = self.interrupt.recv() => SignalAction::Stop,
+            _ = self.hang_up.recv() => SignalAction::Reload,
         }
     }
 
     /// Waits for one that asks to stop.
-    pub(super) async fn told_to_stop(&mut self) {
-        while matches!(self.next().await, Told::ReadAnew) {}
+    pub(super) async fn stop(&mut self) {
+        while matches!(self.next().await, SignalAction::Reload) {}
     }
 }
 
 /// What a signal asks for.
-pub(super) enum Told {
+pub(super) enum SignalAction {
     /// SIGTERM, from a supervisor that has others serve first.
-    Leave,
+    Drain,
     /// SIGINT, from somebody at a terminal who waits.
     Stop,
     /// SIGHUP.
-    ReadAnew,
+    Reload,
 }

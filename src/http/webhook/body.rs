@@ -4,7 +4,7 @@ use poem::{Body, Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::body_slots::Place;
+use super::admission::BodySlot;
 use crate::http::body::{self, Refusal, announced_length};
 
 /// The largest webhook. Stripe publishes no maximum; an invoice of many lines has some hundred kilobytes.
@@ -19,12 +19,12 @@ pub(super) struct WebhookBody {
 }
 
 impl WebhookBody {
-    /// Reads the body, unless its place is needed for another.
-    pub(super) async fn read(self, place: Place<'_>) -> Result<Vec<u8>, Refusal> {
+    /// Reads the body, unless its slot is needed for another.
+    pub(super) async fn read(self, slot: BodySlot<'_>) -> Result<Vec<u8>, Refusal> {
         tokio::select! {
             biased;
             read = body::read(self.body, self.announced, WEBHOOK_BYTES) => read,
-            () = place.given_way() => Err(Refusal::Crowded),
+            () = slot.evicted() => Err(Refusal::Crowded),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where Stripe posts its events: `POST /api/billing/webhook/`.
+//! One webhook, from its request to its response.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,9 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinError;
 use tracing::Instrument;
 
+use super::admission::{BodySlots, UnverifiedLimiter};
 use super::body::WebhookBody;
-use super::body_slots::Bodies;
-use super::rate_limit::{TooMany, UnverifiedLimiter};
 use super::rejections::Rejections;
 use crate::billing::Billing;
 use crate::domain::client_address::ClientAddress;
@@ -31,12 +30,12 @@ use crate::ingest::{Delivery, Ingest, NotStored};
 use crate::server::TrustMark;
 use crate::telemetry::topics::{Level, Line, Topic};
 
-/// How long Stripe is asked to stay away when we cannot take an event; it has a schedule of its own, but proxies and
-/// people read the header too.
-const RETRY_SECONDS: u64 = 5;
+/// After how many seconds Stripe is asked to send an event again that was not stored. It has a schedule of its own, but
+/// proxies and people read the header too.
+const RETRY_AFTER_SECONDS: u64 = 5;
 
-/// Stands for the address of whoever has none. All that is served comes over TCP, where everybody has one.
-const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Stands for a client without an address. All connections are TCP, where every client has one.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Where proxies write the addresses that a request came through.
 const FORWARDED: &str = "x-forwarded-for";
@@ -45,14 +44,14 @@ const FORWARDED: &str = "x-forwarded-for";
 pub(in crate::http) struct WebhookApi;
 
 /// What the webhook endpoint works with.
-pub(in crate::http) struct WebhookState {
-    pub(in crate::http) billing: Arc<Billing>,
-    pub(in crate::http) ingest: Ingest,
-    pub(in crate::http) secrets: watch::Receiver<WebhookSecrets>,
-    pub(in crate::http) rejections: Arc<Rejections>,
-    pub(in crate::http) trusted_proxies: TrustedProxies,
-    pub(in crate::http) limiter: Arc<UnverifiedLimiter>,
-    pub(in crate::http) bodies: Arc<Bodies>,
+pub(in crate::http) struct Webhook {
+    billing: Arc<Billing>,
+    ingest: Ingest,
+    secrets: watch::Receiver<WebhookSecrets>,
+    trusted_proxies: TrustedProxies,
+    rejections: Rejections,
+    limiter: UnverifiedLimiter,
+    body_slots: BodySlots,
 }
 
 /// The event is stored and will not be lost.
@@ -90,112 +89,154 @@ impl WebhookApi {
     #[oai(path = "/api/billing/webhook/", method = "post", operation_id = "receiveWebhook")]
     async fn receive(
         &self,
-        state: Data<&Arc<WebhookState>>,
+        webhook: Data<&Arc<Webhook>>,
         request: &Request,
         body: WebhookBody,
     ) -> Result<Json<Received>, Failure<WebhookProblems>> {
-        let claim = state.claim(request)?;
-        let state = Arc::clone(&state);
-        // A task of its own: what has been sent whole is taken, though its sender has hung up since.
-        let taking = tokio::spawn(async move { state.take(claim, body).await }.in_current_span());
-        match taking.await.map_err(JoinError::try_into_panic) {
-            Ok(taken) => taken?,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            Err(Err(_)) => return Err(not_taken().into()),
-        }
+        let webhook = Arc::clone(&webhook);
+        let request = webhook.admit(request)?;
+        run_to_end(async move {
+            let payload = webhook.read(&request, body).await?;
+            let verified = webhook.verify(&request, &payload)?;
+            let event = webhook.parse(&payload, &verified)?;
+            webhook.enqueue(event, payload, verified).await
+        })
+        .await?;
         Ok(Json(Received { received: true }))
     }
 }
 
-/// What a webhook's head says, as long as it may be Stripe's.
-struct Claim {
+/// Runs the rest of a webhook in a task of its own: a client that hangs up after it has sent everything loses nothing.
+async fn run_to_end(rest: impl Future<Output = Result<(), Problem>> + Send + 'static) -> Result<(), Problem> {
+    match tokio::spawn(rest.in_current_span()).await.map_err(JoinError::try_into_panic) {
+        Ok(result) => result,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_)) => Err(not_stored()),
+    }
+}
+
+/// The head of a request whose signature may be Stripe's.
+struct SignedRequest {
     client: ClientAddress,
     signature: Option<String>,
-    came_at_seconds: i64,
+    received_at_seconds: i64,
     trust_mark: Option<TrustMark>,
 }
 
-/// Why a webhook is not known to be Stripe's.
-#[derive(Debug, Clone, Copy)]
-enum Unverified {
-    Signature(signature::Refusal),
-    Body(body::Refusal),
-}
+impl Webhook {
+    pub(in crate::http) fn new(
+        billing: Arc<Billing>,
+        ingest: Ingest,
+        secrets: watch::Receiver<WebhookSecrets>,
+        trusted_proxies: TrustedProxies,
+    ) -> Self {
+        let Billing { topics, webhook_record, clock, .. } = &*billing;
+        Self {
+            rejections: Rejections::new(topics.clone(), webhook_record.clone(), clock.clone()),
+            limiter: UnverifiedLimiter::new(clock.clone()),
+            body_slots: BodySlots::default(),
+            billing,
+            ingest,
+            secrets,
+            trusted_proxies,
+        }
+    }
 
-impl WebhookState {
-    /// Reads the head. What it alone tells is told before the body is read.
-    fn claim(&self, request: &Request) -> Result<Claim, Problem> {
+    /// Forgets the clients whose quota is whole again, and logs the rejections that no line has mentioned.
+    pub(in crate::http) fn sweep(&self) {
+        self.limiter.sweep();
+        self.rejections.log_suppressed();
+    }
+
+    /// Reads the head, and rejects what it alone shows to be wrong before the body is read. While the queue is full
+    /// everything is rejected: to read and verify an event that cannot be stored costs those that can.
+    fn admit(&self, request: &Request) -> Result<SignedRequest, Problem> {
         if self.secrets.borrow().is_empty() {
             return Err(self.not_configured());
         }
         if !self.ingest.has_room() {
-            return Err(self.full());
+            self.billing.metrics.webhook_rejected(NotStored::QueueFull.as_str());
+            return Err(not_stored());
         }
-        let (client, signature) = (self.client_of(request), signature_header(request));
-        let came_at_seconds = self.billing.clock.now_seconds();
-        let trust_mark = request.extensions().get().cloned();
-        match signature::check_header(signature.as_deref(), came_at_seconds) {
-            Ok(()) => Ok(Claim { client, signature, came_at_seconds, trust_mark }),
-            Err(refusal) => Err(self.refuse(client, Unverified::Signature(refusal))),
-        }
+        let signed = SignedRequest {
+            client: self.client_of(request),
+            signature: signature_header(request),
+            received_at_seconds: self.billing.clock.now_seconds(),
+            trust_mark: request.extensions().get().cloned(),
+        };
+        signature::check_header(signed.signature.as_deref(), signed.received_at_seconds)
+            .map_err(|refusal| self.reject_signature(signed.client, refusal))?;
+        Ok(signed)
     }
 
-    /// Takes the event that is in the body.
-    async fn take(&self, claim: Claim, body: WebhookBody) -> Result<(), Problem> {
-        let verified = self.verify(&claim, body).await;
-        let (payload, verified) = verified.map_err(|unverified| self.refuse(claim.client, unverified))?;
-        if let Some(trust_mark) = &claim.trust_mark {
+    async fn read(&self, request: &SignedRequest, body: WebhookBody) -> Result<Vec<u8>, Problem> {
+        let slot = self.body_slots.acquire(request.client);
+        body.read(slot).await.map_err(|refusal| self.reject_body(request.client, refusal))
+    }
+
+    fn verify(&self, request: &SignedRequest, payload: &[u8]) -> Result<Verified, Problem> {
+        let secrets = self.secrets.borrow().clone();
+        let signature = request.signature.as_deref();
+        let verified = signature::verify(payload, signature, &secrets, request.received_at_seconds)
+            .map_err(|refusal| self.reject_signature(request.client, refusal))?;
+        if let Some(trust_mark) = &request.trust_mark {
             trust_mark.set();
         }
-        self.billing.metrics.webhook_verified(&verified.secret);
-        let event = Event::read(&payload).map_err(|error| self.unreadable(error, &verified))?;
+        let Billing { webhook_record, clock, metrics, .. } = &*self.billing;
+        if let Some(fingerprint) = secrets.fingerprint(&verified.secret) {
+            webhook_record.note_verified(&verified.secret, fingerprint, clock.now_ms());
+        }
+        metrics.webhook_verified(&verified.secret);
+        Ok(verified)
+    }
+
+    fn parse(&self, payload: &[u8], verified: &Verified) -> Result<Event, Problem> {
+        let event = Event::read(payload).map_err(|error| self.unreadable(error, verified))?;
         if matches!(event.subject, Subject::Thin) {
             tracing::warn!(event = %event.id, "a thin event came: set the endpoint to snapshot payloads");
         }
-        self.hand_in(event, payload, verified).await
+        Ok(event)
     }
 
-    async fn verify(&self, claim: &Claim, body: WebhookBody) -> Result<(Vec<u8>, Verified), Unverified> {
-        let payload = body.read(self.bodies.enter(claim.client)).await.map_err(Unverified::Body)?;
-        let signature = claim.signature.as_deref();
-        let secrets = self.secrets.borrow().clone();
-        let verified = signature::verify(&payload, signature, &secrets, claim.came_at_seconds)
-            .map_err(Unverified::Signature)?;
-        if let Some(fingerprint) = secrets.fingerprint(&verified.secret) {
-            let Billing { webhook_record, clock, .. } = &*self.billing;
-            webhook_record.note_verified(&verified.secret, fingerprint, clock.now_ms());
-        }
-        Ok((payload, verified))
+    /// Waits until the event is committed, in a span of its own under the request's.
+    async fn enqueue(&self, event: Event, payload: Vec<u8>, verified: Verified) -> Result<(), Problem> {
+        let now_ms = self.billing.clock.now_ms();
+        self.billing.metrics.webhook_lag(now_ms.div_euclid(1000) - event.created);
+        let delivery = Delivery::by_webhook(event, payload, verified, now_ms);
+        let span = delivery.span.clone();
+        let committed = self.ingest.take(delivery).instrument(span).await;
+        committed.map(|_| ()).map_err(|error| {
+            tracing::warn!(%error, "an event was not stored; Stripe will send it again");
+            self.billing.metrics.webhook_rejected(error.as_str());
+            not_stored()
+        })
     }
 
     fn client_of(&self, request: &Request) -> ClientAddress {
-        let peer = request.remote_addr().as_socket_addr().map_or(NOWHERE, SocketAddr::ip);
+        let peer = request.remote_addr().as_socket_addr().map_or(NO_ADDRESS, SocketAddr::ip);
         let forwarded = request.headers().get_all(FORWARDED).iter().map(HeaderValue::as_bytes);
         self.trusted_proxies.client_of(peer, forwarded)
     }
 
-    /// Whoever sent it pays for it: what is verified never comes here.
-    fn refuse(&self, client: ClientAddress, unverified: Unverified) -> Problem {
-        let (reason, problem) = match unverified {
-            Unverified::Signature(refusal) => {
-                self.rejections.note(refusal);
-                let how = "Sign the raw body with this endpoint's secret, now.";
-                (refusal.reason.as_str(), Problem::new(Code::InvalidSignature, how))
-            }
-            Unverified::Body(refusal) => (refusal.as_str(), refusal.into()),
-        };
-        self.billing.metrics.webhook_rejected(reason);
-        if matches!(unverified, Unverified::Body(body::Refusal::Crowded)) {
-            // It might have been Stripe's.
-            return problem;
-        }
-        match self.limiter.charge(client) {
-            Ok(()) => problem,
-            Err(TooMany { retry_after_seconds }) => {
-                self.billing.metrics.webhook_throttled();
-                throttled(retry_after_seconds)
-            }
-        }
+    fn reject_signature(&self, client: ClientAddress, refusal: signature::Refusal) -> Problem {
+        self.rejections.note(refusal);
+        self.billing.metrics.webhook_rejected(refusal.reason.as_str());
+        let detail = "Sign the raw body with this endpoint's secret, now.";
+        self.charge(client).unwrap_or_else(|| Problem::new(Code::InvalidSignature, detail))
+    }
+
+    fn reject_body(&self, client: ClientAddress, refusal: body::Refusal) -> Problem {
+        self.billing.metrics.webhook_rejected(refusal.as_str());
+        // An evicted body may be Stripe's.
+        let charged = if refusal == body::Refusal::Crowded { None } else { self.charge(client) };
+        charged.unwrap_or_else(|| refusal.into())
+    }
+
+    /// Charges a client for a webhook that was not verified. Returns the problem of one that has sent too many.
+    fn charge(&self, client: ClientAddress) -> Option<Problem> {
+        let retry_after_seconds = self.limiter.charge(client).err()?;
+        self.billing.metrics.webhook_throttled();
+        Some(throttled(retry_after_seconds))
     }
 
     fn not_configured(&self) -> Problem {
@@ -206,14 +247,7 @@ impl WebhookState {
         }
         self.billing.metrics.webhook_rejected("not_configured");
         let detail = "No webhook secret is configured; send it again later.";
-        Problem::new(Code::BillingNotConfigured, detail).retry_after(RETRY_SECONDS)
-    }
-
-    /// Whoever waits has been verified: in a flood it is Stripe's own events that have no room, and to read and verify one that
-    /// cannot be taken would cost those that can.
-    fn full(&self) -> Problem {
-        self.billing.metrics.webhook_rejected(NotStored::QueueFull.as_str());
-        not_taken()
+        Problem::new(Code::BillingNotConfigured, detail).retry_after(RETRY_AFTER_SECONDS)
     }
 
     fn unreadable(&self, error: UnreadableEvent, verified: &Verified) -> Problem {
@@ -233,24 +267,10 @@ impl WebhookState {
         self.billing.topics.append(&[line]);
         Problem::new(Code::UnreadableEvent, format!("Send snapshot events as Stripe makes them: {error}."))
     }
-
-    /// Hands the event in and waits for its commit, in a span of its own under the request's.
-    async fn hand_in(&self, event: Event, payload: Vec<u8>, verified: Verified) -> Result<(), Problem> {
-        let now_ms = self.billing.clock.now_ms();
-        self.billing.metrics.webhook_lag(now_ms.div_euclid(1000) - event.created);
-        let delivery = Delivery::by_webhook(event, payload, verified, now_ms);
-        let span = delivery.span.clone();
-        let taken = self.ingest.take(delivery).instrument(span).await;
-        taken.map(|_| ()).map_err(|error| {
-            tracing::warn!(%error, "an event was not stored; Stripe will send it again");
-            self.billing.metrics.webhook_rejected(error.as_str());
-            not_taken()
-        })
-    }
 }
 
-fn not_taken() -> Problem {
-    Problem::new(Code::Unavailable, "Send it again later.").retry_after(RETRY_SECONDS)
+fn not_stored() -> Problem {
+    Problem::new(Code::Unavailable, "Send it again later.").retry_after(RETRY_AFTER_SECONDS)
 }
 
 /// The header, or several of them as the one list that they are (RFC 9110, section 5.3): two timestamps in it are

@@ -4,13 +4,9 @@
 //! reads the bytes that are signed, and `rejections` logs the signatures that were rejected. A verified event goes on in
 //! [`crate::ingest`].
 
+mod admission;
 mod body;
-mod body_slots;
 mod handler;
-mod rate_limit;
 mod rejections;
 
-pub(super) use body_slots::Bodies;
-pub(super) use handler::{WebhookApi, WebhookState};
-pub(super) use rate_limit::UnverifiedLimiter;
-pub(super) use rejections::Rejections;
+pub(super) use handler::{Webhook, WebhookApi};

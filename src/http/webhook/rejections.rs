@@ -23,7 +23,7 @@ const LINES_A_SECOND: NonZeroU32 = NonZeroU32::MIN;
 const BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
 
 /// Tells of the refused signatures. Each line stands for itself and for the `suppressed` ones before it.
-pub(in crate::http) struct Rejections {
+pub(super) struct Rejections {
     topics: TopicLogs,
     record: Arc<WebhookRecord>,
     clock: Arc<dyn Clock>,
@@ -54,7 +54,7 @@ impl fmt::Debug for Rejections {
 }
 
 impl Rejections {
-    pub(in crate::http) fn new(topics: TopicLogs, record: Arc<WebhookRecord>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(topics: TopicLogs, record: Arc<WebhookRecord>, clock: Arc<dyn Clock>) -> Self {
         let quota = Quota::per_second(LINES_A_SECOND).allow_burst(BURST);
         let budget = RateLimiter::direct_with_clock(quota, SteadyClock(clock.clone()));
         let printing = one_line_a_minute(clock.clone());
@@ -62,12 +62,12 @@ impl Rejections {
     }
 
     /// Whether stderr may bear another line about a webhook that cannot be checked.
-    pub(in crate::http) fn may_print(&self) -> bool {
+    pub(super) fn may_print(&self) -> bool {
         self.printing.check().is_ok()
     }
 
     /// Takes notice of one. All of them pass here.
-    pub(in crate::http) fn note(&self, refusal: Refusal) {
+    pub(super) fn note(&self, refusal: Refusal) {
         let now_ms = self.clock.now_ms();
         self.record.note_refused(refusal.reason, now_ms);
         self.warn_of_wrong_secret(refusal, now_ms);
@@ -102,7 +102,7 @@ impl Rejections {
     }
 
     /// Tells what has not been told, in one line: the latest's, with the number of the others.
-    pub(in crate::http) fn tell_untold(&self) {
+    pub(super) fn log_suppressed(&self) {
         let untold = self.untold().take();
         if let Some(Untold { latest, earlier }) = untold {
             self.topics.append(&[latest.line(earlier)]);
@@ -174,7 +174,7 @@ mod tests {
     fn a_few_are_all_told() {
         let flood = Flood::begin();
         flood.refuse(60);
-        flood.rejections.tell_untold();
+        flood.rejections.log_suppressed();
         assert_eq!(flood.suppressed(), [0; 60]);
     }
 
@@ -194,8 +194,8 @@ mod tests {
     fn the_end_of_a_flood_is_told_once_in_one_line() {
         let flood = Flood::begin();
         flood.refuse(1000);
-        flood.rejections.tell_untold();
-        flood.rejections.tell_untold();
+        flood.rejections.log_suppressed();
+        flood.rejections.log_suppressed();
         assert_eq!(flood.suppressed()[60..], [939], "and the line itself is the 940th");
     }
 

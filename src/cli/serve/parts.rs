@@ -1,0 +1,85 @@
+//! The tasks that make up the service.
+
+use std::collections::HashMap;
+
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::cli::CommandError;
+
+/// The parts of the service: tasks with names. None of them ends before the service stops.
+#[derive(Default)]
+pub(super) struct Parts {
+    tasks: JoinSet<Result<(), CommandError>>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Parts {
+    /// Starts a part.
+    pub(super) fn start(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.start_fallible(name, async {
+            part.await;
+            Ok(())
+        });
+    }
+
+    /// Starts a part that can end the service with a reason.
+    pub(super) fn start_fallible(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = Result<(), CommandError>> + Send + 'static,
+    ) {
+        let task = self.tasks.spawn(part);
+        self.names.insert(task.id(), name);
+    }
+
+    /// Waits for the first part that ends, and says why the service cannot go on.
+    pub(super) async fn first_failure(&mut self) -> CommandError {
+        match self.tasks.join_next_with_id().await {
+            Some(Ok((_, Err(error)))) => error,
+            Some(Ok((id, Ok(())))) => CommandError::Failed(format!("{} ended", self.names[&id])),
+            Some(Err(error)) => self.crashed(&error),
+            None => CommandError::Failed("the service has no parts".into()),
+        }
+    }
+
+    /// Waits until every part has ended, and returns the first failure.
+    pub(super) async fn all_ended(&mut self) -> Result<(), CommandError> {
+        let mut result = Ok(());
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            let ended = ended.map_err(|error| self.crashed(&error)).and_then(|(_, ended)| ended);
+            result = result.and(ended);
+        }
+        result
+    }
+
+    fn crashed(&self, error: &JoinError) -> CommandError {
+        CommandError::Failed(format!("{} ended: {error}", self.names[&error.id()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn part_that_ends_or_panics_is_named() {
+        let mut parts = Parts::default();
+        parts.start("jobs", pending());
+        parts.start("ingest", async {});
+        assert_eq!(parts.first_failure().await.to_string(), "ingest ended");
+        parts.start("listener", async { panic!("a defect") });
+        let failure = parts.first_failure().await.to_string();
+        assert!(failure.starts_with("listener ended: task") && failure.contains("panicked"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn every_part_is_waited_for_and_the_first_failure_returned() {
+        let mut parts = Parts::default();
+        parts.start_fallible("jobs", async { Err(CommandError::Failed("another account".into())) });
+        parts.start("listener", tokio::task::yield_now());
+        assert_eq!(parts.all_ended().await.expect_err("a failure").to_string(), "another account");
+        assert!(parts.all_ended().await.is_ok(), "nothing is left");
+    }
+}
