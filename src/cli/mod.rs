@@ -26,7 +26,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::billing::{Billing, CatchingUp, NotErased, Streams, known_account};
 use crate::clock::SystemClock;
-use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeConfig};
+use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeApiConfig};
 use crate::domain::ids::{AccountId, DeploymentId};
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
@@ -80,7 +80,7 @@ enum Command {
     #[command(subcommand)]
     Deployment(deployment::DeploymentCommand),
     /// Sign a token with the configured secret, for development
-    Token(token::TokenCommandArgs),
+    Token(Box<token::TokenCommandArgs>),
 }
 
 /// Why a command came to nothing: one sentence for a person, and a class for a script.
@@ -211,10 +211,14 @@ async fn guarded_deployment(
 
 /// The policy of a command that applies no event: it needs no plans, and leaves a database without a deployment to the
 /// service's first start.
-async fn policy_without_events(store: &Store, config: &StripeConfig) -> Result<Policy, CommandError> {
+async fn policy_without_events(
+    store: &Store,
+    config: &StripeApiConfig,
+    account: Option<AccountId>,
+) -> Result<Policy, CommandError> {
     Ok(Policy {
         mode: guarded_mode(store, config.mode()).await?,
-        account: guarded_account(store, config.account.clone()).await?,
+        account: guarded_account(store, account).await?,
         deployment: store.deployment_or_new().await?,
         trust_client_reference: false,
         catalog: Catalog::empty(true),
@@ -222,8 +226,8 @@ async fn policy_without_events(store: &Store, config: &StripeConfig) -> Result<P
 }
 
 /// The connection to Stripe's API, if there is a key.
-fn stripe(config: &StripeConfig, metrics: &Metrics) -> Result<Option<Stripe>, CommandError> {
-    let connect = |key| Stripe::new(config.api_base.clone(), key, metrics.clone());
+fn stripe(config: &StripeApiConfig, metrics: &Metrics) -> Result<Option<Stripe>, CommandError> {
+    let connect = |key| Stripe::new(config.base.clone(), key, metrics.clone());
     config.secret_key.clone().map(connect).transpose().map_err(|error| no_http_client(&error))
 }
 
@@ -232,7 +236,7 @@ fn no_http_client(error: &reqwest::Error) -> CommandError {
 }
 
 /// The connection to Stripe's API of a command that asks and writes no line.
-fn asking_stripe(config: &StripeConfig) -> Result<Stripe, CommandError> {
+fn asking_stripe(config: &StripeApiConfig) -> Result<Stripe, CommandError> {
     let metrics = Metrics::new(TopicLogs::none(), Arc::default());
     stripe(config, &metrics)?.ok_or_else(without_a_key)
 }
@@ -244,11 +248,11 @@ fn without_a_key() -> CommandError {
 /// What a command works with: nobody waits for a page, no journey begins, and nobody comes for what is counted.
 fn at_the_command_line(
     store: Store,
-    stripe_config: Option<&StripeConfig>,
+    stripe_config: Option<&StripeApiConfig>,
     policy: Policy,
     logs: &LogDirArgs,
 ) -> Result<Billing, CommandError> {
-    let topics = TopicLogs::open(&logs.read());
+    let topics = TopicLogs::open(&logs.read()?);
     let metrics = Metrics::new(topics.clone(), Arc::default());
     let client = stripe_config.map(|config| stripe(config, &metrics)).transpose()?;
     let clock = Arc::new(SystemClock);

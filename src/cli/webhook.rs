@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 
 use super::{CommandError, asking_stripe, migrated, say};
-use crate::config::{self, DatabaseArgs, StripeArgs};
+use crate::config::{self, DatabaseArgs, StripeApiArgs};
 use crate::domain::webhook_url::WebhookUrl;
 use crate::stripe::{Deadline, NewEndpoint, Stripe, WebhookEndpoint};
 
@@ -43,7 +43,7 @@ pub(super) struct EndpointArgs {
     dry_run: bool,
 
     #[command(flatten)]
-    stripe: StripeArgs,
+    stripe: StripeApiArgs,
 }
 
 #[derive(Args)]

@@ -5,86 +5,79 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigError, number, or, read};
+use super::ConfigError;
+use super::setting::{Setting, by, number, path};
 use crate::domain::log_settings::{LogConfig, LogSink, Rotation};
 
-/// What holds where nothing is set: two weeks of days, and 3 GB of disk at the most.
-mod default {
-    pub(super) const SINK: &str = "file";
-    pub(super) const DIR: &str = "logs";
-    pub(super) const MAX_MB: &str = "64";
-    pub(super) const MAX_AGE_HOURS: &str = "24";
-    pub(super) const KEEP: &str = "14";
-}
-
 /// 4 GB in one file: above that even a search takes a while.
-const MOST_MB: u32 = 4096;
+const MAX_MB: u32 = 4096;
 
 /// A year.
-const MOST_AGE_HOURS: u32 = 8760;
+const MAX_AGE_HOURS: u32 = 8760;
 
 /// A year of days. Every rotation renames all of them.
-const MOST_KEPT: u32 = 365;
+const MAX_KEPT_FILES: u32 = 365;
 
-const BYTES_OF_A_MB: u64 = 1_000_000;
+const BYTES_PER_MB: u64 = 1_000_000;
 
 /// Where a command's topic lines go: to files always, for stdout is for its answer.
 #[derive(Clone, Args)]
+#[command(next_help_heading = "Topic logs")]
 pub struct LogDirArgs {
     /// The directory of the topic log files
-    #[arg(long, env = "BILLHOOK_LOG_DIR", default_value = default::DIR, value_name = "DIRECTORY")]
-    log_dir: String,
+    #[arg(long, env = "BILLHOOK_LOG_DIR", default_value = "logs", value_name = "DIRECTORY", value_parser = by(path))]
+    log_dir: Setting<PathBuf>,
 }
 
+// The defaults are two weeks of days, and 3 GB of disk at the most.
 /// Where the service's topic lines go.
 #[derive(Clone, Args)]
+#[command(next_help_heading = "Topic logs")]
 #[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
 pub struct LogArgs {
     /// Where the topic lines go: to the topic log files, to stdout, or to both. With `stdout` no file is made
-    #[arg(long, env = "BILLHOOK_LOG_SINK", default_value = default::SINK, value_name = "file|stdout|both")]
-    log_sink: String,
+    #[arg(long, env = "BILLHOOK_LOG_SINK", default_value = "file", value_name = "file|stdout|both", value_parser = by(sink))]
+    log_sink: Setting<LogSink>,
 
     #[command(flatten)]
     log_dir: LogDirArgs,
 
     /// The size, in MB, beyond which a topic log file does not grow but is rotated. 0: whatever its size, for whoever
     /// rotates with logrotate
-    #[arg(long, env = "BILLHOOK_LOG_MAX_MB", default_value = default::MAX_MB, value_name = "MB")]
-    log_max_mb: String,
+    #[arg(long, env = "BILLHOOK_LOG_MAX_MB", default_value = "64", value_name = "MB", value_parser = by(number::<0, MAX_MB>))]
+    log_max_mb: Setting<u32>,
 
     /// The age of its first line, in hours, at which a topic log file is rotated. 0: whatever its age
-    #[arg(long, env = "BILLHOOK_LOG_MAX_AGE_HOURS", default_value = default::MAX_AGE_HOURS, value_name = "HOURS")]
-    log_max_age_hours: String,
+    #[arg(long, env = "BILLHOOK_LOG_MAX_AGE_HOURS", default_value = "24", value_name = "HOURS", value_parser = by(number::<0, MAX_AGE_HOURS>))]
+    log_max_age_hours: Setting<u32>,
 
     /// How many rotated files of each topic are kept, beside the one that is written to
-    #[arg(long, env = "BILLHOOK_LOG_KEEP", default_value = default::KEEP, value_name = "FILES")]
-    log_keep: String,
+    #[arg(long, env = "BILLHOOK_LOG_KEEP", default_value = "14", value_name = "FILES", value_parser = by(number::<1, MAX_KEPT_FILES>))]
+    log_keep: Setting<u32>,
 }
 
 impl LogDirArgs {
-    /// Reads `BILLHOOK_LOG_DIR`. A command rotates nothing: it may not know how many files the service is told to keep.
-    pub fn read(&self) -> LogConfig {
-        let dir = PathBuf::from(or(&self.log_dir, default::DIR));
-        LogConfig { sink: LogSink::File, dir, rotation: Rotation::NEVER }
+    /// Reads the directory. A command rotates nothing: it may not know how many files the service is told to keep.
+    pub fn read(&self) -> Result<LogConfig, ConfigError> {
+        Ok(LogConfig { sink: LogSink::File, dir: self.log_dir.read()?, rotation: Rotation::NEVER })
     }
 }
 
 impl LogArgs {
-    /// Reads the variables that begin with `BILLHOOK_LOG_`.
+    /// Reads where the topic lines go.
     pub fn read(&self) -> Result<LogConfig, ConfigError> {
-        let sink = or(&self.log_sink, default::SINK);
-        let max_mb = or(&self.log_max_mb, default::MAX_MB);
-        let max_age_hours = or(&self.log_max_age_hours, default::MAX_AGE_HOURS);
-        let sink = read("BILLHOOK_LOG_SINK", sink, "`file`, `stdout` or `both`")?;
-        let max_mb = number("BILLHOOK_LOG_MAX_MB", max_mb, 0..=MOST_MB)?;
-        let max_age_hours = number("BILLHOOK_LOG_MAX_AGE_HOURS", max_age_hours, 0..=MOST_AGE_HOURS)?;
+        let (max_mb, max_age_hours) = (self.log_max_mb.read()?, self.log_max_age_hours.read()?);
         let rotation = Rotation {
-            max_bytes: (max_mb > 0).then(|| u64::from(max_mb) * BYTES_OF_A_MB),
+            max_bytes: (max_mb > 0).then(|| u64::from(max_mb) * BYTES_PER_MB),
             max_age: (max_age_hours > 0).then(|| Duration::from_hours(max_age_hours.into())),
-            keep: number("BILLHOOK_LOG_KEEP", or(&self.log_keep, default::KEEP), 1..=MOST_KEPT)?,
+            keep: self.log_keep.read()?,
         };
-        Ok(LogConfig { sink, rotation, ..self.log_dir.read() })
+        Ok(LogConfig { sink: self.log_sink.read()?, rotation, ..self.log_dir.read()? })
     }
+}
+
+fn sink(text: &str) -> Result<LogSink, &'static str> {
+    text.parse().map_err(|()| "is not `file`, `stdout` or `both`")
 }
 
 #[cfg(test)]

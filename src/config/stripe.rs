@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use secrecy::SecretString;
 
+use super::ConfigError;
 use super::secret::SecretVariable;
-use super::{ConfigError, or, set};
+use super::setting::{Setting, by, given, id};
 use crate::domain::api_base::ApiBase;
 use crate::domain::ids::{AccountId, PortalConfigurationId};
 use crate::domain::mode::Mode;
@@ -19,11 +20,11 @@ const SECRET_KEY: SecretVariable =
 const WEBHOOK_SECRET: SecretVariable =
     SecretVariable { variable: "STRIPE_WEBHOOK_SECRET", file_variable: "STRIPE_WEBHOOK_SECRET_FILE" };
 
-const DEFAULT_API_BASE: &str = "https://api.stripe.com";
-
-/// How Stripe is reached, and how its webhooks are known.
+/// How Stripe's API is reached.
 #[derive(Clone, Args)]
-pub struct StripeArgs {
+#[command(next_help_heading = "Stripe")]
+#[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
+pub struct StripeApiArgs {
     /// Stripe's secret key (`sk_...`) or a restricted one (`rk_...`); test or live mode is read from it. Without it
     /// checkout and portal answer 503
     #[arg(long, env = SECRET_KEY.variable, hide_env_values = true)]
@@ -32,6 +33,65 @@ pub struct StripeArgs {
     /// A file that holds it
     #[arg(long, env = SECRET_KEY.file_variable, value_name = "FILE")]
     stripe_secret_key_file: Option<PathBuf>,
+
+    /// Where Stripe's API is; plain http only to loopback
+    #[arg(long, env = "STRIPE_API_BASE", default_value = "https://api.stripe.com", value_parser = by(ApiBase::parse))]
+    stripe_api_base: Setting<ApiBase>,
+}
+
+/// How Stripe's API is reached.
+#[derive(Debug, Clone)]
+pub struct StripeApiConfig {
+    /// The key to it.
+    pub secret_key: Option<SecretKey>,
+    /// Where it is.
+    pub base: ApiBase,
+}
+
+impl StripeApiArgs {
+    /// Reads how Stripe's API is reached.
+    pub fn read(&self) -> Result<StripeApiConfig, ConfigError> {
+        let key = SECRET_KEY.read(self.stripe_secret_key.as_ref(), self.stripe_secret_key_file.as_deref())?;
+        let key = key.map(|given| {
+            SecretKey::parse(given.text()).map_err(|error| ConfigError::new(given.variable, error))
+        });
+        Ok(StripeApiConfig { secret_key: key.transpose()?, base: self.stripe_api_base.read()? })
+    }
+}
+
+impl StripeApiConfig {
+    /// The key's mode.
+    pub fn mode(&self) -> Option<Mode> {
+        self.secret_key.as_ref().map(SecretKey::mode)
+    }
+}
+
+/// Which account the key is of.
+#[derive(Clone, Args)]
+#[command(next_help_heading = "Stripe")]
+pub struct StripeAccountArgs {
+    /// The account that the key is of (`acct_...`), where the key may not ask Stripe itself. Events that name another account
+    /// are quarantined; while the account is not known, so are all that name any
+    #[arg(long, env = "STRIPE_ACCOUNT", value_name = "ACCOUNT", value_parser = by(id::<AccountId>))]
+    stripe_account: Option<Setting<AccountId>>,
+}
+
+impl StripeAccountArgs {
+    /// Reads the account.
+    pub fn read(&self) -> Result<Option<AccountId>, ConfigError> {
+        given(self.stripe_account.as_ref())
+    }
+}
+
+/// How Stripe is reached, and how its webhooks are known.
+#[derive(Clone, Args)]
+#[command(next_help_heading = "Stripe")]
+pub struct StripeArgs {
+    #[command(flatten)]
+    api: StripeApiArgs,
+
+    #[command(flatten)]
+    account: StripeAccountArgs,
 
     /// The webhook endpoint's secret (`whsec_...`); while it is rolled both, separated by a comma, best with names that
     /// logs and metrics tell: `new=whsec_...,old=whsec_...`. Without it webhooks are answered 503, so that Stripe keeps
@@ -43,59 +103,37 @@ pub struct StripeArgs {
     #[arg(long, env = WEBHOOK_SECRET.file_variable, value_name = "FILE")]
     stripe_webhook_secret_file: Option<PathBuf>,
 
-    /// The account that the key is of (`acct_...`), where the key may not ask Stripe itself. Events that name another account
-    /// are quarantined; while the account is not known, so are all that name any
-    #[arg(long, env = "STRIPE_ACCOUNT", value_name = "ACCOUNT")]
-    stripe_account: Option<String>,
-
     /// The configuration of the Customer Portal (`bpc_...`) that each portal session uses. Without it Stripe uses the default
     /// one, whose settings are saved in the Dashboard
-    #[arg(long, env = "BILLHOOK_PORTAL_CONFIGURATION", value_name = "CONFIGURATION")]
-    portal_configuration: Option<String>,
-
-    /// Where Stripe's API is; plain http only to loopback
-    #[arg(long, env = "STRIPE_API_BASE", default_value = DEFAULT_API_BASE)]
-    stripe_api_base: String,
+    #[arg(long, env = "BILLHOOK_PORTAL_CONFIGURATION", value_name = "CONFIGURATION", value_parser = by(id::<PortalConfigurationId>))]
+    portal_configuration: Option<Setting<PortalConfigurationId>>,
 }
 
 /// How Stripe is reached, and how its webhooks are known.
 #[derive(Debug, Clone)]
 pub struct StripeConfig {
-    /// `STRIPE_SECRET_KEY`
-    pub secret_key: Option<SecretKey>,
-    /// `STRIPE_WEBHOOK_SECRET`
-    pub webhook_secrets: WebhookSecrets,
-    /// `STRIPE_ACCOUNT`
+    /// How its API is reached.
+    pub api: StripeApiConfig,
+    /// The account of the key.
     pub account: Option<AccountId>,
-    /// `BILLHOOK_PORTAL_CONFIGURATION`
+    /// The secrets of the webhook endpoint.
+    pub webhook_secrets: WebhookSecrets,
+    /// The configuration that portal sessions use.
     pub portal_configuration: Option<PortalConfigurationId>,
-    /// `STRIPE_API_BASE`
-    pub api_base: ApiBase,
 }
 
 impl StripeArgs {
-    /// Reads the variables that begin with `STRIPE_`, and `BILLHOOK_PORTAL_CONFIGURATION`.
+    /// Reads how Stripe is reached, and how its webhooks are known.
     pub fn read(&self) -> Result<StripeConfig, ConfigError> {
-        let key = SECRET_KEY.read(self.stripe_secret_key.as_ref(), self.stripe_secret_key_file.as_deref())?;
-        let key = key.map(|given| {
-            SecretKey::parse(given.text()).map_err(|error| ConfigError::new(given.variable, error))
-        });
-        let account = set(self.stripe_account.as_ref()).map(AccountId::parse).transpose();
-        let configuration = set(self.portal_configuration.as_ref()).map(PortalConfigurationId::parse);
-        let base = ApiBase::parse(or(&self.stripe_api_base, DEFAULT_API_BASE));
         Ok(StripeConfig {
-            secret_key: key.transpose()?,
+            api: self.api.read()?,
             webhook_secrets: self.webhook_secrets()?,
-            account: account
-                .map_err(|error| ConfigError::new("STRIPE_ACCOUNT", format_args!("is {error}")))?,
-            portal_configuration: configuration.transpose().map_err(|error| {
-                ConfigError::new("BILLHOOK_PORTAL_CONFIGURATION", format_args!("is {error}"))
-            })?,
-            api_base: base.map_err(|error| ConfigError::new("STRIPE_API_BASE", error))?,
+            account: self.account.read()?,
+            portal_configuration: given(self.portal_configuration.as_ref())?,
         })
     }
 
-    /// Reads `STRIPE_WEBHOOK_SECRET` or, as it is now, the file that `STRIPE_WEBHOOK_SECRET_FILE` names.
+    /// Reads the webhook secrets from their variable or, as it is now, from their file.
     pub fn webhook_secrets(&self) -> Result<WebhookSecrets, ConfigError> {
         let file = self.stripe_webhook_secret_file.as_deref();
         match WEBHOOK_SECRET.read(self.stripe_webhook_secret.as_ref(), file)? {
@@ -104,12 +142,5 @@ impl StripeArgs {
             }
             None => Ok(WebhookSecrets::none()),
         }
-    }
-}
-
-impl StripeConfig {
-    /// The key's mode.
-    pub fn mode(&self) -> Option<Mode> {
-        self.secret_key.as_ref().map(SecretKey::mode)
     }
 }

@@ -2,25 +2,21 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use secrecy::SecretString;
 
+use super::ConfigError;
 use super::secret::{Given, SecretVariable};
-use super::{ConfigError, or, set};
+use super::setting::{Setting, by, given, path, text};
 use crate::domain::jwks_url::JwksUrl;
 use crate::domain::token::{
     ClaimName, HS256, PublicAlgorithm, PublicKey, RoleRule, SERVICE_SCOPE, TokenRules,
 };
 
-/// What holds where nothing is set.
-mod default {
-    pub(super) const ALGORITHM: &str = super::HS256;
-    pub(super) const TENANT_CLAIM: &str = "tenant";
-    /// As RFC 9068, section 2.2.3.1 names it.
-    pub(super) const ROLE_CLAIM: &str = "roles";
-}
+/// As RFC 9068, section 2.2.3.1 names it.
+const DEFAULT_ROLE_CLAIM: &str = "roles";
 
 const SECRET: SecretVariable =
     SecretVariable { variable: "BILLHOOK_JWT_SECRET", file_variable: "BILLHOOK_JWT_SECRET_FILE" };
@@ -33,12 +29,13 @@ const PEM_BYTES: u64 = 16 * 1024;
 
 /// Whose tokens are taken.
 #[derive(Clone, Args)]
+#[command(next_help_heading = "Tokens")]
 #[expect(clippy::struct_field_names, reason = "the fields are the names of options")]
 pub struct TokenArgs {
     /// The one algorithm that tokens are signed with: `HS256` by a shared secret; `RS256`, `ES256` or `EdDSA` by an
     /// issuer whose public keys come from a URL or a file
-    #[arg(long, env = "BILLHOOK_JWT_ALGORITHM", default_value = default::ALGORITHM)]
-    jwt_algorithm: String,
+    #[arg(long, env = "BILLHOOK_JWT_ALGORITHM", default_value = HS256, value_parser = by(Algorithm::parse))]
+    jwt_algorithm: Setting<Algorithm>,
 
     /// The secret that signs tokens with HS256, at least 32 bytes. Without it, and without public keys, every token is
     /// refused
@@ -50,41 +47,41 @@ pub struct TokenArgs {
     jwt_secret_file: Option<PathBuf>,
 
     /// The URL of the issuer's public keys (a JWK Set); plain http only to loopback. Needs `BILLHOOK_JWT_ISSUER`
-    #[arg(long, env = "BILLHOOK_JWT_JWKS_URL", hide_env_values = true, value_name = "URL")]
-    jwt_jwks_url: Option<String>,
+    #[arg(long, env = "BILLHOOK_JWT_JWKS_URL", hide_env_values = true, value_name = "URL", value_parser = by(JwksUrl::parse))]
+    jwt_jwks_url: Option<Setting<JwksUrl>>,
 
     /// The file of the issuer's one public key, as PEM; read once, at the start
-    #[arg(long, env = "BILLHOOK_JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
-    jwt_public_key_file: Option<String>,
+    #[arg(long, env = "BILLHOOK_JWT_PUBLIC_KEY_FILE", value_name = "FILE", value_parser = by(path))]
+    jwt_public_key_file: Option<Setting<PathBuf>>,
 
     /// The claim that names the tenant; a dot leads into an object (`org.id`), but not in a URI
-    #[arg(long, env = "BILLHOOK_JWT_TENANT_CLAIM", default_value = default::TENANT_CLAIM)]
-    jwt_tenant_claim: String,
+    #[arg(long, env = "BILLHOOK_JWT_TENANT_CLAIM", default_value = "tenant", value_parser = by(ClaimName::parse))]
+    jwt_tenant_claim: Setting<ClaimName>,
 
     /// The issuer that tokens must name in `iss`
-    #[arg(long, env = "BILLHOOK_JWT_ISSUER")]
-    jwt_issuer: Option<String>,
+    #[arg(long, env = "BILLHOOK_JWT_ISSUER", value_parser = by(text))]
+    jwt_issuer: Option<Setting<String>>,
 
     /// The audience that tokens must name in `aud`
-    #[arg(long, env = "BILLHOOK_JWT_AUDIENCE")]
-    jwt_audience: Option<String>,
+    #[arg(long, env = "BILLHOOK_JWT_AUDIENCE", value_parser = by(text))]
+    jwt_audience: Option<Setting<String>>,
 
     /// The scope that a tenant user's token must have
-    #[arg(long, env = "BILLHOOK_JWT_SCOPE")]
-    jwt_scope: Option<String>,
+    #[arg(long, env = "BILLHOOK_JWT_SCOPE", value_parser = by(users_scope))]
+    jwt_scope: Option<Setting<String>>,
 
     /// The scope that a tenant user's token must have, too, for checkout and portal
-    #[arg(long, env = "BILLHOOK_JWT_MANAGE_SCOPE")]
-    jwt_manage_scope: Option<String>,
+    #[arg(long, env = "BILLHOOK_JWT_MANAGE_SCOPE", value_parser = by(users_scope))]
+    jwt_manage_scope: Option<Setting<String>>,
 
     /// The roles, with commas, of which a tenant user's token must have one for checkout and portal
-    #[arg(long, env = "BILLHOOK_JWT_MANAGE_ROLES", value_name = "ROLE,..")]
-    jwt_manage_roles: Option<String>,
+    #[arg(long, env = "BILLHOOK_JWT_MANAGE_ROLES", value_name = "ROLE,..", value_parser = by(roles))]
+    jwt_manage_roles: Option<Setting<Vec<String>>>,
 
     /// The claim that names the role or the roles, such as `realm_access.roles` or `https://example.com/roles`
     /// [default: roles]
-    #[arg(long, env = "BILLHOOK_JWT_ROLE_CLAIM", value_name = "CLAIM")]
-    jwt_role_claim: Option<String>,
+    #[arg(long, env = "BILLHOOK_JWT_ROLE_CLAIM", value_name = "CLAIM", value_parser = by(ClaimName::parse))]
+    jwt_role_claim: Option<Setting<ClaimName>>,
 }
 
 /// Whose tokens are taken.
@@ -107,21 +104,34 @@ pub enum KeySource {
     Jwks(JwksUrl, PublicAlgorithm),
 }
 
+/// What tokens are signed with.
+#[derive(Debug, Clone, Copy)]
+enum Algorithm {
+    Hs256,
+    Public(PublicAlgorithm),
+}
+
+impl Algorithm {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        match PublicAlgorithm::parse(text) {
+            Some(public) => Ok(Self::Public(public)),
+            None if text == HS256 => Ok(Self::Hs256),
+            None => Err("is not one of `HS256`, `RS256`, `ES256` and `EdDSA`"),
+        }
+    }
+}
+
 impl TokenArgs {
-    /// Reads the variables that begin with `BILLHOOK_JWT_`, and the file that one of them names.
+    /// Reads whose tokens are taken, and the file of a public key.
     pub fn read(&self) -> Result<TokenConfig, ConfigError> {
-        let owned = |text: &Option<String>| set(text.as_ref()).map(str::to_owned);
         let config = TokenConfig {
             keys: self.keys()?,
             rules: TokenRules {
-                tenant_claim: claim_name(
-                    "BILLHOOK_JWT_TENANT_CLAIM",
-                    or(&self.jwt_tenant_claim, default::TENANT_CLAIM),
-                )?,
-                issuer: owned(&self.jwt_issuer),
-                audience: owned(&self.jwt_audience),
-                scope: users_scope("BILLHOOK_JWT_SCOPE", self.jwt_scope.as_ref())?,
-                manage_scope: users_scope("BILLHOOK_JWT_MANAGE_SCOPE", self.jwt_manage_scope.as_ref())?,
+                tenant_claim: self.jwt_tenant_claim.read()?,
+                issuer: given(self.jwt_issuer.as_ref())?,
+                audience: given(self.jwt_audience.as_ref())?,
+                scope: given(self.jwt_scope.as_ref())?,
+                manage_scope: given(self.jwt_manage_scope.as_ref())?,
                 manage_roles: self.manage_roles()?,
             },
         };
@@ -135,17 +145,14 @@ impl TokenArgs {
 
     fn keys(&self) -> Result<Option<KeySource>, ConfigError> {
         let secret = SECRET.read(self.jwt_secret.as_ref(), self.jwt_secret_file.as_deref())?;
-        let url = set(self.jwt_jwks_url.as_ref());
-        let file = set(self.jwt_public_key_file.as_ref());
-        let algorithm = or(&self.jwt_algorithm, default::ALGORITHM);
-        let (public, name) = match PublicAlgorithm::parse(algorithm) {
-            Some(public) => (public, public.name()),
-            None if algorithm == HS256 => return shared_secret(secret, url, file),
-            None => {
-                let problem = "is not one of `HS256`, `RS256`, `ES256` and `EdDSA`";
-                return Err(ConfigError::new("BILLHOOK_JWT_ALGORITHM", problem));
-            }
+        let algorithm = self.jwt_algorithm.read()?;
+        let url = given(self.jwt_jwks_url.as_ref())?;
+        let file = given(self.jwt_public_key_file.as_ref())?;
+        let algorithm = match algorithm {
+            Algorithm::Hs256 => return shared_secret(secret, url.is_some(), file.is_some()),
+            Algorithm::Public(algorithm) => algorithm,
         };
+        let name = algorithm.name();
         match (secret, url, file) {
             (Some(secret), _, _) => Err(ConfigError::new(
                 secret.variable,
@@ -155,12 +162,8 @@ impl TokenArgs {
                 "BILLHOOK_JWT_JWKS_URL",
                 "and BILLHOOK_JWT_PUBLIC_KEY_FILE are both set: keys come from one of them",
             )),
-            (None, Some(url), None) => {
-                let url = JwksUrl::parse(url);
-                let url = url.map_err(|error| ConfigError::new("BILLHOOK_JWT_JWKS_URL", error))?;
-                Ok(Some(KeySource::Jwks(url, public)))
-            }
-            (None, None, Some(file)) => public_key(file, public).map(KeySource::PublicKey).map(Some),
+            (None, Some(url), None) => Ok(Some(KeySource::Jwks(url, algorithm))),
+            (None, None, Some(file)) => public_key(&file, algorithm).map(KeySource::PublicKey).map(Some),
             (None, None, None) => Err(ConfigError::new(
                 "BILLHOOK_JWT_ALGORITHM",
                 format_args!("is {name}, which needs BILLHOOK_JWT_JWKS_URL or BILLHOOK_JWT_PUBLIC_KEY_FILE"),
@@ -169,35 +172,30 @@ impl TokenArgs {
     }
 
     fn manage_roles(&self) -> Result<Option<RoleRule>, ConfigError> {
-        let claim = set(self.jwt_role_claim.as_ref());
-        let Some(roles) = set(self.jwt_manage_roles.as_ref()) else {
-            return match claim {
-                None => Ok(None),
-                Some(_) => Err(ConfigError::new(
-                    "BILLHOOK_JWT_ROLE_CLAIM",
-                    "is set, and BILLHOOK_JWT_MANAGE_ROLES is not: it says which of the roles will do",
-                )),
-            };
-        };
-        let roles: Vec<String> = roles.split(',').map(|role| role.trim().to_owned()).collect();
-        if roles.iter().any(String::is_empty) {
-            return Err(ConfigError::new(
-                "BILLHOOK_JWT_MANAGE_ROLES",
-                "has an empty item between its commas",
-            ));
+        let claim = given(self.jwt_role_claim.as_ref())?;
+        match (given(self.jwt_manage_roles.as_ref())?, claim) {
+            (Some(roles), Some(claim)) => Ok(Some(RoleRule { claim, roles })),
+            (Some(roles), None) => {
+                let claim = ClaimName::parse(DEFAULT_ROLE_CLAIM);
+                let claim = claim.map_err(|error| ConfigError::new("BILLHOOK_JWT_ROLE_CLAIM", error))?;
+                Ok(Some(RoleRule { claim, roles }))
+            }
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(ConfigError::new(
+                "BILLHOOK_JWT_ROLE_CLAIM",
+                "is set, and BILLHOOK_JWT_MANAGE_ROLES is not: it says which of the roles will do",
+            )),
         }
-        let claim = claim_name("BILLHOOK_JWT_ROLE_CLAIM", claim.unwrap_or(default::ROLE_CLAIM))?;
-        Ok(Some(RoleRule { claim, roles }))
     }
 }
 
 fn shared_secret(
     secret: Option<Given>,
-    url: Option<&str>,
-    file: Option<&str>,
+    has_url: bool,
+    has_file: bool,
 ) -> Result<Option<KeySource>, ConfigError> {
-    let public = [("BILLHOOK_JWT_JWKS_URL", url), ("BILLHOOK_JWT_PUBLIC_KEY_FILE", file)];
-    if let Some((variable, _)) = public.into_iter().find(|(_, value)| value.is_some()) {
+    let public = [("BILLHOOK_JWT_JWKS_URL", has_url), ("BILLHOOK_JWT_PUBLIC_KEY_FILE", has_file)];
+    if let Some((variable, _)) = public.into_iter().find(|(_, is_set)| *is_set) {
         let problem =
             "is for RS256, ES256 or EdDSA: set BILLHOOK_JWT_ALGORITHM to what the issuer signs with";
         return Err(ConfigError::new(variable, problem));
@@ -214,7 +212,7 @@ fn shared_secret(
     Ok(Some(KeySource::Secret(secret.into_secret())))
 }
 
-fn public_key(path: &str, algorithm: PublicAlgorithm) -> Result<PublicKey, ConfigError> {
+fn public_key(path: &Path, algorithm: PublicAlgorithm) -> Result<PublicKey, ConfigError> {
     let wrong = |problem: &dyn std::fmt::Display| ConfigError::new("BILLHOOK_JWT_PUBLIC_KEY_FILE", problem);
     let mut pem = Vec::new();
     let read = File::open(path).and_then(|file| file.take(PEM_BYTES + 1).read_to_end(&mut pem));
@@ -225,17 +223,16 @@ fn public_key(path: &str, algorithm: PublicAlgorithm) -> Result<PublicKey, Confi
     PublicKey::from_pem(&pem, algorithm).map_err(|error| wrong(&error))
 }
 
-fn claim_name(variable: &'static str, text: &str) -> Result<ClaimName, ConfigError> {
-    ClaimName::parse(text).map_err(|error| ConfigError::new(variable, error))
+/// A scope that a tenant's users are to have.
+fn users_scope(scope: &str) -> Result<String, &'static str> {
+    match scope {
+        SERVICE_SCOPE => Err("is the scope of services, which no user has"),
+        _ if scope.contains(char::is_whitespace) => Err("is not one scope: it has white space in it"),
+        _ => Ok(scope.to_owned()),
+    }
 }
 
-/// A scope that a tenant's users are to have.
-fn users_scope(variable: &'static str, text: Option<&String>) -> Result<Option<String>, ConfigError> {
-    match set(text) {
-        Some(scope) if scope.contains(char::is_whitespace) => {
-            Err(ConfigError::new(variable, "is not one scope: it has white space in it"))
-        }
-        Some(SERVICE_SCOPE) => Err(ConfigError::new(variable, "is the scope of services, which no user has")),
-        scope => Ok(scope.map(str::to_owned)),
-    }
+fn roles(text: &str) -> Result<Vec<String>, &'static str> {
+    let roles: Vec<String> = text.split(',').map(|role| role.trim().to_owned()).collect();
+    if roles.iter().any(String::is_empty) { Err("has an empty item between its commas") } else { Ok(roles) }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::throttle::Throttle;
-use super::webhook::Webhook;
+use super::webhook::Admission;
 
 /// Forgets what is not needed any more. Clones share it.
 #[derive(Clone)]
 pub struct PeriodicCleanup {
     pub(super) throttle: Arc<Throttle>,
-    pub(super) webhook: Arc<Webhook>,
+    pub(super) admission: Arc<Admission>,
 }
 
 impl PeriodicCleanup {
@@ -21,6 +21,6 @@ impl PeriodicCleanup {
     /// mentioned.
     pub fn sweep(&self) {
         self.throttle.sweep();
-        self.webhook.sweep();
+        self.admission.sweep();
     }
 }

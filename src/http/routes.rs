@@ -61,8 +61,8 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
         not_configured: app.not_configured,
         lifecycle: app.lifecycle,
     };
-    let webhook = Arc::new(Webhook::new(app.billing, app.ingest, app.webhook_secrets, app.trusted_proxies));
-    let cleanup = PeriodicCleanup { throttle, webhook: webhook.clone() };
+    let webhook = Webhook::new(app.billing, app.ingest, app.webhook_secrets, app.trusted_proxies);
+    let cleanup = PeriodicCleanup { throttle, admission: webhook.admission() };
     let static_files = app.static_files;
     let cors_rules = Arc::new(CorsRules::new(app.cors_origins, clock));
     let routes = Route::new()
@@ -75,7 +75,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
         .around(|next, request| allow::add_allow_header(openapi::methods, next, request))
         .data(Arc::new(state))
         .data(Arc::new(readiness))
-        .data(webhook)
+        .data(Arc::new(webhook))
         .data(app.tokens)
         // Else the type of all that is around it grows beyond what an optimising compiler follows.
         .boxed()

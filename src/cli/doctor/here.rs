@@ -66,21 +66,7 @@ pub(super) fn configuration(args: &DoctorArgs, report: &mut Report) -> Setup {
     for error in &wrong {
         report.red("configuration", error, "`billhook serve --help` says what it takes");
     }
-    let missing = [
-        ("STRIPE_SECRET_KEY", setup.stripe.as_ref().is_some_and(|stripe| stripe.secret_key.is_none())),
-        (
-            "STRIPE_WEBHOOK_SECRET",
-            setup.stripe.as_ref().is_some_and(|stripe| stripe.webhook_secrets.is_empty()),
-        ),
-        ("BILLHOOK_JWT_SECRET", tokens.is_some_and(|tokens| tokens.keys.is_none())),
-        ("BILLHOOK_APP_URL", setup.billing.as_ref().is_some_and(|billing| billing.app_url.is_none())),
-        (
-            "BILLHOOK_PLANS",
-            setup.billing.as_ref().is_some_and(|billing| billing.catalog.default_plan().is_none()),
-        ),
-    ];
-    let missing: Vec<&str> =
-        missing.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
+    let missing = config::needed_but_not_set(setup.stripe.as_ref(), tokens.as_ref(), setup.billing.as_ref());
     for name in &missing {
         report.red(
             "configuration",
@@ -133,7 +119,7 @@ pub(super) async fn database(setup: &Setup, report: &mut Report) -> Option<Store
             return None;
         }
     }
-    let key = setup.stripe.as_ref().and_then(StripeConfig::mode);
+    let key = setup.stripe.as_ref().and_then(|stripe| stripe.api.mode());
     mode(store.mode().await, key, report);
     deliveries(&store, report).await;
     other_customers(&store, report).await;

@@ -30,11 +30,11 @@ const AFTER_KEY: [&str; 6] = ["account", "clock", "permissions", "prices", "port
 
 /// Looks at everything at Stripe that the service depends on.
 pub(super) async fn account(setup: &Setup, store: Option<&Store>, report: &mut Report) {
-    let Some(config) = setup.stripe.as_ref().filter(|config| config.secret_key.is_some()) else {
+    let Some(config) = setup.stripe.as_ref().filter(|config| config.api.secret_key.is_some()) else {
         report.skip(&["key"], "STRIPE_SECRET_KEY is not set or cannot be read");
         return report.skip(&AFTER_KEY, "there is no key to ask Stripe with");
     };
-    let stripe = match asking_stripe(config) {
+    let stripe = match asking_stripe(&config.api) {
         Ok(stripe) => stripe,
         Err(error) => {
             report.red("key", error, "this is a defect: report it");
@@ -64,9 +64,9 @@ pub(super) async fn account(setup: &Setup, store: Option<&Store>, report: &mut R
     permissions(&stripe, report).await;
     match &setup.billing {
         Some(billing) => {
-            let looked_up = prices(&stripe, &billing.catalog, report).await;
+            let looked_up = prices(&stripe, &billing.events.catalog, report).await;
             if let Some(store) = store {
-                former_keys(&billing.catalog, &looked_up, store, report).await;
+                former_keys(&billing.events.catalog, &looked_up, store, report).await;
             }
         }
         None => report.skip(&["prices"], "BILLHOOK_PLANS cannot be read"),

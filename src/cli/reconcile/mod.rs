@@ -14,7 +14,7 @@ use super::{
     CommandError, at_the_command_line, migrated, policy_without_events, progress, say, without_a_key,
 };
 use crate::billing::{self, Billing, BillingError, Comparison};
-use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
+use crate::config::{self, DatabaseArgs, LogDirArgs, StripeAccountArgs, StripeApiArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::store::StoreError;
 use told::{Came, Told};
@@ -50,7 +50,10 @@ pub(super) struct ReconcileArgs {
     database: DatabaseArgs,
 
     #[command(flatten)]
-    stripe: StripeArgs,
+    stripe: StripeApiArgs,
+
+    #[command(flatten)]
+    account: StripeAccountArgs,
 
     #[command(flatten)]
     logs: LogDirArgs,
@@ -74,7 +77,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
         return Err(without_a_key());
     }
     let store = migrated(&args.database).await?;
-    let policy = policy_without_events(&store, &config).await?;
+    let policy = policy_without_events(&store, &config, args.account.read()?).await?;
     let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
     // People are told as it goes, tools in the end.
     let for_tools = RefCell::new(Vec::new());

@@ -15,8 +15,8 @@ use super::configured_files::{ConfiguredCertificate, read_certificate, read_stat
 use super::{CommandError, unknown_variables};
 use crate::clock::SystemClock;
 use crate::config::{
-    BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs, RetentionArgs,
-    StripeArgs, StripeConfig, TlsArgs, TokenArgs, TokenConfig, WebArgs, WebConfig,
+    self, BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs,
+    RetentionArgs, StripeArgs, StripeConfig, TlsArgs, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
 use crate::domain::address::Origin;
 use crate::domain::database_url::DatabaseUrl;
@@ -109,14 +109,7 @@ impl ServeConfig {
 
     /// What is not set, and makes a part of the service refuse to work.
     pub(super) fn not_configured(&self) -> Vec<&'static str> {
-        let missing = [
-            ("STRIPE_SECRET_KEY", self.stripe.secret_key.is_none()),
-            ("STRIPE_WEBHOOK_SECRET", self.stripe.webhook_secrets.is_empty()),
-            ("BILLHOOK_JWT_SECRET", self.tokens.keys.is_none()),
-            ("BILLHOOK_APP_URL", self.billing.app_url.is_none()),
-            ("BILLHOOK_PLANS", self.billing.catalog.default_plan().is_none()),
-        ];
-        missing.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect()
+        config::needed_but_not_set(Some(&self.stripe), Some(&self.tokens), Some(&self.billing))
     }
 }
 

@@ -193,17 +193,17 @@ async fn open(
     let watermark = store.watermark().await?;
     let catching_up = watermark.map(|mark| CatchingUp::from(mark.at, clock.now_seconds()));
     let policy = Policy {
-        mode: guarded_mode(&store, config.stripe.mode()).await?,
+        mode: guarded_mode(&store, config.stripe.api.mode()).await?,
         account: guarded_account(&store, config.stripe.account.clone()).await?,
-        deployment: guarded_deployment(&store, config.billing.deployment.as_ref()).await?,
-        trust_client_reference: config.billing.trust_client_reference,
-        catalog: config.billing.catalog.clone(),
+        deployment: guarded_deployment(&store, config.billing.events.deployment.as_ref()).await?,
+        trust_client_reference: config.billing.events.trust_client_reference,
+        catalog: config.billing.events.catalog.clone(),
     };
     log_start(config, &policy);
     let journey_window_hours = config.billing.journey_window_hours;
     Ok(Billing {
         store,
-        stripe: stripe(&config.stripe, &metrics)?,
+        stripe: stripe(&config.stripe.api, &metrics)?,
         app_url: config.billing.app_url.clone(),
         portal_configuration: config.stripe.portal_configuration.clone(),
         policy,

@@ -15,7 +15,7 @@ use super::{
     CommandError, at_the_command_line, guarded_account, guarded_deployment, migrated, say, warn_without_plans,
 };
 use crate::billing::{Billing, LinkError, link_by_hand, replace_by_hand};
-use crate::config::{self, BillingArgs, BillingConfig, DatabaseArgs, LogDirArgs, PlanArgs};
+use crate::config::{self, DatabaseArgs, EventPolicyArgs, EventPolicyConfig, LogDirArgs, PlanArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::plan::{Catalog, Entitlement, Withheld};
 use crate::domain::subscription::{PaymentProblem, Subscription as Held};
@@ -59,7 +59,7 @@ pub(super) struct LinkArgs {
     database: DatabaseArgs,
 
     #[command(flatten)]
-    billing: BillingArgs,
+    events: EventPolicyArgs,
 
     #[command(flatten)]
     logs: LogDirArgs,
@@ -99,7 +99,7 @@ pub(super) async fn run(command: &TenantCommand) -> Result<(), CommandError> {
 async fn link(args: &LinkArgs) -> Result<(), CommandError> {
     let tenant: TenantId = config::argument("TENANT", &args.tenant)?;
     let customer: CustomerId = config::argument("CUSTOMER", &args.customer)?;
-    let config = args.billing.read()?;
+    let config = args.events.read()?;
     warn_without_plans(&config.catalog);
     let store = migrated(&args.database).await?;
     let billing = billing(store, config, &args.logs).await?;
@@ -119,7 +119,11 @@ async fn link(args: &LinkArgs) -> Result<(), CommandError> {
 }
 
 /// What links and unlinks. The service asks Stripe what a customer has.
-async fn billing(store: Store, config: BillingConfig, logs: &LogDirArgs) -> Result<Billing, CommandError> {
+async fn billing(
+    store: Store,
+    config: EventPolicyConfig,
+    logs: &LogDirArgs,
+) -> Result<Billing, CommandError> {
     let policy = Policy {
         mode: store.mode().await?,
         account: guarded_account(&store, None).await?,

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::billing;
 use crate::billing::{Run, Unlinked, unlink_tenant};
 use crate::cli::{CommandError, migrated, say};
-use crate::config::{self, BillingArgs, DatabaseArgs, LogDirArgs};
+use crate::config::{self, DatabaseArgs, EventPolicyArgs, LogDirArgs};
 use crate::domain::ids::TenantId;
 use crate::domain::subscription::Status;
 
@@ -32,7 +32,7 @@ pub(in crate::cli) struct UnlinkArgs {
     database: DatabaseArgs,
 
     #[command(flatten)]
-    billing: BillingArgs,
+    events: EventPolicyArgs,
 
     #[command(flatten)]
     logs: LogDirArgs,
@@ -40,7 +40,7 @@ pub(in crate::cli) struct UnlinkArgs {
 
 pub(super) async fn run(args: &UnlinkArgs) -> Result<(), CommandError> {
     let tenant = config::stored_tenant("TENANT", &args.tenant)?;
-    let config = args.billing.read()?;
+    let config = args.events.read()?;
     let store = migrated(&args.database).await?;
     let billing = billing(store, config, &args.logs).await?;
     let run = if args.dry_run { Run::Dry } else { Run::Real };

@@ -16,6 +16,8 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use tokio::sync::Notify;
 
+use super::rejections::Rejections;
+use crate::billing::Billing;
 use crate::clock::Clock;
 use crate::domain::client_address::ClientAddress;
 use crate::domain::crowd::{Holding, oldest_of_largest_crowd};
@@ -23,6 +25,30 @@ use crate::http::throttle::{SteadyClock, wait_seconds};
 
 /// Bodies that are read at once, of a megabyte at most: as many megabytes of memory as strangers can use.
 const MAX_BODIES: usize = 128;
+
+/// What limits webhooks that are not verified, and logs those that are rejected.
+pub(in crate::http) struct Admission {
+    pub(super) rejections: Rejections,
+    pub(super) limiter: UnverifiedLimiter,
+    pub(super) body_slots: BodySlots,
+}
+
+impl Admission {
+    pub(super) fn new(billing: &Billing) -> Self {
+        let Billing { topics, webhook_record, clock, .. } = billing;
+        Self {
+            rejections: Rejections::new(topics.clone(), webhook_record.clone(), clock.clone()),
+            limiter: UnverifiedLimiter::new(clock.clone()),
+            body_slots: BodySlots::default(),
+        }
+    }
+
+    /// Forgets the clients whose quota is whole again, and logs the rejections that no line has mentioned.
+    pub(in crate::http) fn sweep(&self) {
+        self.limiter.sweep();
+        self.rejections.log_suppressed();
+    }
+}
 
 /// Unverified webhooks of one client that are answered with their reason at once, as somebody who sets up an endpoint
 /// wants them; and of whom is over it, one a second.

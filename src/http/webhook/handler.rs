@@ -13,9 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinError;
 use tracing::Instrument;
 
-use super::admission::{BodySlots, UnverifiedLimiter};
+use super::admission::Admission;
 use super::body::WebhookBody;
-use super::rejections::Rejections;
 use crate::billing::Billing;
 use crate::domain::client_address::ClientAddress;
 use crate::domain::event::{Event, Subject, UnreadableEvent};
@@ -49,9 +48,7 @@ pub(in crate::http) struct Webhook {
     ingest: Ingest,
     secrets: watch::Receiver<WebhookSecrets>,
     trusted_proxies: TrustedProxies,
-    rejections: Rejections,
-    limiter: UnverifiedLimiter,
-    body_slots: BodySlots,
+    admission: Arc<Admission>,
 }
 
 /// The event is stored and will not be lost.
@@ -130,22 +127,13 @@ impl Webhook {
         secrets: watch::Receiver<WebhookSecrets>,
         trusted_proxies: TrustedProxies,
     ) -> Self {
-        let Billing { topics, webhook_record, clock, .. } = &*billing;
-        Self {
-            rejections: Rejections::new(topics.clone(), webhook_record.clone(), clock.clone()),
-            limiter: UnverifiedLimiter::new(clock.clone()),
-            body_slots: BodySlots::default(),
-            billing,
-            ingest,
-            secrets,
-            trusted_proxies,
-        }
+        let admission = Arc::new(Admission::new(&billing));
+        Self { billing, ingest, secrets, trusted_proxies, admission }
     }
 
-    /// Forgets the clients whose quota is whole again, and logs the rejections that no line has mentioned.
-    pub(in crate::http) fn sweep(&self) {
-        self.limiter.sweep();
-        self.rejections.log_suppressed();
+    /// The limits, without the queue: the ingest ends when nothing holds its queue any more.
+    pub(in crate::http) fn admission(&self) -> Arc<Admission> {
+        self.admission.clone()
     }
 
     /// Reads the head, and rejects what it alone shows to be wrong before the body is read. While the queue is full
@@ -170,7 +158,7 @@ impl Webhook {
     }
 
     async fn read(&self, request: &SignedRequest, body: WebhookBody) -> Result<Vec<u8>, Problem> {
-        let slot = self.body_slots.acquire(request.client);
+        let slot = self.admission.body_slots.acquire(request.client);
         body.read(slot).await.map_err(|refusal| self.reject_body(request.client, refusal))
     }
 
@@ -219,7 +207,7 @@ impl Webhook {
     }
 
     fn reject_signature(&self, client: ClientAddress, refusal: signature::Refusal) -> Problem {
-        self.rejections.note(refusal);
+        self.admission.rejections.note(refusal);
         self.billing.metrics.webhook_rejected(refusal.reason.as_str());
         let detail = "Sign the raw body with this endpoint's secret, now.";
         self.charge(client).unwrap_or_else(|| Problem::new(Code::InvalidSignature, detail))
@@ -234,13 +222,13 @@ impl Webhook {
 
     /// Charges a client for a webhook that was not verified. Returns the problem of one that has sent too many.
     fn charge(&self, client: ClientAddress) -> Option<Problem> {
-        let retry_after_seconds = self.limiter.charge(client).err()?;
+        let retry_after_seconds = self.admission.limiter.charge(client).err()?;
         self.billing.metrics.webhook_throttled();
         Some(throttled(retry_after_seconds))
     }
 
     fn not_configured(&self) -> Problem {
-        if self.rejections.may_print() {
+        if self.admission.rejections.may_print() {
             tracing::error!(
                 "a webhook came, but STRIPE_WEBHOOK_SECRET is not set; Stripe will send it again"
             );

@@ -9,4 +9,5 @@ mod body;
 mod handler;
 mod rejections;
 
+pub(super) use admission::Admission;
 pub(super) use handler::{Webhook, WebhookApi};

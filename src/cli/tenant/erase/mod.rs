@@ -11,7 +11,7 @@ use crate::cli::table;
 use crate::cli::{
     CommandError, at_the_command_line, migrated, policy_without_events, say, warn, without_a_key,
 };
-use crate::config::{self, DatabaseArgs, LogDirArgs, StripeArgs};
+use crate::config::{self, DatabaseArgs, LogDirArgs, StripeAccountArgs, StripeApiArgs};
 use crate::domain::ids::TenantId;
 
 /// What it does, for the help.
@@ -40,7 +40,10 @@ pub(in crate::cli) struct EraseArgs {
     database: DatabaseArgs,
 
     #[command(flatten)]
-    stripe: StripeArgs,
+    stripe: StripeApiArgs,
+
+    #[command(flatten)]
+    account: StripeAccountArgs,
 
     #[command(flatten)]
     logs: LogDirArgs,
@@ -66,12 +69,12 @@ pub(super) async fn run(args: &EraseArgs) -> Result<(), CommandError> {
         return Err(without_a_key());
     }
     let store = migrated(&args.database).await?;
-    let policy = policy_without_events(&store, &config).await?;
+    let policy = policy_without_events(&store, &config, args.account.read()?).await?;
     let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
     let run = if args.confirmation.dry_run { Run::Dry } else { Run::Real };
     let stripe = billing.stripe.as_ref().filter(|_| !args.force);
     let erased = erase_tenant(&billing, stripe, &tenant, run).await?;
-    let files = find_in_logs(&args.logs.read().dir, &tenant, &erased.scope.ended_customers());
+    let files = find_in_logs(&args.logs.read()?.dir, &tenant, &erased.scope.ended_customers());
     for file in files.iter().filter(|file| file.error.is_some()) {
         warn(file);
     }

@@ -16,7 +16,7 @@ use super::billing;
 use crate::billing::{Billing, Linked, Run, link_tenants};
 use crate::cli::reconcile::{self, Tally};
 use crate::cli::{CommandError, guarded_mode, migrated, progress, say, warn_without_plans, without_a_key};
-use crate::config::{BillingArgs, DatabaseArgs, LogDirArgs, StripeArgs};
+use crate::config::{DatabaseArgs, EventPolicyArgs, LogDirArgs, StripeApiArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{LinkRefusal, cause};
 use crate::store::{StoreError, StoreFailure};
@@ -59,10 +59,10 @@ pub(in crate::cli) struct ImportArgs {
     database: DatabaseArgs,
 
     #[command(flatten)]
-    billing: BillingArgs,
+    events: EventPolicyArgs,
 
     #[command(flatten)]
-    stripe: StripeArgs,
+    stripe: StripeApiArgs,
 
     #[command(flatten)]
     logs: LogDirArgs,
@@ -74,7 +74,7 @@ pub(super) async fn run(args: &ImportArgs) -> Result<(), CommandError> {
     if asks && stripe.secret_key.is_none() {
         return Err(without_a_key());
     }
-    let config = args.billing.read()?;
+    let config = args.events.read()?;
     warn_without_plans(&config.catalog);
     let store = migrated(&args.database).await?;
     if !args.dry_run {
