@@ -40,7 +40,7 @@ impl<T: ParseFromJSON + Default> OptionalJson<T> {
             return Ok(T::default());
         }
         if !self.is_json {
-            return Err(Problem::new(Code::UnsupportedMediaType, "Send `Content-Type: application/json`."));
+            return Err(Code::UnsupportedMediaType.into());
         }
         if !self.is_plain {
             return Err(Problem::new(

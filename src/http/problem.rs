@@ -65,68 +65,58 @@ pub enum Code {
     Unavailable,
 }
 
+/// What is fixed about a code.
+struct Kind {
+    code: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    /// What to do next, where the place that reports the problem knows nothing better.
+    advice: &'static str,
+}
+
 impl Code {
-    fn status(self) -> StatusCode {
-        match self {
-            Self::InvalidRequest | Self::InvalidSignature | Self::UnreadableEvent => StatusCode::BAD_REQUEST,
-            Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
-            Self::NotAllowed => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoCustomer | Self::NoSubscription | Self::AlreadySubscribed => StatusCode::CONFLICT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::StripeRejected | Self::StripeUnavailable => StatusCode::BAD_GATEWAY,
-            Self::BillingNotConfigured | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::InvalidSignature => "invalid_signature",
-            Self::UnreadableEvent => "unreadable_event",
-            Self::NotAuthenticated => "not_authenticated",
-            Self::NotAllowed => "not_allowed",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::NoCustomer => "no_customer",
-            Self::NoSubscription => "no_subscription",
-            Self::AlreadySubscribed => "already_subscribed",
-            Self::TooLarge => "too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::Throttled => "throttled",
-            Self::Internal => "internal",
-            Self::StripeRejected => "stripe_rejected",
-            Self::StripeUnavailable => "stripe_unavailable",
-            Self::BillingNotConfigured => "billing_not_configured",
-            Self::Unavailable => "unavailable",
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "The request cannot be understood",
-            Self::InvalidSignature => "The signature is not valid",
-            Self::UnreadableEvent => "The body is not a Stripe event",
-            Self::NotAuthenticated => "A valid token is needed",
-            Self::NotAllowed => "The token does not allow this",
-            Self::NotFound => "There is nothing here",
-            Self::MethodNotAllowed => "This method is not allowed here",
-            Self::NoCustomer => "There is nothing to manage yet",
-            Self::NoSubscription => "There is no subscription",
-            Self::AlreadySubscribed => "There is a subscription already",
-            Self::TooLarge => "The body is too large",
-            Self::UnsupportedMediaType => "The body must be JSON",
-            Self::Throttled => "Too many requests",
-            Self::Internal => "Something went wrong on our side",
-            Self::StripeRejected => "The payment provider refused the request",
-            Self::StripeUnavailable => "The payment provider does not answer",
-            Self::BillingNotConfigured => "Billing is not set up yet",
-            Self::Unavailable => "The service is not available right now",
-        }
+    /// The table of problems.
+    #[rustfmt::skip]
+    fn kind(self) -> Kind {
+        let (code, status, title, advice) = match self {
+            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST,
+                "The request cannot be understood", "Look the operation up in /openapi.json."),
+            Self::InvalidSignature => ("invalid_signature", StatusCode::BAD_REQUEST,
+                "The signature is not valid", "Sign the raw body with this endpoint's secret, now."),
+            Self::UnreadableEvent => ("unreadable_event", StatusCode::BAD_REQUEST,
+                "The body is not a Stripe event", "Send snapshot events as Stripe makes them."),
+            Self::NotAuthenticated => ("not_authenticated", StatusCode::UNAUTHORIZED,
+                "A valid token is needed", "Send a token: `Authorization: Bearer ...`."),
+            Self::NotAllowed => ("not_allowed", StatusCode::FORBIDDEN,
+                "The token does not allow this", "Ask an owner of your organisation to do this, or to let you manage its billing."),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND,
+                "There is nothing here", "Look the path up in /openapi.json."),
+            Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED,
+                "This method is not allowed here", "Look the method up in /openapi.json."),
+            Self::NoCustomer => ("no_customer", StatusCode::CONFLICT,
+                "There is nothing to manage yet", "Start a checkout first: it makes the customer that can be managed."),
+            Self::NoSubscription => ("no_subscription", StatusCode::CONFLICT,
+                "There is no subscription", "Start a checkout first: there is no subscription to change."),
+            Self::AlreadySubscribed => ("already_subscribed", StatusCode::CONFLICT,
+                "There is a subscription already", "Open the customer portal instead: the subscription can be changed or paid there."),
+            Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE,
+                "The body is too large", "Send a smaller body."),
+            Self::UnsupportedMediaType => ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The body must be JSON", "Send `Content-Type: application/json`."),
+            Self::Throttled => ("throttled", StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests", "Try again in a minute."),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong on our side", "Try again; if it persists, quote the trace id to whoever runs this service."),
+            Self::StripeRejected => ("stripe_rejected", StatusCode::BAD_GATEWAY,
+                "The payment provider refused the request", "Trying again will not help; quote the trace id to whoever runs this service."),
+            Self::StripeUnavailable => ("stripe_unavailable", StatusCode::BAD_GATEWAY,
+                "The payment provider does not answer", "Nothing was charged. Try again in a minute."),
+            Self::BillingNotConfigured => ("billing_not_configured", StatusCode::SERVICE_UNAVAILABLE,
+                "Billing is not set up yet", "Ask whoever runs this service to finish setting up billing."),
+            Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE,
+                "The service is not available right now", "Try again in a few seconds."),
+        };
+        Kind { code, status, title, advice }
     }
 }
 
@@ -202,10 +192,11 @@ impl Problem {
 
     fn body(&self) -> ProblemBody {
         let here = || spans::current_trace().map(Traceparent::journey_id);
+        let Kind { code, status, title, .. } = self.code.kind();
         ProblemBody {
-            kind: format!("urn:billhook:problem:{}", self.code.as_str()),
-            title: self.code.title().to_owned(),
-            status: self.code.status().as_u16(),
+            kind: format!("urn:billhook:problem:{code}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
             detail: self.detail.clone(),
             code: self.code,
             trace_id: self.trace.or_else(here).map(|trace| trace.to_string()),
@@ -216,7 +207,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Json(self.body()).into_response();
-        response.set_status(self.code.status());
+        response.set_status(self.code.kind().status);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -235,29 +226,21 @@ impl From<Problem> for poem::Error {
     }
 }
 
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code, code.kind().advice)
+    }
+}
+
 impl From<BillingError> for Problem {
     fn from(error: BillingError) -> Self {
         match error {
-            BillingError::NotConfigured(_) => Self::new(
-                Code::BillingNotConfigured,
-                "Ask whoever runs this service to finish setting up billing.",
-            ),
+            BillingError::NotConfigured(_) => Code::BillingNotConfigured.into(),
             BillingError::InvalidRequest(why) => Self::new(Code::InvalidRequest, sentence(why)),
-            BillingError::NotAllowed => Self::new(
-                Code::NotAllowed,
-                "Ask an owner of your organisation to do this, or to let you manage its billing.",
-            ),
-            BillingError::NoCustomer => Self::new(
-                Code::NoCustomer,
-                "Start a checkout first: it makes the customer that can be managed.",
-            ),
-            BillingError::NoSubscription => {
-                Self::new(Code::NoSubscription, "Start a checkout first: there is no subscription to change.")
-            }
-            BillingError::AlreadySubscribed => Self::new(
-                Code::AlreadySubscribed,
-                "Open the customer portal instead: the subscription can be changed or paid there.",
-            ),
+            BillingError::NotAllowed => Code::NotAllowed.into(),
+            BillingError::NoCustomer => Code::NoCustomer.into(),
+            BillingError::NoSubscription => Code::NoSubscription.into(),
+            BillingError::AlreadySubscribed => Code::AlreadySubscribed.into(),
             BillingError::SubscribedElsewhere => Self::new(
                 Code::AlreadySubscribed,
                 "This tenant has bought a subscription as another customer. Ask support to link it to that customer.",
@@ -269,21 +252,15 @@ impl From<BillingError> for Problem {
                 Code::BillingNotConfigured,
                 "The service's Stripe key lacks a permission; quote the trace id to whoever runs this service.",
             ),
-            BillingError::Stripe(StripeError::Rejected(_)) => Self::new(
-                Code::StripeRejected,
-                "Trying again will not help; quote the trace id to whoever runs this service.",
-            ),
-            BillingError::Stripe(StripeError::Unavailable { .. }) => {
-                Self::new(Code::StripeUnavailable, "Nothing was charged. Try again in a minute.")
-            }
+            BillingError::Stripe(StripeError::Rejected(_)) => Code::StripeRejected.into(),
+            BillingError::Stripe(StripeError::Unavailable { .. }) => Code::StripeUnavailable.into(),
             BillingError::CatchingUp => Self::new(
                 Code::Unavailable,
                 "What was bought while the service was away is being read. Try again in a few seconds.",
             )
-            .retry_after(RETRY_SECONDS),
-            BillingError::Outpaced => {
-                Self::new(Code::Unavailable, "Ask once, and wait for the answer.").retry_after(RETRY_SECONDS)
-            }
+            .retry_after(RETRY_AFTER_SECONDS),
+            BillingError::Outpaced => Self::new(Code::Unavailable, "Ask once, and wait for the answer.")
+                .retry_after(RETRY_AFTER_SECONDS),
             BillingError::Store(error) => error.into(),
         }
     }
@@ -304,9 +281,9 @@ impl From<StoreError> for Problem {
 impl From<StoreFailure> for Problem {
     fn from(failure: StoreFailure) -> Self {
         if failure == StoreFailure::Refused {
-            return Self::new(Code::Internal, DEFECT);
+            return Code::Internal.into();
         }
-        Self::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS)
+        Self::from(Code::Unavailable).retry_after(RETRY_AFTER_SECONDS)
     }
 }
 
@@ -315,24 +292,19 @@ impl From<NotOpened> for Problem {
         match error {
             NotOpened::Crowded | NotOpened::TenantCrowded => {
                 Self::new(Code::Unavailable, "Too many follow it already: ask for it now and then instead.")
-                    .retry_after(CROWDED_SECONDS)
+                    .retry_after(CROWDED_RETRY_AFTER_SECONDS)
             }
             NotOpened::NotRead(failure) => failure.into(),
-            NotOpened::Stopping => {
-                Self::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS)
-            }
+            NotOpened::Stopping => Self::from(Code::Unavailable).retry_after(RETRY_AFTER_SECONDS),
         }
     }
 }
 
 /// When to come back to where there was no room: pages are open for longer, and each can ask without a stream.
-const CROWDED_SECONDS: u64 = 60;
-
-/// What to do about a defect of ours.
-const DEFECT: &str = "Try again; if it persists, quote the trace id to whoever runs this service.";
+const CROWDED_RETRY_AFTER_SECONDS: u64 = 60;
 
 /// When to come back to a database that was not there: it may be failing over.
-const RETRY_SECONDS: u64 = 5;
+const RETRY_AFTER_SECONDS: u64 = 5;
 
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
@@ -427,35 +399,28 @@ fn framework_problem(error: &poem::Error) -> Problem {
     if error.is::<ParsePathError>() || error.is::<poem::error::ParsePathError>() {
         return Problem::new(Code::NotFound, "Nothing can have this name.");
     }
-    match error.status() {
-        StatusCode::UNAUTHORIZED => {
-            Problem::new(Code::NotAuthenticated, "Send a token: `Authorization: Bearer ...`.")
-        }
-        StatusCode::NOT_FOUND => Problem::new(Code::NotFound, "Look the path up in /openapi.json."),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            Problem::new(Code::MethodNotAllowed, "Look the method up in /openapi.json.")
-        }
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::TooLarge, "Send a smaller body."),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            Problem::new(Code::UnsupportedMediaType, "Send `Content-Type: application/json`.")
-        }
-        status if status.is_client_error() => {
-            Problem::new(Code::InvalidRequest, "Look the operation up in /openapi.json.")
-        }
+    let code = match error.status() {
+        StatusCode::UNAUTHORIZED => Code::NotAuthenticated,
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+        status if status.is_client_error() => Code::InvalidRequest,
         status => {
             tracing::error!(%status, %error, "a request failed inside the framework");
-            Problem::new(Code::Internal, DEFECT)
+            Code::Internal
         }
-    }
+    };
+    code.into()
 }
 
 /// Gives a panic the shape of our other errors. What it said is in the log already.
 pub(super) fn from_panic() -> Response {
-    Problem::new(Code::Internal, DEFECT).into_response()
+    Problem::from(Code::Internal).into_response()
 }
 
 /// What takes too long to answer is told to come again.
 pub(super) fn from_silence() -> Response {
     tracing::error!("an answer took too long");
-    Problem::new(Code::Unavailable, "Try again in a few seconds.").retry_after(RETRY_SECONDS).into_response()
+    Problem::from(Code::Unavailable).retry_after(RETRY_AFTER_SECONDS).into_response()
 }

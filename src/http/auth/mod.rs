@@ -56,7 +56,7 @@ async fn check_service(request: &Request, bearer: BearerToken) -> poem::Result<U
 
 fn verifier(request: &Request) -> Result<&Arc<TokenVerifier>, Problem> {
     let verifier = request.data::<Arc<TokenVerifier>>();
-    verifier.ok_or_else(|| Problem::new(Code::Internal, "Quote the trace id to whoever runs this service."))
+    verifier.ok_or_else(|| Code::Internal.into())
 }
 
 /// Verifies tokens, with the keys that the configuration names.

@@ -209,8 +209,7 @@ impl Webhook {
     fn reject_signature(&self, client: ClientAddress, refusal: signature::Refusal) -> Problem {
         self.admission.rejections.note(refusal);
         self.billing.metrics.webhook_rejected(refusal.reason.as_str());
-        let detail = "Sign the raw body with this endpoint's secret, now.";
-        self.charge(client).unwrap_or_else(|| Problem::new(Code::InvalidSignature, detail))
+        self.charge(client).unwrap_or_else(|| Code::InvalidSignature.into())
     }
 
     fn reject_body(&self, client: ClientAddress, refusal: body::Refusal) -> Problem {
