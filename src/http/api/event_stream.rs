@@ -1,41 +1,26 @@
-//! Server-Sent Events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): the messages of a stream as
-//! bytes, and the stream as an answer. poem's own has no comments but empty ones, and says `no-cache`.
+//! Server-Sent Events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): what is sent on a stream, and the
+//! stream as a response of the contract.
 
-use std::fmt;
-use std::io;
-
-use futures_util::{Stream, StreamExt};
-use poem::{Body, IntoResponse, Response};
+use futures_util::Stream;
+use poem::web::sse::{Event, SSE};
+use poem::{IntoResponse, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 
 use super::subscription::Subscription;
 
-/// What is sent on a stream.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message {
-    /// What the tenant is entitled to now.
-    Subscription {
-        /// As `getSubscription` gives it.
-        etag: String,
-        /// The object, on one line.
-        json: String,
-    },
-    /// A comment, so that nobody on the way takes the connection for dead.
-    Heartbeat,
-    /// The last: why the service ends the stream.
-    End(End),
-}
+/// After how many milliseconds a browser reconnects, as most do by themselves.
+const RECONNECT_AFTER_MS: u64 = 3000;
 
 /// Why the service ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The token that opened it is not taken any more.
+    /// The token that opened it is not valid any more.
     TokenExpired,
     /// The service stops.
     Stopping,
-    /// It has been open for as long as one may be.
+    /// It has been open for as long as a stream may be.
     TooLong,
 }
 
@@ -49,26 +34,29 @@ impl End {
     }
 }
 
-/// As it goes over the wire.
-impl fmt::Display for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Subscription { etag, json } => {
-                write!(f, "event: subscription\nid: {etag}\ndata: {json}\n\n")
-            }
-            Self::Heartbeat => f.write_str(": heartbeat\n\n"),
-            Self::End(end) => write!(f, "event: end\ndata: {{\"reason\":\"{}\"}}\n\n", end.as_str()),
-        }
-    }
+/// What the tenant is entitled to now: the object and the ETag that `getSubscription` gives it.
+pub(super) fn subscription(etag: &str, json: String) -> Event {
+    Event::message(json).event_type("subscription").id(etag)
 }
 
-/// A stream of messages as an answer's body.
-pub(super) struct EventStream(Body);
+/// Shows that the connection is alive. poem has no comments but those that its own timer sends, so it is a message without
+/// data.
+pub(super) fn heartbeat() -> Event {
+    Event::retry(RECONNECT_AFTER_MS)
+}
+
+/// The last message.
+pub(super) fn end(end: End) -> Event {
+    Event::message(format!("{{\"reason\":\"{}\"}}", end.as_str())).event_type("end")
+}
+
+/// A stream of messages as a response's body.
+pub(super) struct EventStream(SSE);
 
 impl EventStream {
     /// Sends what the stream yields, for as long as it does and the client is there.
-    pub(super) fn of(messages: impl Stream<Item = Message> + Send + 'static) -> Self {
-        Self(Body::from_bytes_stream(messages.map(|message| Ok::<_, io::Error>(message.to_string()))))
+    pub(super) fn of(messages: impl Stream<Item = Event> + Send + 'static) -> Self {
+        Self(SSE::new(messages))
     }
 }
 
@@ -88,7 +76,7 @@ impl Payload for EventStream {
 
 impl IntoResponse for EventStream {
     fn into_response(self) -> Response {
-        Response::builder().content_type(Self::CONTENT_TYPE).body(self.0)
+        self.0.into_response()
     }
 }
 
@@ -97,14 +85,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_lines_and_an_empty_one() {
-        let subscription = Message::Subscription { etag: "\"a1\"".into(), json: "{\"plan\":\"pro\"}".into() };
+    fn message_is_lines_and_an_empty_one() {
         for (message, lines) in [
-            (subscription, "event: subscription\nid: \"a1\"\ndata: {\"plan\":\"pro\"}\n\n"),
-            (Message::Heartbeat, ": heartbeat\n\n"),
-            (Message::End(End::TokenExpired), "event: end\ndata: {\"reason\":\"token_expired\"}\n\n"),
-            (Message::End(End::Stopping), "event: end\ndata: {\"reason\":\"stopping\"}\n\n"),
-            (Message::End(End::TooLong), "event: end\ndata: {\"reason\":\"too_long\"}\n\n"),
+            (
+                subscription("\"a1\"", "{\"plan\":\"pro\"}".into()),
+                "id: \"a1\"\nevent: subscription\ndata: {\"plan\":\"pro\"}\n\n",
+            ),
+            (heartbeat(), "retry: 3000\n\n"),
+            (end(End::TokenExpired), "event: end\ndata: {\"reason\":\"token_expired\"}\n\n"),
+            (end(End::Stopping), "event: end\ndata: {\"reason\":\"stopping\"}\n\n"),
+            (end(End::TooLong), "event: end\ndata: {\"reason\":\"too_long\"}\n\n"),
         ] {
             assert_eq!(message.to_string(), lines);
         }

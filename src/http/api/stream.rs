@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use poem::web::Data;
+use poem::web::sse::Event;
 use poem_openapi::param::Header;
 use poem_openapi::{ApiResponse, OpenApi};
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use super::{ApiState, Tag};
 use crate::billing::{Caller, NotOpened, Stream};
 use crate::clock::Clock;
 use crate::domain::plan::Entitlement;
-use crate::http::api::event_stream::{End, EventStream, Message};
+use crate::http::api::event_stream::{self, End, EventStream};
 use crate::http::auth::UserToken;
 use crate::http::problem::{Documented, Failure};
 
@@ -68,7 +69,7 @@ impl StreamApi {
     ///
     /// Server-Sent Events. Each message is `event: subscription`, with the ETag of `getSubscription` as its `id` and the
     /// same object as its `data`. The first comes at once with the present state, the others when it has changed; of
-    /// changes in quick succession the last is enough. A comment comes when nothing else has for 15 s. Before the service
+    /// changes in quick succession the last is enough. A message without data comes when nothing else has for 15 s. Before the service
     /// ends the stream it sends `event: end` with `{"reason": "token_expired"}`, `"stopping"` or `"too_long"` (an hour).
     /// Open it with `fetch`, which can send the token in its header.
     #[oai(path = "/api/billing/subscription/events/", method = "get", operation_id = "streamSubscription")]
@@ -77,7 +78,7 @@ impl StreamApi {
         state: Data<&Arc<ApiState>>,
         token: UserToken,
         /// The `id` of the last message that was received. While it is the ETag of the present state, the first message
-        /// is a comment.
+        /// has no data.
         #[oai(name = "Last-Event-ID")]
         last_event_id: Header<Option<String>>,
     ) -> Result<Answer, Failure<StreamProblems>> {
@@ -101,13 +102,13 @@ fn follow(
     changes: Changes,
     first: Entitlement,
     limits: Limits,
-) -> impl futures_util::Stream<Item = Message> + Send + 'static {
+) -> impl futures_util::Stream<Item = Event> + Send + 'static {
     let (messages, mut taken) = mpsc::channel(WAITING);
     tokio::spawn(run(changes, first, limits, messages));
     stream::poll_fn(move |context| taken.poll_recv(context))
 }
 
-async fn run(mut changes: Changes, first: Entitlement, limits: Limits, messages: mpsc::Sender<Message>) {
+async fn run(mut changes: Changes, first: Entitlement, limits: Limits, messages: mpsc::Sender<Event>) {
     // Nobody has taken a place yet.
     let Ok(last) = messages.clone().try_reserve_owned() else { return };
     let end = tokio::select! {
@@ -119,7 +120,7 @@ async fn run(mut changes: Changes, first: Entitlement, limits: Limits, messages:
     };
     // Whoever is told of the end may come back at once, and needs the place.
     drop(changes);
-    last.send(Message::End(end));
+    last.send(event_stream::end(end));
 }
 
 /// How long a stream may go on. The token's end is in Unix seconds, all else in milliseconds of the steady clock.
@@ -170,8 +171,8 @@ struct Changes {
 impl Changes {
     /// Tells the first, and then what comes, each when there is room for it, until nobody is there any more. For whoever is
     /// slow the latest is enough.
-    async fn tell(&mut self, first: &Entitlement, limits: &Limits, messages: &mpsc::Sender<Message>) {
-        let mut first = Some(self.news(first).unwrap_or(Message::Heartbeat));
+    async fn tell(&mut self, first: &Entitlement, limits: &Limits, messages: &mpsc::Sender<Event>) {
+        let mut first = Some(self.news(first).unwrap_or_else(event_stream::heartbeat));
         while let Ok(room) = messages.reserve().await {
             let message = match first.take() {
                 Some(first) => first,
@@ -182,7 +183,7 @@ impl Changes {
         }
     }
 
-    async fn next(&mut self, limits: &Limits) -> Message {
+    async fn next(&mut self, limits: &Limits) -> Event {
         loop {
             let message = tokio::select! {
                 entitlement = self.stream.next() => self.news(&entitlement),
@@ -195,19 +196,20 @@ impl Changes {
     }
 
     /// A message, if the client does not have it.
-    fn news(&mut self, entitlement: &Entitlement) -> Option<Message> {
+    fn news(&mut self, entitlement: &Entitlement) -> Option<Event> {
         let written = Subscription::new(&self.caller.tenant, entitlement, self.caller.may_manage).written();
         let etag = written.etag();
         if self.etag.as_ref() == Some(&etag) {
             return None;
         }
-        self.etag = Some(etag.clone());
-        Some(Message::Subscription { etag, json: written.0 })
+        let message = event_stream::subscription(&etag, written.0);
+        self.etag = Some(etag);
+        Some(message)
     }
 
     /// A sign of life, if it is time for one, and not for the end.
-    fn heartbeat(&self, limits: &Limits) -> Option<Message> {
+    fn heartbeat(&self, limits: &Limits) -> Option<Event> {
         let is_due = limits.has_passed(self.spoke_ms, HEARTBEAT) && limits.due().is_none();
-        is_due.then_some(Message::Heartbeat)
+        is_due.then(event_stream::heartbeat)
     }
 }

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use secrecy::zeroize::Zeroizing;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::{self, ServerConfig};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::EndEntityCert;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The largest file that is read: a chain of certificates takes some kilobytes.
 const FILE_BYTES: u64 = 256 * 1024;
@@ -170,21 +170,11 @@ fn server_config(
     Ok(config)
 }
 
-/// From when until when a certificate is good, in Unix seconds. The library tells it to whoever asks whether it is, and is
-/// told no: so it is asked at the beginning and at the end of all time.
+/// From when until when a certificate is good, in Unix seconds.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
-    let certificate = EndEntityCert::try_from(certificate).ok()?;
-    let verdict_at = |seconds| {
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let usage = KeyUsage::server_auth();
-        certificate.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[], &[], time, usage, None, None).err()
-    };
-    let starts_at = match verdict_at(0) {
-        Some(webpki::Error::CertNotValidYet { not_before, .. }) => not_before.as_secs(),
-        _ => 0,
-    };
-    let Some(webpki::Error::CertExpired { not_after, .. }) = verdict_at(u64::MAX) else { return None };
-    Some((starts_at.try_into().ok()?, not_after.as_secs().try_into().ok()?))
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let validity = certificate.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
 #[cfg(test)]

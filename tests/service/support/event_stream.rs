@@ -95,7 +95,7 @@ fn understand(message: &str) -> Heard {
         }
         Some("end") => Heard::End(data()["reason"].as_str().expect("a reason").to_owned()),
         Some(other) => panic!("an unknown event: {other}"),
-        None if message == ": heartbeat" => Heard::Heartbeat,
+        None if message == "retry: 3000" => Heard::Heartbeat,
         None => panic!("not a message: {message:?}"),
     }
 }

@@ -18,11 +18,11 @@ async fn a_test_that_hangs() {
 #[test]
 fn hanging_test_ends_its_process_with_a_failure_and_its_name() {
     let output = Command::new(env::current_exe().expect("this program"))
-        .args(["--exact", "hangs::a_test_that_hangs", "--ignored", "--test-threads=2"])
+        .args(["--exact", "support::hangs::a_test_that_hangs", "--ignored", "--test-threads=2"])
         .env(TIMEOUT_VARIABLE, "1")
         .output()
         .expect("it runs");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(101), "{stderr}");
-    assert!(stderr.contains("FAILED: test hangs::a_test_that_hangs hangs"), "{stderr}");
+    assert!(stderr.contains("FAILED: test support::hangs::a_test_that_hangs hangs"), "{stderr}");
 }

@@ -404,7 +404,7 @@ export type StreamSubscriptionData = {
     headers?: {
         /**
          * The `id` of the last message that was received. While it is the ETag of the present state, the first message
-         * is a comment.
+         * has no data.
          */
         'Last-Event-ID'?: string;
     };

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use csv_core::ReadRecordResult;
+use csv::{ByteRecord, ReaderBuilder, StringRecord, Trim};
 
 use crate::domain::ids::{CustomerId, InvalidId, TenantId};
 
@@ -58,7 +58,6 @@ pub(super) enum NoLines {
 /// The lines of a file.
 pub(super) struct Lines<R> {
     file: BufReader<R>,
-    parser: csv_core::Reader,
     number: u64,
     header: Header,
 }
@@ -83,12 +82,11 @@ impl Lines<File> {
 impl<R: Read> Lines<R> {
     fn of(file: R) -> Result<Self, NoLines> {
         let header = Header { tenant: 0, customer: 0, columns: 0 };
-        let mut lines =
-            Self { file: BufReader::new(file), parser: csv_core::Reader::new(), number: 0, header };
+        let mut lines = Self { file: BufReader::new(file), number: 0, header };
         let first = lines.next_line()?.ok_or(NoLines::NoHeader)?;
         // Spreadsheets write a mark before all else.
         let first = first.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&first);
-        let names = lines.columns(first).map_err(|_| NoLines::NoHeader)?;
+        let names = columns(first).map_err(|_| NoLines::NoHeader)?;
         lines.header = Header::of(&names).ok_or(NoLines::NoHeader)?;
         Ok(lines)
     }
@@ -99,7 +97,7 @@ impl<R: Read> Lines<R> {
         while let Some(line) = self.next_line()? {
             bytes += line.len() as u64;
             if !line.trim_ascii().is_empty() {
-                let says = self.read(&line);
+                let says = self.header.read(&line);
                 return Ok(Some((Line { number: self.number, says }, bytes)));
             }
         }
@@ -132,53 +130,41 @@ impl<R: Read> Lines<R> {
         }
         Ok(())
     }
+}
 
-    fn read(&mut self, line: &[u8]) -> Result<(TenantId, CustomerId), BadLine> {
-        let columns = self.columns(line)?;
-        let Header { tenant, customer, columns: expected } = self.header;
-        match (columns.get(tenant), columns.get(customer)) {
-            (Some(tenant), Some(customer)) if columns.len() == expected => Ok((
-                TenantId::parse(tenant).map_err(BadLine::Tenant)?,
-                CustomerId::parse(customer).map_err(BadLine::Customer)?,
-            )),
-            _ => Err(BadLine::Columns),
-        }
+/// The columns of a line. A quote ends with its line, so that one that nobody closed swallows no other line.
+fn columns(line: &[u8]) -> Result<StringRecord, BadLine> {
+    if line.len() > LINE {
+        return Err(BadLine::TooLong);
     }
-
-    /// The columns of a line. A quote ends with its line, so that one that nobody closed swallows no other line.
-    fn columns(&mut self, line: &[u8]) -> Result<Vec<String>, BadLine> {
-        if line.len() > LINE {
-            return Err(BadLine::TooLong);
-        }
-        let line = line.trim_ascii_end();
-        let (mut text, mut ends) = ([0; LINE], [0; COLUMNS]);
-        self.parser.reset();
-        let (result, read, written, columns) = self.parser.read_record(line, &mut text, &mut ends);
-        let (result, more, ended) = match result {
-            ReadRecordResult::InputEmpty => {
-                let rest = (&mut text[written..], &mut ends[columns..]);
-                let (result, _, more, ended) = self.parser.read_record(&[], rest.0, rest.1);
-                (result, more, ended)
-            }
-            other => (other, 0, 0),
-        };
-        if result != ReadRecordResult::Record || read < line.len() {
-            return Err(BadLine::TooLong);
-        }
-        let text = std::str::from_utf8(&text[..written + more]).map_err(|_| BadLine::NotText)?;
-        let ends = &ends[..columns + ended];
-        let starts = std::iter::once(&0).chain(ends);
-        Ok(starts.zip(ends).map(|(start, end)| text[*start..*end].trim().to_owned()).collect())
+    let mut columns = ByteRecord::new();
+    let mut reader =
+        ReaderBuilder::new().has_headers(false).trim(Trim::All).from_reader(line.trim_ascii_end());
+    reader.read_byte_record(&mut columns).map_err(|_| BadLine::Columns)?;
+    if columns.len() > COLUMNS {
+        return Err(BadLine::TooLong);
     }
+    StringRecord::from_byte_record(columns).map_err(|_| BadLine::NotText)
 }
 
 impl Header {
-    fn of(names: &[String]) -> Option<Self> {
+    fn of(names: &StringRecord) -> Option<Self> {
         let only = |name: &str| {
             let mut places = names.iter().enumerate().filter(|(_, one)| *one == name).map(|(place, _)| place);
             places.next().filter(|_| places.next().is_none())
         };
         Some(Self { tenant: only("tenant")?, customer: only("customer")?, columns: names.len() })
+    }
+
+    fn read(&self, line: &[u8]) -> Result<(TenantId, CustomerId), BadLine> {
+        let columns = columns(line)?;
+        match (columns.get(self.tenant), columns.get(self.customer)) {
+            (Some(tenant), Some(customer)) if columns.len() == self.columns => Ok((
+                TenantId::parse(tenant).map_err(BadLine::Tenant)?,
+                CustomerId::parse(customer).map_err(BadLine::Customer)?,
+            )),
+            _ => Err(BadLine::Columns),
+        }
     }
 }
 
