@@ -144,9 +144,10 @@ async fn check_newer(new: &WebhookEndpoint, database: &DatabaseArgs) -> Result<(
             new.id
         )));
     }
-    let created_at_ms = new.created.saturating_mul(1000);
+    // Stripe's time is in whole seconds: what was verified in that one may have been the old secret's.
+    let created_before_ms = new.created.saturating_add(1).saturating_mul(1000);
     let verified = migrated(database).await?.verified_webhooks().await?;
-    if verified.iter().any(|by| by.first_at_ms >= created_at_ms) {
+    if verified.iter().any(|by| by.first_at_ms >= created_before_ms) {
         return Ok(());
     }
     Err(CommandError::Failed(format!(

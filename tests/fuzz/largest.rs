@@ -121,8 +121,14 @@ fn the_largest_events_are_read_or_refused() {
         assert_eq!(read(&id), Err(UnreadableEvent::NoId), "{start}");
         assert_eq!(read(&kind), Err(UnreadableEvent::NoType), "{start}");
         assert!(matches!(read(&created), Ok(_) | Err(UnreadableEvent::NoCreated)), "{start}");
+        // In place of an object a number that fits nowhere costs the event.
+        let is_number = value.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         for event in others {
-            assert_eq!(read(&event), Ok(1), "{start}");
+            let read = read(&event);
+            assert!(
+                read == Ok(1) || (is_number && read == Err(UnreadableEvent::NotJson)),
+                "{start}: {read:?}"
+            );
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use serde::de::{Deserializer, Error, MapAccess};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -14,11 +15,12 @@ use super::super::tags::Tags;
 use super::{Invoice, ItemPage, Session};
 use crate::domain::ids::{CustomerId, DeploymentId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
-use crate::domain::json::{self, FromJson, Members, NotJson, Read, Reader};
+use crate::domain::json::{self, FirstItems, FromJson, Members, Written};
 use crate::domain::ordering::{Previous, Replaced};
 use crate::domain::subscription::{Item, Snapshot, State, Status};
 
-/// The most items that a subscription can have is 20; four times that is read, so that a bound stands anyway.
+/// The most items that a subscription can have is 20; four times that is read, so that a bound stands anyway: a webhook may be
+/// a list of half a million, and an item that was read is a hundred times as large as the `0` that it was read from.
 const ITEMS: usize = 80;
 
 /// A member of an object.
@@ -61,22 +63,22 @@ impl<T> Member<T> {
         }
     }
 
-    fn read<'a>(&mut self, value: &mut Reader<'a>) -> Read<()>
+    fn read<'a, M: MapAccess<'a>>(&mut self, object: &mut M) -> Result<(), M::Error>
     where
         T: FromJson<'a>,
     {
-        let read = T::from_json(value)?;
+        let read = json::member(object)?;
         *self = if matches!(self, Self::Absent) { Self::Once(read) } else { Self::Twice };
         Ok(())
     }
 
     /// Reads a member that everybody needs, so that there is no reading on if it is there twice.
-    fn read_once<'a>(&mut self, value: &mut Reader<'a>) -> Read<()>
+    fn read_once<'a, M: MapAccess<'a>>(&mut self, object: &mut M) -> Result<(), M::Error>
     where
         T: FromJson<'a>,
     {
-        self.read(value)?;
-        if matches!(self, Self::Twice) { Err(NotJson) } else { Ok(()) }
+        self.read(object)?;
+        if matches!(self, Self::Twice) { Err(M::Error::custom("a member is there twice")) } else { Ok(()) }
     }
 }
 
@@ -86,10 +88,10 @@ type Text<'a> = Member<Cow<'a, str>>;
 macro_rules! members {
     ($object:ident $(<$life:lifetime>)?: $($member:ident),+ $(,)?) => {
         impl<'a> Members<'a> for $object $(<$life>)? {
-            fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+            fn member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error> {
                 match name {
-                    $(stringify!($member) => self.$member.read(value),)+
-                    _ => value.skip(),
+                    $(stringify!($member) => self.$member.read(object),)+
+                    _ => json::skip(object),
                 }
             }
         }
@@ -112,19 +114,19 @@ pub(super) struct Envelope<'a> {
 }
 
 impl<'a> Members<'a> for Envelope<'a> {
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()> {
+    fn member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error> {
         match name {
-            "id" => self.id.read_once(value),
-            "object" => self.object.read_once(value),
-            "type" => self.kind.read_once(value),
-            "created" => self.created.read_once(value),
-            "livemode" => self.livemode.read_once(value),
-            "account" => self.account.read_once(value),
-            "context" => self.context.read_once(value),
-            "api_version" => self.api_version.read_once(value),
-            "request" => self.request.read_once(value),
-            "data" => self.data.read_once(value),
-            _ => value.skip(),
+            "id" => self.id.read_once(object),
+            "object" => self.object.read_once(object),
+            "type" => self.kind.read_once(object),
+            "created" => self.created.read_once(object),
+            "livemode" => self.livemode.read_once(object),
+            "account" => self.account.read_once(object),
+            "context" => self.context.read_once(object),
+            "api_version" => self.api_version.read_once(object),
+            "request" => self.request.read_once(object),
+            "data" => self.data.read_once(object),
+            _ => json::skip(object),
         }
     }
 }
@@ -138,16 +140,16 @@ pub(super) struct Request<'a> {
 
 impl<'a> FromJson<'a> for Request<'a> {
     /// Before API version 2017-05-25 the request was its bare id.
-    fn from_json(value: &mut Reader<'a>) -> Read<Option<Self>> {
-        if value.is_at_string() {
-            return Ok(Some(Self { id: Cow::from_json(value)?, idempotency_key: None }));
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
+        let request = Written::read(value)?;
+        if let Some(id) = request.text() {
+            return Ok(Some(Self { id: Some(id), idempotency_key: None }));
         }
-        let object = RequestObject::from_json(value)?;
         let read = |RequestObject { id, idempotency_key }| Self {
             id: id.get(),
             idempotency_key: idempotency_key.get(),
         };
-        Ok(object.map(read))
+        Ok(request.parse().map(read))
     }
 }
 
@@ -163,12 +165,12 @@ members!(RequestObject<'a>: id, idempotency_key);
 /// later event an old one.
 pub(super) struct Created(pub(super) i64);
 
-impl FromJson<'_> for Created {
-    fn from_json(value: &mut Reader<'_>) -> Read<Option<Self>> {
-        let time = if value.is_at_string() {
-            Cow::from_json(value)?.and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok())
-        } else {
-            i64::from_json(value)?.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+impl<'a> FromJson<'a> for Created {
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
+        let created = Written::read(value)?;
+        let time = match created.text() {
+            Some(text) => OffsetDateTime::parse(&text, &Rfc3339).ok(),
+            None => created.whole_number().and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok()),
         };
         Ok(time.map(|time| Self(time.unix_timestamp())))
     }
@@ -201,7 +203,7 @@ pub(super) struct Object<'a> {
 
     status: Text<'a>,
     created: Member<i64>,
-    items: Member<ItemList>,
+    items: Member<ItemList<'a>>,
     current_period_end: Member<i64>,
     trial_end: Member<i64>,
     cancel_at: Member<i64>,
@@ -302,13 +304,10 @@ impl Reference<'_> {
 }
 
 impl<'a> FromJson<'a> for Reference<'a> {
-    fn from_json(value: &mut Reader<'a>) -> Read<Option<Self>> {
-        let id = if value.is_at_string() {
-            Cow::from_json(value)?
-        } else {
-            Expanded::from_json(value)?.and_then(|object| object.id.get())
-        };
-        Ok(id.map(Self))
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
+        let reference = Written::read(value)?;
+        let in_object = || reference.parse().and_then(|Expanded { id }| id.get());
+        Ok(reference.text().or_else(in_object).map(Self))
     }
 }
 
@@ -339,32 +338,14 @@ impl Metadata<'_> {
 }
 
 #[derive(Default)]
-struct ItemList {
-    data: Member<ListedItems>,
+struct ItemList<'a> {
+    data: Member<FirstItems<ItemObject<'a>, ITEMS>>,
     has_more: Member<bool>,
 }
 
-members!(ItemList: data, has_more);
+members!(ItemList<'a>: data, has_more);
 
-impl ItemList {
-    /// The items; none in a list that says nothing of any, but `None` if it says something else.
-    fn items(self) -> Option<ListedItems> {
-        let has_more = self.has_more.once()? == Some(true);
-        let items =
-            if matches!(self.data, Member::Absent) { Some(ListedItems::default()) } else { self.data.get() };
-        Some(ListedItems { has_more, ..items? })
-    }
-}
-
-/// Reads a list of items that is no part of an object.
-pub(super) fn read_items(text: &str) -> Option<ItemPage> {
-    let list: ItemList = json::read(text).ok()??;
-    let ListedItems { items, period_end, .. } = list.items()?;
-    Some(ItemPage { items, period_end })
-}
-
-/// The first [`ITEMS`] of a list. The others are passed over as they come: a webhook may be a list of half a million, and
-/// an item that was read is a hundred times as large as the `0` that it was read from.
+/// The items of a list, as far as they can be read.
 #[derive(Default)]
 struct ListedItems {
     items: Vec<Item>,
@@ -374,21 +355,19 @@ struct ListedItems {
     has_more: bool,
 }
 
-impl FromJson<'_> for ListedItems {
-    fn from_json(value: &mut Reader<'_>) -> Read<Option<Self>> {
-        let mut items = Self::default();
-        let mut room = ITEMS;
-        let is_list = value.list(|value| {
-            if room == 0 {
-                return value.skip();
-            }
-            room -= 1;
-            if let Some(item) = ItemObject::from_json(value)? {
-                items.add(item);
-            }
-            Ok(())
-        })?;
-        Ok(is_list.then_some(items))
+impl ItemList<'_> {
+    /// The items; none in a list that says nothing of any, but `None` if it says something else.
+    fn items(self) -> Option<ListedItems> {
+        let has_more = self.has_more.once()? == Some(true);
+        let mut listed = ListedItems { has_more, ..ListedItems::default() };
+        if matches!(self.data, Member::Absent) {
+            return Some(listed);
+        }
+        let FirstItems(items) = self.data.get()?;
+        for item in items {
+            listed.add(item);
+        }
+        Some(listed)
     }
 }
 
@@ -402,6 +381,13 @@ impl ListedItems {
         self.items.extend(price.map(|(price, lookup_key)| Item { price, lookup_key, quantity }));
         Some(())
     }
+}
+
+/// Reads a list of items that is no part of an object.
+pub(super) fn read_items(text: &str) -> Option<ItemPage> {
+    let list: ItemList<'_> = json::read(text).ok()??;
+    let ListedItems { items, period_end, .. } = list.items()?;
+    Some(ItemPage { items, period_end })
 }
 
 fn earliest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
@@ -439,7 +425,7 @@ impl PriceObject<'_> {
 #[derive(Default)]
 struct PreviousAttributes<'a> {
     status: Text<'a>,
-    items: Member<ItemList>,
+    items: Member<ItemList<'a>>,
     current_period_end: Member<i64>,
     trial_end: Member<i64>,
     cancel_at: Member<i64>,

@@ -1,84 +1,94 @@
-//! Reads JSON (RFC 8259) in one pass.
+//! Reads JSON with serde, tolerant of every type.
 //!
-//! With serde a member that may be of any type, and must then cost no more than itself, has to be captured and parsed
-//! again, and so at every level anew. Here a value of an unexpected kind is passed over where it stands. All of it is
-//! held to the grammar, whoever asks for it or not.
+//! A member may be of any type, and one that is not of the expected type must cost no more than itself. So objects and lists
+//! are read by `deserialize_any`, in one pass: what they are not is passed over where it stands, however deep it is.
+//!
+//! Three things serde_json rejects together with the whole text, where it does not pass over them: numbers that fit nowhere,
+//! halves of surrogate pairs, and names with such a half. So scalars are captured as they are written, and read then. In
+//! place of an object or a list, or as a name in an object that is read, they still cost the text: Stripe sends none.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
-/// The text is not JSON. Whatever was read of it until then is nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotJson;
-
-/// What there is to read from where a reader stands, if that is JSON.
-pub(super) type Read<T> = Result<T, NotJson>;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// What can be read from a value.
 pub(super) trait FromJson<'a>: Sized {
-    /// Reads the value that comes next, and leaves the reader behind it. `None` if the value is of another kind.
-    fn from_json(value: &mut Reader<'a>) -> Read<Option<Self>>;
+    /// Reads a value. `None` if it is of another kind.
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error>;
 }
 
-/// What can be read from an object, which is told its members as they come.
+/// What can be read from an object, which is given its members as they come.
 pub(super) trait Members<'a>: Default {
     /// Reads the value of this member, or passes over it.
-    fn member(&mut self, name: &str, value: &mut Reader<'a>) -> Read<()>;
+    fn member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error>;
 }
 
-/// Reads a text that is one value and nothing else.
-pub(super) fn read<'a, T: FromJson<'a>>(text: &'a str) -> Read<Option<T>> {
-    let mut reader = Reader { text, at: 0, open: Vec::new() };
-    let value = T::from_json(&mut reader)?;
-    if reader.peek().is_none() { Ok(value) } else { Err(NotJson) }
+/// Reads a text that is one value and nothing else. Fails if it is not JSON.
+pub(super) fn read<'a, T: FromJson<'a>>(text: &'a str) -> serde_json::Result<Option<T>> {
+    let mut text = serde_json::Deserializer::from_str(text);
+    let value = T::from_json(&mut text)?;
+    text.end()?;
+    Ok(value)
 }
 
-/// A place in a text, before a value or behind it.
-pub(super) struct Reader<'a> {
-    text: &'a str,
-    /// How many bytes have been read.
-    at: usize,
-    /// What closes the objects and lists that are being passed over, the innermost last. Empty in between, and kept for
-    /// its memory.
-    open: Vec<u8>,
+/// Reads the value of a member.
+pub(super) fn member<'a, T: FromJson<'a>, M: MapAccess<'a>>(object: &mut M) -> Result<Option<T>, M::Error> {
+    object.next_value_seed(Seed(PhantomData))
 }
 
-impl<'a, T: Members<'a>> FromJson<'a> for T {
-    /// Reads an object. One with a name that is no text, since it has half a surrogate pair, reads as nothing.
-    fn from_json(value: &mut Reader<'a>) -> Read<Option<Self>> {
-        let mut object = Self::default();
-        let mut has_names = true;
-        let is_object = value.each(*b"{}", |value| {
-            if let Some(name) = value.name()?.decoded() {
-                return object.member(&name, value);
-            }
-            has_names = false;
-            value.skip()
-        })?;
-        Ok((is_object && has_names).then_some(object))
+/// Passes over the value of a member.
+pub(super) fn skip<'a, M: MapAccess<'a>>(object: &mut M) -> Result<(), M::Error> {
+    object.next_value::<IgnoredAny>().map(|_| ())
+}
+
+/// A value as it is written.
+pub(super) struct Written<'a>(&'a str);
+
+impl<'a> Written<'a> {
+    pub(super) fn read<D: Deserializer<'a>>(value: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(value).map(|value| Self(value.get()))
+    }
+
+    /// The value, if it can be read.
+    pub(super) fn parse<T: FromJson<'a>>(&self) -> Option<T> {
+        read(self.0).ok().flatten()
+    }
+
+    /// What it says, if it is a string. Half a surrogate pair is no text (RFC 8259, section 8.2).
+    pub(super) fn text(&self) -> Option<Cow<'a, str>> {
+        let plain = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        if plain.contains('\\') {
+            return serde_json::from_str(self.0).ok().map(Cow::Owned);
+        }
+        Some(Cow::Borrowed(plain))
+    }
+
+    /// A number that is written without fraction or exponent, and fits.
+    pub(super) fn whole_number(&self) -> Option<i64> {
+        let is_number = self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        serde_json::from_str(self.0).ok().filter(|_| is_number)
     }
 }
 
 impl<'a> FromJson<'a> for Cow<'a, str> {
-    fn from_json(value: &mut Reader<'a>) -> Read<Option<Self>> {
-        if value.peek() == Some(b'"') {
-            return value.string().map(Text::decoded);
-        }
-        value.skip().map(|()| None)
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
+        Written::read(value).map(|written| written.text())
     }
 }
 
-impl FromJson<'_> for i64 {
-    /// Reads a number that is written without fraction or exponent, and fits.
-    fn from_json(value: &mut Reader<'_>) -> Read<Option<Self>> {
-        let is_number = matches!(value.peek(), Some(b'-' | b'0'..=b'9'));
-        let written = value.written()?;
-        Ok(if is_number { serde_json::from_str(written).ok() } else { None })
+impl<'a> FromJson<'a> for i64 {
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
+        Written::read(value).map(|written| written.whole_number())
     }
 }
 
-impl FromJson<'_> for bool {
-    fn from_json(value: &mut Reader<'_>) -> Read<Option<Self>> {
-        Ok(match value.written()? {
+impl<'a> FromJson<'a> for bool {
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
+        Written::read(value).map(|written| match written.0 {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -86,230 +96,139 @@ impl FromJson<'_> for bool {
     }
 }
 
-impl<'a> Reader<'a> {
-    /// Whether a string comes next.
-    pub(super) fn is_at_string(&mut self) -> bool {
-        self.peek() == Some(b'"')
+impl<'a, T: Members<'a>> FromJson<'a> for T {
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
+        value.deserialize_any(ObjectVisitor(PhantomData))
+    }
+}
+
+/// The first items of a list; the others are passed over as they come.
+pub(super) struct FirstItems<T, const LIMIT: usize>(pub(super) Vec<T>);
+
+impl<'a, T: FromJson<'a>, const LIMIT: usize> FromJson<'a> for FirstItems<T, LIMIT> {
+    /// Reads a list. Items of another kind count, and are left out.
+    fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
+        value.deserialize_any(ListVisitor(PhantomData))
+    }
+}
+
+/// Reads a value by [`FromJson`].
+struct Seed<T>(PhantomData<T>);
+
+impl<'a, T: FromJson<'a>> DeserializeSeed<'a> for Seed<T> {
+    type Value = Option<T>;
+
+    fn deserialize<D: Deserializer<'a>>(self, value: D) -> Result<Option<T>, D::Error> {
+        T::from_json(value)
+    }
+}
+
+/// Reads the name of a member, without a copy if it has no escapes.
+struct Name;
+
+impl<'a> DeserializeSeed<'a> for Name {
+    type Value = Cow<'a, str>;
+
+    fn deserialize<D: Deserializer<'a>>(self, name: D) -> Result<Self::Value, D::Error> {
+        name.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Name {
+    type Value = Cow<'a, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
     }
 
-    /// Reads a list item by item. Anything else is passed over; returns whether it was one.
-    pub(super) fn list(&mut self, item: impl FnMut(&mut Self) -> Read<()>) -> Read<bool> {
-        self.each(*b"[]", item)
+    fn visit_borrowed_str<E: Error>(self, name: &'a str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
     }
 
-    /// Passes over the value that comes next. Its depth takes memory, and nothing of the stack.
-    pub(super) fn skip(&mut self) -> Read<()> {
-        loop {
-            match self.begin()? {
-                Some(close) => self.open.push(close),
-                None if self.goes_on()? => {}
-                None => return Ok(()),
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+}
+
+/// What a visitor does with scalars that it has no use for.
+macro_rules! pass_over_scalars {
+    () => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("JSON")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    };
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'a, T: Members<'a>> Visitor<'a> for ObjectVisitor<T> {
+    type Value = Option<T>;
+
+    pass_over_scalars!();
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Option<T>, A::Error> {
+        let mut object = T::default();
+        while let Some(name) = members.next_key_seed(Name)? {
+            object.member(&name, &mut members)?;
+        }
+        Ok(Some(object))
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<Option<T>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+}
+
+struct ListVisitor<T, const LIMIT: usize>(PhantomData<T>);
+
+impl<'a, T: FromJson<'a>, const LIMIT: usize> Visitor<'a> for ListVisitor<T, LIMIT> {
+    type Value = Option<FirstItems<T, LIMIT>>;
+
+    pass_over_scalars!();
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        while members.next_key_seed(Name)?.is_some() {
+            skip(&mut members)?;
+        }
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut first = Vec::new();
+        for _ in 0..LIMIT {
+            match items.next_element_seed(Seed(PhantomData))? {
+                Some(item) => first.extend(item),
+                None => return Ok(Some(FirstItems(first))),
             }
-            if self.open.last() == Some(&b'}') {
-                self.name()?;
-            }
         }
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Some(FirstItems(first)))
     }
-
-    /// Passes over the value that comes next, and says how it is written.
-    fn written(&mut self) -> Read<&'a str> {
-        self.peek();
-        let start = self.at;
-        self.skip()?;
-        self.since(start)
-    }
-
-    /// Reads what stands between these brackets, one after the other. Anything else is passed over; returns whether it was
-    /// that.
-    fn each(&mut self, [open, close]: [u8; 2], mut one: impl FnMut(&mut Self) -> Read<()>) -> Read<bool> {
-        if self.peek() != Some(open) {
-            return self.skip().map(|()| false);
-        }
-        let mut goes_on = self.begin()?.is_some();
-        while goes_on {
-            one(self)?;
-            goes_on = self.goes_on_before(close)?;
-        }
-        Ok(true)
-    }
-
-    /// Passes over a value, or the beginning of one that has others in it: what closes it is returned then.
-    fn begin(&mut self) -> Read<Option<u8>> {
-        let close = match self.peek().ok_or(NotJson)? {
-            b'{' => b'}',
-            b'[' => b']',
-            b'"' => return self.string().map(|_| None),
-            b'-' | b'0'..=b'9' => return self.number().map(|()| None),
-            _ => return self.word().map(|()| None),
-        };
-        self.at += 1;
-        let is_empty = self.peek() == Some(close);
-        self.at += usize::from(is_empty);
-        Ok((!is_empty).then_some(close))
-    }
-
-    /// Behind a value: whether another one follows in what is being passed over. Closes what ends here.
-    fn goes_on(&mut self) -> Read<bool> {
-        while let Some(&close) = self.open.last() {
-            if self.goes_on_before(close)? {
-                return Ok(true);
-            }
-            self.open.pop();
-        }
-        Ok(false)
-    }
-
-    /// Behind a value: whether another one follows before this closes.
-    fn goes_on_before(&mut self, close: u8) -> Read<bool> {
-        let next = self.peek().ok_or(NotJson)?;
-        self.at += 1;
-        match next {
-            b',' => Ok(true),
-            next if next == close => Ok(false),
-            _ => Err(NotJson),
-        }
-    }
-
-    /// Reads the name of a member.
-    fn name(&mut self) -> Read<Text<'a>> {
-        if self.peek() != Some(b'"') {
-            return Err(NotJson);
-        }
-        let name = self.string()?;
-        if self.peek() != Some(b':') {
-            return Err(NotJson);
-        }
-        self.at += 1;
-        Ok(name)
-    }
-
-    /// Reads a string, from its first quotation mark on.
-    fn string(&mut self) -> Read<Text<'a>> {
-        let start = self.at;
-        let mut has_escapes = false;
-        self.at += 1;
-        loop {
-            self.at += plain_length(self.ahead());
-            match self.ahead() {
-                [b'"', ..] => break,
-                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
-                [b'\\', b'u', digits @ ..] if starts_with_hex(digits) => self.at += 6,
-                _ => return Err(NotJson),
-            }
-            has_escapes = true;
-        }
-        self.at += 1;
-        Ok(Text { quoted: self.since(start)?, has_escapes })
-    }
-
-    fn number(&mut self) -> Read<()> {
-        self.take(b"-");
-        if !self.take(b"0") {
-            self.digits()?;
-        }
-        if self.take(b".") {
-            self.digits()?;
-        }
-        if self.take(b"e") || self.take(b"E") {
-            let _sign = self.take(b"+") || self.take(b"-");
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn digits(&mut self) -> Read<()> {
-        let count = self.ahead().iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += count;
-        if count > 0 { Ok(()) } else { Err(NotJson) }
-    }
-
-    fn word(&mut self) -> Read<()> {
-        let is_word = self.take(b"null") || self.take(b"true") || self.take(b"false");
-        if is_word { Ok(()) } else { Err(NotJson) }
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> bool {
-        let is_next = self.ahead().starts_with(bytes);
-        self.at += if is_next { bytes.len() } else { 0 };
-        is_next
-    }
-
-    /// Passes over white space, and says what comes then.
-    fn peek(&mut self) -> Option<u8> {
-        self.at += space_length(self.ahead());
-        self.ahead().first().copied()
-    }
-
-    fn ahead(&self) -> &'a [u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
-    }
-
-    fn since(&self, start: usize) -> Read<&'a str> {
-        self.text.get(start..self.at).ok_or(NotJson)
-    }
-}
-
-/// A string as it is written, in its quotation marks.
-struct Text<'a> {
-    quoted: &'a str,
-    has_escapes: bool,
-}
-
-impl<'a> Text<'a> {
-    /// What it says. Nothing, if that is no text: an escape can be half a surrogate pair (RFC 8259, section 8.2).
-    fn decoded(self) -> Option<Cow<'a, str>> {
-        if self.has_escapes {
-            return serde_json::from_str(self.quoted).ok().map(Cow::Owned);
-        }
-        self.quoted.get(1..self.quoted.len() - 1).map(Cow::Borrowed)
-    }
-}
-
-fn starts_with_hex(bytes: &[u8]) -> bool {
-    bytes.first_chunk::<4>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-}
-
-/// How many bytes of white space these begin with. Stripe indents what it sends, so most of it are spaces.
-fn space_length(bytes: &[u8]) -> usize {
-    let mut length = 0;
-    while let Some((b' ' | b'\n' | b'\r' | b'\t', rest)) = bytes.get(length..).and_then(<[u8]>::split_first) {
-        length += 1 + length_until(rest, |bytes| bytes ^ eight(b' '));
-    }
-    length
-}
-
-/// How many bytes these begin with that stand for themselves in a string: no quotation mark, no backslash, no control
-/// character (RFC 8259, section 7).
-fn plain_length(bytes: &[u8]) -> usize {
-    let is = |bytes, byte| below(bytes ^ eight(byte), 1);
-    length_until(bytes, |bytes| is(bytes, b'"') | is(bytes, b'\\') | below(bytes, b' '))
-}
-
-/// How many bytes come before the first that is marked, by any bit of it. Eight are looked at together, of which only the
-/// lowest mark has to be right. Zero has to be marked: it stands behind the last.
-fn length_until(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
-    let first = |eight: [u8; 8]| marks(u64::from_le_bytes(eight)).trailing_zeros() as usize / 8;
-    let (eights, rest) = bytes.as_chunks();
-    for (index, eight) in eights.iter().enumerate() {
-        let first = first(*eight);
-        if first < 8 {
-            return index * 8 + first;
-        }
-    }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    eights.len() * 8 + first(last)
-}
-
-/// Marks those of eight bytes that are below a limit of at most 128. Above the lowest of them a mark may be wrong: a byte
-/// below the limit borrows from the next.
-const fn below(bytes: u64, limit: u8) -> u64 {
-    bytes.wrapping_sub(eight(limit)) & !bytes & eight(0x80)
-}
-
-/// A byte, eight times.
-const fn eight(byte: u8) -> u64 {
-    u64::from_le_bytes([byte; 8])
 }
 
 #[cfg(test)]
