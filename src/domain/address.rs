@@ -205,7 +205,14 @@ mod tests {
             "/%zz",
             "/%{CHECKOUT_SESSION_ID}",
             "/%u2215evil.example",
-            // An address of its own.
+        ] {
+            assert_eq!(ReturnPath::parse(bad), Err(InvalidReturnPath), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn address_of_its_own_is_no_path() {
+        for bad in [
             "https://evil.example",
             "HTTPS://evil.example",
             "https:evil.example",

@@ -355,14 +355,13 @@ fn standing(connections: Connections, backlog: Option<&Backlog>) -> Registry {
 
 impl Counted {
     fn register(&mut self) {
+        self.register_events();
+        self.register_requests();
+    }
+
+    /// What comes from Stripe, and what is asked there.
+    fn register_events(&mut self) {
         let Self { registry, .. } = self;
-        let durations = Unit::Seconds;
-        registry.register_with_unit(
-            "http_request_duration",
-            "How long requests took to be answered",
-            durations,
-            self.http.clone(),
-        );
         registry.register("events", "Events by how they came, by type and by outcome", self.events.clone());
         registry.register("webhook_rejections", "Webhooks that were not taken", self.rejected.clone());
         registry.register(
@@ -397,11 +396,6 @@ impl Counted {
             self.portals.clone(),
         );
         registry.register(
-            "throttled_requests",
-            "Requests that a tenant made too often",
-            self.throttled.clone(),
-        );
-        registry.register(
             "subscription_transitions",
             "Changes of a subscription's state by its statuses",
             self.transitions.clone(),
@@ -411,6 +405,22 @@ impl Counted {
             "How long requests to Stripe took, each try by itself",
             Unit::Seconds,
             self.stripe.clone(),
+        );
+    }
+
+    /// What clients ask, and how they are connected.
+    fn register_requests(&mut self) {
+        let Self { registry, .. } = self;
+        registry.register_with_unit(
+            "http_request_duration",
+            "How long requests took to be answered",
+            Unit::Seconds,
+            self.http.clone(),
+        );
+        registry.register(
+            "throttled_requests",
+            "Requests that a tenant made too often",
+            self.throttled.clone(),
         );
         registry.register(
             "subscription_streams",
@@ -422,12 +432,7 @@ impl Counted {
             "Fetches of the token issuer's keys by outcome",
             self.token_key_fetches.clone(),
         );
-        registry.register_with_unit(
-            "token_keys_fetched_timestamp",
-            "When the token issuer's keys were last had, in Unix time; 0 without such an issuer, and before the first time",
-            Unit::Seconds,
-            self.token_keys_fetched.clone(),
-        );
+        registry.register_with_unit("token_keys_fetched_timestamp", "When the token issuer's keys were last had, in Unix time; 0 without such an issuer, and before the first time", Unit::Seconds, self.token_keys_fetched.clone());
         registry.register("connections", "Connections that are open", self.connections.clone());
         registry.register(
             "connections_ended",
