@@ -1,4 +1,7 @@
-//! The command line: one file for each subcommand.
+//! The command line: one file for each subcommand, and `serve`, which is the service.
+//!
+//! Start reading at [`run`]. Here is what commands share: opening the database, Stripe's client, exit codes, output. What a
+//! command does with billing is decided in [`crate::billing`]; its values come from [`crate::config`].
 
 mod configured_files;
 mod deployment;

@@ -1,5 +1,9 @@
 //! What Billhook knows about billing, with no database, no network, no clock and no async: pure functions over
 //! parsed values. Times are Stripe's, in whole Unix seconds.
+//!
+//! Start reading at `event`, which reads what Stripe posts, and `unit_of_work`, which applies events to the rows of a batch.
+//! `subscription`, `ordering` and `plan` are the rules that it applies, `signature` and `token` decide whom to believe. The
+//! types that the configuration is read into (URLs, keys, secrets, log settings) are here too, since everything uses them.
 
 pub mod address;
 pub mod api_base;

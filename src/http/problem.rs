@@ -1,5 +1,8 @@
 //! The one place that turns errors into answers: RFC 9457 problem details with a stable `code`.
 //!
+//! Made here and not by a crate: poem-openapi knows no media type but its own for an error, and a crate for problem details
+//! would still need the table of codes, which is most of this file.
+//!
 //! A problem says what to do next and nothing of the cause, which goes to the log. What Stripe said is never passed on.
 
 use std::marker::PhantomData;

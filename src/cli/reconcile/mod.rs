@@ -1,4 +1,4 @@
-//! `billhook reconcile`
+//! `billhook reconcile`: compares every linked customer with Stripe. `told` is what is printed of a difference.
 
 mod told;
 

@@ -1,4 +1,7 @@
 //! `billhook serve`: the service from its configuration to its last request.
+//!
+//! Start reading at `service`, which puts the service together and stops it; `parts` are its tasks, and `signals` what an
+//! operator or a supervisor asks of it. Here is its configuration, and the loop that waits for a signal.
 
 mod parts;
 mod service;

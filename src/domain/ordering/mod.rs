@@ -1,4 +1,4 @@
-//! Which of several snapshots of one second is the latest.
+//! Which of several snapshots of one second is the latest. It is what Billhook exists for, and no library has it.
 //!
 //! Stripe's `created` has whole seconds, and within a second nothing promises that events come in order. So the answer
 //! is a function of the set of a second's snapshots, and never of their arrival: every replica, whatever it was told

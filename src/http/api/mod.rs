@@ -1,4 +1,8 @@
 //! The operations of the API, one file for each resource.
+//!
+//! Each file has the shapes of its requests and responses, and calls one use case of [`crate::billing`]. Here is what they
+//! share: the check that a caller may manage billing, the throttle, and the problems that an operation can return. `metrics`
+//! is served on a listener of its own.
 
 pub(super) mod checkout;
 mod event_stream;

@@ -1,5 +1,7 @@
-//! Who is calling: bearer tokens (RFC 6750). What makes one good is decided in `domain::token`; here are the keys for it, and
-//! what is answered.
+//! Who is calling: bearer tokens (RFC 6750).
+//!
+//! Start reading at `UserToken` and `ServiceToken`, which operations ask for. What makes a token good is decided in
+//! [`crate::domain::token`]; here are the keys for it (`jwks` fetches an issuer's) and the responses to bad ones.
 
 mod jwks;
 

@@ -1,4 +1,7 @@
 //! The contract: the OpenAPI document, and a page to try it.
+//!
+//! poem-openapi makes the document from the operations in `api` and `webhook`; `amendments` adds what it has no words for. The
+//! document is also what spans, metrics, CORS and `Allow` know of a path.
 
 mod amendments;
 

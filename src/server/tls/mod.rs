@@ -1,4 +1,7 @@
 //! HTTPS: the TLS handshake, with the certificate that is served at the moment.
+//!
+//! Start reading here; `certificate` reads a certificate and its key from their files, and `keeper` notices new files. Where
+//! no certificate is configured, nothing here is used: a proxy speaks TLS then.
 
 mod certificate;
 mod keeper;

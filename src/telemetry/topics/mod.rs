@@ -1,6 +1,9 @@
 //! The topic lines: `billing`, `webhook_signatures` and `subscription_state`, one JSON object a line, in a file each or
 //! on stdout.
 //!
+//! Written here and not by tracing-appender, whose files rotate by time alone and have no bound on their size. Start reading at
+//! [`TopicLogs`]; `line` is the allow-list of fields, `file` and `rotation` are a file's life.
+//!
 //! They are written by name and not through `tracing`, so that no `RUST_LOG` can mute them. The service writes them by
 //! a thread for each topic, so that a disk or a reader that hangs blocks no request; a command writes them itself. A
 //! kill loses no line that is written; those that wait for the thread it loses. The journal is the authority.

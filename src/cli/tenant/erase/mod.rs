@@ -1,4 +1,4 @@
-//! `billhook tenant erase`
+//! `billhook tenant erase`: removes a tenant for a data-protection request. `log_files` finds the log files that name it.
 
 mod log_files;
 

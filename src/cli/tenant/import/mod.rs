@@ -1,4 +1,5 @@
-//! `billhook tenant import`
+//! `billhook tenant import`: links the tenants of another integration to their customers, from a CSV file, which `lines`
+//! reads.
 
 mod lines;
 
