@@ -177,7 +177,7 @@ export class StandIn {
 
   #open(response: ServerResponse): void {
     response.writeHead(200, { "Content-Type": "text/event-stream" });
-    response.write(`: heartbeat\n\n${message(this.subscription)}`);
+    response.write(`retry: 3000\n\n${message(this.subscription)}`);
     this.#streams.add(response);
     response.on("close", () => this.#streams.delete(response));
   }

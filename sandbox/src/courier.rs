@@ -20,6 +20,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// An endpoint's answer is kept for reading; its first part tells enough.
 const KEPT_ANSWER_BYTES: usize = 4096;
 
+/// How long events are collected before they go out in reverse. One action's events are made at once, so that any
+/// window catches them all.
+const REORDER_WINDOW: Duration = Duration::from_millis(50);
+
 const USER_AGENT: &str = "Stripe/1.0 (+https://stripe.com/docs/webhooks)";
 
 /// The client that deliveries are made with. Redirects are failures, and no connection is kept: an endpoint that was
@@ -33,10 +37,6 @@ pub(crate) fn client() -> Result<reqwest::Client, reqwest::Error> {
         .user_agent(USER_AGENT)
         .build()
 }
-
-/// How long events are collected before they go out in reverse. One action's events are made at once, so that any
-/// window catches them all.
-const REORDER_WINDOW: Duration = Duration::from_millis(50);
 
 /// Runs the errands of the double, for as long as there is one.
 pub(crate) async fn run(double: Weak<Double>, mut errands: UnboundedReceiver<Errand>) {

@@ -2,7 +2,7 @@
 //!
 //! Each is a free function over [`Billing`], which holds the database, the client of Stripe's API and the configuration. A use
 //! case reads and decides, asks Stripe where it must, and commits through `commit`. `jobs` is the work that no request waits
-//! for. How an event is applied stands in [`crate::ingest`], and the rules in [`crate::domain`].
+//! for. Start reading at `checkout`. How an event is applied stands in [`crate::ingest`], and the rules in [`crate::domain`].
 
 mod catching_up;
 mod checkout;

@@ -1,4 +1,4 @@
-//! Files that the configuration names, and that are read once at the start.
+//! The certificate and the built page, read at the start from where the configuration says that they are.
 
 use std::path::Path;
 

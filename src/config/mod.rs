@@ -1,8 +1,8 @@
 //! The configuration: one file and one struct for each concern.
 //!
 //! Start reading at `setting`, which says how one value is declared. The `...Args` are what the command line and the
-//! environment give; their `read` returns the `...Config` that the rest of the program works with. Files that the
-//! configuration names are read by [`crate::cli`].
+//! environment give; their `read` returns the `...Config` that the rest of the program works with. Files with secrets and keys
+//! are read here; the certificate and the built page by [`crate::cli`].
 
 mod billing;
 mod database;
@@ -30,7 +30,8 @@ pub use listen::{ListenArgs, ListenConfig};
 pub use logs::{LogArgs, LogDirArgs};
 pub use retention::RetentionArgs;
 pub use stripe::{StripeAccountArgs, StripeApiArgs, StripeApiConfig, StripeArgs, StripeConfig};
-pub use tls::{CERTIFICATE_FILE, KEY_FILE, TlsArgs, TlsConfig};
+pub(crate) use tls::{CERTIFICATE_FILE, KEY_FILE};
+pub use tls::{TlsArgs, TlsConfig};
 pub use tokens::{KeySource, TokenArgs, TokenConfig};
 pub use web::{WebArgs, WebConfig};
 
@@ -44,14 +45,14 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// A problem of a variable: how the sentence goes on that begins with its name.
-    pub fn new(variable: impl Into<Cow<'static, str>>, problem: impl fmt::Display) -> Self {
+    pub(crate) fn new(variable: impl Into<Cow<'static, str>>, problem: impl fmt::Display) -> Self {
         Self { variable: variable.into(), problem: problem.to_string() }
     }
 }
 
 /// The variables that are not set, and without which a part of the service refuses to work. A part of the configuration that
 /// cannot be read is passed over: it has a problem of its own.
-pub fn needed_but_not_set(
+pub(crate) fn needed_but_not_set(
     stripe: Option<&StripeConfig>,
     tokens: Option<&TokenConfig>,
     billing: Option<&BillingConfig>,

@@ -2,7 +2,7 @@
 //!
 //! A value is declared once, by the attribute of its field: flag, variable, default, how it is read, and the help. It is not
 //! rejected by the parser of the command line, for two reasons: a bad value is reported in one sentence that names its
-//! variable and never shows what may be a secret, and `billhook doctor` reports every bad value and not only the first.
+//! variable and never shows what may be a secret, and `billhook doctor` goes on to the next concern.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -34,6 +34,11 @@ impl<T: Clone> Setting<T> {
             Self::Empty => unreachable!("an empty setting with a default is read as the default"),
         }
     }
+}
+
+/// Whether a setting is set, to whatever.
+pub(super) fn is_set<T>(setting: Option<&Setting<T>>) -> bool {
+    matches!(setting, Some(Setting::Read(_) | Setting::Invalid(_)))
 }
 
 /// The value of a setting that has no default, if it is set.

@@ -8,9 +8,9 @@ use super::ConfigError;
 use super::setting::{Setting, by, given, path};
 
 /// The variable that names the certificate's file.
-pub const CERTIFICATE_FILE: &str = "BILLHOOK_TLS_CERTIFICATE_FILE";
+pub(crate) const CERTIFICATE_FILE: &str = "BILLHOOK_TLS_CERTIFICATE_FILE";
 /// The variable that names the key's file.
-pub const KEY_FILE: &str = "BILLHOOK_TLS_KEY_FILE";
+pub(crate) const KEY_FILE: &str = "BILLHOOK_TLS_KEY_FILE";
 
 /// The certificate, where the service speaks HTTPS by itself.
 #[derive(Clone, Args)]

@@ -9,11 +9,17 @@ use secrecy::SecretString;
 
 use super::ConfigError;
 use super::secret::{Given, SecretVariable};
-use super::setting::{Setting, by, given, path, text};
+use super::setting::{Setting, by, given, is_set, path, text};
 use crate::domain::jwks_url::JwksUrl;
 use crate::domain::token::{
     ClaimName, HS256, PublicAlgorithm, PublicKey, RoleRule, SERVICE_SCOPE, TokenRules,
 };
+
+const ALGORITHM: &str = "BILLHOOK_JWT_ALGORITHM";
+const JWKS_URL: &str = "BILLHOOK_JWT_JWKS_URL";
+const PUBLIC_KEY_FILE: &str = "BILLHOOK_JWT_PUBLIC_KEY_FILE";
+const ISSUER: &str = "BILLHOOK_JWT_ISSUER";
+const ROLE_CLAIM: &str = "BILLHOOK_JWT_ROLE_CLAIM";
 
 /// As RFC 9068, section 2.2.3.1 names it.
 const DEFAULT_ROLE_CLAIM: &str = "roles";
@@ -34,7 +40,7 @@ const PEM_BYTES: u64 = 16 * 1024;
 pub struct TokenArgs {
     /// The one algorithm that tokens are signed with: `HS256` by a shared secret; `RS256`, `ES256` or `EdDSA` by an
     /// issuer whose public keys come from a URL or a file
-    #[arg(long, env = "BILLHOOK_JWT_ALGORITHM", default_value = HS256, value_parser = by(Algorithm::parse))]
+    #[arg(long, env = ALGORITHM, default_value = HS256, value_parser = by(Algorithm::parse))]
     jwt_algorithm: Setting<Algorithm>,
 
     /// The secret that signs tokens with HS256, at least 32 bytes. Without it, and without public keys, every token is
@@ -47,11 +53,11 @@ pub struct TokenArgs {
     jwt_secret_file: Option<PathBuf>,
 
     /// The URL of the issuer's public keys (a JWK Set); plain http only to loopback. Needs `BILLHOOK_JWT_ISSUER`
-    #[arg(long, env = "BILLHOOK_JWT_JWKS_URL", hide_env_values = true, value_name = "URL", value_parser = by(JwksUrl::parse))]
+    #[arg(long, env = JWKS_URL, hide_env_values = true, value_name = "URL", value_parser = by(JwksUrl::parse))]
     jwt_jwks_url: Option<Setting<JwksUrl>>,
 
     /// The file of the issuer's one public key, as PEM; read once, at the start
-    #[arg(long, env = "BILLHOOK_JWT_PUBLIC_KEY_FILE", value_name = "FILE", value_parser = by(path))]
+    #[arg(long, env = PUBLIC_KEY_FILE, value_name = "FILE", value_parser = by(path))]
     jwt_public_key_file: Option<Setting<PathBuf>>,
 
     /// The claim that names the tenant; a dot leads into an object (`org.id`), but not in a URI
@@ -59,7 +65,7 @@ pub struct TokenArgs {
     jwt_tenant_claim: Setting<ClaimName>,
 
     /// The issuer that tokens must name in `iss`
-    #[arg(long, env = "BILLHOOK_JWT_ISSUER", value_parser = by(text))]
+    #[arg(long, env = ISSUER, value_parser = by(text))]
     jwt_issuer: Option<Setting<String>>,
 
     /// The audience that tokens must name in `aud`
@@ -80,7 +86,7 @@ pub struct TokenArgs {
 
     /// The claim that names the role or the roles, such as `realm_access.roles` or `https://example.com/roles`
     /// [default: roles]
-    #[arg(long, env = "BILLHOOK_JWT_ROLE_CLAIM", value_name = "CLAIM", value_parser = by(ClaimName::parse))]
+    #[arg(long, env = ROLE_CLAIM, value_name = "CLAIM", value_parser = by(ClaimName::parse))]
     jwt_role_claim: Option<Setting<ClaimName>>,
 }
 
@@ -138,20 +144,19 @@ impl TokenArgs {
         if matches!(config.keys, Some(KeySource::Jwks(..))) && config.rules.issuer.is_none() {
             let problem =
                 "is not set: with BILLHOOK_JWT_JWKS_URL it has to be, to what the issuer puts into `iss`";
-            return Err(ConfigError::new("BILLHOOK_JWT_ISSUER", problem));
+            return Err(ConfigError::new(ISSUER, problem));
         }
         Ok(config)
     }
 
     fn keys(&self) -> Result<Option<KeySource>, ConfigError> {
         let secret = SECRET.read(self.jwt_secret.as_ref(), self.jwt_secret_file.as_deref())?;
-        let algorithm = self.jwt_algorithm.read()?;
-        let url = given(self.jwt_jwks_url.as_ref())?;
-        let file = given(self.jwt_public_key_file.as_ref())?;
-        let algorithm = match algorithm {
-            Algorithm::Hs256 => return shared_secret(secret, url.is_some(), file.is_some()),
+        let (url, file) = (self.jwt_jwks_url.as_ref(), self.jwt_public_key_file.as_ref());
+        let algorithm = match self.jwt_algorithm.read()? {
+            Algorithm::Hs256 => return shared_secret(secret, is_set(url), is_set(file)),
             Algorithm::Public(algorithm) => algorithm,
         };
+        let (url, file) = (given(url)?, given(file)?);
         let name = algorithm.name();
         match (secret, url, file) {
             (Some(secret), _, _) => Err(ConfigError::new(
@@ -159,33 +164,31 @@ impl TokenArgs {
                 format_args!("is for HS256, but BILLHOOK_JWT_ALGORITHM is {name}: unset one of them"),
             )),
             (None, Some(_), Some(_)) => Err(ConfigError::new(
-                "BILLHOOK_JWT_JWKS_URL",
+                JWKS_URL,
                 "and BILLHOOK_JWT_PUBLIC_KEY_FILE are both set: keys come from one of them",
             )),
             (None, Some(url), None) => Ok(Some(KeySource::Jwks(url, algorithm))),
             (None, None, Some(file)) => public_key(&file, algorithm).map(KeySource::PublicKey).map(Some),
             (None, None, None) => Err(ConfigError::new(
-                "BILLHOOK_JWT_ALGORITHM",
+                ALGORITHM,
                 format_args!("is {name}, which needs BILLHOOK_JWT_JWKS_URL or BILLHOOK_JWT_PUBLIC_KEY_FILE"),
             )),
         }
     }
 
     fn manage_roles(&self) -> Result<Option<RoleRule>, ConfigError> {
-        let claim = given(self.jwt_role_claim.as_ref())?;
-        match (given(self.jwt_manage_roles.as_ref())?, claim) {
-            (Some(roles), Some(claim)) => Ok(Some(RoleRule { claim, roles })),
-            (Some(roles), None) => {
-                let claim = ClaimName::parse(DEFAULT_ROLE_CLAIM);
-                let claim = claim.map_err(|error| ConfigError::new("BILLHOOK_JWT_ROLE_CLAIM", error))?;
-                Ok(Some(RoleRule { claim, roles }))
+        let claim = self.jwt_role_claim.as_ref();
+        let Some(roles) = given(self.jwt_manage_roles.as_ref())? else {
+            if is_set(claim) {
+                let problem =
+                    "is set, and BILLHOOK_JWT_MANAGE_ROLES is not: it says which of the roles will do";
+                return Err(ConfigError::new(ROLE_CLAIM, problem));
             }
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(ConfigError::new(
-                "BILLHOOK_JWT_ROLE_CLAIM",
-                "is set, and BILLHOOK_JWT_MANAGE_ROLES is not: it says which of the roles will do",
-            )),
-        }
+            return Ok(None);
+        };
+        let default =
+            || ClaimName::parse(DEFAULT_ROLE_CLAIM).map_err(|error| ConfigError::new(ROLE_CLAIM, error));
+        Ok(Some(RoleRule { claim: given(claim)?.map_or_else(default, Ok)?, roles }))
     }
 }
 
@@ -194,7 +197,7 @@ fn shared_secret(
     has_url: bool,
     has_file: bool,
 ) -> Result<Option<KeySource>, ConfigError> {
-    let public = [("BILLHOOK_JWT_JWKS_URL", has_url), ("BILLHOOK_JWT_PUBLIC_KEY_FILE", has_file)];
+    let public = [(JWKS_URL, has_url), (PUBLIC_KEY_FILE, has_file)];
     if let Some((variable, _)) = public.into_iter().find(|(_, is_set)| *is_set) {
         let problem =
             "is for RS256, ES256 or EdDSA: set BILLHOOK_JWT_ALGORITHM to what the issuer signs with";
@@ -213,7 +216,7 @@ fn shared_secret(
 }
 
 fn public_key(path: &Path, algorithm: PublicAlgorithm) -> Result<PublicKey, ConfigError> {
-    let wrong = |problem: &dyn std::fmt::Display| ConfigError::new("BILLHOOK_JWT_PUBLIC_KEY_FILE", problem);
+    let wrong = |problem: &dyn std::fmt::Display| ConfigError::new(PUBLIC_KEY_FILE, problem);
     let mut pem = Vec::new();
     let read = File::open(path).and_then(|file| file.take(PEM_BYTES + 1).read_to_end(&mut pem));
     read.map_err(|error| wrong(&format_args!("names a file that cannot be read: {}", error.kind())))?;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use url::Url;
 
-use super::secure_url::{InvalidSecureUrl, SecureUrl, http_url};
+use super::secure_url::{InvalidUrl, SecureUrl, http_url};
 
 /// The longest path that is taken: with the app's URL before it, it stays under the 2 000 characters that every
 /// browser and proxy carries.
@@ -41,14 +41,10 @@ pub struct Origin(String);
 
 /// Not an origin whose pages may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidOrigin {
-    /// No origin at all, or a pattern that stands for several.
-    #[error("has an item that is not of the form `https://host[:port]`: name each origin, without a path")]
-    NotAnOrigin,
-    /// Somebody on the way could put a page there.
-    #[error("has an item that is plain http to a host that is not loopback: use https")]
-    PlainHttp,
-}
+#[error("has an item that {0}")]
+pub struct InvalidOrigin(InvalidUrl);
+
+const ORIGIN_FORM: &str = "https://host[:port]";
 
 impl AppUrl {
     /// Reads the app's address. Credentials, a query, a fragment or dot steps have no place in it.
@@ -103,13 +99,10 @@ fn has_dot_steps(text: &str) -> bool {
 impl Origin {
     /// Reads an origin: `https`, or plain `http` to loopback, where no other machine can bring a page from.
     pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
-        let url = SecureUrl::parse(text).map_err(|error| match error {
-            InvalidSecureUrl::NotAUrl => InvalidOrigin::NotAnOrigin,
-            InvalidSecureUrl::PlainHttp => InvalidOrigin::PlainHttp,
-        })?;
+        let url = SecureUrl::parse(text, ORIGIN_FORM, "anyone could put a page").map_err(InvalidOrigin)?;
         let has_path = text.splitn(4, ['/', '?', '#']).count() > 3;
         if has_path {
-            return Err(InvalidOrigin::NotAnOrigin);
+            return Err(InvalidOrigin(InvalidUrl::NotAUrl(ORIGIN_FORM)));
         }
         Ok(Self(url.into_url().origin().ascii_serialization()))
     }
@@ -401,10 +394,13 @@ mod tests {
             "ftp://app.example.com",
             "file://",
         ] {
-            assert_eq!(Origin::parse(bad), Err(InvalidOrigin::NotAnOrigin), "{bad:?}");
+            assert!(matches!(Origin::parse(bad), Err(InvalidOrigin(InvalidUrl::NotAUrl(_)))), "{bad:?}");
         }
         for plain in ["http://app.example.com", "http://localhost.example.com", "http://10.0.0.1:8080"] {
-            assert_eq!(Origin::parse(plain), Err(InvalidOrigin::PlainHttp), "{plain:?}");
+            assert!(
+                matches!(Origin::parse(plain), Err(InvalidOrigin(InvalidUrl::PlainHttp(_)))),
+                "{plain:?}"
+            );
         }
     }
 }

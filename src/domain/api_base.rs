@@ -2,37 +2,20 @@
 
 use url::Url;
 
-use super::secure_url::{InvalidSecureUrl, SecureUrl};
+use super::secure_url::{InvalidUrl, SecureUrl};
 
 /// Where Stripe's API is.
 #[derive(Debug, Clone)]
 pub struct ApiBase(Url);
 
-/// Why a text is not a usable base. Never repeats the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidApiBase {
-    /// Not a URL of an HTTP server.
-    #[error("is not a URL of the form `https://host[:port]`")]
-    NotAUrl,
-    /// The key would travel in the clear.
-    #[error(
-        "is plain http to a host that is not loopback, where the key would travel in the clear: use https"
-    )]
-    PlainHttp,
-}
+const FORM: &str = "https://host[:port]";
 
 impl ApiBase {
     /// Reads a base URL: `https`, or plain `http` to loopback.
-    pub fn parse(text: &str) -> Result<Self, InvalidApiBase> {
-        let url = SecureUrl::parse(text).map_err(|error| match error {
-            InvalidSecureUrl::NotAUrl => InvalidApiBase::NotAUrl,
-            InvalidSecureUrl::PlainHttp => InvalidApiBase::PlainHttp,
-        })?;
-        let url = url.into_url();
-        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err(InvalidApiBase::NotAUrl);
-        }
-        Ok(Self(url))
+    pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        let url = SecureUrl::parse(text, FORM, "the key would travel in the clear")?.into_url();
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if is_bare { Ok(Self(url)) } else { Err(InvalidUrl::NotAUrl(FORM)) }
     }
 
     /// The URL, whose path is `/`.
@@ -52,11 +35,11 @@ mod tests {
         {
             assert!(ApiBase::parse(good).is_ok(), "{good}");
         }
-        assert_eq!(ApiBase::parse("http://stripe.example").err(), Some(InvalidApiBase::PlainHttp));
+        assert!(matches!(ApiBase::parse("http://stripe.example"), Err(InvalidUrl::PlainHttp(_))));
         for bad in
             ["", "api.stripe.com", "ftp://127.0.0.1", "https://u:p@host", "https://host/v1", "https://host?a"]
         {
-            assert_eq!(ApiBase::parse(bad).err(), Some(InvalidApiBase::NotAUrl), "{bad}");
+            assert!(matches!(ApiBase::parse(bad), Err(InvalidUrl::NotAUrl(_))), "{bad}");
         }
     }
 }

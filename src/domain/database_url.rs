@@ -1,9 +1,15 @@
 //! Where the database is.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+
+/// PostgreSQL's words for how TLS is used (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
 /// The URL of the database. Its password is never printed.
 #[derive(Clone)]
@@ -36,7 +42,8 @@ impl DatabaseUrl {
             }
             Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => true,
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") && rest.len() > 2 => {
-                if ends_in_its_password(&rest[2..]) || Url::parse(text).is_err() {
+                let url = Url::parse(text).ok().filter(is_readable);
+                if ends_in_its_password(&rest[2..]) || url.is_none() {
                     return Err(InvalidDatabaseUrl::Unreadable);
                 }
                 false
@@ -52,9 +59,22 @@ impl DatabaseUrl {
     }
 
     /// The whole URL, with its password.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.url.expose_secret()
     }
+}
+
+/// Whether the driver can read the credentials and the parameters of a PostgreSQL URL.
+fn is_readable(url: &Url) -> bool {
+    let is_text = |part: &str| percent_decode_str(part).decode_utf8().is_ok();
+    let can_be_read = |(name, value): (Cow<'_, str>, Cow<'_, str>)| match &*name {
+        "sslmode" | "ssl-mode" => SSL_MODES.contains(&value.to_ascii_lowercase().as_str()),
+        "port" => value.parse::<u16>().is_ok(),
+        "hostaddr" => value.parse::<IpAddr>().is_ok(),
+        "statement-cache-capacity" => value.parse::<usize>().is_ok(),
+        _ => true,
+    };
+    is_text(url.username()) && url.password().is_none_or(is_text) && url.query_pairs().all(can_be_read)
 }
 
 /// Whether the authority of a URL ends inside of a password that has a `/`, `?` or `#`, so that part of the password would be
@@ -96,5 +116,15 @@ mod tests {
         ] {
             DatabaseUrl::parse(url).expect(url);
         }
+    }
+
+    #[test]
+    fn parameter_that_the_driver_cannot_read_is_rejected() {
+        for bad in ["sslmode=canary", "port=65536", "hostaddr=db", "statement-cache-capacity=-1"] {
+            let url = format!("postgres://db.example/billhook?{bad}");
+            assert_eq!(DatabaseUrl::parse(&url).err(), Some(InvalidDatabaseUrl::Unreadable), "{url}");
+        }
+        let not_utf8 = DatabaseUrl::parse("postgres://user:%ff@db.example/billhook");
+        assert_eq!(not_utf8.err(), Some(InvalidDatabaseUrl::Unreadable));
     }
 }

@@ -25,7 +25,7 @@ pub mod plan;
 pub mod refresh;
 pub mod retention;
 pub mod secret_key;
-mod secure_url;
+pub mod secure_url;
 pub mod signature;
 pub mod subscription;
 pub mod tags;

@@ -45,7 +45,7 @@ impl SecretKey {
     }
 
     /// The key itself, for the header that authenticates a request.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.key.expose_secret()
     }
 

@@ -6,24 +6,24 @@ use url::{Host, Url};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SecureUrl(Url);
 
-/// Why a text is no such URL. Never repeats the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InvalidSecureUrl {
-    /// Not an absolute `http` or `https` URL, or one with credentials.
-    NotAUrl,
-    /// Plain `http` to another machine.
-    PlainHttp,
+/// Why a text is not a usable URL. Never repeats the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    /// Not an absolute `http` or `https` URL of this form, or one with credentials.
+    #[error("is not a URL of the form `{0}`")]
+    NotAUrl(&'static str),
+    /// Plain `http` to another machine, and what is wrong with that.
+    #[error("is plain http to a host that is not loopback, where {0}: use https")]
+    PlainHttp(&'static str),
 }
 
 impl SecureUrl {
-    /// Reads a URL as [`http_url`] does, and rejects plain `http` to another machine.
-    pub(super) fn parse(text: &str) -> Result<Self, InvalidSecureUrl> {
-        let url = http_url(text).ok_or(InvalidSecureUrl::NotAUrl)?;
-        if url.scheme() == "https" || is_loopback(&url) {
-            Ok(Self(url))
-        } else {
-            Err(InvalidSecureUrl::PlainHttp)
-        }
+    /// Reads a URL as [`http_url`] does, and rejects plain `http` to another machine. `form` and `danger` are for the error:
+    /// how the URL should look, and what could happen on the way.
+    pub(super) fn parse(text: &str, form: &'static str, danger: &'static str) -> Result<Self, InvalidUrl> {
+        let url = http_url(text).ok_or(InvalidUrl::NotAUrl(form))?;
+        let is_secure = url.scheme() == "https" || is_loopback(&url);
+        if is_secure { Ok(Self(url)) } else { Err(InvalidUrl::PlainHttp(danger)) }
     }
 
     pub(super) fn into_url(self) -> Url {
@@ -34,14 +34,16 @@ impl SecureUrl {
 /// Reads an absolute `http` or `https` URL without credentials, written as a URL is: what the URL Standard repairs (white
 /// space, backslashes, missing slashes, a name that is not ASCII) is a mistake in a configuration.
 pub(super) fn http_url(text: &str) -> Option<Url> {
-    let (_, rest) = text.split_once("://")?;
+    let (scheme, rest) = text.split_once("://")?;
+    let is_http = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let in_authority = |byte: u8| byte.is_ascii_alphanumeric() || b".-[]:".contains(&byte);
-    let is_plain = !authority.is_empty()
+    let is_plain = is_http
+        && !authority.is_empty()
+        && !authority.ends_with(':')
         && authority.bytes().all(in_authority)
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    let url = Url::parse(text).ok().filter(|_| is_plain)?;
-    matches!(url.scheme(), "http" | "https").then_some(url)
+    Url::parse(text).ok().filter(|_| is_plain)
 }
 
 /// Whether a URL leads to this machine. Names below `localhost` do (RFC 6761, section 6.3).
@@ -58,6 +60,10 @@ fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<SecureUrl, InvalidUrl> {
+        SecureUrl::parse(text, "form", "danger")
+    }
+
     #[test]
     fn https_goes_anywhere_and_plain_http_to_this_machine() {
         for good in [
@@ -69,12 +75,12 @@ mod tests {
             "http://127.1",
             "http://[::1]:3000",
         ] {
-            assert!(SecureUrl::parse(good).is_ok(), "{good}");
+            assert!(parse(good).is_ok(), "{good}");
         }
         for plain in
             ["http://a.example", "http://localhost.example.com", "http://10.0.0.1", "http://[2001:db8::1]"]
         {
-            assert_eq!(SecureUrl::parse(plain), Err(InvalidSecureUrl::PlainHttp), "{plain}");
+            assert_eq!(parse(plain), Err(InvalidUrl::PlainHttp("danger")), "{plain}");
         }
     }
 
@@ -85,6 +91,8 @@ mod tests {
             "a.example",
             "//a.example",
             "https:a.example",
+            "https:user:password@a.example/://x",
+            "https://a.example:",
             "https:///a.example",
             "https://",
             "ftp://a.example",
@@ -106,7 +114,7 @@ mod tests {
             "https://xn--a",
             "https://[::1",
         ] {
-            assert_eq!(SecureUrl::parse(bad), Err(InvalidSecureUrl::NotAUrl), "{bad:?}");
+            assert_eq!(parse(bad), Err(InvalidUrl::NotAUrl("form")), "{bad:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use super::secure_url::{InvalidSecureUrl, SecureUrl};
+use super::secure_url::{InvalidUrl, SecureUrl};
 
 /// The route of webhooks below an address.
 const ROUTE: &str = "/api/billing/webhook/";
@@ -13,27 +13,14 @@ const ROUTE: &str = "/api/billing/webhook/";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookUrl(Url);
 
-/// Not a URL that Stripe should post to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidWebhookUrl {
-    /// Not a URL, or one with credentials, a query or a fragment.
-    #[error("is not a URL of the form `https://host[:port][/path]`")]
-    NotAUrl,
-    /// Anybody on the way could read and hold back events.
-    #[error("is plain http to a host that is not loopback: Stripe posts to https")]
-    PlainHttp,
-}
+const FORM: &str = "https://host[:port][/path]";
 
 impl WebhookUrl {
     /// Reads the endpoint's URL, or the address of the service, to which the route of webhooks is added.
-    pub fn parse(text: &str) -> Result<Self, InvalidWebhookUrl> {
-        let url = SecureUrl::parse(text).map_err(|error| match error {
-            InvalidSecureUrl::NotAUrl => InvalidWebhookUrl::NotAUrl,
-            InvalidSecureUrl::PlainHttp => InvalidWebhookUrl::PlainHttp,
-        })?;
-        let mut url = url.into_url();
+    pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        let mut url = SecureUrl::parse(text, FORM, "Stripe does not post")?.into_url();
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(InvalidWebhookUrl::NotAUrl);
+            return Err(InvalidUrl::NotAUrl(FORM));
         }
         match without_double_slashes(url.path()).as_str() {
             "/" => url.set_path(ROUTE),
@@ -125,9 +112,9 @@ mod tests {
             "https://a.example/?a",
             "https:///a",
         ] {
-            assert_eq!(WebhookUrl::parse(text), Err(InvalidWebhookUrl::NotAUrl), "{text}");
+            assert!(matches!(WebhookUrl::parse(text), Err(InvalidUrl::NotAUrl(_))), "{text}");
         }
-        assert_eq!(WebhookUrl::parse("http://a.example"), Err(InvalidWebhookUrl::PlainHttp));
+        assert!(matches!(WebhookUrl::parse("http://a.example"), Err(InvalidUrl::PlainHttp(_))));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The HTTP API. Poem lives here and nowhere else.
+//! The HTTP API: routes and handlers. Outside of this folder only [`crate::server`] knows poem, as what it serves.
 //!
 //! Start reading at `routes`, which lists every route and what surrounds it. `webhook` is where Stripe posts its events;
 //! `api` has the operations for tenants, services and operators, one file for each resource; `auth` verifies their tokens;
@@ -19,7 +19,6 @@ mod throttle;
 mod webhook;
 
 pub(crate) use api::subscription::Subscription;
-pub use middleware::trace;
 pub use openapi::contract;
 pub use periodic_cleanup::PeriodicCleanup;
 pub use routes::{App, metrics_routes, routes};

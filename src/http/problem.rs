@@ -73,7 +73,7 @@ struct Kind {
     code: &'static str,
     status: StatusCode,
     title: &'static str,
-    /// What to do next, where the place that reports the problem knows nothing better.
+    /// What to do next, unless the place that reports the problem says it more exactly.
     advice: &'static str,
 }
 

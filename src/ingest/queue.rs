@@ -83,7 +83,7 @@ impl NotStored {
 impl Ingest {
     /// Starts the writers, on a thread of their own: among the tasks of requests each step of a batch would wait until
     /// every request that came meanwhile has had its moment, and in a flood nearly nothing would be stored. Returns also
-    /// what waits for the writers to end, and panics if they do.
+    /// what waits for the writers to end, and panics if they have panicked.
     ///
     /// Fails if the system gives no thread.
     pub fn start(
@@ -119,7 +119,7 @@ impl Ingest {
     }
 }
 
-/// Does something on a thread of its own. Waits for its end, and panics if it does.
+/// Does something on a thread of its own. What is returned waits for its end, and panics if it has panicked.
 ///
 /// Fails if the system gives no thread.
 fn on_a_thread(

@@ -1,4 +1,5 @@
-//! After the commit: the topic lines, the spans' attributes and the journey's milestones.
+//! After the commit: the topic lines, the metrics, the spans' attributes, the journey's milestones, and the channel of
+//! tenants whose entitlement may have changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -161,9 +161,12 @@ impl ConnectionSlots {
         if is_scarce && own.clone().count() >= limit / 8 && !self.0.trusted.contains(client) {
             return evict(&mut open, is_own, 0);
         }
+        if open.len() < limit {
+            return true;
+        }
         // A client with fewer connections than this one has makes no room for it.
         let min_size = own.filter(|one| !one.activity.is_verified()).count();
-        open.len() < limit || evict(&mut open, |_| true, min_size)
+        evict(&mut open, |_| true, min_size)
     }
 
     /// Ends every connection that is overdue, and those with the most unread responses while there are too many of them.

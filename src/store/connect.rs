@@ -101,7 +101,8 @@ pub fn describe(url: &DatabaseUrl) -> String {
         (Some(host), Some(port)) => {
             format!("postgres://{host}:{port}/{}", server.namespace.unwrap_or_default())
         }
-        _ => url.expose().split('?').next().unwrap_or_default().to_owned(),
+        _ if url.is_sqlite() => url.expose().split('?').next().unwrap_or_default().to_owned(),
+        _ => "postgres".to_owned(),
     }
 }
 

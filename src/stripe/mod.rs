@@ -3,6 +3,9 @@
 //!
 //! Replies are read with our own tolerant types: async-stripe's are strict enough to lose a good answer over one new
 //! field.
+//!
+//! Start reading at [`Stripe`] in `client`, which sends a request and retries it; `error` says what went wrong. `requests`, `lists`,
+//! `endpoints` and `setup` are what is asked. When something is asked is decided in [`crate::billing`].
 
 mod client;
 mod endpoints;

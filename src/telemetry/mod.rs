@@ -4,6 +4,9 @@
 //! The four are independent. `RUST_LOG` filters stderr and nothing else; without a collector spans still get their
 //! ids, since journeys and log lines need them; the topic files are written whatever the others do. None of them blocks
 //! a request.
+//!
+//! Start reading at [`init`]. `spans` and `export` are traces, `metrics` is what is counted, `topics` are the log files, and `stderr`
+//! bounds what is printed.
 
 mod collector;
 mod export;

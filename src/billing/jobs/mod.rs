@@ -1,7 +1,8 @@
-//! The work that no request waits for: one file for each job.
+//! The work that no request waits for: one file for each job, and `refresh_log`, which is what a refresh reports.
 //!
 //! Start reading at [`run`], which runs all of them, and at `schedule`, the loop that each of them runs in. Every replica
-//! runs every job; what only one may do at a time is guarded by a lease or by a claim on a row.
+//! runs every job; what only one may do at a time is guarded by a lease or by a claim on a row. The record of webhooks, which
+//! is stored now and then, stands in `webhook_record` beside this folder.
 
 mod account;
 mod backfill;

@@ -87,15 +87,16 @@ async fn read_entitlements(
 
 /// Passes on to the streams what this process commits, forever.
 pub(super) async fn follow_commits(billing: &Billing) {
-    let mut changed_tenants = billing.reporter.changed_tenants();
-    loop {
-        match changed_tenants.recv().await {
+    let changed_tenants = Mutex::new(billing.reporter.changed_tenants());
+    forever("following commits", None, || async {
+        match changed_tenants.lock().await.recv().await {
             Ok(tenant) => billing.streams.want(&tenant),
             Err(RecvError::Lagged(_)) => billing.streams.want_all(),
-            // The reporter lives as long as the service.
-            Err(RecvError::Closed) => return,
+            Err(RecvError::Closed) => unreachable!("the reporter lives as long as the service"),
         }
-    }
+        Ok(Step::More)
+    })
+    .await;
 }
 
 /// Listens to what other processes announce, for good; where nobody can there is nothing to hear.

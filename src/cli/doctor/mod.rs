@@ -1,5 +1,7 @@
 //! `billhook doctor`: everything that has to be right before money can move, one line each, with the sentence that mends
 //! what is not.
+//!
+//! `here` is what can be looked at without asking Stripe, `stripe` what is asked there, and `report` the lines.
 
 mod here;
 mod report;

@@ -1,4 +1,5 @@
-//! `billhook event`: the inbox, looked at and put right.
+//! `billhook event`: the inbox, looked at and put right. One file for each subcommand; `replay` and `retry_dead` change
+//! something, the others only read.
 
 mod list;
 mod replay;

@@ -72,12 +72,12 @@ pub(super) struct Tally {
 
 pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
     let tenant = args.tenant.as_deref().map(|text| config::stored_tenant("--tenant", text)).transpose()?;
-    let config = args.stripe.read()?;
+    let (config, account) = (args.stripe.read()?, args.account.read()?);
     if config.secret_key.is_none() {
         return Err(without_a_key());
     }
     let store = migrated(&args.database).await?;
-    let policy = policy_without_events(&store, &config, args.account.read()?).await?;
+    let policy = policy_without_events(&store, &config, account).await?;
     let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
     // People are told as it goes, tools in the end.
     let for_tools = RefCell::new(Vec::new());

@@ -111,7 +111,7 @@ impl ServeConfig {
     }
 
     /// What is not set, and makes a part of the service refuse to work.
-    pub(super) fn not_configured(&self) -> Vec<&'static str> {
+    fn not_configured(&self) -> Vec<&'static str> {
         config::needed_but_not_set(Some(&self.stripe), Some(&self.tokens), Some(&self.billing))
     }
 }

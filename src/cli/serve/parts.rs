@@ -57,6 +57,13 @@ impl Parts {
     }
 }
 
+impl Drop for Parts {
+    /// Lets the other parts end in good order when one has failed: they notice that the lifecycle's sender is gone.
+    fn drop(&mut self) {
+        self.tasks.detach_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;

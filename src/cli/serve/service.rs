@@ -112,7 +112,7 @@ impl Service {
             parts.start("the keeper of the certificate", keep_certificate(keeper, watch.clone()));
         }
         parts.start("the keeper of the token keys", keep_token_keys(tokens, watch.clone()));
-        parts.start("the sweeper", clean_up(cleanup, watch));
+        parts.start("the periodic cleanup", clean_up(cleanup, watch));
         Ok(service)
     }
 
@@ -300,9 +300,9 @@ mod tests {
         let metrics = Metrics::new(TopicLogs::none(), Arc::default());
         let service = Service::start(config, TopicLogs::none(), metrics, Arc::new(SystemClock)).await;
         let mut service = service.expect("it starts");
-        service.parts.start("the sweeper", async {});
+        service.parts.start("the periodic cleanup", async {});
         let drained =
             tokio::time::timeout(Duration::from_mins(1), service.drain()).await.expect("it is noticed");
-        assert!(drained.expect_err("it failed").to_string().contains("the sweeper ended"));
+        assert!(drained.expect_err("it failed").to_string().contains("the periodic cleanup ended"));
     }
 }

@@ -1,4 +1,5 @@
-//! `billhook tenant`: who has which customer, and what it is entitled to.
+//! `billhook tenant`: who has which customer, and what it is entitled to. `link` and `show` are here, every other subcommand
+//! has a file; what they do is decided in [`crate::billing`].
 
 mod erase;
 mod import;

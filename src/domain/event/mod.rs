@@ -3,6 +3,8 @@
 //! Unknown fields, unknown types, unknown enum values and missing or oddly typed optional fields are fine, since
 //! Stripe adds all of these without a new API version (<https://docs.stripe.com/upgrades>). What cannot be done
 //! without is an id, a type and a time.
+//!
+//! Start reading at [`Event::read`]. `wire` has the shapes of the JSON, and `json` beside this folder reads them.
 
 mod wire;
 

@@ -5,7 +5,8 @@
 //!
 //! Three things serde_json rejects together with the whole text, where it does not pass over them: numbers that fit nowhere,
 //! halves of surrogate pairs, and names with such a half. So scalars are captured as they are written, and read then. In
-//! place of an object or a list, or as a name in an object that is read, they still cost the text: Stripe sends none.
+//! place of an object or a list, or as a name in what stands there, they still cost the text: Stripe sends none. Start reading
+//! at [`FromJson`] and [`Members`].
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,6 +1,9 @@
 //! Tokens: what their bytes, our keys and the time make of whoever bears them. JWTs (RFC 7519) in the compact form of RFC 7515,
 //! read as RFC 8725 advises.
 //!
+//! Start reading at [`verify`]: `signed` takes a token apart and checks its signature with one of the `keys`, `claims` says what
+//! it claims, and `key_set` reads an issuer's keys.
+//!
 //! Verified here and not by jsonwebtoken, which the tests hold it against: the tenant's claim has a name and a depth of the
 //! operator's choosing, so that claims are read into a map, where of a name that stands twice the last would win silently
 //! (RFC 8725, section 2.6).

@@ -2,6 +2,9 @@
 //!
 //! The store fills it under lock, events are applied in the order they came, and the store writes back what changed.
 //! Nothing here waits for anything, so that a whole batch costs a few statements and no round trips.
+//!
+//! Start reading at [`UnitOfWork::apply`], which leads to `subscriptions`, `customers`, `checkouts` or `payments` by what an event
+//! is about. `journal` notes what changed, and `effect` is what became of an event.
 
 mod checkouts;
 mod customers;

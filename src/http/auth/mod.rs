@@ -102,12 +102,12 @@ impl TokenVerifier {
     }
 
     /// Keeps an issuer's keys up to date until it is told to stop. There is one such task for a verifier.
-    pub async fn keep_keys(self: Arc<Self>, told_to_stop: impl Future<Output = ()> + Send) {
+    pub async fn keep_keys(self: Arc<Self>, stopping: impl Future<Output = ()> + Send) {
         match &self.keys {
-            KeyStore::NotConfigured | KeyStore::Fixed(_) => told_to_stop.await,
+            KeyStore::NotConfigured | KeyStore::Fixed(_) => stopping.await,
             KeyStore::Jwks(jwks) => tokio::select! {
                 () = jwks.keep() => {}
-                () = told_to_stop => {}
+                () = stopping => {}
             },
         }
     }

@@ -22,7 +22,7 @@ const USER_AGENT_LENGTH: usize = 200;
 /// Runs the request inside its server span: `app.around(server_span)`. It belongs outside of all that answers, so
 /// that an answer made from an error has a trace id to show. It ends with the answer's head: a stream's body belongs to
 /// no span, for a span that is open for an hour is not seen until it is over.
-pub async fn server_span<E: Endpoint>(next: Arc<E>, request: Request) -> Result<Response> {
+pub(in crate::http) async fn server_span<E: Endpoint>(next: Arc<E>, request: Request) -> Result<Response> {
     let (method, route) = (method_name(request.method()), template(request.uri().path()));
     let span = open_span(&request, method);
     let result = next.call(request).instrument(span.clone()).await.map(IntoResponse::into_response);

@@ -1,6 +1,6 @@
 //! The built page, served from memory. Its files are read once, at the start: what is not among them cannot be asked for,
 //! whatever a path says, and no request waits for a disk. poem's own endpoint knows no `HEAD`, serves what begins with a
-//! dot and follows links.
+//! dot and follows links. Start reading at `or_static_file`; `reading` reads the directory.
 
 mod reading;
 

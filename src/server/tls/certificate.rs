@@ -172,6 +172,8 @@ fn server_config(
 
 /// From when until when a certificate is good, in Unix seconds.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    // TLS accepts fewer certificates than the parser of dates does.
+    EndEntityCert::try_from(certificate).ok()?;
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let validity = certificate.validity();
     Some((validity.not_before.timestamp(), validity.not_after.timestamp()))

@@ -63,18 +63,18 @@ impl CertificateKeeper {
 
     /// Looks at the files until told to stop. What is found twice is taken, since the first time somebody may be writing;
     /// at once, if somebody asks for it. What cannot be served is told once; what is not good yet is taken when it is.
-    pub async fn keep(&mut self, told_to_stop: impl Future<Output = ()>) {
-        let mut told_to_stop = pin!(told_to_stop);
+    pub async fn keep(&mut self, stopping: impl Future<Output = ()>) {
+        let mut stopping = pin!(stopping);
         let mut last = self.judged.clone();
         loop {
             let is_wanted = tokio::select! {
-                () = &mut told_to_stop => return,
+                () = &mut stopping => return,
                 () = self.wanted.notified() => true,
                 () = tokio::time::sleep(EVERY) => false,
             };
             // On a mount that hangs it takes for ever, and the stop does not.
             let look = tokio::select! {
-                () = &mut told_to_stop => return,
+                () = &mut stopping => return,
                 look = self.look() => look,
             };
             if is_wanted || (look == last && (look != self.judged || self.is_good_by_now())) {

@@ -1,6 +1,7 @@
-//! The tables: one file for each table, or for each question that needs several.
+//! The tables: one file for each table, or for each question that needs several; `rows` turns rows into domain types.
 //!
-//! The files add methods to [`Store`](super::Store) and [`Transaction`](super::Transaction). The columns are those of the
+//! Start reading at `subscriptions` and `events`. What a batch reads and writes is not here but in `batch_load` and `batch_save`,
+//! and erasing and copying, which need all tables, in `erasure` and `copy`. The files add methods to [`Store`](super::Store) and [`Transaction`](super::Transaction). The columns are those of the
 //! `entity` crate, and the tables those that the `migration` crate makes.
 
 pub(super) mod backfill;

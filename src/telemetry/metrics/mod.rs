@@ -1,7 +1,7 @@
 //! What is counted, for Prometheus (<https://prometheus.io/docs/practices/naming/>).
 //!
 //! Every label is a word of ours, known when the program was built: a tenant, a customer or anything that somebody sends
-//! has no way in, and the number of series has a bound.
+//! has no way in, and the number of series has a bound. Start reading at [`Metrics`]; `labels` are the words.
 
 mod labels;
 
@@ -432,7 +432,13 @@ impl Counted {
             "Fetches of the token issuer's keys by outcome",
             self.token_key_fetches.clone(),
         );
-        registry.register_with_unit("token_keys_fetched_timestamp", "When the token issuer's keys were last had, in Unix time; 0 without such an issuer, and before the first time", Unit::Seconds, self.token_keys_fetched.clone());
+        registry.register_with_unit(
+            "token_keys_fetched_timestamp",
+            "When the token issuer's keys were last had, in Unix time; 0 without such an issuer, and before the \
+             first time",
+            Unit::Seconds,
+            self.token_keys_fetched.clone(),
+        );
         registry.register("connections", "Connections that are open", self.connections.clone());
         registry.register(
             "connections_ended",

@@ -83,8 +83,8 @@ export const getSubscription = <ThrowOnError extends boolean = false>(options?: 
  *
  * Server-Sent Events. Each message is `event: subscription`, with the ETag of `getSubscription` as its `id` and the
  * same object as its `data`. The first comes at once with the present state, the others when it has changed; of
- * changes in quick succession the last is enough. A message without data comes when nothing else has for 15 s. Before the service
- * ends the stream it sends `event: end` with `{"reason": "token_expired"}`, `"stopping"` or `"too_long"` (an hour).
+ * changes in quick succession the last is enough. When nothing else has come for 15 s, `retry: 3000` does, a message
+ * without data. Before the service ends the stream it sends `event: end` with `{"reason": "token_expired"}`, `"stopping"` or `"too_long"` (an hour).
  * Open it with `fetch`, which can send the token in its header.
  */
 export const streamSubscription = <ThrowOnError extends boolean = false>(options?: Options<StreamSubscriptionData, ThrowOnError, StreamSubscriptionResponse>) => (options?.client ?? client).sse.get<StreamSubscriptionResponses, StreamSubscriptionErrors, ThrowOnError>({

@@ -2,7 +2,8 @@
 //! as the webhooks, so that after an outage of ours the state is right without anyone doing anything.
 //!
 //! Events can become visible late, and pages come newest first. So a run asks for a window that overlaps the last one,
-//! gathers all its pages, hands them in oldest first, and only then moves the watermark.
+//! gathers all its pages, hands them in oldest first, and only then moves the watermark. What happened longer ago than Stripe
+//! lists, `gap_recovery` asks for subscription by subscription.
 
 mod gap_recovery;
 

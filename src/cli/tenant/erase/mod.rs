@@ -64,12 +64,12 @@ struct Confirmation {
 
 pub(super) async fn run(args: &EraseArgs) -> Result<(), CommandError> {
     let tenant = config::stored_tenant("TENANT", &args.tenant)?;
-    let config = args.stripe.read()?;
+    let (config, account) = (args.stripe.read()?, args.account.read()?);
     if !args.force && config.secret_key.is_none() {
         return Err(without_a_key());
     }
     let store = migrated(&args.database).await?;
-    let policy = policy_without_events(&store, &config, args.account.read()?).await?;
+    let policy = policy_without_events(&store, &config, account).await?;
     let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
     let run = if args.confirmation.dry_run { Run::Dry } else { Run::Real };
     let stripe = billing.stripe.as_ref().filter(|_| !args.force);

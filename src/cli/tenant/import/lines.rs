@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use csv::{ByteRecord, ReaderBuilder, StringRecord, Trim};
+use csv::{ByteRecord, ReaderBuilder, StringRecord};
 
 use crate::domain::ids::{CustomerId, InvalidId, TenantId};
 
@@ -28,7 +28,7 @@ pub(super) struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadLine {
     /// Longer than any that is meant.
-    #[error("is longer than {LINE} bytes or {COLUMNS} columns")]
+    #[error("is longer than {LINE} bytes or {COLUMNS} columns, or has several records")]
     TooLong,
     /// Not UTF-8.
     #[error("is not UTF-8")]
@@ -137,11 +137,13 @@ fn columns(line: &[u8]) -> Result<StringRecord, BadLine> {
     if line.len() > LINE {
         return Err(BadLine::TooLong);
     }
+    let line = line.trim_ascii_end();
     let mut columns = ByteRecord::new();
-    let mut reader =
-        ReaderBuilder::new().has_headers(false).trim(Trim::All).from_reader(line.trim_ascii_end());
+    let mut reader = ReaderBuilder::new().has_headers(false).from_reader(line);
     reader.read_byte_record(&mut columns).map_err(|_| BadLine::Columns)?;
-    if columns.len() > COLUMNS {
+    // A carriage return alone ends a record too: what stands behind it would be lost.
+    let is_one_record = reader.position().byte() >= line.len() as u64;
+    if columns.len() > COLUMNS || !is_one_record {
         return Err(BadLine::TooLong);
     }
     StringRecord::from_byte_record(columns).map_err(|_| BadLine::NotText)
@@ -150,7 +152,8 @@ fn columns(line: &[u8]) -> Result<StringRecord, BadLine> {
 impl Header {
     fn of(names: &StringRecord) -> Option<Self> {
         let only = |name: &str| {
-            let mut places = names.iter().enumerate().filter(|(_, one)| *one == name).map(|(place, _)| place);
+            let mut places =
+                names.iter().enumerate().filter(|(_, one)| one.trim() == name).map(|(place, _)| place);
             places.next().filter(|_| places.next().is_none())
         };
         Some(Self { tenant: only("tenant")?, customer: only("customer")?, columns: names.len() })
@@ -160,8 +163,8 @@ impl Header {
         let columns = columns(line)?;
         match (columns.get(self.tenant), columns.get(self.customer)) {
             (Some(tenant), Some(customer)) if columns.len() == self.columns => Ok((
-                TenantId::parse(tenant).map_err(BadLine::Tenant)?,
-                CustomerId::parse(customer).map_err(BadLine::Customer)?,
+                TenantId::parse(tenant.trim()).map_err(BadLine::Tenant)?,
+                CustomerId::parse(customer.trim()).map_err(BadLine::Customer)?,
             )),
             _ => Err(BadLine::Columns),
         }
@@ -202,7 +205,7 @@ mod tests {
         let columns = "has another number of columns than the header";
         let tenant = "has a tenant that is not a tenant id (1 to 63 of letters, digits, `_`, `-`, `.`; not `.` or `..`, and not starting with `-`)";
         let customer = "has a customer that is not a Stripe customer id (`cus_...`)";
-        let too_long = "is longer than 4096 bytes or 64 columns";
+        let too_long = "is longer than 4096 bytes or 64 columns, or has several records";
         assert_eq!(
             read(&file),
             said(&[
@@ -219,6 +222,14 @@ mod tests {
         let mut lines = Lines::of(&b"tenant,customer\nac\xffme,cus_1\n"[..]).expect("a header");
         let (line, _) = lines.next().expect("it is read").expect("a line");
         assert_eq!(line.says, Err(BadLine::NotText));
+    }
+
+    #[test]
+    fn carriage_return_alone_loses_no_record() {
+        let file = "tenant,customer\nacme,cus_1\rbirch,cus_2\ncedar,\u{a0}cus_3\u{a0}\n";
+        let several = "is longer than 4096 bytes or 64 columns, or has several records";
+        assert_eq!(read(file), said(&[(2, several), (3, "cedar cus_3")]));
+        assert!(matches!(Lines::of(&b"tenant,customer\racme,cus_1\r"[..]), Err(NoLines::NoHeader)));
     }
 
     #[test]

@@ -47,8 +47,8 @@ impl Follower {
         let (_, body) = heard.split_once('\n').expect("a head");
         let whole = body.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
         let message = |message: &str| {
-            let fields = message.strip_prefix("event: subscription\nid: ")?;
-            let (etag, data) = fields.split_once("\ndata: ")?;
+            let fields = message.strip_prefix("id: ")?;
+            let (etag, data) = fields.split_once("\nevent: subscription\ndata: ")?;
             Some((etag.to_owned(), serde_json::from_str(data).expect("JSON")))
         };
         whole.split("\n\n").filter_map(message).collect()
