@@ -17,8 +17,8 @@ use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::LinkRefusal;
 use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
+use crate::telemetry::loggable::loggable;
 use crate::telemetry::spans::{self, Whose};
-use crate::telemetry::topics::loggable;
 
 /// What a user wants to buy.
 #[derive(Debug)]

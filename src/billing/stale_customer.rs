@@ -8,7 +8,7 @@ use crate::domain::unit_of_work::{Cause, cause};
 use crate::store::retry_on_conflict;
 use crate::store::{StoreError, Touched};
 use crate::stripe::{CustomerStanding, Deadline, Stripe};
-use crate::telemetry::topics::loggable;
+use crate::telemetry::loggable::loggable;
 
 /// How many other customers are looked at before the key is taken to be of the right account.
 const WITNESSES: u64 = 3;

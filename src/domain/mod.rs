@@ -22,6 +22,7 @@ pub mod mode;
 pub mod ordering;
 pub mod outcome;
 pub mod plan;
+pub mod previous;
 pub mod refresh;
 pub mod retention;
 pub mod secret_key;

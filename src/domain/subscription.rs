@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{CustomerId, InvoiceId, PriceId, SubscriptionId};
-use super::ordering::{Previous, Replaced};
+use super::previous::{Previous, Replaced};
 use super::tags::Tags;
 
 /// Which of the `customer.subscription.*` types.

@@ -17,7 +17,7 @@ use super::requests::{Answer, Identified};
 use crate::domain::event::{self, ItemPage};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId};
 use crate::domain::subscription::Snapshot;
-use crate::telemetry::topics::loggable;
+use crate::telemetry::loggable::loggable;
 
 /// The most that Stripe puts on a page.
 const PAGE: i64 = 100;

@@ -12,6 +12,7 @@ mod collector;
 mod export;
 mod line;
 mod line_queue;
+pub mod loggable;
 pub mod metrics;
 mod sampler;
 #[cfg(test)]

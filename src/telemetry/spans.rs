@@ -5,7 +5,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use tracing::{Span, info_span};
 use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError};
 
-use super::topics::{loggable, token};
+use super::loggable::{loggable, token};
 use crate::domain::ids::{CustomerId, EventId, TenantId, UserId};
 use crate::domain::journey::{JourneyId, Traceparent};
 

@@ -11,7 +11,7 @@ use crate::domain::unit_of_work::{Cause, LinkRefusal, UnitOfWork, cause};
 use crate::store::retry_on_conflict;
 use crate::store::{StoreError, Touched};
 use crate::stripe::{Deadline, Stripe, StripeError};
-use crate::telemetry::topics::loggable;
+use crate::telemetry::loggable::loggable;
 
 /// How many customers are asked about before the next look.
 const AT_ONCE: u64 = 4;

@@ -16,7 +16,7 @@ use super::{Invoice, ItemPage, Session};
 use crate::domain::ids::{CustomerId, DeploymentId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::json::{self, FirstItems, FromJson, Members, Written};
-use crate::domain::ordering::{Previous, Replaced};
+use crate::domain::previous::{Previous, Replaced};
 use crate::domain::subscription::{Item, Snapshot, State, Status};
 
 /// The most items that a subscription can have is 20; four times that is read, so that a bound stands anyway: a webhook may be

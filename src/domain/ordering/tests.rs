@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::ids::{CustomerId, SubscriptionId};
+use crate::domain::previous::Replaced;
 use crate::domain::tags::Tags;
 
 fn state(status: &str) -> State {

@@ -22,7 +22,7 @@ use crate::store::insert::Existing;
 use crate::store::traced::Traced;
 use crate::store::writes::Writes;
 use crate::store::{Store, StoreError, Transaction};
-use crate::telemetry::topics::loggable;
+use crate::telemetry::loggable::loggable;
 
 /// How many events of one customer are taken up again when it gets its tenant, the newest of them: more than any
 /// subscription makes in the month that Stripe keeps events.

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use sha2::{Digest, Sha256};
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
@@ -12,11 +11,8 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 use super::Topic;
 use crate::domain::ids::{CustomerId, EventId, SecretName, SubscriptionId, TenantId, UserId};
 use crate::domain::journey::{JourneyId, Traceparent};
+use crate::telemetry::loggable::{cut, loggable, token};
 use crate::telemetry::spans::current_trace;
-
-/// The most characters of a text that we did not write ourselves: longer than any event type, request id or status
-/// of Stripe's, short enough that a line stays a line.
-const TEXT_LENGTH: usize = 200;
 
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -238,22 +234,6 @@ pub(super) fn time_of(line: &[u8]) -> Option<i64> {
     let text = line.strip_prefix(br#"{"time":""#)?.split(|byte| *byte == b'"').next()?;
     let time = PrimitiveDateTime::parse(str::from_utf8(text).ok()?, TIME).ok()?.assume_utc();
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
-}
-
-/// A user's or customer's id as logs and traces may show it. Users' ids, and customers' ids that their owner chose, can be
-/// e-mail addresses: those are shown by the beginning of their hash, which still tells one from another.
-pub fn loggable(id: &str) -> String {
-    if id.contains('@') { format!("sha256:{}", hex::encode(&Sha256::digest(id)[..8])) } else { id.to_owned() }
-}
-
-/// A word from outside, of which only the characters of event types, request ids and statuses are kept.
-pub(in crate::telemetry) fn token(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    text.chars().take(TEXT_LENGTH).map(|c| if is_plain(c) { c } else { '?' }).collect()
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(TEXT_LENGTH).collect()
 }
 
 #[cfg(test)]

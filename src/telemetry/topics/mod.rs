@@ -24,9 +24,7 @@ use serde::{Serialize, Serializer};
 use self::output::{Output, Route};
 use crate::domain::log_settings::{LogConfig, LogSink};
 
-pub use self::line::loggable;
 pub(crate) use self::line::rfc3339;
-pub(super) use self::line::token;
 pub use self::line::{Level, Line};
 
 /// Which file a line belongs to.

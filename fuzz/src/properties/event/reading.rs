@@ -10,7 +10,7 @@ use crate::domain::event::{
 };
 use crate::domain::ids::{CustomerId, DeploymentId, EventId, PriceId, SessionId, TenantId};
 use crate::domain::journey::Traceparent;
-use crate::domain::ordering::{Previous, Replaced};
+use crate::domain::previous::{Previous, Replaced};
 use crate::domain::subscription::{Item, Snapshot, State, Status, SubscriptionChange};
 use crate::domain::tags::Tags;
 

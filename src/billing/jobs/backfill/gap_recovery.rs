@@ -11,8 +11,8 @@ use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 use crate::domain::unit_of_work::cause;
 use crate::store::{GapRecovery, GapStep, StoreError};
 use crate::stripe::{Deadline, Stripe};
+use crate::telemetry::loggable::loggable;
 use crate::telemetry::spans;
-use crate::telemetry::topics::loggable;
 
 /// How many customers are asked about in one statement.
 const CUSTOMERS: u64 = 500;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::domain::ordering::Previous;
+use crate::domain::previous::Previous;
 
 #[test]
 fn while_an_update_is_pending_the_old_items_and_the_old_trial_hold() {

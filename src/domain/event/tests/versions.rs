@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::ids::{InvoiceId, PriceId};
-use crate::domain::ordering::{Previous, Replaced};
+use crate::domain::previous::{Previous, Replaced};
 use crate::domain::subscription::{Item, State, Status};
 
 /// One event as each of these versions draws it, oldest first.

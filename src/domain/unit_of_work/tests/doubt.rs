@@ -3,7 +3,7 @@
 use super::stage::checkout;
 use super::*;
 use crate::domain::ids::PriceId;
-use crate::domain::ordering::{Previous, Replaced};
+use crate::domain::previous::{Previous, Replaced};
 use crate::domain::subscription::{Item, PaymentProblem};
 
 #[test]

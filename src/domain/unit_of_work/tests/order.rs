@@ -9,7 +9,7 @@ use proptest::sample::Index;
 
 use super::*;
 use crate::domain::ids::{EventId, PriceId};
-use crate::domain::ordering::{Previous, Replaced};
+use crate::domain::previous::{Previous, Replaced};
 use crate::domain::subscription::SubscriptionChange::{Changed, Created, Deleted};
 use crate::domain::subscription::{Item, State};
 

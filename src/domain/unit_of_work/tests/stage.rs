@@ -6,8 +6,8 @@ use crate::domain::event::CheckoutChange::{Completed, Expired, PaymentFailed, Pa
 use crate::domain::event::InvoiceChange::{Paid, PaymentActionRequired};
 use crate::domain::ids::{DeploymentId, EventId, PlanName, PriceId};
 use crate::domain::journey::Traceparent;
-use crate::domain::ordering::Previous;
 use crate::domain::plan::Entitlement;
+use crate::domain::previous::Previous;
 use crate::domain::subscription::SubscriptionChange::{Announced, Changed, Created, Deleted};
 use crate::domain::subscription::{Item, State};
 use crate::domain::tenant::Holdings;
