@@ -67,7 +67,7 @@ pub(crate) fn needed_but_not_set(
     needed.into_iter().filter(|(_, is_missing)| *is_missing).map(|(variable, _)| variable).collect()
 }
 
-/// Something that a command cannot do without: one sentence that begins with its name.
+/// An error from one sentence, whose first word is the variable or the flag.
 pub fn missing(sentence: &'static str) -> ConfigError {
     let (variable, problem) = sentence.split_once(' ').unwrap_or((sentence, "is missing"));
     ConfigError::new(variable, problem)
@@ -78,18 +78,18 @@ pub fn webhook_url(text: &str) -> Result<WebhookUrl, ConfigError> {
     WebhookUrl::parse(text).map_err(|error| ConfigError::new("BILLHOOK_WEBHOOK_URL", error))
 }
 
-/// The tenant that a command is about. What changes nothing but what is stored already also takes a name that
-/// [`TenantId::parse`] no longer accepts.
+/// Reads the tenant of a command that only reads or changes what is stored. It also accepts a stored name that
+/// [`TenantId::parse`] rejects now.
 pub fn stored_tenant(name: &'static str, text: &str) -> Result<TenantId, ConfigError> {
     TenantId::parse_stored(text).map_err(|error| ConfigError::new(name, format_args!("is {error}")))
 }
 
-/// Another database than that of `DATABASE_URL`.
+/// Reads the URL of a database other than that of `DATABASE_URL`. The error calls it `name`.
 pub fn database(name: &'static str, url: &str) -> Result<DatabaseUrl, ConfigError> {
     DatabaseUrl::parse(url).map_err(|error| ConfigError::new(name, error))
 }
 
-/// An argument that is not the identifier it was taken for.
+/// Reads an argument that is an identifier. The error calls it `name`.
 pub fn argument<T: FromStr<Err = InvalidId>>(name: &'static str, text: &str) -> Result<T, ConfigError> {
     text.parse().map_err(|error| ConfigError::new(name, format_args!("is {error}")))
 }

@@ -1,8 +1,10 @@
 //! One value of the configuration.
 //!
-//! A value is declared once, by the attribute of its field: flag, variable, default, how it is read, and the help. It is not
-//! rejected by the parser of the command line, for two reasons: a bad value is reported in one sentence that names its
-//! variable and never shows what may be a secret, and `billhook doctor` goes on to the next concern.
+//! A value is declared once, by the attribute of its field: flag, variable, default, reader and help. clap does not reject a bad
+//! value: [`by`] keeps the error in the field, and the `read` of the `...Args` returns it. There are two reasons. The error is one
+//! sentence that begins with the variable's name, also if the value came by the flag, and never shows what may be a secret.
+//! And `billhook doctor` goes on to the next concern. An empty text means the default, or not set. Secrets and
+//! `BILLHOOK_PLANS` are read without this type.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -49,7 +51,7 @@ pub(super) fn given<T: Clone>(setting: Option<&Setting<T>>) -> Result<Option<T>,
     }
 }
 
-/// Reads a setting with a function. Its error is how the sentence goes on that begins with the variable's name.
+/// Reads a setting with a function. Its error ends a sentence that begins with the variable's name, such as "is not a URL".
 pub(super) fn by<T, E>(read: fn(&str) -> Result<T, E>) -> SettingReader<T, E> {
     SettingReader(read)
 }

@@ -1,4 +1,5 @@
-//! Every route, and what surrounds it.
+//! The endpoint that the server serves: the operations of `openapi::service`, the built page, and the middleware around them.
+//! The last `.around` is the outermost.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub struct App {
     pub trusted_proxies: TrustedProxies,
     /// Says whose tokens are taken.
     pub tokens: Arc<TokenVerifier>,
-    /// Checkout and portal requests of a tenant in a minute.
+    /// How many checkout, refresh and portal requests a tenant may make in a minute.
     pub throttle_per_minute: NonZeroU32,
     /// The page that is served beside the API.
     pub static_files: Option<StaticFiles>,
@@ -50,7 +51,7 @@ pub struct App {
     pub lifecycle: LifecycleWatch,
 }
 
-/// The routes, and what somebody has to see to while they are served.
+/// The routes, and the cleanup that the caller runs at intervals while they are served.
 pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
     let (clock, counters) = (app.billing.clock.clone(), app.billing.metrics.clone());
     let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
@@ -85,6 +86,7 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
         .around(security_headers::protected)
         .around(move |next, request| metrics::measured(counters.clone(), next, request))
         .around(trace::server_span)
+        // poem-openapi registers each path without the slash at its end. This removes it from requests, so that both match.
         .with(NormalizePath::new(TrailingSlash::Trim));
     (routes.into_endpoint(), cleanup)
 }

@@ -31,10 +31,9 @@ impl Applied {
     }
 }
 
-/// Applies the events, beginning again when another replica was faster with one of them.
-///
-/// Few events are repeats, so that the inbox need not be asked for them at first: one that is there cannot be put there again,
-/// or, if it has failed, fails as it did before. Then the inbox is asked.
+/// Applies the events. The first try does not ask the inbox for repeats, since few events are. A repeat makes that try fail: its
+/// id is a duplicate key or, if the event is stored as failed, it fails as it did before. After such a failure the inbox is
+/// asked, and a conflict with another replica is retried. If the database is not available, this fails at once.
 pub(super) async fn apply(
     context: &IngestContext,
     deliveries: &[Delivery],

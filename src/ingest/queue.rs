@@ -102,7 +102,7 @@ impl Ingest {
         self.waiting.capacity() > 0
     }
 
-    /// Hands an event in and waits until it is committed.
+    /// Puts an event into the queue and waits until it is committed. If the queue is full, it fails at once.
     pub async fn take(&self, delivery: Delivery) -> Result<Outcome, NotStored> {
         let (reply, outcome) = oneshot::channel();
         match self.waiting.try_send((delivery, reply)) {
@@ -194,8 +194,8 @@ async fn process(
     match attempt(context, deliveries, Inbox::NotAsked, turn).await {
         Ok(effects) => effects.into_iter().map(|effect| Ok(effect.outcome)).collect(),
         Err(Setback::Database) => refuse(context, deliveries),
-        // Its commit came to nothing, and the next batch is prepared: one by one the events would come behind it, and each of
-        // the two would wait for the other.
+        // The commit failed, and another writer has prepared the next batch, which waits for this turn to end. If these events
+        // were applied one by one now, they could wait for its locks: a deadlock. So Stripe sends them again.
         Err(Setback::Event) if !turn.is_at_the_queue() => refuse(context, deliveries),
         Err(Setback::Event) => process_one_by_one(context, deliveries, turn).await,
     }

@@ -58,7 +58,8 @@ impl Parts {
 }
 
 impl Drop for Parts {
-    /// Lets the other parts end in good order when one has failed: they notice that the lifecycle's sender is gone.
+    /// Detaches the parts when the service ends early, because a part failed or a second signal came. They stop by themselves,
+    /// since the lifecycle's sender is dropped. The process waits for them only as long as the telemetry takes to flush.
     fn drop(&mut self) {
         self.tasks.detach_all();
     }

@@ -28,8 +28,9 @@ use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
 
-/// How long requests in progress may take to finish once the service stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long requests in progress may take to finish once the service is stopping. The drain, which takes the stop delay, comes
+/// before.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long everything may take to end: the requests, and after them the events that they brought.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,12 +101,12 @@ impl Service {
         let tls = certificate.as_ref().map(CertificateKeeper::tls);
         parts.start("the ingest", writers);
         parts.start_fallible("the background work", run_jobs(billing.clone(), ingest, watch.clone()));
-        parts.start("the server", server::serve(listener, tls, routes, watch.clone(), DRAIN_TIMEOUT));
+        parts.start("the server", server::serve(listener, tls, routes, watch.clone(), REQUESTS_TIMEOUT));
         if let Some(listener) = metrics_listener {
             let routes = http::metrics_routes(billing);
             parts.start(
                 "the metrics' server",
-                server::serve(listener, None, routes, watch.clone(), DRAIN_TIMEOUT),
+                server::serve(listener, None, routes, watch.clone(), REQUESTS_TIMEOUT),
             );
         }
         if let Some(keeper) = certificate {
@@ -157,7 +158,8 @@ impl Service {
         }
     }
 
-    /// Stops accepting connections, answers the requests in progress, and commits the events that are queued.
+    /// Stops accepting connections, answers the requests in progress, and commits the events that are queued. The ingest ends
+    /// last: when the routes, the webhooks in progress and the backfill have dropped their [`Ingest`].
     pub async fn stop(mut self) -> Result<(), CommandError> {
         self.lifecycle.send_replace(Lifecycle::Stopping);
         let ended = tokio::time::timeout(STOP_TIMEOUT, self.parts.all_ended()).await;

@@ -3,10 +3,10 @@
 //! A member may be of any type, and one that is not of the expected type must cost no more than itself. So objects and lists
 //! are read by `deserialize_any`, in one pass: what they are not is passed over where it stands, however deep it is.
 //!
-//! Three things serde_json rejects together with the whole text, where it does not pass over them: numbers that fit nowhere,
-//! halves of surrogate pairs, and names with such a half. So scalars are captured as they are written, and read then. In
-//! place of an object or a list, or as a name in what stands there, they still cost the text: Stripe sends none. Start reading
-//! at [`FromJson`] and [`Members`].
+//! serde_json rejects the whole text for three things, unless it skips them: a number that is out of range, half a surrogate
+//! pair in a string, and half a surrogate pair in a name. So a scalar is captured as raw text and decoded later: if that fails,
+//! only its member is lost. Two cases still fail the whole text: such a scalar in place of an object or a list, and such a
+//! name in an object that stands there. Stripe sends neither. Start reading at [`FromJson`] and [`Members`].
 
 use std::borrow::Cow;
 use std::fmt;

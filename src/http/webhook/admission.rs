@@ -1,7 +1,8 @@
 //! The limits on webhooks that are not verified yet. Anyone can send those, as many as they like and as slowly as they like.
 //!
-//! Verified webhooks are never limited here. The rate limit is asked only once a signature has failed: whoever else comes from
-//! the same address, and behind a proxy that is not trusted everybody does.
+//! A client is charged only for a rejected webhook: one with a wrong signature, or with a body that is too large, too slow or
+//! broken off. So a stranger's rejected webhooks never limit verified ones from the same address. Behind a proxy that is not
+//! trusted, all clients have one address.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,8 +51,8 @@ impl Admission {
     }
 }
 
-/// Unverified webhooks of one client that are answered with their reason at once, as somebody who sets up an endpoint
-/// wants them; and of whom is over it, one a second.
+/// How many rejected webhooks of one client get the reason at once, which helps an operator who sets up an endpoint. After
+/// these, one a second gets the reason, and the others get 429.
 const UNVERIFIED_BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
 
 /// Into so many cells the clients are hashed, so that however many addresses a flood comes from, what is remembered of

@@ -186,7 +186,7 @@ impl Webhook {
         Ok(event)
     }
 
-    /// Waits until the event is committed, in a span of its own under the request's.
+    /// Hands the event to the ingest and waits until it is committed, in a span under the request's.
     async fn enqueue(&self, event: Event, payload: Vec<u8>, verified: Verified) -> Result<(), Problem> {
         let now_ms = self.billing.clock.now_ms();
         self.billing.metrics.webhook_lag(now_ms.div_euclid(1000) - event.created);

@@ -70,6 +70,7 @@ async fn customer_that_stripe_rejects_delays_no_other(database: Database) {
     app.until_backfilled().await;
     for customer in &customers {
         app.stripe.buy_elsewhere(customer).await;
+        until_parked(&app, customer).await;
     }
     app.clock.advance_seconds(60);
     app.until_plan("acme", "team").await;
@@ -88,8 +89,7 @@ async fn parked_customer_is_asked_about_and_linked(database: Database) {
     app.stripe.buy_elsewhere(customer).await;
     app.stripe.buy_elsewhere(stranger).await;
     for id in [customer, stranger] {
-        app.line("subscription_state", |line| line["event"] == "event.parked" && line["customer_id"] == id)
-            .await;
+        until_parked(&app, id).await;
     }
     app.clock.advance_seconds(60);
     app.until_plan("acme", "team").await;
@@ -134,4 +134,10 @@ async fn payload_of_customer_event_is_kept_only_until_settled(database: Database
     assert_eq!(app.outcome_of(&live).await.0, "quarantined");
     assert!(app.payload_of(&live).await.is_some());
     app.stop().await;
+}
+
+/// Waits until an event of the customer is parked: nobody asks about a customer without one.
+async fn until_parked(app: &TestApp, customer: &str) {
+    let is_parked = |line: &Value| line["event"] == "event.parked" && line["customer_id"] == customer;
+    app.line("subscription_state", is_parked).await;
 }
