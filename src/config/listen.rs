@@ -26,7 +26,7 @@ pub struct ListenArgs {
     metrics_listen: Option<Setting<SocketAddr>>,
 
     /// The addresses and networks of proxies, with commas, whose `X-Forwarded-For` tells who sends a webhook. Without it
-    /// the field is ignored, and whoever connects is who sends
+    /// the field is ignored, and the sender is the client that connects
     #[arg(long, env = "BILLHOOK_TRUSTED_PROXIES", value_name = "NETWORK,..", value_parser = by(TrustedProxies::parse))]
     trusted_proxies: Option<Setting<TrustedProxies>>,
 

@@ -91,5 +91,5 @@ pub fn database(name: &'static str, url: &str) -> Result<DatabaseUrl, ConfigErro
 
 /// Reads an argument that is an identifier. The error calls it `name`.
 pub fn argument<T: FromStr<Err = InvalidId>>(name: &'static str, text: &str) -> Result<T, ConfigError> {
-    text.parse().map_err(|error| ConfigError::new(name, format_args!("is {error}")))
+    setting::id(text).map_err(|problem| ConfigError::new(name, problem))
 }

@@ -10,7 +10,7 @@ use crate::domain::retention::Retention;
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Retention")]
 pub struct RetentionArgs {
-    // The default is a quarter of a year: as long as somebody may ask what exactly Stripe said.
+    // The default is a quarter of a year: as long as an operator may want to know what exactly Stripe sent.
     /// For how many days the payloads of events are kept; their ids and outcomes are kept for good. 0: for good too
     #[arg(long, env = "BILLHOOK_KEEP_PAYLOADS_DAYS", default_value = "90", value_name = "DAYS", value_parser = by(retention))]
     keep_payloads_days: Setting<Option<Retention>>,

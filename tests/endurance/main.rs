@@ -24,7 +24,6 @@ mod rolling;
 mod rotation;
 mod running;
 mod sender;
-#[allow(dead_code, reason = "the stories of the service need more of it than these")]
 mod support;
 mod told;
 mod waiting;

@@ -166,8 +166,8 @@ async fn serve_until_stopped(
     }
 }
 
-/// Opens the topic files anew, for whoever rotates them, and takes the webhook secrets and the certificate as they are now.
-/// What cannot be read changes nothing.
+/// Opens the topic files again, since a log rotator may have moved them, and reads the webhook secrets. The certificate's
+/// keeper reads the certificate soon after. If a secret or a certificate cannot be read, the service keeps the one that it has.
 fn reload(args: &ServeArgs, service: &Service, topics: &TopicLogs) {
     topics.reopen();
     service.reload_certificate();

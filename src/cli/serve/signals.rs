@@ -39,10 +39,10 @@ impl Signals {
 
 /// What a signal asks for.
 pub(super) enum SignalAction {
-    /// SIGTERM, from a supervisor that has others serve first.
+    /// SIGTERM, from a supervisor: drain, then stop.
     Drain,
-    /// SIGINT, from somebody at a terminal who waits.
+    /// SIGINT, from an operator at a terminal: stop without the drain.
     Stop,
-    /// SIGHUP.
+    /// SIGHUP, from an operator or a log rotator: see [`reload`](super::reload).
     Reload,
 }
