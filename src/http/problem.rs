@@ -386,7 +386,7 @@ impl<D: Documented> ApiResponse for Failure<D> {
 }
 
 /// Gives the framework's own errors the shape of ours. The matched route stays with the answer, for the span's name.
-pub(super) async fn from_framework(error: poem::Error) -> Response {
+pub(super) fn from_framework(error: poem::Error) -> Response {
     if error.is_from_response() {
         return error.into_response();
     }

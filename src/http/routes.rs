@@ -1,23 +1,21 @@
-//! The endpoint that the server serves: the operations of `openapi::service`, the built page, and the middleware around them.
-//! The last `.around` is the outermost.
+//! The endpoint that the server serves: the operations of `openapi::service`, and the middleware around them.
 
+use std::future::ready;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, IntoEndpoint, Route, get};
+use poem::middleware::{NormalizePath, TrailingSlash};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Route, get};
 use tokio::sync::watch;
 
 use super::api::ApiState;
 use super::api::health::Readiness;
 use super::api::metrics::scrape;
 use super::auth::TokenVerifier;
-use super::middleware::cors::{self, CorsRules};
-use super::middleware::{allow, framing, metrics, security_headers, timeout, trace};
-use super::openapi::{self, READ};
+use super::middleware::{CorsRules, Middleware, handle_scrape};
+use super::openapi;
 use super::periodic_cleanup::PeriodicCleanup;
-use super::problem;
-use super::static_files::{self, StaticFiles};
+use super::static_files::StaticFiles;
 use super::throttle::Throttle;
 use super::webhook::Webhook;
 use crate::billing::Billing;
@@ -64,41 +62,49 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
     };
     let webhook = Webhook::new(app.billing, app.ingest, app.webhook_secrets, app.trusted_proxies);
     let cleanup = PeriodicCleanup { throttle, admission: webhook.admission() };
-    let static_files = app.static_files;
-    let cors_rules = Arc::new(CorsRules::new(app.cors_origins, clock));
+    let shared = Shared {
+        state: Arc::new(state),
+        readiness: Arc::new(readiness),
+        webhook: Arc::new(webhook),
+        tokens: app.tokens,
+    };
+    let middleware = Arc::new(Middleware {
+        metrics: counters,
+        cors: CorsRules::new(app.cors_origins, clock),
+        static_files: app.static_files,
+    });
     let routes = Route::new()
         .at("/openapi.json", openapi::document())
         .at("/docs", openapi::page())
         .nest("/", openapi::service())
-        .around(move |next, request| static_files::or_static_file(static_files.clone(), next, request))
-        .catch_all_error(problem::from_framework)
-        .with(CatchPanic::new().with_handler(|_| problem::from_panic()))
-        .around(|next, request| allow::add_allow_header(openapi::methods, next, request))
-        .data(Arc::new(state))
-        .data(Arc::new(readiness))
-        .data(Arc::new(webhook))
-        .data(app.tokens)
+        .before(move |request| ready(Ok(shared.attach_to(request))))
         // Else the type of all that is around it grows beyond what an optimising compiler follows.
         .boxed()
-        .around(timeout::in_time)
-        .around(move |next, request| cors::cors(cors_rules.clone(), next, request))
-        .around(framing::plain)
-        .around(security_headers::protected)
-        .around(move |next, request| metrics::measured(counters.clone(), next, request))
-        .around(trace::server_span)
+        .around(move |next, request| middleware.clone().handle(next, request))
         // poem-openapi registers each path without the slash at its end. This removes it from requests, so that both match.
         .with(NormalizePath::new(TrailingSlash::Trim));
     (routes.into_endpoint(), cleanup)
 }
 
+/// What operations take from their request.
+struct Shared {
+    state: Arc<ApiState>,
+    readiness: Arc<Readiness>,
+    webhook: Arc<Webhook>,
+    tokens: Arc<TokenVerifier>,
+}
+
+impl Shared {
+    fn attach_to(&self, mut request: Request) -> Request {
+        request.set_data(self.state.clone());
+        request.set_data(self.readiness.clone());
+        request.set_data(self.webhook.clone());
+        request.set_data(self.tokens.clone());
+        request
+    }
+}
+
 /// The routes of the listener for metrics.
 pub fn metrics_routes(billing: Arc<Billing>) -> impl Endpoint + 'static {
-    Route::new()
-        .at("/metrics", get(scrape))
-        .catch_all_error(problem::from_framework)
-        .around(|next, request| allow::add_allow_header(|_| Some(READ), next, request))
-        .data(billing)
-        .around(framing::plain)
-        .around(security_headers::protected)
-        .into_endpoint()
+    Route::new().at("/metrics", get(scrape)).data(billing).around(handle_scrape).into_endpoint()
 }

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use poem::{Endpoint, IntoResponse, Request, Response};
+use poem::{IntoResponse, Request, Response};
 
 use crate::clock::Clock;
 use crate::domain::address::Origin;
-use crate::http::openapi;
 use crate::http::problem::{Code, Problem};
 use crate::http::throttle::{LineLimiter, one_line_a_minute};
 
@@ -36,8 +35,11 @@ impl CorsRules {
         Self { allowed, lines: one_line_a_minute(clock) }
     }
 
-    fn allowed(&self, origin: Option<&str>) -> Option<&Origin> {
-        self.allowed.iter().find(|allowed| Some(allowed.as_str()) == origin)
+    /// Checks the page that a request comes from.
+    pub(super) fn check(&self, request: &Request) -> Check<'_> {
+        let origin = request.header(header::ORIGIN).map(str::to_owned);
+        let allowed = self.allowed.iter().find(|allowed| Some(allowed.as_str()) == origin.as_deref());
+        Check { rules: self, is_preflight: is_preflight(request), origin, allowed }
     }
 
     /// Refuses a page, and logs which: only the operator knows whether it is one of the product's own.
@@ -55,33 +57,34 @@ impl CorsRules {
     }
 }
 
-/// Tells browsers which pages may read the answer.
-pub(in crate::http) async fn cors<E: Endpoint>(
-    rules: Arc<CorsRules>,
-    next: Arc<E>,
-    request: Request,
-) -> poem::Result<Response> {
-    if !openapi::is_for_users(request.uri().path()) {
-        return next.call(request).await.map(IntoResponse::into_response);
+/// What the rules say of one request.
+pub(super) struct Check<'a> {
+    rules: &'a CorsRules,
+    is_preflight: bool,
+    origin: Option<String>,
+    allowed: Option<&'a Origin>,
+}
+
+impl Check<'_> {
+    /// The answer to a preflight; none if the request is not one. Only a page of another origin has its browser send one.
+    pub(super) fn answer_preflight(&self) -> Option<Response> {
+        self.is_preflight.then(|| {
+            if self.allowed.is_some() { preflight() } else { self.rules.refuse(self.origin.as_deref()) }
+        })
     }
-    let origin = request.header(header::ORIGIN);
-    let allowed = rules.allowed(origin).cloned();
-    let mut answer = if is_preflight(&request) {
-        // Only a page of another origin has its browser ask first.
-        if allowed.is_some() { preflight() } else { rules.refuse(origin) }
-    } else {
-        next.call(request).await?.into_response()
-    };
-    if rules.allowed.is_empty() {
-        return Ok(answer);
+
+    /// Adds the headers that allow a page to read the response.
+    pub(super) fn add_headers(&self, response: &mut Response) {
+        if self.rules.allowed.is_empty() {
+            return;
+        }
+        let headers = response.headers_mut();
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = self.allowed.and_then(|origin| HeaderValue::from_str(origin.as_str()).ok()) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            insert(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
+        }
     }
-    let headers = answer.headers_mut();
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    if let Some(origin) = allowed.and_then(|origin| HeaderValue::from_str(origin.as_str()).ok()) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        insert(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
-    }
-    Ok(answer)
 }
 
 fn is_preflight(request: &Request) -> bool {

@@ -1,23 +1,17 @@
 //! Requests of HTTP/1 that are not plainly one request to one host. What hyper refuses itself never comes here, nor what
 //! `server::request_framing` has it refuse; this is what both leave to see.
 
-use std::sync::Arc;
-
 use poem::http::{HeaderMap, HeaderValue, Version, header};
-use poem::{Endpoint, IntoResponse, Request, Response};
+use poem::{IntoResponse, Request, Response};
 
 use crate::http::problem::{Code, Problem};
 
-/// Refuses such a request, and closes the connection: nobody knows where the next one begins.
-pub(in crate::http) async fn plain<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {
-    match why_not(request.version(), request.headers()) {
-        None => next.call(request).await.map(IntoResponse::into_response),
-        Some(how) => {
-            let mut refusal = Problem::new(Code::InvalidRequest, how).into_response();
-            refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            Ok(refusal)
-        }
-    }
+/// The refusal of such a request. It closes the connection: where the next request starts is not certain.
+pub(super) fn refuse(request: &Request) -> Option<Response> {
+    let how = why_not(request.version(), request.headers())?;
+    let mut refusal = Problem::new(Code::InvalidRequest, how).into_response();
+    refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Some(refusal)
 }
 
 fn why_not(version: Version, headers: &HeaderMap) -> Option<&'static str> {

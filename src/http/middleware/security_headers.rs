@@ -1,10 +1,7 @@
 //! The headers that keep a browser, or a cache on the way, from making more of an answer than it is for.
 
-use std::sync::Arc;
-
-use poem::http::uri::Scheme;
+use poem::Response;
 use poem::http::{HeaderName, HeaderValue, header};
-use poem::{Endpoint, IntoResponse, Request, Response};
 
 /// For the built page: everything from here, no script or style within the document, and nobody puts it into a frame, where
 /// a click could be stolen. Its calls go to the service that it came from.
@@ -48,15 +45,9 @@ pub(in crate::http) fn protect(page: &mut Response, content_security_policy: &'s
 /// For a year, nobody is to come here without TLS. Only where it was agreed on with us: a proxy says so itself.
 const HTTPS_ONLY: (HeaderName, &str) = (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
 
-/// Adds to an answer what every answer has.
-pub(in crate::http) async fn protected<E: Endpoint>(
-    next: Arc<E>,
-    request: Request,
-) -> poem::Result<Response> {
-    let https_only = (*request.scheme() == Scheme::HTTPS).then_some(HTTPS_ONLY);
-    let mut answer = next.call(request).await?.into_response();
-    for (name, value) in EVERYWHERE.into_iter().chain(https_only) {
-        answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+/// Adds what every response has.
+pub(super) fn add(response: &mut Response, is_https: bool) {
+    for (name, value) in EVERYWHERE.into_iter().chain(is_https.then_some(HTTPS_ONLY)) {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
-    Ok(answer)
 }

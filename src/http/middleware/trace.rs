@@ -1,16 +1,13 @@
 //! The server span around every request, by OpenTelemetry's stable conventions for HTTP
 //! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span>).
 
-use std::sync::Arc;
-
 use opentelemetry::trace::{Status, TraceContextExt};
+use poem::Request;
 use poem::http::{Method, StatusCode, Version};
-use poem::{Endpoint, IntoResponse, PathPattern, Request, Response, Result};
-use tracing::{Instrument, Span, field, info_span};
+use tracing::{Span, field, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::domain::journey::Traceparent;
-use crate::http::openapi::template;
 use crate::telemetry::spans::{continue_from, detach, is_recorded};
 
 /// The segments of the webhook's path. Whoever posts there is not known yet, and may not choose our trace.
@@ -19,24 +16,9 @@ const WEBHOOK: [&str; 3] = ["api", "billing", "webhook"];
 /// The most characters of a `User-Agent`: enough to tell one from another, whatever the client sends.
 const USER_AGENT_LENGTH: usize = 200;
 
-/// Runs the request inside its server span: `app.around(server_span)`. It belongs outside of all that answers, so
-/// that an answer made from an error has a trace id to show. It ends with the answer's head: a stream's body belongs to
-/// no span, for a span that is open for an hour is not seen until it is over.
-pub(in crate::http) async fn server_span<E: Endpoint>(next: Arc<E>, request: Request) -> Result<Response> {
-    let (method, route) = (method_name(request.method()), template(request.uri().path()));
-    let span = open_span(&request, method);
-    let result = next.call(request).instrument(span.clone()).await.map(IntoResponse::into_response);
-    let (matched, status) = match &result {
-        Ok(response) => (response.data(), response.status()),
-        Err(error) => (error.data(), error.status()),
-    };
-    // What is not in the contract is named as the framework does.
-    let matched = matched.map(|PathPattern(pattern)| &**pattern);
-    describe(&span, method, route.or(matched), status);
-    result
-}
-
-fn open_span(request: &Request, method: &'static str) -> Span {
+/// Opens the server span of a request. What answers the request runs inside it, so that a problem has a trace id to show. It ends
+/// with the head of the response: a span that is open for an hour, as a stream's body is, is not seen until it is over.
+pub(super) fn open_span(request: &Request, method: &'static str) -> Span {
     let span = info_span!(
         "HTTP",
         otel.name = span_name(method),
@@ -59,7 +41,7 @@ fn open_span(request: &Request, method: &'static str) -> Span {
 
 /// Adds what is known only once the request has been routed and answered. The route stands for the path too: a path
 /// may bear ids, and what matches no route may bear anything.
-fn describe(span: &Span, method: &str, route: Option<&str>, status: StatusCode) {
+pub(super) fn describe(span: &Span, method: &str, route: Option<&str>, status: StatusCode) {
     if !is_recorded(span) {
         return;
     }
@@ -128,18 +110,24 @@ fn user_agent(request: &Request) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use opentelemetry::trace::{SpanId, SpanKind};
     use opentelemetry_sdk::trace::SpanData;
     use poem::error::InternalServerError;
     use poem::middleware::{NormalizePath, TrailingSlash};
-    use poem::{EndpointExt, Route, get, handler, post};
+    use poem::{Endpoint, EndpointExt, Result, Route, get, handler, post};
     use poem_openapi::param::Path;
     use poem_openapi::payload::PlainText;
     use poem_openapi::{OpenApi, OpenApiService};
 
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::http::middleware::{CorsRules, Middleware};
+    use crate::telemetry::metrics::Metrics;
     use crate::telemetry::recording;
     use crate::telemetry::spans::current_trace;
+    use crate::telemetry::topics::TopicLogs;
 
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -170,20 +158,26 @@ mod tests {
     }
 
     fn app() -> impl Endpoint {
+        let middleware = Arc::new(Middleware {
+            metrics: Metrics::new(TopicLogs::none(), Arc::default()),
+            cors: CorsRules::new(Vec::new(), Arc::new(SystemClock)),
+            static_files: None,
+        });
         Route::new()
             .at("/api/billing/webhook", post(show_trace))
             .at("/trace/:id", get(show_trace))
             .at("/fail", get(fail))
             .at("/teapot", get(teapot))
             .nest("/v1", OpenApiService::new(Tenants, "test", "1"))
-            .around(server_span)
+            .around(move |next, request| middleware.clone().handle(next, request))
             .with(NormalizePath::new(TrailingSlash::Trim))
     }
 
     /// Sends the request and gives the body that came back, and the server span.
     async fn send(method: Method, uri: &str, headers: &[(&'static str, &str)]) -> (String, SpanData) {
         let (exporter, _guard) = recording();
-        let mut request = Request::builder().method(method).uri(uri.parse().expect("a URI"));
+        let mut request =
+            Request::builder().method(method).uri(uri.parse().expect("a URI")).header("host", "a");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

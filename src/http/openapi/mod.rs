@@ -35,11 +35,11 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// All that can be asked for but the page's files.
-static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
+static ROUTES: LazyLock<Vec<KnownRoute>> = LazyLock::new(|| {
     let document: Value = serde_json::from_str(&DOCUMENT).expect("it was written as JSON");
     let paths = document["paths"].as_object().into_iter().flatten();
-    let documented = paths.map(|(path, operations)| Route::new(path, operations));
-    let ours = ["/openapi.json", "/docs"].map(|path| Route {
+    let documented = paths.map(|(path, operations)| KnownRoute::new(path, operations));
+    let ours = ["/openapi.json", "/docs"].map(|path| KnownRoute {
         template: path.into(),
         methods: READ.into(),
         is_for_users: false,
@@ -47,15 +47,17 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
     documented.chain(ours).collect()
 });
 
-struct Route {
-    /// As the document writes it, without the slash at the end.
-    template: String,
+/// A path that can be asked for.
+pub(super) struct KnownRoute {
+    /// As the document writes it, without the slash at the end: the name of the route in spans and metrics.
+    pub(super) template: String,
     /// The methods that it takes, as the header `Allow` lists them.
-    methods: String,
-    is_for_users: bool,
+    pub(super) methods: String,
+    /// Whether it is an operation for a tenant's users.
+    pub(super) is_for_users: bool,
 }
 
-impl Route {
+impl KnownRoute {
     fn new(path: &str, operations: &Value) -> Self {
         let mut tags = operations.as_object().into_iter().flatten().map(|(_, operation)| &operation["tags"]);
         let is_for_users = tags.any(|tags| *tags == json!([Tag::Billing.name()]));
@@ -78,23 +80,9 @@ pub fn contract() -> &'static str {
     &DOCUMENT
 }
 
-/// The template that a path fits: the name of its route in spans and metrics, whatever became of the request.
-pub(super) fn template(path: &str) -> Option<&'static str> {
-    route(path).map(|route| route.template.as_str())
-}
-
-/// Whether a path is that of an operation for a tenant's users.
-pub(super) fn is_for_users(path: &str) -> bool {
-    route(path).is_some_and(|route| route.is_for_users)
-}
-
-/// The methods that a path takes, as the header `Allow` lists them.
-pub(super) fn methods(path: &str) -> Option<&'static str> {
-    route(path).map(|route| route.methods.as_str())
-}
-
-fn route(path: &str) -> Option<&'static Route> {
-    let fits = |route: &&Route| {
+/// The route that a path fits, whatever becomes of the request.
+pub(super) fn route(path: &str) -> Option<&'static KnownRoute> {
+    let fits = |route: &&KnownRoute| {
         let (mut wanted, mut given) = (segments(&route.template), segments(path));
         let each = wanted
             .by_ref()
@@ -154,7 +142,7 @@ mod tests {
             "/api/billing/checkout-sessions/cs_1/refresh",
             "/api/billing/create-portal-session",
         ] {
-            assert!(is_for_users(path), "{path}");
+            assert!(route(path).is_some_and(|route| route.is_for_users), "{path}");
         }
         for path in [
             "/api/billing/tenants/acme/subscription",
@@ -164,7 +152,7 @@ mod tests {
             "/docs",
             "/",
         ] {
-            assert!(!is_for_users(path), "{path}");
+            assert!(!route(path).is_some_and(|route| route.is_for_users), "{path}");
         }
     }
 
@@ -181,7 +169,7 @@ mod tests {
             ("/docs/acme", None),
             ("/", None),
         ] {
-            assert_eq!(template(path), named, "{path}");
+            assert_eq!(route(path).map(|route| route.template.as_str()), named, "{path}");
         }
     }
 
@@ -193,7 +181,7 @@ mod tests {
             ("/docs", Some(READ)),
             ("/", None),
         ] {
-            assert_eq!(methods(path), taken, "{path}");
+            assert_eq!(route(path).map(|route| route.methods.as_str()), taken, "{path}");
         }
     }
 }

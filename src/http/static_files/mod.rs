@@ -86,7 +86,7 @@ pub(super) async fn or_static_file<E: Endpoint>(
             let mut answer = if wanted.takes_html {
                 files.0.index.answer(&wanted)
             } else {
-                problem::from_framework(error).await
+                problem::from_framework(error)
             };
             // A cache that has one of the two must not give it to whoever would get the other.
             answer.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
