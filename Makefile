@@ -48,7 +48,10 @@ soak: $(peers)/.done ## Kills and outages under load, random lives and tenants, 
 fuzz: ## Looks for input that breaks a parser: ten million of each, or FUZZ_RUNS, with cargo-fuzz
 	scripts/fuzz
 
-bench: $(peers)/.done ## A renewal burst against what this machine can do at most, on SQLite and PostgreSQL: half an hour
+# The handler that the benchmark compares the service with:
+hand_written := benches/webhooks/hand_written/node_modules/.package-lock.json
+
+bench: $(peers)/.done $(hand_written) ## A renewal burst against a handler written by hand and what this machine can do at most, on SQLite and PostgreSQL: half an hour
 	scripts/with-postgres --durable cargo bench --bench webhooks
 
 instructions: ## The instructions that a webhook costs, against the baseline that is committed, where valgrind is installed

@@ -20,6 +20,12 @@ const EVENT: &str = include_str!("event.json");
 /// How far back the first event lies, so that those of a long run are not from the future.
 const BEFORE: i64 = 10_000_000;
 
+/// When the first event of each subscription was created. Each later one is of a second later.
+static FIRST_CREATED: LazyLock<i64> = LazyLock::new(|| SystemClock.now_seconds() - BEFORE);
+
+/// How long a period is, in seconds.
+const PERIOD: i64 = 2_592_000;
+
 /// What is missing at a place.
 #[derive(Clone, Copy)]
 enum Gap {
@@ -27,6 +33,7 @@ enum Gap {
     Subscription,
     Created,
     PeriodEnd,
+    PreviousPeriodEnd,
 }
 
 /// Where the gaps are.
@@ -36,6 +43,7 @@ static GAPS: LazyLock<Vec<(usize, Gap)>> = LazyLock::new(|| {
         ("@SUBSCRIPTION__@", Gap::Subscription),
         ("@CREATED_@", Gap::Created),
         ("@RENEWED_@", Gap::PeriodEnd),
+        ("@ENDED___@", Gap::PreviousPeriodEnd),
     ];
     words
         .into_iter()
@@ -46,14 +54,16 @@ static GAPS: LazyLock<Vec<(usize, Gap)>> = LazyLock::new(|| {
 /// The body of one event. The times go up with the numbers, so that each is newer than what is held.
 pub fn body(number: u64) -> String {
     let (subscription, round) = (FIRST_SUBSCRIPTION + number % SUBSCRIPTIONS, number / SUBSCRIPTIONS);
-    let created = SystemClock.now_seconds() - BEFORE + i64::try_from(round).expect("a small number");
+    let created = *FIRST_CREATED + i64::try_from(round).expect("a small number");
     let mut body = EVENT.to_owned();
     for (at, gap) in GAPS.iter() {
         let word = match gap {
             Gap::Number => format!("{number:012}"),
             Gap::Subscription => subscription.to_string(),
             Gap::Created => created.to_string(),
-            Gap::PeriodEnd => (created + 2_592_000).to_string(),
+            Gap::PeriodEnd => (created + PERIOD).to_string(),
+            // That of the event before, so that the service holds what this one replaces.
+            Gap::PreviousPeriodEnd => (created + PERIOD - 1).to_string(),
         };
         body.replace_range(*at..at + word.len(), &word);
     }

@@ -29,18 +29,24 @@ pub async fn compare(name: &str, server: Option<&str>, turns: usize, turn: Durat
         database.introduce(&webhooks).await;
         store(&database.url, stored).await;
         database.look_again().await;
-        sides.push((database, service, webhooks, Vec::new()));
+        let scans = database.scans_of_large_tables().await;
+        sides.push((database, service, webhooks, scans, Vec::new()));
     }
     for _ in 0..turns {
-        for (_, _, webhooks, rates) in &mut sides {
+        for (_, _, webhooks, _, rates) in &mut sides {
             rates.push(webhooks.post(CONNECTIONS, turn).await.per_second());
         }
     }
     let mut medians = Vec::new();
-    for (database, service, webhooks, mut rates) in sides {
+    for (database, service, webhooks, scans, mut rates) in sides {
         let [_, peak] = process::memory_mb(service.process());
         service.stop();
         assert!(database.applied().await >= webhooks.taken(), "what was taken is stored and applied");
+        assert_eq!(
+            database.scans_of_large_tables().await,
+            scans,
+            "every statement finds its rows by an index"
+        );
         database.drop().await;
         rates.sort_by(f64::total_cmp);
         medians.push((rates[rates.len() / 2], peak));

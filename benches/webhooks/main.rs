@@ -5,9 +5,9 @@
 //!     scripts/with-postgres --durable cargo bench --bench webhooks -- PostgreSQL 64x1   # that database, 64 connections, turns of 1 s
 //!     scripts/with-postgres --durable cargo bench --bench webhooks -- SQLite rest       # all but the table
 //!
-//! The limits are a bare server that verifies a webhook and does nothing with it, and the database with one transaction for
-//! each event. Limit and service take turns, so that whatever else the machine does falls on both. Generator, service,
-//! database and collector share the machine's cores.
+//! It is compared with a bare server that verifies a webhook and does nothing with it, with the database and one transaction
+//! for each event, and on PostgreSQL with the handler that teams write by hand. They and the service take turns, so that
+//! whatever else the machine does falls on all of them. Generator, service, database and collector share the machine's cores.
 
 #![allow(unreachable_pub, reason = "a benchmark has no outside to hide from")]
 #![allow(clippy::print_stdout, reason = "what was measured is told there")]
@@ -17,6 +17,7 @@ mod bare;
 mod event;
 mod figures;
 mod flood;
+mod hand_written;
 mod history;
 mod load;
 mod one_event;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use bare::Bare;
 use figures::Figures;
+use hand_written::HandWritten;
 use load::Webhooks;
 use one_event::OneEvent;
 use service::{Collector, OwnDatabase, Service};
@@ -94,7 +96,7 @@ fn databases(arguments: &[String]) -> Vec<(&'static str, Option<String>)> {
 }
 
 const HEADING: &str = "\
-database    conns  what                   per second  of bare  of 1/tx     p50 ms     p99 ms     max ms  CPU s/1000  peak MB    rows";
+database    conns  what                   per second  of bare  of 1/tx  of hand     p50 ms     p99 ms     max ms  CPU s/1000  peak MB    rows";
 
 /// What came of the turns of one of those that are compared.
 struct Turns {
@@ -150,19 +152,33 @@ async fn compare(
     let mut on = Candidate::start("telemetry on", server, Some(collector)).await;
     let (mut bare_turns, mut one_event) =
         (Turns::of("bare HTTP + HMAC"), Turns::of("one event a transaction"));
+    let mut hand_written = match server {
+        Some(server) => Some(HandWrittenTurns::start(server).await),
+        None => None,
+    };
     let to_bare = Webhooks::to(bare.address);
     let alone = OwnDatabase::introduced(server).await;
     let directly = OneEvent::on(&alone.url).await;
     for _ in 0..TURNS {
         bare_turns.turns.push(to_bare.post(connections, turn).await);
         one_event.turns.push(directly.measure(connections, turn).await);
+        if let Some(hand_written) = &mut hand_written {
+            hand_written.turns.turns.push(hand_written.webhooks.post(connections, turn).await);
+        }
         for candidate in [&mut off, &mut on] {
             candidate.turns.turns.push(candidate.webhooks.post(connections, turn).await);
         }
     }
-    let [bare_rate, one_rate] = [&mut bare_turns, &mut one_event].map(|turns| turns.median().per_second());
+    let rates = [
+        Some(bare_turns.median().per_second()),
+        Some(one_event.median().per_second()),
+        hand_written.as_mut().map(|one| one.turns.median().per_second()),
+    ];
     for turns in [&mut bare_turns, &mut one_event] {
-        println!("{}", line(name, connections, turns, [bare_rate, one_rate]));
+        println!("{}", line(name, connections, turns, rates));
+    }
+    if let Some(hand_written) = hand_written {
+        hand_written.print(name, connections, rates).await;
     }
     // The last batches are on their way.
     on.service.until_spans_have_left().await;
@@ -175,9 +191,8 @@ async fn compare(
         let [_, peak] = process::memory_mb(process);
         let rows = candidate.database.applied().await;
         assert_eq!(rows, candidate.webhooks.taken(), "what was taken is stored and applied");
-        #[allow(clippy::cast_precision_loss, reason = "no run has so many")]
-        let used = used.as_secs_f64() * 1000.0 / candidate.turns.count() as f64;
-        let figures = line(name, connections, &mut candidate.turns, [bare_rate, one_rate]);
+        let used = per_thousand(used, candidate.turns.count());
+        let figures = line(name, connections, &mut candidate.turns, rates);
         println!("{figures}  {used:>10.3}  {peak:>7.1}  {rows:>6}");
         candidate.service.stop();
         candidate.database.drop().await;
@@ -185,14 +200,51 @@ async fn compare(
     println!("spans: {exported} exported, {no_room} dropped for want of room, {not_taken} not taken");
 }
 
-fn line(name: &str, connections: usize, turns: &mut Turns, [bare, one]: [f64; 2]) -> String {
+/// The turns of the handler that teams write by hand.
+struct HandWrittenTurns {
+    turns: Turns,
+    database: OwnDatabase,
+    handler: HandWritten,
+    webhooks: Webhooks,
+    used_before: Duration,
+}
+
+impl HandWrittenTurns {
+    async fn start(server: &str) -> Self {
+        let database = OwnDatabase::make(Some(server)).await;
+        let handler = HandWritten::start(&database);
+        let webhooks = Webhooks::to(handler.address);
+        database.introduce(&webhooks).await;
+        let used_before = process::cpu_time(handler.process());
+        Self { turns: Turns::of("written by hand"), database, handler, webhooks, used_before }
+    }
+
+    async fn print(mut self, name: &str, connections: usize, rates: [Option<f64>; 3]) {
+        let process = self.handler.process();
+        let used = process::cpu_time(process).saturating_sub(self.used_before);
+        let [_, peak] = process::memory_mb(process);
+        let used = per_thousand(used, self.turns.count());
+        println!("{}  {used:>10.3}  {peak:>7.1}", line(name, connections, &mut self.turns, rates));
+        drop(self.handler);
+        self.database.drop().await;
+    }
+}
+
+/// Seconds for a thousand webhooks.
+#[allow(clippy::cast_precision_loss, reason = "no run has so many")]
+fn per_thousand(used: Duration, webhooks: usize) -> f64 {
+    used.as_secs_f64() * 1000.0 / webhooks as f64
+}
+
+/// A line of the table: the turns, and their rate as a part of each of these.
+fn line(name: &str, connections: usize, turns: &mut Turns, rates: [Option<f64>; 3]) -> String {
     let what = turns.what;
     let figures = turns.median();
     let rate = figures.per_second();
     let [p50, p99, max] = [500, 990, 1000].map(|permille| figures.permille(permille));
+    let [bare, one, hand] =
+        rates.map(|other| other.map_or_else(|| "-".to_owned(), |other| format!("{:.2}", rate / other)));
     format!(
-        "{name:<10}  {connections:>5}  {what:<23}  {rate:>8.0}  {:>7.2}  {:>7.2}  {p50:>9.2}  {p99:>9.2}  {max:>9.2}",
-        rate / bare,
-        rate / one,
+        "{name:<10}  {connections:>5}  {what:<23}  {rate:>8.0}  {bare:>7}  {one:>7}  {hand:>7}  {p50:>9.2}  {p99:>9.2}  {max:>9.2}"
     )
 }

@@ -7,7 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use entity::event;
-use sea_orm::{ColumnTrait, ConnectionTrait, Database, EntityTrait, PaginatorTrait, QueryFilter, Select};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, Database, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, Select,
+    Statement,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -78,6 +81,21 @@ impl OwnDatabase {
     /// How many events are stored, whatever became of them.
     pub async fn stored(&self) -> u64 {
         self.count(event::Entity::find()).await
+    }
+
+    /// How often PostgreSQL has read one of the large tables as a whole. A service that has ended has reported all its scans.
+    /// SQLite's plans do not depend on how large a table is, and tests look at them.
+    pub async fn scans_of_large_tables(&self) -> i64 {
+        if self.on_server.is_none() {
+            return 0;
+        }
+        let connection = Database::connect(&self.url).await.expect("the database answers");
+        let scans =
+            "SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables WHERE relname IN ('event', 'transition')";
+        let row = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, scans)).await;
+        let scans = row.expect("an answer").expect("a row").try_get_by_index(0).expect("a number");
+        connection.close().await.expect("the connection closes");
+        scans
     }
 
     async fn count(&self, events: Select<event::Entity>) -> u64 {
