@@ -1,9 +1,10 @@
 //! Checkout sessions that we made.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
 #[sea_orm::model]
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "checkout")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

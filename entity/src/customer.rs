@@ -3,9 +3,10 @@
 //! and one that names a tenant with another customer names that.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
 #[sea_orm::model]
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "customer")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

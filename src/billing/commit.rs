@@ -1,18 +1,18 @@
-//! The end of a transaction that no delivery began.
+//! The end of a transaction that no event started.
 
 use super::Billing;
 use crate::domain::unit_of_work::UnitOfWork;
 use crate::store::{StoreError, Transaction};
 use crate::telemetry::spans;
 
-/// Writes what has changed, commits it, and only then tells of it.
+/// Writes what has changed, commits it, and then reports it.
 pub(super) async fn commit(
     billing: &Billing,
-    transaction: Transaction,
+    mut transaction: Transaction,
     work: &UnitOfWork,
 ) -> Result<(), StoreError> {
     let trace = spans::current_trace();
-    transaction.write(work, &[], |_| trace, billing.clock.now_ms()).await?;
+    transaction.save_batch(work, &[], |_| trace, billing.clock.now_ms()).await?;
     transaction.commit().await?;
     billing.reporter.report_changes(work.changes(), trace);
     Ok(())

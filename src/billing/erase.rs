@@ -6,7 +6,7 @@ use super::{Billing, Run, STRIPE_DEADLINE};
 use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
 use crate::domain::subscription::Status;
 use crate::domain::unit_of_work::{UnitOfWork, cause};
-use crate::store::{ErasedLinks, ErasureScope, StoreError, Touched};
+use crate::store::{BatchScope, ErasedLinks, ErasureScope, StoreError};
 use crate::store::{MayConflict, retry_on_conflict};
 use crate::stripe::{CustomerStanding, Deadline, SessionView, Stripe, StripeError};
 use crate::telemetry::topics::{Level, Line, Topic};
@@ -189,9 +189,11 @@ async fn erase_links(
     alias: &TenantId,
     run: Run,
 ) -> Result<ErasedLinks, NotErased> {
-    let transaction = billing.store.begin().await?;
+    let mut transaction = billing.store.begin().await?;
     let customers = scope.ended_customers();
-    let work = transaction.unit_of_work(&Touched::erased(&scope.tenant, &customers)).await?;
+    // The moved ones, too: their checkouts change, and an event of theirs must not read these before.
+    let locked = customers.union(&scope.moved).cloned().collect();
+    let work = transaction.unit_of_work(&BatchScope::erased(&scope.tenant, &locked)).await?;
     let linked = work.tenant(&scope.tenant).and_then(|tenant| tenant.customer.as_ref());
     let is_new = linked.is_some_and(|customer| !customers.contains(customer));
     let is_lost =

@@ -6,8 +6,8 @@ use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
 use crate::domain::unit_of_work::{Cause, LinkRefusal, UnitOfWork, cause};
+use crate::store::{BatchScope, StoreError, Transaction};
 use crate::store::{MayConflict, retry_on_conflict};
-use crate::store::{StoreError, Touched, Transaction};
 
 /// Why a tenant could not be linked.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ pub struct Unlinked {
 pub(super) async fn raise_generation(billing: &Billing, seen: &Tenant) -> Result<(), BillingError> {
     retry_on_conflict(|| async {
         let transaction = billing.store.begin().await?;
-        let mut work = transaction.unit_of_work(&Touched::tenant(&seen.id)).await?;
+        let mut work = transaction.unit_of_work(&BatchScope::tenant(&seen.id)).await?;
         work.raise_generation(seen);
         commit(billing, transaction, &work).await
     })
@@ -111,8 +111,8 @@ async fn replace_once(
     }
     let customers = before.iter().chain([customer]);
     let transaction = billing.store.begin().await?;
-    let touched = Touched::pairs(customers.map(|customer| (tenant, customer)));
-    let mut work = transaction.unit_of_work(&touched).await?;
+    let scope = BatchScope::pairs(customers.map(|customer| (tenant, customer)));
+    let mut work = transaction.unit_of_work(&scope).await?;
     if work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) != before.as_ref() {
         return Err(StoreError::lost_race("the tenant's customer changed").into());
     }
@@ -131,7 +131,7 @@ async fn link_once(
     prepare: impl FnOnce(&mut UnitOfWork),
 ) -> Result<(), LinkError> {
     let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&Touched::pair(tenant, customer)).await?;
+    let mut work = transaction.unit_of_work(&BatchScope::pair(tenant, customer)).await?;
     prepare(&mut work);
     work.link(tenant, customer, now(billing, cause), &billing.policy)?;
     Ok(commit(billing, transaction, &work).await?)
@@ -167,7 +167,7 @@ async fn link_all_once(
         return Ok(vec![Ok(Linked::Before); links.len()]);
     }
     let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&Touched::pairs(new)).await?;
+    let mut work = transaction.unit_of_work(&BatchScope::pairs(new)).await?;
     let cause = now(billing, cause);
     let mut link = |tenant: &TenantId, customer: &CustomerId| {
         let had = work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) == Some(customer);
@@ -196,7 +196,7 @@ async fn unlink_once(billing: &Billing, tenant: &TenantId, run: Run) -> Result<O
     let customer = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
     let Some(customer) = customer else { return Ok(None) };
     let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&Touched::pair(tenant, &customer)).await?;
+    let mut work = transaction.unit_of_work(&BatchScope::pair(tenant, &customer)).await?;
     let subscriptions = work
         .held_of(&customer)
         .map(|held| (held.subscription.id.clone(), held.subscription.state.status.clone()))

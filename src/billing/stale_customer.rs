@@ -6,7 +6,7 @@ use super::{Billing, BillingError};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::domain::unit_of_work::{Cause, cause};
 use crate::store::retry_on_conflict;
-use crate::store::{StoreError, Touched};
+use crate::store::{BatchScope, StoreError};
 use crate::stripe::{CustomerStanding, Deadline, Stripe};
 use crate::telemetry::loggable::loggable;
 
@@ -85,7 +85,7 @@ impl Suspect<'_> {
 
     async fn free(self, billing: &Billing, standing: CustomerStanding) -> Result<(), StoreError> {
         let transaction = billing.store.begin().await?;
-        let mut work = transaction.unit_of_work(&Touched::pair(self.tenant, self.customer)).await?;
+        let mut work = transaction.unit_of_work(&BatchScope::pair(self.tenant, self.customer)).await?;
         let cause = Cause { name: cause::RESOURCE_MISSING, event: None, at: billing.clock.now_seconds() };
         if standing == CustomerStanding::Deleted {
             work.end_customer(self.customer, cause);

@@ -7,7 +7,7 @@ use super::{Billing, BillingError};
 use crate::domain::event::Session;
 use crate::domain::tenant::Checkout;
 use crate::store::retry_on_conflict;
-use crate::store::{StoreError, Touched};
+use crate::store::{BatchScope, StoreError};
 use crate::stripe::{Answer, Deadline, Stripe, Subscriptions};
 use crate::telemetry::topics::{Level, Line, Topic};
 
@@ -73,7 +73,7 @@ async fn take_over(
     revision: Option<i64>,
 ) -> Result<bool, StoreError> {
     let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&Touched::session(session, &checkout.customer)).await?;
+    let mut work = transaction.unit_of_work(&BatchScope::session(session, &checkout.customer)).await?;
     let held = session.subscription.as_ref().and_then(|id| work.held(id));
     if held.map(|held| held.subscription.revision) != revision {
         return Ok(false);

@@ -1,8 +1,7 @@
-//! Announcements: which tenants' subscriptions have changed, told from one process on a PostgreSQL database to all others
-//! (<https://www.postgresql.org/docs/current/sql-notify.html>). SQLite cannot tell: beside its one replica there is at most
-//! somebody at the command line.
+//! Announcements: one process on a PostgreSQL database notifies all others of the tenants whose entitlement has changed
+//! (<https://www.postgresql.org/docs/current/sql-notify.html>). SQLite has no notifications: it has one replica, and beside it
+//! at most a command that the operator runs.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DbBackend};
@@ -12,11 +11,10 @@ use sqlx::{AssertSqlSafe, Executor};
 
 use super::connect::ACQUIRE;
 use super::failover::Failover;
-use super::writes::Writes;
 use super::{Store, StoreError};
 use crate::domain::ids::TenantId;
 
-/// Where changes are announced.
+/// Where changes are announced, by the transaction that commits them: see `SAVE_BATCH` in `batch_save`.
 const CHANNEL: &str = "billhook_entitlement";
 
 /// After how much silence the connection is tried: one that died without a word would be silent for good, and until another
@@ -34,19 +32,9 @@ impl TenantKey {
     pub fn of(tenant: &TenantId) -> Self {
         Self(hex::encode(&Sha256::digest(tenant.as_str())[..16]))
     }
-}
 
-impl Writes {
-    /// Announces, when this is committed and not before, that what the tenants are entitled to may have changed.
-    pub(super) fn announce(&mut self, tenants: &BTreeSet<TenantId>) {
-        if tenants.is_empty() || self.backend() != DbBackend::Postgres {
-            return;
-        }
-        let keys = tenants.iter().map(|tenant| TenantKey::of(tenant).0).collect::<Vec<_>>().join(",");
-        let place = self.next_place();
-        let sql =
-            format!("SELECT pg_notify('{CHANNEL}', key) FROM unnest(string_to_array(${place}, ',')) AS key");
-        self.add(sql, tenants.len(), vec![keys.into()]);
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -1,297 +1,367 @@
-//! Filling a unit of work under lock.
+//! Reading a unit of work under lock.
+//!
+//! Two statements: one locks the customers, the other locks the tenants and reads everything else. They cannot be one. A
+//! statement of PostgreSQL sees what was committed before it started, so that rows which another transaction commits
+//! while this one waits for a lock are only visible to the next statement
+//! (<https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED>). Transactions that change the
+//! subscriptions of a customer, its tenant or its checkouts hold that customer's lock, so the second statement sees their
+//! latest state. Only a checkout that is being inserted is not seen: its session has no events yet.
 
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::collections::{BTreeSet, HashMap};
 
 use entity::{checkout, customer, subscription, tenant};
-use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::SelectStatement;
-use sea_orm::{
-    DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait,
-};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryResult};
+use serde::Deserialize;
 
-use super::insert::Existing;
-use super::lists::{List, any_in};
-use super::reads::Reads;
+use super::batch_scope::BatchScope;
+use super::sql::{Sql, json_rows, list};
 use super::tables::rows;
 use super::{StoreError, Transaction};
-use crate::domain::event::{Event, Session, Subject};
-use crate::domain::ids::{CustomerId, PriceId, SessionId, SubscriptionId, TenantId};
-use crate::domain::journey::Traceparent;
-use crate::domain::subscription::Snapshot;
+use crate::domain::event::Event;
+use crate::domain::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
 use crate::domain::unit_of_work::UnitOfWork;
 
-/// What a unit of work is about. Everything in it is locked in one order, so that two replicas cannot block each other:
-/// customers first, then tenants, each by id.
-#[derive(Debug, Default)]
-pub struct Touched {
-    customers: BTreeSet<CustomerId>,
-    tenants: BTreeSet<TenantId>,
-    subscriptions: BTreeSet<SubscriptionId>,
-    sessions: BTreeSet<SessionId>,
-    journeys: Vec<Traceparent>,
-    /// The seconds that snapshots are of.
-    seconds: BTreeSet<(SubscriptionId, i64)>,
-    /// Customers that these events can link or end, so that what is parked for them is wanted.
-    decided: BTreeSet<CustomerId>,
-    /// The prices of snapshots' items, now and before.
-    prices: BTreeSet<PriceId>,
+/// `$1`: customer ids.
+const LOCK_CUSTOMERS: Sql = Sql {
+    postgres: r#"
+SELECT COALESCE(json_agg(locked), '[]')::text AS customers
+FROM (SELECT * FROM "customer" WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE) AS locked"#,
+    sqlite: r#"
+SELECT json_group_array(json_object(
+    'id', id, 'deleted_at_ms', deleted_at_ms, 'withheld_at_ms', withheld_at_ms, 'asked_at_ms', asked_at_ms,
+    'deployment_id', deployment_id, 'named_tenant_id', named_tenant_id)) AS customers
+FROM "customer" WHERE id IN (SELECT value FROM json_each(?1))"#,
+};
+
+/// `$1`: the ids of new customers, in the order in which they are to be locked.
+const INSERT_CUSTOMERS: Sql = Sql {
+    postgres: r#"
+INSERT INTO "customer" (id) SELECT unnest($1::text[]) ON CONFLICT (id) DO NOTHING"#,
+    sqlite: r#"
+INSERT INTO "customer" (id) SELECT value FROM json_each(?1) WHERE TRUE ON CONFLICT (id) DO NOTHING"#,
+};
+
+/// `$1`: customer ids, `$2`: tenant ids, `$3`: subscription ids, `$4`: session ids, `$5`: journey ids, `$6`: event ids.
+///
+/// Sessions also lead to the tenants that their checkouts were made for, whatever the events say, and to the checkouts
+/// that those tenants' journeys started with.
+const LOAD_BATCH: Sql = Sql {
+    postgres: r#"
+WITH locked_tenant AS MATERIALIZED (
+    SELECT * FROM "tenant"
+    WHERE stripe_customer_id = ANY($1::text[])
+        OR id = ANY($2::text[])
+        OR id = ANY(ARRAY(SELECT tenant_id FROM checkout WHERE session_id = ANY($4::text[])))
+    ORDER BY id
+    FOR UPDATE
+)
+SELECT
+    (SELECT COALESCE(json_agg(t), '[]')::text FROM locked_tenant AS t) AS tenants,
+    (SELECT COALESCE(json_agg(s), '[]')::text FROM subscription AS s
+        WHERE s.customer_id = ANY($1::text[]) OR s.id = ANY($3::text[])) AS subscriptions,
+    (SELECT COALESCE(json_agg(c), '[]')::text FROM checkout AS c
+        WHERE c.session_id = ANY($4::text[])
+            OR c.subscription_id = ANY($3::text[])
+            OR c.journey_id = ANY($5::text[])
+            OR c.journey_id = ANY(ARRAY(
+                SELECT journey_id FROM locked_tenant WHERE cardinality($4::text[]) > 0))) AS checkouts,
+    (SELECT COALESCE(json_agg(e), '[]')::text
+        FROM (SELECT id, tenant_id FROM event WHERE id = ANY($6::text[])) AS e) AS known_events"#,
+    sqlite: r#"
+WITH locked_tenant AS MATERIALIZED (
+    SELECT * FROM "tenant"
+    WHERE stripe_customer_id IN (SELECT value FROM json_each(?1))
+        OR id IN (SELECT value FROM json_each(?2))
+        OR id IN (SELECT tenant_id FROM checkout WHERE session_id IN (SELECT value FROM json_each(?4)))
+)
+SELECT
+    (SELECT json_group_array(json_object(
+        'id', id, 'stripe_customer_id', stripe_customer_id, 'customer_generation', customer_generation,
+        'journey_id', journey_id, 'journey_traceparent', journey_traceparent,
+        'journey_began_at_ms', journey_began_at_ms, 'created_at_ms', created_at_ms,
+        'updated_at_ms', updated_at_ms)) FROM locked_tenant) AS tenants,
+    (SELECT json_group_array(json_object(
+        'id', id, 'customer_id', customer_id, 'tenant_id', tenant_id, 'status', status,
+        'started_at', started_at, 'items', items, 'current_period_end', current_period_end,
+        'trial_end', trial_end, 'cancel_at', cancel_at,
+        'cancel_at_period_end', json(iif(cancel_at_period_end, 'true', 'false')), 'ended_at', ended_at,
+        'as_of', as_of, 'revision', revision, 'awaiting_payment', json(iif(awaiting_payment, 'true', 'false')),
+        'payment_problem', payment_problem, 'payment_noted_at', payment_noted_at, 'paid_at', paid_at,
+        'updated_at_ms', updated_at_ms)) FROM subscription
+        WHERE customer_id IN (SELECT value FROM json_each(?1))
+            OR id IN (SELECT value FROM json_each(?3))) AS subscriptions,
+    (SELECT json_group_array(json_object(
+        'session_id', session_id, 'tenant_id', tenant_id, 'customer_id', customer_id, 'plan', plan,
+        'price_id', price_id, 'success_path', success_path, 'cancel_path', cancel_path, 'status', status,
+        'subscription_id', subscription_id, 'journey_id', journey_id, 'traceparent', traceparent,
+        'created_at_ms', created_at_ms, 'updated_at_ms', updated_at_ms)) FROM checkout
+        WHERE session_id IN (SELECT value FROM json_each(?4))
+            OR subscription_id IN (SELECT value FROM json_each(?3))
+            OR journey_id IN (SELECT value FROM json_each(?5))
+            OR journey_id IN (
+                SELECT journey_id FROM locked_tenant WHERE json_array_length(?4) > 0)) AS checkouts,
+    (SELECT json_group_array(json_object('id', id, 'tenant_id', tenant_id))
+        FROM event WHERE id IN (SELECT value FROM json_each(?6))) AS known_events"#,
+};
+
+/// `$1`: session ids, `$2`: subscription ids, `$3`: journey ids.
+const CHECKOUTS: Sql = Sql {
+    postgres: r#"
+SELECT * FROM "checkout"
+WHERE session_id = ANY($1::text[]) OR subscription_id = ANY($2::text[]) OR journey_id = ANY($3::text[])"#,
+    sqlite: r#"
+SELECT * FROM "checkout"
+WHERE session_id IN (SELECT value FROM json_each(?1))
+    OR subscription_id IN (SELECT value FROM json_each(?2))
+    OR journey_id IN (SELECT value FROM json_each(?3))"#,
+};
+
+/// A batch as it starts.
+#[derive(Debug)]
+pub struct LoadedBatch {
+    /// The rows that its events are about.
+    pub work: UnitOfWork,
+    /// Those of its new events that are in the inbox already, with their tenants.
+    pub known_events: HashMap<EventId, Option<TenantId>>,
 }
 
-impl Touched {
-    /// What these events are about.
-    pub fn by<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
-        let mut touched = Self::default();
-        for event in events {
-            touched.customers.extend(event.customer().cloned());
-            touched.subscriptions.extend(event.subscription().cloned());
-            touched.journeys.extend(event.named_journey());
-            if let Some(tags) = event.tags() {
-                touched.tenants.extend(tags.tenant.clone());
-            }
-            if let Subject::Checkout(_, session) = &event.subject {
-                touched.sessions.insert(session.id.clone());
-                touched.tenants.extend(session.client_reference.clone());
-            }
-            if let Subject::Subscription(_, snapshot) = &event.subject {
-                touched.seconds.insert((snapshot.id.clone(), event.created));
-                touched.prices.extend(snapshot.prices().cloned());
-            }
-            if decides_on_its_customer(event) {
-                touched.decided.extend(event.customer().cloned());
-            }
-        }
-        touched
-    }
-
-    /// A checkout session that Stripe calls complete, and the customer of its subscription.
-    pub fn session(session: &Session, customer: &CustomerId) -> Self {
-        Self {
-            customers: [customer.clone()].into(),
-            subscriptions: session.subscription.iter().cloned().collect(),
-            sessions: [session.id.clone()].into(),
-            ..Self::default()
-        }
-    }
-
-    /// A customer's subscriptions, as Stripe answers with them.
-    pub fn subscriptions(customer: &CustomerId, snapshots: &[Snapshot]) -> Self {
-        Self {
-            customers: [customer.clone()].into(),
-            subscriptions: snapshots.iter().map(|snapshot| snapshot.id.clone()).collect(),
-            prices: snapshots.iter().flat_map(Snapshot::prices).cloned().collect(),
-            ..Self::default()
-        }
-    }
-
-    /// A tenant alone.
-    pub fn tenant(tenant: &TenantId) -> Self {
-        Self { tenants: [tenant.clone()].into(), ..Self::default() }
-    }
-
-    /// A customer, and what is parked for it.
-    pub fn customer(customer: &CustomerId) -> Self {
-        let customers = BTreeSet::from([customer.clone()]);
-        Self { decided: customers.clone(), customers, ..Self::default() }
-    }
-
-    /// A tenant and a customer that are to be linked.
-    pub fn pair(tenant: &TenantId, customer: &CustomerId) -> Self {
-        Self::pairs([(tenant, customer)])
-    }
-
-    /// Many of them.
-    pub fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a TenantId, &'a CustomerId)>) -> Self {
-        let (tenants, customers): (BTreeSet<_>, BTreeSet<_>) =
-            pairs.into_iter().map(|(tenant, customer)| (tenant.clone(), customer.clone())).unzip();
-        Self { tenants, decided: customers.clone(), customers, ..Self::default() }
-    }
-
-    /// A tenant that is erased, and its customers.
-    pub fn erased(tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> Self {
-        Self { tenants: [tenant.clone()].into(), customers: customers.clone(), ..Self::default() }
-    }
-
-    /// What [`checkouts`] are looked for by.
-    fn lists_of_checkouts(&self) -> Vec<List> {
-        let journeys = self.journeys.iter().map(|journey| journey.journey_id().to_string());
-        vec![List::of(&self.sessions), List::of(&self.subscriptions), List::of(journeys)]
-    }
-}
-
-/// Customers, by their ids.
-static CUSTOMERS: LazyLock<Reads<1>> = LazyLock::new(|| {
-    Reads::of(|backend| {
-        let wanted = any_in(backend, [customer::Column::Id]);
-        let locked =
-            customer::Entity::find().filter(wanted).order_by_asc(customer::Column::Id).lock_exclusive();
-        [locked.into_query()]
-    })
-});
-
-/// Tenants by their customers or ids, subscriptions by theirs, and [`checkouts`].
-static TOUCHED: LazyLock<Reads<3>> = LazyLock::new(|| {
-    Reads::of(|backend| {
-        let wanted = any_in(backend, [tenant::Column::StripeCustomerId, tenant::Column::Id]);
-        let tenants = tenant::Entity::find().filter(wanted).order_by_asc(tenant::Column::Id).lock_exclusive();
-        let wanted = any_in(backend, [subscription::Column::CustomerId, subscription::Column::Id]);
-        let subscriptions = subscription::Entity::find().filter(wanted);
-        [tenants.into_query(), subscriptions.into_query(), checkouts(backend)]
-    })
-});
-
-/// [`checkouts`] alone.
-static CHECKOUTS: LazyLock<Reads<1>> = LazyLock::new(|| Reads::of(|backend| [checkouts(backend)]));
-
-/// Checkouts, by their sessions, subscriptions or journeys.
-fn checkouts(backend: DbBackend) -> SelectStatement {
-    use checkout::Column::{JourneyId, SessionId, SubscriptionId};
-    checkout::Entity::find().filter(any_in(backend, [SessionId, SubscriptionId, JourneyId])).into_query()
-}
-
-/// Whether an event can link its customer to a tenant, or ends it.
-fn decides_on_its_customer(event: &Event) -> bool {
-    let names_a_tenant = event.tags().is_some_and(|tags| tags.tenant.is_some());
-    names_a_tenant || matches!(event.subject, Subject::Checkout(..) | Subject::CustomerDeleted(_))
+#[derive(Deserialize)]
+struct KnownEvent {
+    id: String,
+    tenant_id: Option<String>,
 }
 
 impl Transaction {
-    /// Locks and reads what is touched.
-    pub async fn unit_of_work(&self, touched: &Touched) -> Result<UnitOfWork, StoreError> {
-        let customers = self.lock_customers(&touched.customers).await?;
-        let marked = |is: fn(&customer::Model) -> bool| {
-            let marked = customers.iter().filter(move |row| is(row));
-            marked.map(|row| rows::id("customer", &row.id)).collect::<Result<Vec<CustomerId>, _>>()
-        };
-        let (tenants, subscriptions, checkouts) = self.touched(touched).await?;
-        let mut work = UnitOfWork::begin(
-            marked(|row| row.deleted_at_ms.is_some())?,
-            tenants.iter().map(rows::tenant).collect::<Result<Vec<_>, _>>()?,
-            subscriptions.iter().map(rows::subscription).collect::<Result<Vec<_>, _>>()?,
-            checkouts.iter().map(rows::checkout).collect::<Result<Vec<_>, _>>()?,
-        );
-        marked(|row| row.withheld_at_ms.is_some())?.into_iter().for_each(|id| work.withhold(id));
-        for row in &customers {
-            if let Some(deployment) = &row.deployment_id {
-                work.add_foreign(rows::id("customer", &row.id)?, rows::id("customer", deployment)?);
-            }
-            if let Some(tenant) = &row.named_tenant_id {
-                work.add_named_tenant(rows::id("customer", &row.id)?, rows::tenant_id("customer", tenant)?);
-            }
-        }
-        let unlinked: Vec<CustomerId> = work.unlinked(touched.decided.iter()).cloned().collect();
-        let mut waiting = Vec::new();
-        for customer in unlinked {
-            waiting.extend(self.parked(&customer).await?);
-        }
-        // What was paid on a page of ours for a customer that had lost its tenant closes its checkout when its wait is over.
-        let by_waiting = Touched::by(&waiting);
-        let prices = touched.prices.union(&by_waiting.prices).cloned().collect();
-        work.add_known_prices(&self.known_prices(&prices).await?);
-        let [of_waiting] = self.read(&CHECKOUTS, [by_waiting.lists_of_checkouts()]).await?;
-        for row in models(&of_waiting)? {
-            work.add_checkout(rows::checkout(&row)?);
-        }
-        for event in waiting {
-            work.park(event);
-        }
-        for (id, payment, at) in self.payments(&work, &touched.subscriptions).await? {
-            work.remember_payment(&id, payment, at);
-        }
-        for (id, contender) in self.contenders(&work, &touched.seconds).await? {
-            work.contend(&id, contender);
-        }
-        Ok(work)
+    /// Locks and reads what a unit of work is about.
+    pub async fn unit_of_work(&self, scope: &BatchScope) -> Result<UnitOfWork, StoreError> {
+        Ok(self.load_batch(scope).await?.work)
     }
 
-    /// Locks the customers, and puts those in their place that have no row, so that two replicas cannot both be first. Of
-    /// those there is nothing to read.
-    ///
-    /// Whoever is second with a new one begins again. It would have to lock its row behind rows that it holds, out of order.
+    /// Locks and reads what a unit of work is about, and which of its new events are known.
+    pub async fn load_batch(&self, scope: &BatchScope) -> Result<LoadedBatch, StoreError> {
+        let customers = self.lock_customers(&scope.customers).await?;
+        let loaded = self.load_rows(scope).await?;
+        let mut work = unit_of_work(&customers, &loaded)?;
+        let parked = self.parked_of_unlinked(&work, &scope.relinked_customers).await?;
+        // An event that waited for its customer may be about a checkout, and about prices.
+        let parked_scope = BatchScope::events(&parked);
+        for row in self.checkouts_of(&parked_scope).await? {
+            work.add_checkout(rows::checkout(&row)?);
+        }
+        let prices = scope.prices.union(&parked_scope.prices).cloned().collect();
+        work.add_known_prices(&self.known_prices(&prices).await?);
+        for event in parked {
+            work.park(event);
+        }
+        for (id, payment, at) in self.payments(&work, &scope.subscriptions).await? {
+            work.remember_payment(&id, payment, at);
+        }
+        for (id, contender) in self.contenders(&work, &scope.seconds).await? {
+            work.contend(&id, contender);
+        }
+        Ok(LoadedBatch { work, known_events: known_events(&loaded)? })
+    }
+
+    /// Locks the rows of customers and returns them. Inserts those that are missing, so that two transactions cannot both be
+    /// the first of a customer. If another one was faster, this one must start again: it would have to lock that row after
+    /// rows that come later in the order.
     async fn lock_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<customer::Model>, StoreError> {
-        let [locked] = self.read(&CUSTOMERS, [vec![List::of(ids)]]).await?;
-        let locked: Vec<customer::Model> = models(&locked)?;
-        let known: BTreeSet<&str> = locked.iter().map(|row| row.id.as_str()).collect();
-        let place = |id: &CustomerId| customer::ActiveModel {
-            id: Set(id.to_string()),
-            deleted_at_ms: Set(None),
-            withheld_at_ms: Set(None),
-            asked_at_ms: NotSet,
-            deployment_id: NotSet,
-            named_tenant_id: NotSet,
-        };
-        let places = ids.iter().filter(|id| !known.contains(id.as_str())).map(place);
-        let mut writes = self.writes();
-        writes.insert(places, &Existing::Kept { key: customer::Column::Id })?;
-        self.carry_out(writes).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let backend = self.db.get_database_backend();
+        let ids = || ids.iter().map(CustomerId::as_str);
+        let locked = self.query_one_row(LOCK_CUSTOMERS.bind(backend, [list(backend, ids())])).await?;
+        let locked: Vec<customer::Model> = json_rows(&locked, "customers")?;
+        let is_new = |id: &&str| locked.iter().all(|row| row.id != *id);
+        let new: Vec<&str> = ids().filter(is_new).collect();
+        if !new.is_empty() {
+            let count = new.len() as u64;
+            let inserted = self.db.execute_raw(INSERT_CUSTOMERS.bind(backend, [list(backend, new)])).await?;
+            if inserted.rows_affected() != count {
+                return Err(StoreError::duplicate_key("another transaction has inserted a customer"));
+            }
+        }
         Ok(locked)
     }
 
-    /// Locks and reads tenants, and reads subscriptions and checkouts.
-    async fn touched(
-        &self,
-        touched: &Touched,
-    ) -> Result<(Vec<tenant::Model>, Vec<subscription::Model>, Vec<checkout::Model>), StoreError> {
-        let of_sessions = self.tenants_of_sessions(&touched.sessions).await?;
-        let tenants = touched.tenants.iter().map(TenantId::as_str);
-        let tenants = List::of(tenants.chain(of_sessions.iter().map(String::as_str)));
-        let customers = List::of(&touched.customers);
-        let lists = [
-            vec![customers.clone(), tenants],
-            vec![customers, List::of(&touched.subscriptions)],
-            touched.lists_of_checkouts(),
+    async fn load_rows(&self, scope: &BatchScope) -> Result<QueryResult, StoreError> {
+        let backend = self.db.get_database_backend();
+        let values = [
+            list(backend, scope.customers.iter().map(CustomerId::as_str)),
+            list(backend, scope.tenants.iter().map(TenantId::as_str)),
+            list(backend, scope.subscriptions.iter().map(SubscriptionId::as_str)),
+            list(backend, scope.sessions.iter().map(SessionId::as_str)),
+            list(backend, &scope.journeys),
+            list(backend, scope.new_events.iter().map(EventId::as_str)),
         ];
-        let [tenants, subscriptions, checkouts] = self.read(&TOUCHED, lists).await?;
-        let tenants: Vec<tenant::Model> = models(&tenants)?;
-        let mut checkouts = models(&checkouts)?;
-        if !touched.sessions.is_empty() {
-            checkouts.extend(self.checkouts_of_journeys(&tenants).await?);
-        }
-        Ok((tenants, models(&subscriptions)?, checkouts))
+        self.query_one_row(LOAD_BATCH.bind(backend, values)).await
     }
 
-    /// The tenants that our own checkouts were made for, whatever their events say.
-    async fn tenants_of_sessions(&self, sessions: &BTreeSet<SessionId>) -> Result<Vec<String>, StoreError> {
-        let sessions = sessions.iter().map(SessionId::as_str);
-        let Some(ours) = self.db.one_of(checkout::Column::SessionId, sessions) else { return Ok(Vec::new()) };
-        let tenants = checkout::Entity::find().select_only().column(checkout::Column::TenantId).filter(ours);
-        Ok(tenants.into_tuple().all(&self.db).await?)
-    }
-
-    /// The checkouts that the tenants' journeys began with: of one that a session is of now the later one is to stand.
-    async fn checkouts_of_journeys(
+    async fn parked_of_unlinked(
         &self,
-        tenants: &[tenant::Model],
-    ) -> Result<Vec<checkout::Model>, StoreError> {
-        let journeys = tenants.iter().filter_map(|tenant| tenant.journey_id.as_deref());
-        let Some(theirs) = self.db.one_of(checkout::Column::JourneyId, journeys) else {
+        work: &UnitOfWork,
+        customers: &BTreeSet<CustomerId>,
+    ) -> Result<Vec<Event>, StoreError> {
+        let mut parked = Vec::new();
+        for customer in work.unlinked(customers.iter()) {
+            parked.extend(self.parked(customer).await?);
+        }
+        Ok(parked)
+    }
+
+    /// The checkouts that events are about.
+    async fn checkouts_of(&self, scope: &BatchScope) -> Result<Vec<checkout::Model>, StoreError> {
+        let BatchScope { sessions, subscriptions, journeys, .. } = scope;
+        if sessions.is_empty() && subscriptions.is_empty() && journeys.is_empty() {
             return Ok(Vec::new());
-        };
-        Ok(checkout::Entity::find().filter(theirs).all(&self.db).await?)
+        }
+        let backend = self.db.get_database_backend();
+        let values = [
+            list(backend, sessions.iter().map(SessionId::as_str)),
+            list(backend, subscriptions.iter().map(SubscriptionId::as_str)),
+            list(backend, journeys),
+        ];
+        Ok(checkout::Entity::find().from_raw_sql(CHECKOUTS.bind(backend, values)).all(&self.db).await?)
     }
 }
 
-fn models<M: FromQueryResult>(rows: &[QueryResult]) -> Result<Vec<M>, StoreError> {
-    Ok(rows.iter().map(|row| M::from_query_result(row, "")).collect::<Result<_, _>>()?)
+fn unit_of_work(customers: &[customer::Model], loaded: &QueryResult) -> Result<UnitOfWork, StoreError> {
+    let tenants: Vec<tenant::Model> = json_rows(loaded, "tenants")?;
+    let subscriptions: Vec<subscription::Model> = json_rows(loaded, "subscriptions")?;
+    let checkouts: Vec<checkout::Model> = json_rows(loaded, "checkouts")?;
+    let deleted = customers.iter().filter(|row| row.deleted_at_ms.is_some());
+    let mut work = UnitOfWork::begin(
+        deleted.map(|row| rows::id("customer", &row.id)).collect::<Result<Vec<_>, _>>()?,
+        tenants.iter().map(rows::tenant).collect::<Result<Vec<_>, _>>()?,
+        subscriptions.iter().map(rows::subscription).collect::<Result<Vec<_>, _>>()?,
+        checkouts.iter().map(rows::checkout).collect::<Result<Vec<_>, _>>()?,
+    );
+    for row in customers {
+        let id = || rows::id("customer", &row.id);
+        if row.withheld_at_ms.is_some() {
+            work.withhold(id()?);
+        }
+        if let Some(deployment) = &row.deployment_id {
+            work.add_foreign(id()?, rows::id("customer", deployment)?);
+        }
+        if let Some(tenant) = &row.named_tenant_id {
+            work.add_named_tenant(id()?, rows::tenant_id("customer", tenant)?);
+        }
+    }
+    Ok(work)
+}
+
+fn known_events(loaded: &QueryResult) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
+    let read = |KnownEvent { id, tenant_id }: KnownEvent| {
+        let tenant = tenant_id.as_deref().map(|text| rows::tenant_id("event", text)).transpose()?;
+        Ok((rows::id("event", &id)?, tenant))
+    };
+    json_rows(loaded, "known_events")?.into_iter().map(read).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use sea_orm::{ConnectionTrait, Statement};
+    use sea_orm::{DbBackend, IntoActiveModel, Statement};
 
     use super::*;
     use crate::store::connect::tests::empty_sqlite;
 
     #[tokio::test]
-    async fn what_is_touched_is_found_in_indexes() {
+    async fn loaded_rows_have_every_column() {
         let (store, _dir) = empty_sqlite().await;
         store.migrate().await.expect("the migrations run");
-        for read in CUSTOMERS.sqlite.split("; ").chain(TOUCHED.sqlite.split("; ")) {
-            let explain = format!("EXPLAIN QUERY PLAN {read}");
+        let customer = customer::Model {
+            id: "cus_a".to_owned(),
+            deleted_at_ms: Some(1),
+            withheld_at_ms: Some(2),
+            asked_at_ms: Some(3),
+            deployment_id: Some("d".to_owned()),
+            named_tenant_id: Some("b".to_owned()),
+        };
+        let tenant = tenant::Model {
+            id: "a".to_owned(),
+            stripe_customer_id: Some("cus_a".to_owned()),
+            customer_generation: 4,
+            journey_id: Some("journey_a".to_owned()),
+            journey_traceparent: Some("traceparent_a".to_owned()),
+            journey_began_at_ms: Some(5),
+            created_at_ms: 6,
+            updated_at_ms: 7,
+        };
+        let subscription = subscription::Model {
+            id: "sub_a".to_owned(),
+            customer_id: "cus_a".to_owned(),
+            tenant_id: "a".to_owned(),
+            status: "active".to_owned(),
+            started_at: Some(8),
+            items: r#"[{"price":"\"ä"}]"#.to_owned(),
+            current_period_end: Some(9),
+            trial_end: Some(10),
+            cancel_at: Some(11),
+            cancel_at_period_end: true,
+            ended_at: Some(12),
+            as_of: 13,
+            revision: 14,
+            awaiting_payment: false,
+            payment_problem: Some("failed".to_owned()),
+            payment_noted_at: Some(15),
+            paid_at: Some(16),
+            updated_at_ms: 17,
+        };
+        let checkout = checkout::Model {
+            session_id: "cs_a".to_owned(),
+            tenant_id: "a".to_owned(),
+            customer_id: "cus_a".to_owned(),
+            plan: "pro".to_owned(),
+            price_id: Some("price_a".to_owned()),
+            success_path: "/s".to_owned(),
+            cancel_path: "/c".to_owned(),
+            status: "open".to_owned(),
+            subscription_id: Some("sub_a".to_owned()),
+            journey_id: "journey_a".to_owned(),
+            traceparent: "traceparent_a".to_owned(),
+            created_at_ms: 18,
+            updated_at_ms: 19,
+        };
+        let db = &store.writer;
+        let rows = (customer.clone(), tenant.clone(), subscription.clone(), checkout.clone());
+        customer::Entity::insert(rows.0.into_active_model()).exec(db).await.expect("inserted");
+        tenant::Entity::insert(rows.1.into_active_model()).exec(db).await.expect("inserted");
+        subscription::Entity::insert(rows.2.into_active_model()).exec(db).await.expect("inserted");
+        checkout::Entity::insert(rows.3.into_active_model()).exec(db).await.expect("inserted");
+
+        let transaction = store.begin().await.expect("a transaction");
+        let scope = BatchScope {
+            customers: ["cus_a", "cus_new"].map(|id| CustomerId::parse(id).expect("an id")).into(),
+            // The tenant's journey leads to the checkout.
+            sessions: ["cs_unknown".parse().expect("an id")].into(),
+            ..BatchScope::default()
+        };
+        let locked = transaction.lock_customers(&scope.customers).await.expect("locked");
+        assert_eq!(locked, [customer]);
+        let loaded = transaction.load_rows(&scope).await.expect("loaded");
+        assert_eq!(json_rows::<tenant::Model>(&loaded, "tenants").expect("tenants"), [tenant]);
+        let subscriptions = json_rows::<subscription::Model>(&loaded, "subscriptions");
+        assert_eq!(subscriptions.expect("subscriptions"), [subscription]);
+        assert_eq!(json_rows::<checkout::Model>(&loaded, "checkouts").expect("checkouts"), [checkout]);
+        assert!(known_events(&loaded).expect("events").is_empty());
+    }
+
+    #[tokio::test]
+    async fn statements_use_indexes() {
+        let (store, _dir) = empty_sqlite().await;
+        store.migrate().await.expect("the migrations run");
+        for text in [LOCK_CUSTOMERS.sqlite, LOAD_BATCH.sqlite, CHECKOUTS.sqlite] {
+            let explain = format!("EXPLAIN QUERY PLAN {text}");
             let plan = store.db.query_all_raw(Statement::from_string(DbBackend::Sqlite, explain)).await;
             for step in plan.expect("a plan") {
                 let step: String = step.try_get("", "detail").expect("a step");
-                assert!(!step.starts_with("SCAN") || step.contains("json_each"), "{step} for {read}");
+                let is_small = step.contains("json_each") || step.contains("locked_tenant");
+                assert!(
+                    !step.starts_with("SCAN") || is_small || step == "SCAN CONSTANT ROW",
+                    "{step} for {text}"
+                );
             }
         }
     }

@@ -16,7 +16,6 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::insert::Existing;
 use super::{Store, StoreError, Transaction};
 
 /// The one row's id.
@@ -227,10 +226,8 @@ impl DatabaseCopy {
         E::ActiveModel: ActiveModelTrait<Entity = E>,
     {
         let transaction = self.target.begin().await?;
-        let mut writes = transaction.writes();
         let rows = models.into_iter().map(|model| model.into_active_model().reset_all());
-        writes.insert(rows, &Existing::Refused)?;
-        transaction.carry_out(writes).await?;
+        E::insert_many(rows).exec_without_returning(&transaction.db).await?;
         let position = database_copy::ActiveModel {
             copied_table: Set(Some(table.to_owned())),
             copied_row: Set(Some(last)),

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use entity::{checkout, customer, event, refresh, subscription, tenant, transition};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{ExprTrait, Query};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::tables::rows;
-use super::traced::Traced;
 use super::{Store, StoreError, Transaction};
 use crate::domain::event::{Event, Subject};
 use crate::domain::ids::{CustomerId, DeploymentId, SessionId, TenantId};
@@ -179,7 +178,9 @@ impl Store {
         customers: &BTreeSet<CustomerId>,
         tenant: &TenantId,
     ) -> Result<Vec<String>, StoreError> {
-        let Some(these) = self.db.one_of(customer_column, customers) else { return Ok(Vec::new()) };
+        if customers.is_empty() {
+            return Ok(Vec::new());
+        }
         let aliases = Query::select()
             .column(transition::Column::TenantId)
             .from(transition::Entity)
@@ -189,7 +190,7 @@ impl Store {
             .select_only()
             .column(customer_column)
             .distinct()
-            .filter(these)
+            .filter(customer_column.is_in(customers.iter().map(CustomerId::as_str)))
             .filter(tenant_column.ne(tenant.as_str()))
             .filter(tenant_column.not_in_subquery(aliases));
         Ok(named.into_tuple().all(&self.db).await?)
@@ -228,11 +229,10 @@ impl Store {
 
     /// The sessions that can still be paid, and link a customer to the tenant then.
     pub async fn open_sessions(&self, scope: &ErasureScope) -> Result<Vec<SessionId>, StoreError> {
-        let Some(ended) = ended_checkouts(&self.db, scope) else { return Ok(Vec::new()) };
         let open: Vec<String> = checkout::Entity::find()
             .select_only()
             .column(checkout::Column::SessionId)
-            .filter(ended)
+            .filter(ended_checkouts(scope))
             .filter(checkout::Column::Status.eq(CheckoutStatus::Open.as_str()))
             .into_tuple()
             .all(&self.db)
@@ -348,7 +348,7 @@ impl Transaction {
     /// Deletes the tenant and what is held for it, and leaves a tombstone of each customer that ends
     /// with it. The rows are locked.
     pub async fn erase_links(
-        &self,
+        &mut self,
         scope: &ErasureScope,
         alias: &TenantId,
         now_ms: i64,
@@ -360,32 +360,25 @@ impl Transaction {
             .exec(&self.db)
             .await?;
         let own = scope.own.iter().map(CustomerId::as_str);
-        let own_or = |own: Option<Condition>, tenants: Condition| match own {
-            Some(own) => Condition::any().add(own).add(tenants),
-            None => tenants,
-        };
-        let tenants = Condition::all().add(subscription::Column::TenantId.eq(scope.tenant.as_str()));
-        let held = own_or(self.db.one_of(subscription::Column::CustomerId, own.clone()), tenants);
+        let held = Condition::any()
+            .add(subscription::Column::CustomerId.is_in(own.clone()))
+            .add(subscription::Column::TenantId.eq(scope.tenant.as_str()));
         let subscriptions = subscription::Entity::delete_many().filter(held).exec(&self.db).await?;
-        let tenants = Condition::all().add(refresh::Column::TenantId.eq(scope.tenant.as_str()));
-        let asked = own_or(self.db.one_of(refresh::Column::CustomerId, own), tenants);
+        let asked = Condition::any()
+            .add(refresh::Column::CustomerId.is_in(own))
+            .add(refresh::Column::TenantId.eq(scope.tenant.as_str()));
         refresh::Entity::delete_many().filter(asked).exec(&self.db).await?;
         let checkouts = self.erase_checkouts(scope, alias).await?;
         tenant::Entity::delete_by_id(scope.tenant.as_str()).exec(&self.db).await?;
         self.note_erasure(alias, now_ms).await?;
-        let mut writes = self.writes();
-        writes.announce(&BTreeSet::from([scope.tenant.clone()]));
-        self.carry_out(writes).await?;
+        self.announce(&scope.tenant).await?;
         Ok(ErasedLinks { subscriptions: subscriptions.rows_affected, checkouts })
     }
 
     async fn bury_customers(&self, ids: &BTreeSet<CustomerId>, now_ms: i64) -> Result<(), StoreError> {
-        let Some(these) = self.db.one_of(customer::Column::Id, ids.iter().map(CustomerId::as_str)) else {
-            return Ok(());
-        };
         customer::Entity::update_many()
             .set(customer::ActiveModel { deleted_at_ms: Set(Some(now_ms)), ..Default::default() })
-            .filter(these)
+            .filter(customer::Column::Id.is_in(ids.iter().map(CustomerId::as_str)))
             .filter(customer::Column::DeletedAtMs.is_null())
             .exec(&self.db)
             .await?;
@@ -395,10 +388,7 @@ impl Transaction {
     /// Deletes those that end with the tenant. Those of a moved customer keep what it has at another
     /// tenant working.
     async fn erase_checkouts(&self, scope: &ErasureScope, alias: &TenantId) -> Result<u64, StoreError> {
-        let mut erased = 0;
-        if let Some(ended) = ended_checkouts(&self.db, scope) {
-            erased += checkout::Entity::delete_many().filter(ended).exec(&self.db).await?.rows_affected;
-        }
+        let erased = checkout::Entity::delete_many().filter(ended_checkouts(scope)).exec(&self.db).await?;
         let renamed = checkout::ActiveModel {
             tenant_id: Set(alias.to_string()),
             success_path: Set("/".to_owned()),
@@ -410,7 +400,7 @@ impl Transaction {
             .filter(checkout::Column::TenantId.eq(scope.tenant.as_str()))
             .exec(&self.db)
             .await?;
-        Ok(erased + renamed.rows_affected)
+        Ok(erased.rows_affected + renamed.rows_affected)
     }
 
     async fn note_erasure(&self, alias: &TenantId, now_ms: i64) -> Result<(), StoreError> {
@@ -434,15 +424,15 @@ impl Transaction {
     }
 }
 
-/// The checkouts of the customers that end with the tenant; none if there is no such customer.
-fn ended_checkouts<C: ConnectionTrait>(db: &Traced<C>, scope: &ErasureScope) -> Option<Condition> {
+/// The checkouts of the customers that end with the tenant.
+fn ended_checkouts(scope: &ErasureScope) -> Condition {
     use checkout::Column::{CustomerId, TenantId};
-    let own = db.one_of(CustomerId, &scope.own);
-    let moved_here = scope.moved_here.as_ref().map(|customer| {
-        let tenants = Condition::all().add(TenantId.eq(scope.tenant.as_str()));
-        tenants.add(CustomerId.eq(customer.as_str()))
-    });
-    own.into_iter().chain(moved_here).reduce(|one, other| Condition::any().add(one).add(other))
+    let own = Condition::any().add(CustomerId.is_in(scope.own.iter().map(ToString::to_string)));
+    let moved_here = scope
+        .moved_here
+        .as_ref()
+        .map(|customer| TenantId.eq(scope.tenant.as_str()).and(CustomerId.eq(customer.as_str())));
+    own.add_option(moved_here)
 }
 
 /// What an event has to do with the tenant, if it names it. Anyone can write a `client_reference_id`:

@@ -1,12 +1,13 @@
 //! The database. Takes and returns domain types; nothing outside this folder knows a table.
 //!
-//! Start reading at [`Store`], which opens transactions. `batch_load` and `batch_save` are the two halves of the hot path: what
-//! a batch of events reads, and what it writes. `tables` has one file for each table or question about tables, and `connect`
+//! Start reading at [`Store`], which starts transactions. `batch_load` and `batch_save` are the two halves of the hot path: what
+//! a batch of events reads, and what it writes, as SQL. `tables` has one file for each table or question about tables, and `connect`
 //! opens the database and brings it up to date. Everything works on SQLite and PostgreSQL.
 
 mod announce;
 mod batch_load;
 mod batch_save;
+mod batch_scope;
 mod connect;
 mod connect_failure;
 mod copy;
@@ -14,21 +15,17 @@ mod due;
 mod erasure;
 mod error;
 mod failover;
-mod insert;
-mod lists;
-mod reads;
 mod retry_on_conflict;
 mod shared_reads;
 mod silence;
+mod sql;
 mod tables;
 mod traced;
 mod wal;
 mod write_health;
-mod writes;
 
 use std::panic::resume_unwind;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -40,8 +37,10 @@ use tracing::Instrument;
 use crate::domain::known_prices::KnownPrices;
 
 pub use announce::{Announcements, TenantKey};
-pub use batch_load::Touched;
-pub use connect::describe;
+pub use batch_load::LoadedBatch;
+pub use batch_save::InboxRow;
+pub use batch_scope::BatchScope;
+pub use connect::{POSTGRES_LANES, describe};
 pub use copy::{CopyError, DatabaseCopy};
 pub use due::Due;
 pub use erasure::{ErasedLinks, ErasureScope};
@@ -49,7 +48,6 @@ pub use error::{StoreError, StoreFailure};
 pub use retry_on_conflict::{MayConflict, retry_on_conflict};
 pub use tables::backfill::Watermark;
 pub use tables::deployment::{DeploymentConflict, OtherDeployment};
-pub use tables::events::InboxRow;
 pub use tables::gap_recovery::{GapRecovery, GapStep};
 pub use tables::inbox::{InboxEvent, WantedEvents};
 pub use tables::lease::Lease;
@@ -69,12 +67,12 @@ use write_health::WriteHealth;
 #[derive(Debug, Clone)]
 pub struct Store {
     db: Traced<DatabaseConnection>,
-    /// Where transactions begin. On SQLite one connection of their own: only one of them can write at a time, and what it
-    /// remembers of the file is good for as long as nobody else writes.
+    /// Where transactions start. On SQLite this is one connection: only one transaction can write at a time, and the pages
+    /// that a connection has cached stay valid while no other one writes.
     writer: Traced<DatabaseConnection>,
-    /// Where the transactions of batches begin. On PostgreSQL connections of their own, which are used in another runtime.
+    /// Where the transactions of batches start. On PostgreSQL these are connections of their own, used in another runtime.
     batches: Traced<DatabaseConnection>,
-    /// Who waits for what another's statement may read as well.
+    /// The requests that wait for a shared statement.
     shared_reads: Arc<Mutex<SharedReads>>,
     /// The lookup keys of prices that were read lately.
     known_prices: Arc<KnownPriceCache>,
@@ -83,34 +81,31 @@ pub struct Store {
     write_health: Arc<WriteHealth>,
 }
 
-/// A transaction; dropping it undoes it.
+/// A transaction. Dropping it rolls it back.
 #[derive(Debug)]
 pub struct Transaction {
     db: Traced<DatabaseTransaction>,
-    wal: Option<Wal>,
-    write_health: Arc<WriteHealth>,
-    /// How many rows it has written by way of [`Writes`](writes::Writes).
-    rows: AtomicUsize,
-    /// The lookup keys of prices that were read lately.
-    known_prices: Arc<KnownPriceCache>,
-    /// Those that it has written.
-    written_known_prices: Mutex<KnownPrices>,
+    store: Store,
+    /// How many rows it has written as a batch.
+    written_rows: usize,
+    /// The lookup keys that it has written.
+    written_prices: KnownPrices,
 }
 
 impl Store {
-    /// Whether one transaction can write while another does.
-    pub fn writes_side_by_side(&self) -> bool {
+    /// Whether several transactions can write at the same time.
+    pub fn has_concurrent_writers(&self) -> bool {
         self.db.get_database_backend() == DbBackend::Postgres
     }
 
-    /// Begins a transaction that will write. On SQLite it takes the write lock at once, since one that reads first
-    /// and writes later can find itself unable to.
+    /// Starts a transaction that will write. On SQLite it takes the write lock at once: a transaction that reads first and
+    /// writes later can find that it cannot get the lock.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
-        if !self.writes_side_by_side() {
+        if !self.has_concurrent_writers() {
             return self.begin_on(&self.writer).await;
         }
-        // Whoever leaves while PostgreSQL begins it would leave it open, on a connection that is then another's, whose statement
-        // would not last: sqlx undoes what has begun, and that it has not been told yet. So it begins in a task of its own.
+        // A caller that is cancelled while PostgreSQL starts the transaction would leave it open, on a connection that the next
+        // caller gets: sqlx rolls back what has started, and does not know of it yet. So it starts in a task of its own.
         let store = self.clone();
         let beginning = tokio::spawn(async move { store.begin_on(&store.writer).await }.in_current_span());
         match beginning.await.map_err(JoinError::try_into_panic) {
@@ -120,44 +115,42 @@ impl Store {
         }
     }
 
-    /// Begins a transaction of a batch. All of them have to be begun in the same runtime, since a connection to PostgreSQL is
-    /// waited for by the one in which it was made. Of one that is left open the next batch makes its own.
+    /// Starts the transaction of a batch. All of them must start in the same runtime, since a connection to PostgreSQL is
+    /// driven by the one that opened it. If a transaction is left open, the next batch on its connection rolls it back.
     pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
         self.begin_on(&self.batches).await
     }
 
     async fn begin_on(&self, connections: &Traced<DatabaseConnection>) -> Result<Transaction, StoreError> {
         let options = TransactionOptions {
-            sqlite_transaction_mode: (self.db.get_database_backend() == DbBackend::Sqlite)
+            sqlite_transaction_mode: (!self.has_concurrent_writers())
                 .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
         Ok(Transaction {
             db: connections.begin_with_options(options).await?,
-            wal: self.wal.clone(),
-            write_health: self.write_health.clone(),
-            rows: AtomicUsize::new(0),
-            known_prices: self.known_prices.clone(),
-            written_known_prices: Mutex::default(),
+            store: self.clone(),
+            written_rows: 0,
+            written_prices: KnownPrices::default(),
         })
     }
 }
 
 impl Transaction {
-    /// Notes lookup keys that it has written, for when it is committed.
-    fn has_written_known_prices(&self, known: &KnownPrices) {
-        self.written_known_prices.lock().unwrap_or_else(PoisonError::into_inner).merge(known);
+    /// Remembers the lookup keys that it has written for the time when they are committed.
+    fn note_written_prices(&mut self, known: &KnownPrices) {
+        self.written_prices.merge(known);
     }
 
-    /// Makes it last.
+    /// Commits it.
     pub async fn commit(self) -> Result<(), StoreError> {
-        let committed = self.db.commit().await.map_err(StoreError::from);
-        committed.inspect_err(|error| self.write_health.note_failure(error))?;
-        let written = self.written_known_prices.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.known_prices.keep_committed(&written);
-        if let Some(wal) = self.wal {
-            // Others that write have a statement or two.
-            wal.has_grown(self.rows.into_inner().max(1));
+        let Self { db, store, written_rows, written_prices } = self;
+        let committed = db.commit().await.map_err(StoreError::from);
+        committed.inspect_err(|error| store.write_health.note_failure(error))?;
+        store.known_prices.keep_committed(&written_prices);
+        if let Some(wal) = store.wal {
+            // Other transactions have a statement or two.
+            wal.has_grown(written_rows.max(1));
         }
         Ok(())
     }

@@ -157,14 +157,14 @@ struct Part<'a> {
 }
 
 impl<'a> Summary<'a> {
-    /// Reads what SeaORM and [`Writes`](super::writes::Writes) write: keywords in capitals, names in double quotes, parts
-    /// behind each other or each under a name of its own.
+    /// Reads the statements of SeaORM and of [`Sql`](super::sql::Sql): keywords in capitals, names of tables in double quotes,
+    /// several parts after each other or each as a common table expression.
     fn of(statement: &'a str) -> Self {
-        if let Some(named) = statement.strip_prefix("WITH ") {
+        if let Some(named) = statement.trim_start().strip_prefix("WITH ") {
             let parts = named.split(" AS MATERIALIZED (").skip(1).map(Part::of);
             return Self(parts.collect());
         }
-        Self(statement.split("; ").map(Part::of).collect())
+        Self(statement.split(';').map(Part::of).collect())
     }
 
     /// The operation, or what the conventions call several: `BATCH`, and the operation if all have the same.

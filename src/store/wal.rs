@@ -83,9 +83,9 @@ mod tests {
             .columns(["b"])
             .values_panic([vec![1_u8; 5 << 20].into()])
             .to_owned();
-        let transaction = store.begin().await.expect("it begins");
+        let mut transaction = store.begin().await.expect("it begins");
         transaction.db.execute(&large).await.expect("it is inserted");
-        transaction.rows.store(ROWS, Ordering::Relaxed);
+        transaction.written_rows = ROWS;
         transaction.commit().await.expect("it is committed");
         let began = Instant::now();
         let readers = store.db.untraced();

@@ -1,11 +1,9 @@
 //! Connecting to PostgreSQL: what the operator is told when it fails, and what the server's
 //! settings do not change.
 
-use std::iter;
-
 use billhook::domain::database_url::DatabaseUrl;
-use billhook::domain::ids::EventId;
-use billhook::store::Store;
+use billhook::domain::event::Event;
+use billhook::store::{BatchScope, Store};
 
 use crate::postgres_server::{Server, store_at};
 
@@ -55,19 +53,23 @@ async fn serializable_default_leaves_transactions_read_committed() {
     store_at(&postgres.url()).await.migrate().await.expect("the migrations run");
     for (url, id) in [(postgres.url(), "evt_1"), (of_url, "evt_2")] {
         let store = store_at(&url).await;
-        let event = EventId::parse(id).expect("an id");
+        let event = format!(
+            r#"{{"id": "{id}", "object": "event", "type": "invoice.upcoming", "created": 1, "data": {{"object": {{}}}}}}"#
+        );
+        let event = Event::read(event.as_bytes()).expect("an event");
+        let scope = BatchScope::new_events([&event].into_iter());
         for transaction in [store.begin_batch().await, store.begin().await] {
             let transaction = transaction.expect("a transaction");
             postgres.administrate("DELETE FROM event").await;
-            let known = transaction.known_events(iter::once(&event)).await.expect("an answer");
+            let known = transaction.load_batch(&scope).await.expect("an answer").known_events;
             assert!(known.is_empty());
             let insert = format!(
                 "INSERT INTO event (id, event_type, created, outcome, received_at_ms) \
                  VALUES ('{id}', 'invoice.paid', 1, 'ignored', 1)"
             );
             postgres.administrate(&insert).await;
-            let known = transaction.known_events(iter::once(&event)).await.expect("an answer");
-            assert!(known.contains_key(&event), "{url}");
+            let known = transaction.load_batch(&scope).await.expect("an answer").known_events;
+            assert!(known.contains_key(&event.id), "{url}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::ids::CustomerId;
 use crate::domain::tags::Tags;
 use crate::domain::unit_of_work::{Cause, LinkRefusal, UnitOfWork, cause};
 use crate::store::retry_on_conflict;
-use crate::store::{StoreError, Touched};
+use crate::store::{BatchScope, StoreError};
 use crate::stripe::{Deadline, Stripe, StripeError};
 use crate::telemetry::loggable::loggable;
 
@@ -83,7 +83,7 @@ async fn remember(
     what: impl Fn(&mut UnitOfWork, Cause<'_>),
 ) -> Result<(), StoreError> {
     let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&Touched::customer(customer)).await?;
+    let mut work = transaction.unit_of_work(&BatchScope::customer(customer)).await?;
     what(&mut work, Cause { name: cause::REFRESH, event: None, at: billing.clock.now_seconds() });
     commit(billing, transaction, &work).await
 }

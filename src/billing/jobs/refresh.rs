@@ -18,7 +18,7 @@ use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 use crate::domain::subscription::{Snapshot, Subscription};
 use crate::domain::unit_of_work::UnitOfWork;
 use crate::store::retry_on_conflict;
-use crate::store::{ClaimedRefresh, Due, StoreError, Touched, Transaction};
+use crate::store::{BatchScope, ClaimedRefresh, Due, StoreError, Transaction};
 use crate::stripe::{Answer, Deadline, Stripe, StripeError, Subscriptions};
 use crate::telemetry::spans;
 
@@ -258,7 +258,7 @@ pub(in crate::billing) async fn answered(
     before: &BTreeMap<SubscriptionId, i64>,
     answer: &Subscriptions,
 ) -> Result<Option<UnitOfWork>, StoreError> {
-    let mut work = transaction.unit_of_work(&Touched::subscriptions(customer, &answer.snapshots)).await?;
+    let mut work = transaction.unit_of_work(&BatchScope::subscriptions(customer, &answer.snapshots)).await?;
     let is_overtaken = |snapshot: &Snapshot| {
         let revision = work.held(&snapshot.id).map(|held| held.subscription.revision);
         revision != before.get(&snapshot.id).copied()

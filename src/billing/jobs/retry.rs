@@ -14,7 +14,7 @@ use crate::domain::journey::Journey;
 use crate::domain::outcome::Outcome;
 use crate::domain::unit_of_work::{Changes, Effect};
 use crate::store::retry_on_conflict;
-use crate::store::{ClaimedEvent, Due, StoreError, Touched};
+use crate::store::{BatchScope, ClaimedEvent, Due, StoreError};
 use crate::telemetry::spans;
 
 /// How many are claimed at once; they are tried one after the other.
@@ -96,13 +96,13 @@ async fn try_again(billing: &Billing, claimed: &ClaimedEvent) -> Result<(), Stor
 
 /// Applies the event as if it had just come. One that fails again changes nothing.
 async fn apply_once(billing: &Billing, event: &Event) -> Result<(Effect, Changes), StoreError> {
-    let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&Touched::by([event])).await?;
+    let mut transaction = billing.store.begin().await?;
+    let mut work = transaction.unit_of_work(&BatchScope::events([event])).await?;
     let (trace, now_ms) = (spans::current_trace(), billing.clock.now_ms());
     let here = trace.map(|origin| Journey { origin, began_at_ms: now_ms });
     let effect = work.apply(event, here, &billing.policy);
     if effect.outcome != Outcome::Failed {
-        transaction.write(&work, &[], |_| trace, now_ms).await?;
+        transaction.save_batch(&work, &[], |_| trace, now_ms).await?;
         transaction.settle_failed_event(event, &effect, trace).await?;
         transaction.commit().await?;
     }

@@ -192,7 +192,7 @@ impl Webhook {
         self.billing.metrics.webhook_lag(now_ms.div_euclid(1000) - event.created);
         let delivery = Delivery::by_webhook(event, payload, verified, now_ms);
         let span = delivery.span.clone();
-        let committed = self.ingest.take(delivery).instrument(span).await;
+        let committed = self.ingest.enqueue(delivery).instrument(span).await;
         committed.map(|_| ()).map_err(|error| {
             tracing::warn!(%error, "an event was not stored; Stripe will send it again");
             self.billing.metrics.webhook_rejected(error.as_str());

@@ -1,6 +1,6 @@
 //! The inbox: every event by its id, with what became of it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 
 use entity::event;
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -12,15 +12,13 @@ use sea_orm::{
 
 use super::rows;
 use crate::domain::event::{Event, InvoiceChange, Subject, UnreadableEvent};
-use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId};
-use crate::domain::journey::Traceparent;
+use crate::domain::ids::{CustomerId, EventId, SubscriptionId};
 use crate::domain::ordering::Contender;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::SubscriptionChange;
 use crate::domain::unit_of_work::{Effect, Payment, UnitOfWork, Unparked};
-use crate::store::insert::Existing;
-use crate::store::traced::Traced;
-use crate::store::writes::Writes;
+use crate::store::batch_save::keeps_payload;
+use crate::store::sql::{Sql, list};
 use crate::store::{Store, StoreError, Transaction};
 use crate::telemetry::loggable::loggable;
 
@@ -28,75 +26,46 @@ use crate::telemetry::loggable::loggable;
 /// subscription makes in the month that Stripe keeps events.
 const PARKED: u64 = 1000;
 
-/// How many words about money are recalled for a batch, the latest of them: a first checkout has three, and a batch no
-/// more than 64 of those.
-const PAYMENTS: u64 = 1000;
+/// `$1`: subscription ids. A first checkout has three events about money, and a batch no more than 64 of those, so that a
+/// thousand are enough.
+const PAYMENTS: Sql = Sql {
+    postgres: r#"
+SELECT subscription_id, event_type, created, payload FROM "event"
+WHERE subscription_id = ANY($1::text[])
+    AND (event_type LIKE 'invoice.%' OR event_type LIKE 'checkout.session.%')
+    AND outcome IN ('applied', 'ignored')
+ORDER BY created DESC, id DESC
+LIMIT 1000"#,
+    sqlite: r#"
+SELECT subscription_id, event_type, created, payload FROM "event"
+WHERE subscription_id IN (SELECT value FROM json_each(?1))
+    AND (event_type LIKE 'invoice.%' OR event_type LIKE 'checkout.session.%')
+    AND outcome IN ('applied', 'ignored')
+ORDER BY created DESC, id DESC
+LIMIT 1000"#,
+};
 
 /// How many snapshots of a batch's seconds are looked at: Stripe allows 200 changes of a subscription in an hour.
 const CONTENDERS: u64 = 1000;
 
-/// One event on its way into the inbox.
-#[derive(Debug, Clone, Copy)]
-pub struct InboxRow<'a> {
-    /// The event.
-    pub event: &'a Event,
-    /// What became of it.
-    pub effect: &'a Effect,
-    /// The bytes that came; kept if anything is to be done with them yet, and if they may be.
-    pub payload: &'a [u8],
-    /// The trace that processed it.
-    pub trace: Option<Traceparent>,
-    /// When it came.
-    pub received_at_ms: i64,
-}
-
 impl Store {
-    /// Which of these events are in the inbox already, and whose they are.
+    /// Which of these events are in the inbox.
     pub async fn known_events(
         &self,
         ids: impl Iterator<Item = &EventId>,
-    ) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
-        known_events(&self.db, ids).await
+    ) -> Result<HashSet<EventId>, StoreError> {
+        let known: Vec<String> = event::Entity::find()
+            .select_only()
+            .column(event::Column::Id)
+            .filter(event::Column::Id.is_in(ids.map(EventId::as_str)))
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        known.iter().map(|id| rows::id("event", id)).collect()
     }
-}
-
-/// Which of these events are in the inbox already, and whose they are.
-async fn known_events(
-    db: &Traced<impl ConnectionTrait>,
-    ids: impl Iterator<Item = &EventId>,
-) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
-    let wanted = db.one_of(event::Column::Id, ids.map(EventId::as_str));
-    let Some(wanted) = wanted else { return Ok(HashMap::new()) };
-    let known: Vec<(String, Option<String>)> = event::Entity::find()
-        .select_only()
-        .columns([event::Column::Id, event::Column::TenantId])
-        .filter(wanted)
-        .into_tuple()
-        .all(db)
-        .await?;
-    let read = |(id, tenant): &(String, Option<String>)| {
-        let tenant = tenant.as_deref().map(|text| rows::tenant_id("event", text)).transpose()?;
-        Ok((rows::id("event", id)?, tenant))
-    };
-    known.iter().map(read).collect()
 }
 
 impl Transaction {
-    /// Which of these events are in the inbox already, and whose they are.
-    pub async fn known_events(
-        &self,
-        ids: impl Iterator<Item = &EventId>,
-    ) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
-        known_events(&self.db, ids).await
-    }
-
-    /// Puts an event into the inbox. One that another transaction has put there in the meantime is a lost race.
-    pub async fn insert_event(&self, event: InboxRow<'_>) -> Result<(), StoreError> {
-        let mut writes = self.writes();
-        writes.insert_events(&[event])?;
-        self.carry_out(writes).await
-    }
-
     /// The snapshots in the inbox that share their second with one of these, where that second is the one of what we
     /// hold: together they decide which is the latest.
     pub(in crate::store) async fn contenders(
@@ -137,31 +106,23 @@ impl Transaction {
         work: &UnitOfWork,
         subscriptions: &BTreeSet<SubscriptionId>,
     ) -> Result<Vec<(SubscriptionId, Payment, i64)>, StoreError> {
-        let unheld = subscriptions.iter().filter(|id| work.held(id).is_none()).map(SubscriptionId::as_str);
-        let Some(of_unheld) = self.db.one_of(event::Column::SubscriptionId, unheld) else {
+        let unheld = subscriptions.iter().filter(|id| work.held(id).is_none());
+        let unheld: Vec<&str> = unheld.map(SubscriptionId::as_str).collect();
+        if unheld.is_empty() {
             return Ok(Vec::new());
-        };
-        let of_money = event::Column::EventType
-            .starts_with("invoice.")
-            .or(event::Column::EventType.starts_with("checkout.session."));
-        let seen = [Outcome::Applied, Outcome::Ignored].map(Outcome::as_str);
-        let payments: Vec<PaymentRow> = event::Entity::find()
-            .select_only()
-            .columns([event::Column::SubscriptionId, event::Column::EventType, event::Column::Created])
-            .column(event::Column::Payload)
-            .filter(of_unheld)
-            .filter(of_money)
-            .filter(event::Column::Outcome.is_in(seen))
-            .order_by_desc(event::Column::Created)
-            .order_by_desc(event::Column::Id)
-            .limit(PAYMENTS)
-            .into_tuple()
-            .all(&self.db)
-            .await?;
-        let read = |(id, kind, at, payload): PaymentRow| {
-            payment(&kind, payload.as_deref()).map(|payment| Ok((rows::id("event", &id)?, payment, at)))
-        };
-        payments.into_iter().filter_map(read).collect()
+        }
+        let backend = self.db.get_database_backend();
+        let found = self.db.query_all_raw(PAYMENTS.bind(backend, [list(backend, unheld)])).await?;
+        let mut payments = Vec::new();
+        for row in found {
+            let (id, kind): (String, String) =
+                (row.try_get("", "subscription_id")?, row.try_get("", "event_type")?);
+            let payload: Option<Vec<u8>> = row.try_get("", "payload")?;
+            if let Some(payment) = payment(&kind, payload.as_deref()) {
+                payments.push((rows::id("event", &id)?, payment, row.try_get("", "created")?));
+            }
+        }
+        Ok(payments)
     }
 
     /// What waits for this customer, oldest first.
@@ -196,17 +157,6 @@ impl Transaction {
     }
 }
 
-impl Writes {
-    /// Puts events into the inbox, in the order of their ids, so that replicas given the same ones do not block each
-    /// other. An event that another transaction has put there in the meantime is a lost race: the whole transaction
-    /// must be undone, for it has decided on that event too.
-    pub(in crate::store) fn insert_events(&mut self, inbox: &[InboxRow<'_>]) -> Result<(), StoreError> {
-        let mut inbox: Vec<_> = inbox.iter().collect();
-        inbox.sort_unstable_by(|a, b| a.event.id.cmp(&b.event.id));
-        self.insert(inbox.into_iter().map(row), &Existing::Kept { key: event::Column::Id })
-    }
-}
-
 /// The payloads that wait for this customer, the newest first.
 fn parked(customer: &CustomerId) -> Select<event::Entity> {
     event::Entity::find()
@@ -219,9 +169,6 @@ fn parked(customer: &CustomerId) -> Select<event::Entity> {
         .order_by_desc(event::Column::Id)
         .limit(PARKED)
 }
-
-/// Subscription, type, time and payload of an event.
-type PaymentRow = (String, String, i64, Option<Vec<u8>>);
 
 /// What an event said of its subscription's money. An invoice's type says it all; a session's payload is needed, and was
 /// kept.
@@ -249,37 +196,9 @@ fn contender(payload: &[u8]) -> Option<(SubscriptionId, Contender)> {
     }
 }
 
-fn keeps_payload(event: &Event, effect: &Effect) -> bool {
-    effect.outcome.keeps_payload(effect.reason) && event.may_be_kept(effect.outcome)
-}
-
 /// The payload's column, once an event that was kept is settled.
 pub(in crate::store) fn settled_payload(event: &Event, effect: &Effect) -> ActiveValue<Option<Vec<u8>>> {
     if keeps_payload(event, effect) { NotSet } else { Set(None) }
-}
-
-fn row(inbox: &InboxRow<'_>) -> event::ActiveModel {
-    let InboxRow { event, effect, payload, trace, received_at_ms } = inbox;
-    let is_kept = keeps_payload(event, effect);
-    event::ActiveModel {
-        id: Set(event.id.to_string()),
-        event_type: Set(event.type_name.clone()),
-        api_version: Set(event.api_version.clone()),
-        created: Set(event.created),
-        stripe_request_id: Set(event.request_id.clone()),
-        customer_id: Set(event.customer().map(ToString::to_string)),
-        subscription_id: Set(event.subscription().map(ToString::to_string)),
-        tenant_id: Set(effect.tenant.as_ref().map(ToString::to_string)),
-        journey_id: Set(effect.journey.map(|journey| journey.id().to_string())),
-        trace_id: Set(trace.map(|trace| trace.journey_id().to_string())),
-        span_id: Set(trace.map(Traceparent::span_id_hex)),
-        outcome: Set(effect.outcome.as_str().to_owned()),
-        reason: Set(effect.reason.map(str::to_owned)),
-        payload: Set(is_kept.then(|| payload.to_vec())),
-        received_at_ms: Set(*received_at_ms),
-        attempts: Set(0),
-        retry_at_ms: Set((effect.outcome == Outcome::Failed).then_some(*received_at_ms)),
-    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use entity::known_price;
-use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryFilter};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 
 use super::rows;
 use crate::domain::ids::PriceId;
 use crate::domain::known_prices::KnownPrices;
 use crate::store::traced::Traced;
-use crate::store::writes::Writes;
 use crate::store::{Store, StoreError, Transaction};
 
 /// For how long the keys of a price are not read again. Keys are only ever added, and one that another replica adds
@@ -24,20 +25,6 @@ const KEYLESS_TTL: Duration = Duration::from_secs(1);
 
 /// How many prices are kept: more than nearly any account has.
 const MAX_CACHED_PRICES: usize = 10_000;
-
-/// An earlier time replaces a later one, so that the first key is the same whatever came first.
-const INSERT_ON_SQLITE: &str = "INSERT INTO known_price (price_id, lookup_key, seen_at) \
-     SELECT r.value->>0, r.value->>1, r.value->>2 FROM jsonb_each(?) AS r WHERE TRUE \
-     ON CONFLICT (price_id, lookup_key) DO UPDATE SET seen_at = MIN(known_price.seen_at, excluded.seen_at)";
-
-fn insert_on_postgres(place: usize) -> String {
-    format!(
-        "INSERT INTO known_price (price_id, lookup_key, seen_at) \
-         SELECT r->>0, r->>1, (r->>2)::bigint FROM jsonb_array_elements(${place}::jsonb) AS r \
-         ON CONFLICT (price_id, lookup_key) DO UPDATE SET seen_at = LEAST(known_price.seen_at, excluded.seen_at) \
-         RETURNING 1"
-    )
-}
 
 /// What is kept in memory.
 #[derive(Debug, Default)]
@@ -95,8 +82,10 @@ async fn known_prices(
     prices: &BTreeSet<PriceId>,
 ) -> Result<KnownPrices, StoreError> {
     let (mut known, unread) = cache.look_up(prices);
-    let wanted = db.one_of(known_price::Column::PriceId, unread.iter().map(PriceId::as_str));
-    let Some(wanted) = wanted else { return Ok(known) };
+    if unread.is_empty() {
+        return Ok(known);
+    }
+    let wanted = known_price::Column::PriceId.is_in(unread.iter().map(PriceId::as_str));
     let read = read(&known_price::Entity::find().filter(wanted).all(db).await?)?;
     cache.keep_read(unread, &read);
     known.merge(&read);
@@ -124,11 +113,9 @@ impl Store {
 
     /// Adds lookup keys that prices have.
     pub async fn add_known_prices(&self, known: &KnownPrices) -> Result<(), StoreError> {
-        let transaction = self.begin().await?;
-        let mut writes = transaction.writes();
-        writes.insert_known_prices(known)?;
-        transaction.carry_out(writes).await?;
-        transaction.has_written_known_prices(known);
+        let mut transaction = self.begin().await?;
+        transaction.insert_known_prices(known).await?;
+        transaction.note_written_prices(known);
         transaction.commit().await
     }
 }
@@ -139,23 +126,27 @@ impl Transaction {
         &self,
         prices: &BTreeSet<PriceId>,
     ) -> Result<KnownPrices, StoreError> {
-        known_prices(&self.known_prices, &self.db, prices).await
+        known_prices(&self.store.known_prices, &self.db, prices).await
     }
-}
 
-impl Writes {
-    /// Adds lookup keys that prices were seen with for the first time.
-    pub(in crate::store) fn insert_known_prices(&mut self, known: &KnownPrices) -> Result<(), StoreError> {
-        let rows: Vec<_> = known.iter().collect();
-        if rows.is_empty() {
+    /// Adds lookup keys that prices were seen with. An earlier time replaces a later one, so that the first key is the same
+    /// whichever came first.
+    pub(in crate::store) async fn insert_known_prices(&self, known: &KnownPrices) -> Result<(), StoreError> {
+        use known_price::Column::{LookupKey, PriceId, SeenAt};
+        if known.is_empty() {
             return Ok(());
         }
-        let values = vec![serde_json::to_string(&rows).map_err(StoreError::unreadable)?.into()];
-        let sql = match self.backend() {
-            DbBackend::Postgres => insert_on_postgres(self.next_place()),
-            _ => INSERT_ON_SQLITE.to_owned(),
-        };
-        self.add(sql, rows.len(), values);
+        let rows = known.iter().map(|(price, key, seen_at)| known_price::ActiveModel {
+            price_id: Set(price.to_string()),
+            lookup_key: Set(key.to_string()),
+            seen_at: Set(seen_at),
+        });
+        let is_earlier = Expr::col(("excluded", SeenAt)).lt(Expr::col((known_price::Entity, SeenAt)));
+        let earliest = OnConflict::columns([PriceId, LookupKey])
+            .update_column(SeenAt)
+            .action_and_where(is_earlier)
+            .to_owned();
+        known_price::Entity::insert_many(rows).on_conflict(earliest).exec_without_returning(&self.db).await?;
         Ok(())
     }
 }

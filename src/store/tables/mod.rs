@@ -11,7 +11,6 @@ pub(super) mod deployment;
 pub(super) mod events;
 pub(super) mod gap_recovery;
 pub(super) mod inbox;
-pub(super) mod journal;
 pub(super) mod known_prices;
 pub(super) mod lease;
 pub(super) mod mode;

@@ -1,9 +1,8 @@
 //! The questions that are to be put to Stripe: rows, so that a restart forgets none.
 
-use std::collections::BTreeMap;
-
 use entity::refresh;
 use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
@@ -12,8 +11,6 @@ use super::rows;
 use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
-use crate::store::insert::Existing;
-use crate::store::writes::Writes;
 use crate::store::{Due, Store, StoreError, Transaction};
 
 /// A question that is ours to ask until the claim ends, so that of several replicas one asks.
@@ -152,23 +149,28 @@ impl Store {
     }
 }
 
-impl Writes {
-    /// Leaves questions. One that is asked already is asked once more, and no sooner.
-    pub(in crate::store) fn insert_refreshes(
-        &mut self,
-        refreshes: &BTreeMap<RefreshSubject, Refresh>,
+impl Transaction {
+    /// Inserts refreshes. One that is there already is repeated, and is due no sooner.
+    pub(in crate::store) async fn insert_refreshes(
+        &self,
+        refreshes: impl Iterator<Item = &Refresh>,
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         use refresh::Column::{CustomerId, EventId, Reason, Subject, TenantId, Traceparent, Version};
-        let rows = refreshes.values().map(|refresh| row(refresh, trace_of(refresh.event.as_ref()), now_ms));
-        let columns = vec![CustomerId, TenantId, Reason, EventId, Traceparent];
-        let again = Existing::Changed { key: Subject, columns, raised: Some(Version) };
-        self.insert(rows, &again)
+        let rows = refreshes.map(|refresh| row(refresh, trace_of(refresh.event.as_ref()), now_ms));
+        let rows: Vec<_> = rows.collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let again = OnConflict::column(Subject)
+            .update_columns([CustomerId, TenantId, Reason, EventId, Traceparent])
+            .value(Version, Expr::col((refresh::Entity, Version)).add(1))
+            .to_owned();
+        refresh::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&self.db).await?;
+        Ok(())
     }
-}
 
-impl Transaction {
     /// The question is answered, unless it has been raised anew since: then it is due at once.
     pub async fn settle_refresh(&self, claimed: &ClaimedRefresh, now_ms: i64) -> Result<(), StoreError> {
         let settled = refresh::Entity::delete_many()

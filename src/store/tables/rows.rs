@@ -94,7 +94,7 @@ pub(in crate::store) fn subscription(row: &subscription::Model) -> Result<Held, 
 pub(in crate::store) fn subscription_row(
     held: &Held,
     now_ms: i64,
-) -> Result<subscription::ActiveModel, StoreError> {
+) -> Result<subscription::Model, StoreError> {
     let Subscription {
         id,
         customer,
@@ -106,25 +106,25 @@ pub(in crate::store) fn subscription_row(
         payment_noted_at,
         paid_at,
     } = &held.subscription;
-    Ok(subscription::ActiveModel {
-        id: Set(id.to_string()),
-        customer_id: Set(customer.to_string()),
-        tenant_id: Set(held.tenant.to_string()),
-        status: Set(state.status.to_string()),
-        started_at: Set(state.started_at),
-        items: Set(serde_json::to_string(&state.items).map_err(StoreError::unreadable)?),
-        current_period_end: Set(state.current_period_end),
-        trial_end: Set(state.trial_end),
-        cancel_at: Set(state.cancel_at),
-        cancel_at_period_end: Set(state.cancel_at_period_end),
-        ended_at: Set(state.ended_at),
-        as_of: Set(*as_of),
-        revision: Set(*revision),
-        awaiting_payment: Set(*awaiting_payment),
-        payment_problem: Set(payment_problem.map(|problem| problem.as_str().to_owned())),
-        payment_noted_at: Set(*payment_noted_at),
-        paid_at: Set(*paid_at),
-        updated_at_ms: Set(now_ms),
+    Ok(subscription::Model {
+        id: id.to_string(),
+        customer_id: customer.to_string(),
+        tenant_id: held.tenant.to_string(),
+        status: state.status.to_string(),
+        started_at: state.started_at,
+        items: serde_json::to_string(&state.items).map_err(StoreError::unreadable)?,
+        current_period_end: state.current_period_end,
+        trial_end: state.trial_end,
+        cancel_at: state.cancel_at,
+        cancel_at_period_end: state.cancel_at_period_end,
+        ended_at: state.ended_at,
+        as_of: *as_of,
+        revision: *revision,
+        awaiting_payment: *awaiting_payment,
+        payment_problem: payment_problem.map(|problem| problem.as_str().to_owned()),
+        payment_noted_at: *payment_noted_at,
+        paid_at: *paid_at,
+        updated_at_ms: now_ms,
     })
 }
 

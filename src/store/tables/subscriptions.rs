@@ -18,20 +18,20 @@ impl Store {
         tenants: &[TenantId],
     ) -> Result<BTreeMap<TenantId, Result<Holdings, StoreError>>, StoreError> {
         let ids = || tenants.iter().map(TenantId::as_str);
-        let theirs = self.db.one_of(subscription::Column::TenantId, ids());
-        let they = self.db.one_of(tenant::Column::Id, ids());
-        let Some((theirs, they)) = theirs.zip(they) else { return Ok(BTreeMap::new()) };
         let linked: BTreeSet<String> = tenant::Entity::find()
             .select_only()
             .column(tenant::Column::Id)
-            .filter(they)
+            .filter(tenant::Column::Id.is_in(ids()))
             .filter(tenant::Column::StripeCustomerId.is_not_null())
             .into_tuple()
             .all(&self.db)
             .await?
             .into_iter()
             .collect();
-        let held = subscription::Entity::find().filter(theirs).all(&self.db).await?;
+        let held = subscription::Entity::find()
+            .filter(subscription::Column::TenantId.is_in(ids()))
+            .all(&self.db)
+            .await?;
         let of_tenant = |tenant: &TenantId| {
             let rows = held.iter().filter(|row| row.tenant_id == tenant.as_str());
             let subscriptions = rows.map(|row| rows::subscription(row).map(|held| held.subscription));
@@ -58,13 +58,13 @@ impl Store {
         ids: impl Iterator<Item = &SubscriptionId>,
     ) -> Result<BTreeSet<SubscriptionId>, StoreError> {
         let ids: Vec<&str> = ids.map(SubscriptionId::as_str).collect();
-        let held = self.db.one_of(subscription::Column::Id, ids.iter().copied());
-        let bought = self.db.one_of(checkout::Column::SubscriptionId, ids.iter().copied());
-        let Some((held, bought)) = held.zip(bought) else { return Ok(BTreeSet::new()) };
+        if ids.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let held: Vec<String> = subscription::Entity::find()
             .select_only()
             .column(subscription::Column::Id)
-            .filter(held)
+            .filter(subscription::Column::Id.is_in(ids.iter().copied()))
             .filter(subscription::Column::AwaitingPayment.eq(true))
             .into_tuple()
             .all(&self.db)
@@ -73,7 +73,7 @@ impl Store {
         let bought: Vec<Option<String>> = checkout::Entity::find()
             .select_only()
             .column(checkout::Column::SubscriptionId)
-            .filter(bought)
+            .filter(checkout::Column::SubscriptionId.is_in(ids))
             .filter(checkout::Column::Status.is_in(withholding))
             .into_tuple()
             .all(&self.db)

@@ -1,6 +1,8 @@
 //! Random lives of subscriptions, told to several replicas in random disorder: in the end the service says what Stripe
 //! says.
 //!
+//! Each replica has lanes of its own, so that the events of one customer are applied in several lanes at the same time.
+//!
 //! The replicas that hear the events have no Stripe key, so that nothing but the events decides. There is one thing that
 //! events cannot decide: when a subscription comes back, within one second, to a state that it had in that second, the
 //! previous values lead in a circle, and no order of the second's events is better than another. Such a life waits for

@@ -270,7 +270,7 @@ impl<'a> Backfill<'a> {
             found += deliveries.iter().filter(is_overdue).count();
             if !deliveries.is_empty() {
                 self.hold_lease().await?;
-                let taken = deliveries.into_iter().map(|delivery| self.ingest.take(delivery));
+                let taken = deliveries.into_iter().map(|delivery| self.ingest.enqueue(delivery));
                 futures_util::future::try_join_all(taken).await?;
             }
         }
@@ -285,7 +285,7 @@ impl<'a> Backfill<'a> {
         };
         let events: Vec<(Event, Vec<u8>)> = batch.iter().filter_map(|raw| read(raw)).collect();
         let known = self.billing.store.known_events(events.iter().map(|(event, _)| &event.id)).await?;
-        let unknown = events.into_iter().filter(|(event, _)| !known.contains_key(&event.id));
+        let unknown = events.into_iter().filter(|(event, _)| !known.contains(&event.id));
         let now_ms = self.billing.clock.now_ms();
         Ok(unknown.map(|(event, payload)| Delivery::by_backfill(event, payload, now_ms)).collect())
     }
