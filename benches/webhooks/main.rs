@@ -120,23 +120,76 @@ impl Turns {
     }
 }
 
-/// One service that is measured, and what it had used before.
+/// A program that takes webhooks into a database of its own.
+enum Program {
+    Service(Service),
+    HandWritten(HandWritten),
+}
+
+impl Program {
+    fn process(&self) -> u32 {
+        match self {
+            Self::Service(service) => service.process(),
+            Self::HandWritten(handler) => handler.process(),
+        }
+    }
+}
+
+/// One program that is measured, and what it had used before.
 struct Candidate {
     turns: Turns,
     database: OwnDatabase,
-    service: Service,
+    program: Program,
     webhooks: Webhooks,
     used_before: Duration,
 }
 
 impl Candidate {
-    async fn start(what: &'static str, server: Option<&str>, collector: Option<&Collector>) -> Self {
+    async fn service(what: &'static str, server: Option<&str>, collector: Option<&Collector>) -> Self {
         let database = OwnDatabase::make(server).await;
         let service = Service::start(&database, collector).await;
         let webhooks = Webhooks::to(service.address);
+        Self::introduced(what, database, Program::Service(service), webhooks).await
+    }
+
+    async fn hand_written(server: &str) -> Self {
+        let database = OwnDatabase::make(Some(server)).await;
+        let handler = HandWritten::start(&database);
+        let webhooks = Webhooks::to(handler.address);
+        Self::introduced("written by hand", database, Program::HandWritten(handler), webhooks).await
+    }
+
+    async fn introduced(
+        what: &'static str,
+        database: OwnDatabase,
+        program: Program,
+        webhooks: Webhooks,
+    ) -> Self {
         database.introduce(&webhooks).await;
-        let used_before = process::cpu_time(service.process());
-        Self { turns: Turns::of(what), database, service, webhooks, used_before }
+        let used_before = process::cpu_time(program.process());
+        Self { turns: Turns::of(what), database, program, webhooks, used_before }
+    }
+
+    /// Prints its line of the table, and ends it.
+    async fn print(mut self, name: &str, connections: usize, rates: [Option<f64>; 3]) {
+        let process = self.program.process();
+        let used = process::cpu_time(process).saturating_sub(self.used_before);
+        let [_, peak] = process::memory_mb(process);
+        let used = per_thousand(used, self.turns.count());
+        print!("{}  {used:>10.3}  {peak:>7.1}", line(name, connections, &mut self.turns, rates));
+        match self.program {
+            Program::Service(service) => {
+                let rows = self.database.applied().await;
+                assert_eq!(rows, self.webhooks.taken(), "what was taken is stored and applied");
+                println!("  {rows:>6}");
+                service.stop();
+            }
+            Program::HandWritten(handler) => {
+                println!();
+                drop(handler);
+            }
+        }
+        self.database.drop().await;
     }
 }
 
@@ -148,86 +201,49 @@ async fn compare(
     connections: usize,
     turn: Duration,
 ) {
-    let mut off = Candidate::start("telemetry off", server, None).await;
-    let mut on = Candidate::start("telemetry on", server, Some(collector)).await;
+    let mut candidates = Vec::new();
+    if let Some(server) = server {
+        candidates.push(Candidate::hand_written(server).await);
+    }
+    candidates.push(Candidate::service("telemetry off", server, None).await);
+    candidates.push(Candidate::service("telemetry on", server, Some(collector)).await);
     let (mut bare_turns, mut one_event) =
         (Turns::of("bare HTTP + HMAC"), Turns::of("one event a transaction"));
-    let mut hand_written = match server {
-        Some(server) => Some(HandWrittenTurns::start(server).await),
-        None => None,
-    };
     let to_bare = Webhooks::to(bare.address);
     let alone = OwnDatabase::introduced(server).await;
     let directly = OneEvent::on(&alone.url).await;
     for _ in 0..TURNS {
         bare_turns.turns.push(to_bare.post(connections, turn).await);
         one_event.turns.push(directly.measure(connections, turn).await);
-        if let Some(hand_written) = &mut hand_written {
-            hand_written.turns.turns.push(hand_written.webhooks.post(connections, turn).await);
-        }
-        for candidate in [&mut off, &mut on] {
+        for candidate in &mut candidates {
             candidate.turns.turns.push(candidate.webhooks.post(connections, turn).await);
         }
     }
+    drop(directly);
+    alone.drop().await;
+    let by_hand = candidates.iter_mut().find(|one| matches!(one.program, Program::HandWritten(_)));
     let rates = [
         Some(bare_turns.median().per_second()),
         Some(one_event.median().per_second()),
-        hand_written.as_mut().map(|one| one.turns.median().per_second()),
+        by_hand.map(|one| one.turns.median().per_second()),
     ];
     for turns in [&mut bare_turns, &mut one_event] {
         println!("{}", line(name, connections, turns, rates));
     }
-    if let Some(hand_written) = hand_written {
-        hand_written.print(name, connections, rates).await;
-    }
-    // The last batches are on their way.
-    on.service.until_spans_have_left().await;
-    let [exported, no_room, not_taken] = on.service.spans().await;
-    drop(directly);
-    alone.drop().await;
-    for mut candidate in [off, on] {
-        let process = candidate.service.process();
-        let used = process::cpu_time(process).saturating_sub(candidate.used_before);
-        let [_, peak] = process::memory_mb(process);
-        let rows = candidate.database.applied().await;
-        assert_eq!(rows, candidate.webhooks.taken(), "what was taken is stored and applied");
-        let used = per_thousand(used, candidate.turns.count());
-        let figures = line(name, connections, &mut candidate.turns, rates);
-        println!("{figures}  {used:>10.3}  {peak:>7.1}  {rows:>6}");
-        candidate.service.stop();
-        candidate.database.drop().await;
+    let [exported, no_room, not_taken] = spans_of_last(&candidates).await;
+    for candidate in candidates {
+        candidate.print(name, connections, rates).await;
     }
     println!("spans: {exported} exported, {no_room} dropped for want of room, {not_taken} not taken");
 }
 
-/// The turns of the handler that teams write by hand.
-struct HandWrittenTurns {
-    turns: Turns,
-    database: OwnDatabase,
-    handler: HandWritten,
-    webhooks: Webhooks,
-    used_before: Duration,
-}
-
-impl HandWrittenTurns {
-    async fn start(server: &str) -> Self {
-        let database = OwnDatabase::make(Some(server)).await;
-        let handler = HandWritten::start(&database);
-        let webhooks = Webhooks::to(handler.address);
-        database.introduce(&webhooks).await;
-        let used_before = process::cpu_time(handler.process());
-        Self { turns: Turns::of("written by hand"), database, handler, webhooks, used_before }
-    }
-
-    async fn print(mut self, name: &str, connections: usize, rates: [Option<f64>; 3]) {
-        let process = self.handler.process();
-        let used = process::cpu_time(process).saturating_sub(self.used_before);
-        let [_, peak] = process::memory_mb(process);
-        let used = per_thousand(used, self.turns.count());
-        println!("{}  {used:>10.3}  {peak:>7.1}", line(name, connections, &mut self.turns, rates));
-        drop(self.handler);
-        self.database.drop().await;
-    }
+/// The spans of the last candidate, the service that exports them, once its last batches have left.
+async fn spans_of_last(candidates: &[Candidate]) -> [u64; 3] {
+    let Some(Candidate { program: Program::Service(on), .. }) = candidates.last() else {
+        unreachable!("it is a service")
+    };
+    on.until_spans_have_left().await;
+    on.spans().await
 }
 
 /// Seconds for a thousand webhooks.

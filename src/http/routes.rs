@@ -78,8 +78,6 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
         .at("/docs", openapi::page())
         .nest("/", openapi::service())
         .before(move |request| ready(Ok(shared.attach_to(request))))
-        // Else the type of all that is around it grows beyond what an optimising compiler follows.
-        .boxed()
         .around(move |next, request| middleware.clone().handle(next, request))
         // poem-openapi registers each path without the slash at its end. This removes it from requests, so that both match.
         .with(NormalizePath::new(TrailingSlash::Trim));

@@ -7,7 +7,7 @@
 //! subscriptions of a customer, its tenant or its checkouts hold that customer's lock, so the second statement sees their
 //! latest state. Only a checkout that is being inserted is not seen: its session has no events yet.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use entity::{checkout, customer, subscription, tenant};
 use sea_orm::{ConnectionTrait, EntityTrait, QueryResult};
@@ -173,8 +173,8 @@ impl Transaction {
         let ids = || ids.iter().map(CustomerId::as_str);
         let locked = self.query_one_row(LOCK_CUSTOMERS.bind(backend, [list(backend, ids())])).await?;
         let locked: Vec<customer::Model> = json_rows(&locked, "customers")?;
-        let is_new = |id: &&str| locked.iter().all(|row| row.id != *id);
-        let new: Vec<&str> = ids().filter(is_new).collect();
+        let known: HashSet<&str> = locked.iter().map(|row| row.id.as_str()).collect();
+        let new: Vec<&str> = ids().filter(|id| !known.contains(id)).collect();
         if !new.is_empty() {
             let count = new.len() as u64;
             let inserted = self.db.execute_raw(INSERT_CUSTOMERS.bind(backend, [list(backend, new)])).await?;

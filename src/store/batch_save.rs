@@ -278,9 +278,7 @@ impl Transaction {
             rows.add_transition(entry, trace_of(entry.event.as_ref()), now_ms);
         }
         rows.changed_tenants.extend(changes.entitlements.iter().map(TenantKey::of));
-        self.save_rows(rows).await?;
-        self.note_written_prices(&changes.known_prices);
-        Ok(())
+        self.save_rows(rows).await
     }
 
     /// Puts one event into the inbox. If it is there already, another transaction was faster.
@@ -329,7 +327,7 @@ impl Transaction {
 impl Transaction {
     /// Writes what few batches change.
     async fn save_rare(
-        &self,
+        &mut self,
         work: &UnitOfWork,
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,

@@ -137,11 +137,6 @@ impl Store {
 }
 
 impl Transaction {
-    /// Remembers the lookup keys that it has written for the time when they are committed.
-    fn note_written_prices(&mut self, known: &KnownPrices) {
-        self.written_prices.merge(known);
-    }
-
     /// Commits it.
     pub async fn commit(self) -> Result<(), StoreError> {
         let Self { db, store, written_rows, written_prices } = self;

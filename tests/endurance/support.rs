@@ -1,10 +1,10 @@
 //! What the stories of the service are told with, too.
 
 #[path = "../service/support/answer.rs"]
-#[allow(dead_code, reason = "the stories of the service need more of it than these")]
+#[allow(dead_code, reason = "the service tests use more of it")]
 pub mod answer;
 #[path = "../service/support/database.rs"]
-#[allow(dead_code, reason = "the stories of the service need more of it than these")]
+#[allow(dead_code, reason = "the service tests use more of it")]
 pub mod database;
 #[path = "../service/support/http2_frames.rs"]
 pub mod http2_frames;

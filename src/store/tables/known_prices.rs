@@ -115,7 +115,6 @@ impl Store {
     pub async fn add_known_prices(&self, known: &KnownPrices) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         transaction.insert_known_prices(known).await?;
-        transaction.note_written_prices(known);
         transaction.commit().await
     }
 }
@@ -131,7 +130,10 @@ impl Transaction {
 
     /// Adds lookup keys that prices were seen with. An earlier time replaces a later one, so that the first key is the same
     /// whichever came first.
-    pub(in crate::store) async fn insert_known_prices(&self, known: &KnownPrices) -> Result<(), StoreError> {
+    pub(in crate::store) async fn insert_known_prices(
+        &mut self,
+        known: &KnownPrices,
+    ) -> Result<(), StoreError> {
         use known_price::Column::{LookupKey, PriceId, SeenAt};
         if known.is_empty() {
             return Ok(());
@@ -147,6 +149,7 @@ impl Transaction {
             .action_and_where(is_earlier)
             .to_owned();
         known_price::Entity::insert_many(rows).on_conflict(earliest).exec_without_returning(&self.db).await?;
+        self.written_prices.merge(known);
         Ok(())
     }
 }

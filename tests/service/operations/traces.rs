@@ -275,6 +275,8 @@ async fn statements_are_told_with_places_for_their_values(database: Database) {
         spans.into_iter().find(|span| span.name.contains("INSERT subscription") && is_of_a_batch(span))
     })
     .await;
+    let batch = span_by_id(inserted.parent_span_id).await;
+    assert_eq!(batch.name, "ingest batch", "one for a batch, not for an event");
     assert_eq!(inserted.span_kind, SpanKind::Client);
     let system = if matches!(database, Database::Sqlite) { "sqlite" } else { "postgresql" };
     assert_eq!(attribute(&inserted, "db.system.name").as_deref(), Some(system));

@@ -136,7 +136,7 @@ async fn payload_of_customer_event_is_kept_only_until_settled(database: Database
     app.stop().await;
 }
 
-/// Waits until an event of the customer is parked: nobody asks about a customer without one.
+/// Waits until an event of the customer is parked. The service asks Stripe only about customers that have one.
 async fn until_parked(app: &TestApp, customer: &str) {
     let is_parked = |line: &Value| line["event"] == "event.parked" && line["customer_id"] == customer;
     app.line("subscription_state", is_parked).await;
