@@ -9,37 +9,39 @@ COPY migration migration
 COPY sandbox sandbox
 COPY tests tests
 COPY benches benches
-# The mounts keep downloads and compiled crates between builds, and out of the image; so the program is copied out.
-# The directories are made here because the last stage runs nothing as root.
+# The cache mounts keep downloads and compiled crates between builds. They are not part of the
+# image, so the program is copied out of them. The directories are created here because the last
+# stage runs no command as root.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --package billhook --bin billhook \
     && install -D target/release/billhook /out/usr/local/bin/billhook \
     && install -d -o 10001 -g 10001 /out/var/lib/billhook /out/var/log/billhook
 
-# The same Debian as above, for its C library. No page is put in: the billing page is a part of the operator's own
-# application (frontend/README.md), which docker-compose.yml mounts, and the application around it that `make page` builds
-# is for the demo's tokens alone.
+# The same Debian version as above, for its C library. The image contains no page: the billing page
+# is part of the operator's application (frontend/README.md), which docker-compose.yml mounts. The
+# application that `make page` builds only accepts the demo's tokens.
 FROM debian:12.13-slim AS service
-# Stripe's certificate is checked against these; the slim image has none.
+# To verify Stripe's certificate. The slim image has no CA certificates.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out /
 
 ENV BILLHOOK_LISTEN=0.0.0.0:8080 \
     BILLHOOK_LOG_DIR=/var/log/billhook
-# Where the SQLite file goes when no DATABASE_URL names another database.
+# Contains the SQLite file if DATABASE_URL is not set.
 WORKDIR /var/lib/billhook
 USER 10001:10001
 EXPOSE 8080
 
-# Ready means: the database answers and is migrated. Bash can speak HTTP well enough to ask, so nothing is installed.
+# Ready means that the database answers and is migrated. Bash sends the request, so that no client
+# must be installed.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /readyz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [[ $status == 200 ]]"]
 
 ENTRYPOINT ["billhook"]
 CMD ["serve"]
 
-# --- for the composition's profile `dev` alone: the double and the demo's page beside the service -----------------------
+# Only for the profile `dev` of docker-compose.yml: the service with the double and the demo's page.
 
 FROM build AS double
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -63,5 +65,5 @@ EXPOSE 12111
 ENTRYPOINT ["billhook-dev"]
 CMD []
 
-# What is built when no target is named.
+# The default target.
 FROM service

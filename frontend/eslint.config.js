@@ -14,9 +14,9 @@ export default defineConfig(
       parserOptions: { project: ["tsconfig.json", "tsconfig.node.json"], tsconfigRootDir: import.meta.dirname },
     },
     rules: {
-      // A number is as good in a text as a string.
+      // Numbers in template strings are fine.
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
-      // An arrow that hands on what another function returns, even if that is nothing, reads well.
+      // Arrow functions may return the result of a void function.
       "@typescript-eslint/no-confusing-void-expression": [
         "error",
         { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true },

@@ -1,6 +1,6 @@
 import { defineConfig } from "@hey-api/openapi-ts";
 
-// The client is generated from the committed contract, and only from what the contract offers to a tenant's users.
+// Generates the client from the committed OpenAPI document, with only the operations for a tenant's users.
 export default defineConfig({
   input: "../openapi/billhook.json",
   parser: { filters: { tags: { include: ["Billing"] } } },

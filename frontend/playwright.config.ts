@@ -1,19 +1,19 @@
 import { defineConfig } from "@playwright/test";
 
-// The browser is Debian's: none is downloaded. The programs are those that are built already.
+// Uses the installed Chromium and the programs that are already built. Nothing is downloaded.
 export default defineConfig({
   testDir: "e2e",
   fullyParallel: true,
   workers: 2,
   forbidOnly: true,
-  // For machines that have other things to do.
+  // Long enough for a busy machine.
   timeout: 60_000,
   expect: { timeout: 10_000 },
   reporter: [["list"]],
   use: {
     browserName: "chromium",
     launchOptions: {
-      // Containers, where tests run as root, have none.
+      // The sandbox does not work as root in a container.
       chromiumSandbox: false,
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
       args: [
@@ -24,7 +24,7 @@ export default defineConfig({
         "--disable-component-update",
         "--disable-sync",
       ],
-      // The way back from Stripe brings the page out of the browser's memory, here as it does for people.
+      // Returning from Stripe uses the back/forward cache, as for users.
       ignoreDefaultArgs: ["--disable-back-forward-cache"],
     },
     screenshot: "only-on-failure",

@@ -1,17 +1,17 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
 
-/** The service that the page's own server passes calls on to. */
+/** The service to which the development server forwards requests. */
 const service = process.env.BILLHOOK_URL ?? "http://127.0.0.1:8080";
 const proxy = { "/api": service, "/demo-tokens.json": service };
 
-// The demo: the page with a little application around it, as `make run` shows it.
+// The demo application around the page, as in `make run`.
 export default defineConfig({
   plugins: [react()],
   build: {
     outDir: "dist/demo",
-    // What light-dark() needs. Without it the colours would be computed for older browsers in a way that cannot be
-    // switched by the application around the page.
+    // The browsers that support light-dark(). For older targets the build would replace it with code that does not
+    // follow the application's color-scheme.
     cssTarget: ["chrome123", "firefox120", "safari17.5"],
   },
   server: { host: "127.0.0.1", proxy },

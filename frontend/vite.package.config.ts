@@ -1,7 +1,7 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 
-// The package: the page alone, for other applications to bundle. What they bring themselves is left out.
+// The package: the page without the demo. Its dependencies are not bundled: the application provides them.
 export default defineConfig({
   plugins: [react()],
   publicDir: false,

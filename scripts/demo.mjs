@@ -1,12 +1,13 @@
-// A whole billing system on this machine: the service with its page, a Stripe double, and two tenants to try it with.
+// A complete billing system on this machine: the service with its page, a Stripe double, and two
+// tenants.
 //
 //     node scripts/demo.mjs                what `make run` does: starts everything, prints what to try, runs until Ctrl-C
-//     node scripts/demo.mjs --walk         walks the whole circle by itself and exits 0 or 1: a smoke test
-//     node scripts/demo.mjs --aside NAME   runs beside another one: on free ports, which .demo/NAME/system.json tells
-//     node scripts/demo.mjs --app URL      sends people back to an app that runs elsewhere, such as `npm run dev`
-//     node scripts/demo.mjs --no-build     (with any) runs the programs that are built already
+//     node scripts/demo.mjs --walk         a smoke test: buys and cancels by itself, and exits 0 or 1
+//     node scripts/demo.mjs --aside NAME   runs beside another demo, on free ports that it writes to .demo/NAME/system.json
+//     node scripts/demo.mjs --app URL      uses an app at another address as return target, such as `npm run dev`
+//     node scripts/demo.mjs --no-build     (with any of them) does not build the programs
 //
-// Node and its standard library only, so that it runs where nothing has been installed.
+// Needs only Node's standard library, so that it runs without an installation.
 
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -21,15 +22,15 @@ const STOP_SECONDS = 10;
 const HTTP_SECONDS = 15;
 const POLL_MILLISECONDS = 100;
 
-/** What `make page` makes. */
+/** Built by `make page`. */
 const BUILT_PAGE = "frontend/dist/demo";
 
 const USAGE = "usage: node scripts/demo.mjs [--walk] [--aside NAME] [--app URL] [--no-build]";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 
-/** Something that the reader can mend; told in one line, without a stack. */
-class Trouble extends Error {}
+/** An error that the user can fix. Printed in one line, without a stack trace. */
+class UserError extends Error {}
 
 let walking = false;
 
@@ -39,57 +40,57 @@ let stopping = false;
 // ---------------------------------------------------------------------------------------------------------------------
 
 async function main() {
-  if (Number.parseInt(process.versions.node, 10) < 20) throw new Trouble(`Node 20 or newer is needed, this is ${process.version}`);
-  const wish = readWish();
-  walking = wish.walk;
+  if (Number.parseInt(process.versions.node, 10) < 20) throw new UserError(`needs Node 20 or newer; this is ${process.version}`);
+  const options = readOptions();
+  walking = options.walk;
   process.chdir(root);
 
-  const place = await choosePlace(wish);
-  const programs = build(wish);
-  prepare(place);
-  const users = mintUsers(programs, place);
-  const sandbox = start("sandbox", programs, place, [
-    "--listen", place.sandbox.address,
-    "--webhook-url", `${place.service.url}/api/billing/webhook/`,
-    "--webhook-secret", place.env.STRIPE_WEBHOOK_SECRET,
+  const setup = await chooseSetup(options);
+  const programs = build(options);
+  prepare(setup);
+  const users = mintUsers(programs, setup);
+  const sandbox = start("sandbox", programs, setup, [
+    "--listen", setup.sandbox.address,
+    "--webhook-url", `${setup.service.url}/api/billing/webhook/`,
+    "--webhook-secret", setup.env.STRIPE_WEBHOOK_SECRET,
   ]);
-  await until("the Stripe double to listen", START_SECONDS, () => accepts(place.sandbox), sandbox);
-  const service = start("billhook", programs, place, ["serve"]);
-  await until("the service to be ready", START_SECONDS, () => isReady(place), service);
+  await until("the Stripe double to listen", START_SECONDS, () => accepts(setup.sandbox), sandbox);
+  const service = start("billhook", programs, setup, ["serve"]);
+  await until("the service to be ready", START_SECONDS, () => isReady(setup), service);
 
   if (walking) {
-    await walk(programs, place);
+    await walk(programs, setup);
     await stop();
     return;
   }
-  await checkOut(place, users.birch);
-  if (wish.aside) tellSystem(place);
-  await printWhatToTry(place);
-  printHowToFollow(programs, place, "birch", await journeyOf(programs, place, "birch"));
+  await checkOut(setup, users.birch);
+  if (options.aside) writeSystemFile(setup);
+  await printInstructions(setup);
+  printJourneyCommands(programs, setup, "birch", await journeyOf(programs, setup, "birch"));
   await Promise.race(children.map((child) => child.ended));
-  if (!stopping) throw new Trouble(`${children.find((child) => child.over).name} has ended by itself`);
+  if (!stopping) throw new UserError(`${children.find((child) => child.over).name} ended unexpectedly`);
 }
 
-function readWish() {
-  const options = {
+function readOptions() {
+  const known = {
     walk: { type: "boolean", default: false },
     aside: { type: "string" },
     app: { type: "string" },
     "no-build": { type: "boolean", default: false },
   };
-  let wish;
+  let options;
   try {
-    wish = parseArgs({ options }).values;
+    options = parseArgs({ options: known }).values;
   } catch {
-    throw new Trouble(USAGE);
+    throw new UserError(USAGE);
   }
-  if (wish.aside !== undefined && !/^[a-z0-9-]+$/.test(wish.aside)) throw new Trouble(`a NAME is of a-z, 0-9 and -; ${USAGE}`);
-  // The walk runs aside, too, so that it can run beside a demo, or beside another checkout.
-  return { ...wish, aside: wish.walk ? "walk" : wish.aside };
+  if (options.aside !== undefined && !/^[a-z0-9-]+$/.test(options.aside)) throw new UserError(`NAME may contain a-z, 0-9 and -; ${USAGE}`);
+  // The walk also uses free ports, so that it can run beside a demo or in another checkout.
+  return { ...options, aside: options.walk ? "walk" : options.aside };
 }
 
-/** Where this run listens and keeps its files. */
-async function choosePlace({ aside, app }) {
+/** The addresses, directories and environment of this run. */
+async function chooseSetup({ aside, app }) {
   const [sandboxPort, servicePort] = aside ? await freePorts(2) : [12111, 8080];
   const dir = aside ? `.demo/${aside}` : ".demo";
   const logs = aside ? `${dir}/logs` : "logs";
@@ -97,11 +98,11 @@ async function choosePlace({ aside, app }) {
   const sandbox = listener(sandboxPort);
   const service = listener(servicePort);
   if (!aside) {
-    await mustBeFree(sandbox, "the Stripe double");
-    await mustBeFree(service, "the service");
+    await assertFree(sandbox, "the Stripe double");
+    await assertFree(service, "the service");
   }
 
-  // A real key, or settings of another deployment, may well be in the shell that this is started from.
+  // The shell may contain a real key, or settings of another deployment.
   const inherited = Object.entries(process.env).filter(([name]) => !/^(STRIPE_|BILLHOOK_|SANDBOX_|DATABASE_URL$)/.test(name));
   const env = {
     ...Object.fromEntries(inherited),
@@ -110,7 +111,7 @@ async function choosePlace({ aside, app }) {
     STRIPE_API_BASE: sandbox.url,
     DATABASE_URL: `sqlite://${dir}/billhook.db?mode=rwc`,
     BILLHOOK_LISTEN: service.address,
-    // Nobody else is to be told before it stops.
+    // No load balancer needs time to notice that it stops.
     BILLHOOK_STOP_DELAY_SECONDS: "0",
     BILLHOOK_APP_URL: app ?? service.url,
     BILLHOOK_PLANS: "pro=pro_monthly,price_pro_yearly;team=team_monthly",
@@ -121,71 +122,71 @@ async function choosePlace({ aside, app }) {
   return { sandbox, service, dir, logs, page, env };
 }
 
-/** Builds both programs and tells where they are. */
+/** Builds both programs and returns their directory. */
 function build({ "no-build": isBuilt }) {
   if (!isBuilt) {
-    console.log("Building (cargo build); the first time takes some minutes.");
+    console.log("Building (cargo build). The first build takes some minutes.");
     const built = spawnSync("cargo", ["build", "--workspace", "--bins"], { stdio: "inherit" });
-    if (built.error) throw new Trouble(`cargo could not be run: ${built.error.message}`);
+    if (built.error) throw new UserError(`cargo could not be run: ${built.error.message}`);
     if (built.signal || built.status === 130) process.exit(130);
-    if (built.status !== 0) throw new Trouble("the build failed");
+    if (built.status !== 0) throw new UserError("the build failed");
   }
-  // Cargo knows best where it puts things: an environment variable or any of its configuration files may say.
-  const told = spawnSync("cargo", ["metadata", "--format-version", "1", "--no-deps", "--offline"], { maxBuffer: 64 << 20 });
-  if (told.status !== 0) throw new Trouble(`cargo metadata failed: ${told.stderr}`);
-  return join(JSON.parse(told.stdout).target_directory, "debug");
+  // An environment variable or a configuration file of Cargo may set the target directory.
+  const metadata = spawnSync("cargo", ["metadata", "--format-version", "1", "--no-deps", "--offline"], { maxBuffer: 64 << 20 });
+  if (metadata.status !== 0) throw new UserError(`cargo metadata failed: ${metadata.stderr}`);
+  return join(JSON.parse(metadata.stdout).target_directory, "debug");
 }
 
-/** The double forgets everything when it stops, so a database that remembers would contradict it. */
-function prepare(place) {
-  mkdirSync(place.dir, { recursive: true });
-  for (const suffix of ["", "-wal", "-shm"]) rmSync(join(place.dir, `billhook.db${suffix}`), { force: true });
-  if (place.logs !== "logs") rmSync(place.logs, { recursive: true, force: true });
-  // A copy, since the tokens that are put beside it have no business in what is built.
-  rmSync(place.page, { recursive: true, force: true });
-  if (existsSync(BUILT_PAGE)) cpSync(BUILT_PAGE, place.page, { recursive: true });
+/** Deletes the old database, because the double loses its data when it stops. */
+function prepare(setup) {
+  mkdirSync(setup.dir, { recursive: true });
+  for (const suffix of ["", "-wal", "-shm"]) rmSync(join(setup.dir, `billhook.db${suffix}`), { force: true });
+  if (setup.logs !== "logs") rmSync(setup.logs, { recursive: true, force: true });
+  // A copy, because the demo's tokens do not belong into the build output.
+  rmSync(setup.page, { recursive: true, force: true });
+  if (existsSync(BUILT_PAGE)) cpSync(BUILT_PAGE, setup.page, { recursive: true });
 }
 
-/** A user of each tenant, in a file each, and in one beside the page for its demo to sign in with. */
-function mintUsers(programs, place) {
-  const acme = mint(programs, place, "acme", "ada-1");
-  const birch = mint(programs, place, "birch", "bo-1");
-  if (existsSync(place.page)) {
-    // Whoever reaches this machine's loopback can read them. They open nothing but this demo.
+/** Creates a token for a user of each tenant: in a file each, and in one file that the demo page reads. */
+function mintUsers(programs, setup) {
+  const acme = mint(programs, setup, "acme", "ada-1");
+  const birch = mint(programs, setup, "birch", "bo-1");
+  if (existsSync(setup.page)) {
+    // Every local user can read them over HTTP. They are only valid for this demo.
     const users = [
       { tenant: "acme", about: "a new tenant", token: acme },
       { tenant: "birch", about: "has bought Pro", token: birch },
     ];
-    writeFileSync(join(place.page, "demo-tokens.json"), JSON.stringify(users), { mode: 0o600 });
+    writeFileSync(join(setup.page, "demo-tokens.json"), JSON.stringify(users), { mode: 0o600 });
   }
   return { acme, birch };
 }
 
-/** Tells whoever started this where to find it. */
-function tellSystem(place) {
-  const system = { service: place.service.url, sandbox: place.sandbox.url, jwtSecret: place.env.BILLHOOK_JWT_SECRET };
-  writeFileSync(join(place.dir, "system.json"), JSON.stringify(system), { mode: 0o600 });
+/** For programs that start this script. */
+function writeSystemFile(setup) {
+  const system = { service: setup.service.url, sandbox: setup.sandbox.url, jwtSecret: setup.env.BILLHOOK_JWT_SECRET };
+  writeFileSync(join(setup.dir, "system.json"), JSON.stringify(system), { mode: 0o600 });
 }
 
-/** Token, checkout, payment, webhook, plan, portal, cancellation: everything that the service is for, once around. */
-async function walk(programs, place) {
-  const token = mint(programs, place, "cedar", "cleo-1");
+/** Token, checkout, payment, webhook, plan, portal, cancellation. */
+async function walk(programs, setup) {
+  const token = mint(programs, setup, "cedar", "cleo-1");
   step("token", "minted for tenant cedar");
 
-  const before = await subscription(place, token);
+  const before = await subscription(setup, token);
   expect(before.plan === "free", "a new tenant's plan is free", before);
   step("subscription", "plan free");
 
-  const session = await checkOut(place, token);
-  step("checkout", `session ${session.session_id} made and paid`);
+  const session = await checkOut(setup, token);
+  step("checkout", `session ${session.session_id} created and paid`);
   step("webhook", "plan pro");
 
-  const portal = await post(place, token, "create-portal-session", {});
-  step("portal", "session made");
+  const portal = await post(setup, token, "create-portal-session", {});
+  step("portal", "session created");
   await cancelInPortal(portal.url);
-  step("cancel", "through the form of the portal's page");
+  step("cancel", "with the form of the portal's page");
 
-  const after = await subscriptionOnce(place, token, "the cancellation to arrive", (s) => s.scheduled_cancel === true);
+  const after = await subscriptionOnce(setup, token, "the cancellation to arrive", (s) => s.scheduled_cancel === true);
   expect(after.plan === "pro", "a cancelled subscription keeps its plan until the period ends", after);
   step("webhook", `scheduled_cancel true, plan pro until ${after.cancel_at ?? after.current_period_end}`);
 
@@ -194,33 +195,33 @@ async function walk(programs, place) {
     ["webhook_signatures.log", "signature.accepted"],
     ["subscription_state.log", "subscription.transition"],
   ]) {
-    await until(`${event} in ${file}`, SETTLE_SECONDS, () => logged(join(place.logs, file)).some((line) => line.event === event));
+    await until(`${event} in ${file}`, SETTLE_SECONDS, () => logged(join(setup.logs, file)).some((line) => line.event === event));
     step("log", `${event} in ${file}`);
   }
-  const journey = await journeyOf(programs, place, "cedar");
+  const journey = await journeyOf(programs, setup, "cedar");
   for (const file of ["billing.log", "webhook_signatures.log", "subscription_state.log"]) {
-    const lines = logged(join(place.logs, file)).filter((line) => line.journey_id === journey);
-    expect(lines.length > 0, `${file} tells of the journey ${journey}`, lines);
+    const lines = logged(join(setup.logs, file)).filter((line) => line.journey_id === journey);
+    expect(lines.length > 0, `${file} has lines of the journey ${journey}`, lines);
   }
   step("journey", `${journey}, in all three files`);
-  console.log("The circle is closed.");
-  printHowToFollow(programs, place, "cedar", journey);
+  console.log("All steps succeeded.");
+  printJourneyCommands(programs, setup, "cedar", journey);
 }
 
-/** Buys the first plan as a customer would, and waits until the service knows. */
-async function checkOut(place, token) {
-  const session = await post(place, token, "create-checkout-session", {});
-  const paid = await request(`${place.sandbox.url}/_sandbox/checkout/${session.session_id}/pay`, {
+/** Buys the first plan as a customer would, and waits until the webhook is applied. */
+async function checkOut(setup, token) {
+  const session = await post(setup, token, "create-checkout-session", {});
+  const paid = await request(`${setup.sandbox.url}/_sandbox/checkout/${session.session_id}/pay`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ card: "ok" }),
   });
-  expect(paid.ok, "the double takes the payment", paid.text);
-  await subscriptionOnce(place, token, "the paid plan to arrive by webhook", (s) => s.plan === "pro" && s.access === true);
+  expect(paid.ok, "the double accepts the payment", paid.text);
+  await subscriptionOnce(setup, token, "the paid plan to arrive by webhook", (s) => s.plan === "pro" && s.access === true);
   return session;
 }
 
-/** Finds the form that cancels and sends it as a browser would. */
+/** Submits the portal page's form that cancels, as a browser would. */
 async function cancelInPortal(url) {
   const page = await request(url);
   expect(page.ok, "the portal's page opens", page.status);
@@ -236,7 +237,7 @@ async function cancelInPortal(url) {
   fields.set("action", "cancel");
   const target = new URL(attribute(form.attributes, "action") ?? "", url);
   const sent = await request(target, { method: "POST", body: fields, redirect: "manual" });
-  expect(sent.status < 400, "the portal takes the cancellation", `${sent.status} ${sent.text.slice(0, 500)}`);
+  expect(sent.status < 400, "the portal accepts the cancellation", `${sent.status} ${sent.text.slice(0, 500)}`);
 }
 
 function attribute(tag, name) {
@@ -244,9 +245,9 @@ function attribute(tag, name) {
   return found?.[1] ?? found?.[2] ?? found?.[3];
 }
 
-async function printWhatToTry(place) {
-  const api = `${place.service.url}/api/billing`;
-  const page = `${place.service.url}/billing`;
+async function printInstructions(setup) {
+  const api = `${setup.service.url}/api/billing`;
+  const page = `${setup.service.url}/billing`;
   const hasPage = (await request(page, { headers: { Accept: "text/html" } })).ok;
   console.log(`
 Billhook is up. acme is a new tenant; birch has paid for Pro already.
@@ -255,9 +256,9 @@ The billing page, to buy, manage and cancel in a browser:
 
   ${page}
 ` : ""}
-In another terminal, in this directory (or with ${place.dir}/birch.token):
+In another terminal, in this directory (or with ${setup.dir}/birch.token):
 
-  TOKEN=$(cat ${place.dir}/acme.token); API=${api}; JSON='Content-Type: application/json'
+  TOKEN=$(cat ${setup.dir}/acme.token); API=${api}; JSON='Content-Type: application/json'
 
 What is acme entitled to?
   curl -s $API/subscription/ -H "Authorization: Bearer $TOKEN"
@@ -268,20 +269,20 @@ Check out: open the url that this prints, press Pay, and ask again: plan pro.
 Into the portal: open the url, cancel, and ask again: scheduled_cancel true.
   curl -s $API/create-portal-session/ -H "Authorization: Bearer $TOKEN" -H "$JSON" -d '{}'
 
-The API, to read and try     ${place.service.url}/docs
-What happened                ${place.logs}/billing.log, webhook_signatures.log, subscription_state.log
-What both programs print     ${place.dir}/billhook.log, ${place.dir}/sandbox.log
+API documentation     ${setup.service.url}/docs
+Topic logs            ${setup.logs}/billing.log, webhook_signatures.log, subscription_state.log
+Output of programs    ${setup.dir}/billhook.log, ${setup.dir}/sandbox.log
 
-Stripe's pages send you back to ${place.env.BILLHOOK_APP_URL}${hasPage ? "" : ", where your own app would be"}. Ctrl-C stops everything.`);
+Stripe's pages send you back to ${setup.env.BILLHOOK_APP_URL}${hasPage ? "" : ", where your own app would be"}. Ctrl-C stops everything.`);
 }
 
-/** One id leads from the click on Upgrade to all that followed. */
-function printHowToFollow(programs, place, tenant, journey) {
-  const database = `DATABASE_URL=${place.env.DATABASE_URL.split("?")[0]}`;
-  const exported = place.env.OTEL_EXPORTER_OTLP_ENDPOINT ? "" : "  (start this with OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317)";
+/** Commands that find everything after a checkout by its journey id. */
+function printJourneyCommands(programs, setup, tenant, journey) {
+  const database = `DATABASE_URL=${setup.env.DATABASE_URL.split("?")[0]}`;
+  const exported = setup.env.OTEL_EXPORTER_OTLP_ENDPOINT ? "" : "  (set OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 before the start)";
   console.log(`
-What followed from ${tenant}'s checkout:
-  grep -h ${journey} ${place.logs}/*.log* | sort
+The journey of ${tenant}'s checkout:
+  grep -h ${journey} ${setup.logs}/*.log* | sort
   ${database} ${relative(root, join(programs, "billhook"))} tenant show ${tenant} --timeline
 and in Jaeger${exported}:
   http://127.0.0.1:16686/trace/${journey}`);
@@ -289,63 +290,64 @@ and in Jaeger${exported}:
 
 // The service, as its users see it --------------------------------------------------------------------------------------
 
-function mint(programs, place, tenant, user) {
-  const minted = spawnSync(join(programs, "billhook"), ["token", "--tenant", tenant, "--user", user], { env: place.env });
-  if (minted.status !== 0) throw new Trouble(`billhook token failed: ${minted.error?.message ?? minted.stderr}`);
+function mint(programs, setup, tenant, user) {
+  const minted = spawnSync(join(programs, "billhook"), ["token", "--tenant", tenant, "--user", user], { env: setup.env });
+  if (minted.status !== 0) throw new UserError(`billhook token failed: ${minted.error?.message ?? minted.stderr}`);
   const token = minted.stdout.toString().trim();
-  writeFileSync(join(place.dir, `${tenant}.token`), `${token}\n`, { mode: 0o600 });
+  writeFileSync(join(setup.dir, `${tenant}.token`), `${token}\n`, { mode: 0o600 });
   return token;
 }
 
-/** The id of the journey that the tenant's checkout began: its own once the session's event has come. */
-async function journeyOf(programs, place, tenant) {
+/** The journey id of the tenant's checkout. It becomes the tenant's when the session's event is applied. */
+async function journeyOf(programs, setup, tenant) {
   let journey;
   await until(`${tenant}'s journey`, SETTLE_SECONDS, () => {
-    const shown = spawnSync(join(programs, "billhook"), ["tenant", "show", tenant, "--json"], { env: place.env });
-    if (shown.status !== 0) throw new Trouble(`billhook tenant show failed: ${shown.error?.message ?? shown.stderr}`);
+    const shown = spawnSync(join(programs, "billhook"), ["tenant", "show", tenant, "--json"], { env: setup.env });
+    if (shown.status !== 0) throw new UserError(`billhook tenant show failed: ${shown.error?.message ?? shown.stderr}`);
     journey = JSON.parse(shown.stdout).journey_id;
     return /^[0-9a-f]{32}$/.test(journey);
   });
   return journey;
 }
 
-async function subscription(place, token) {
-  const answer = await request(`${place.service.url}/api/billing/subscription/`, { headers: bearer(token) });
-  expect(answer.status === 200, "the subscription can be read", `${answer.status} ${answer.text}`);
-  return JSON.parse(answer.text);
+async function subscription(setup, token) {
+  const response = await request(`${setup.service.url}/api/billing/subscription/`, { headers: bearer(token) });
+  expect(response.status === 200, "the subscription can be read", `${response.status} ${response.text}`);
+  return JSON.parse(response.text);
 }
 
-async function subscriptionOnce(place, token, what, holds) {
+/** Waits until the subscription meets the condition, and returns it. */
+async function subscriptionOnce(setup, token, what, condition) {
   let last;
-  const holdsNow = async () => holds((last = await subscription(place, token)));
-  await until(what, SETTLE_SECONDS, holdsNow, undefined, () => JSON.stringify(last));
+  const isMet = async () => condition((last = await subscription(setup, token)));
+  await until(what, SETTLE_SECONDS, isMet, undefined, () => JSON.stringify(last));
   return last;
 }
 
-async function post(place, token, call, body) {
-  const answer = await request(`${place.service.url}/api/billing/${call}/`, {
+async function post(setup, token, call, body) {
+  const response = await request(`${setup.service.url}/api/billing/${call}/`, {
     method: "POST",
     headers: { ...bearer(token), "Content-Type": "application/json" },
     body: JSON.stringify(body),
   });
-  expect(answer.status === 200, `${call} answers 200`, `${answer.status} ${answer.text}`);
-  return JSON.parse(answer.text);
+  expect(response.status === 200, `${call} returns 200`, `${response.status} ${response.text}`);
+  return JSON.parse(response.text);
 }
 
 function bearer(token) {
   return { Authorization: `Bearer ${token}` };
 }
 
-async function isReady(place) {
-  return (await request(`${place.service.url}/readyz`).catch(() => undefined))?.status === 200;
+async function isReady(setup) {
+  return (await request(`${setup.service.url}/readyz`).catch(() => undefined))?.status === 200;
 }
 
 async function request(url, options = {}) {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(HTTP_SECONDS * 1000), ...options });
-  return { ok: answer.ok, status: answer.status, text: await answer.text() };
+  const response = await fetch(url, { signal: AbortSignal.timeout(HTTP_SECONDS * 1000), ...options });
+  return { ok: response.ok, status: response.status, text: await response.text() };
 }
 
-/** The lines of a topic's file; one that is still being written counts next time. */
+/** The lines of a topic's file, without one that is not completely written yet. */
 function logged(path) {
   let lines;
   try {
@@ -376,15 +378,18 @@ function listenOn(port) {
   });
 }
 
-async function mustBeFree({ port, address }, whose) {
+async function assertFree({ port, address }, program) {
   try {
     const server = await listenOn(port);
     await new Promise((resolve) => server.close(resolve));
   } catch (error) {
     if (error.code === "EADDRINUSE") {
-      throw new Trouble(`${address} is taken, and ${whose} needs it: stop what listens there (another demo?) and try again`);
+      throw new UserError(
+        `another process listens on ${address}, which ${program} needs. Stop it (another demo?), or run this demo on free ports: ` +
+          "node scripts/demo.mjs --aside NAME",
+      );
     }
-    throw new Trouble(`cannot listen on ${address}: ${error.message}`);
+    throw new UserError(`cannot listen on ${address}: ${error.message}`);
   }
 }
 
@@ -405,11 +410,12 @@ function accepts({ port }) {
 
 // Processes ---------------------------------------------------------------------------------------------------------------
 
-function start(name, programs, place, args) {
-  const log = join(place.dir, `${name}.log`);
+function start(name, programs, setup, args) {
+  const log = join(setup.dir, `${name}.log`);
   const output = openSync(log, "w");
-  // A group of its own, so that Ctrl-C reaches it through us: once, and in order.
-  const process = spawn(join(programs, name), args, { env: place.env, stdio: ["ignore", output, output], detached: true });
+  // In its own process group, so that Ctrl-C does not reach it directly. This script stops its
+  // children in order.
+  const process = spawn(join(programs, name), args, { env: setup.env, stdio: ["ignore", output, output], detached: true });
   closeSync(output);
   const child = { name, log, process, over: false };
   child.ended = new Promise((resolve) => {
@@ -420,29 +426,29 @@ function start(name, programs, place, args) {
   return child;
 }
 
-/** The service first, while the double that it talks to is still there. */
+/** Stops the service first, because it sends requests to the double. */
 async function stop() {
   stopping = true;
   for (const child of [...children].reverse()) {
     if (child.over) continue;
     child.process.kill("SIGTERM");
-    const impatience = setTimeout(() => child.process.kill("SIGKILL"), STOP_SECONDS * 1000);
+    const timeout = setTimeout(() => child.process.kill("SIGKILL"), STOP_SECONDS * 1000);
     await child.ended;
-    clearTimeout(impatience);
+    clearTimeout(timeout);
   }
 }
 
-async function until(what, seconds, holds, child, tell = () => "") {
+async function until(what, seconds, isMet, child, describe = () => "") {
   const deadline = Date.now() + seconds * 1000;
-  while (!(await holds())) {
-    if (child?.over) throw new Trouble(`waited for ${what}, but ${child.name} has ended: ${child.error?.message ?? "see below"}`);
-    if (Date.now() > deadline) throw new Trouble(`waited ${seconds} seconds for ${what}, in vain. ${tell()}`);
+  while (!(await isMet())) {
+    if (child?.over) throw new UserError(`waited for ${what}, but ${child.name} ended: ${child.error?.message ?? "see below"}`);
+    if (Date.now() > deadline) throw new UserError(`waited ${seconds} seconds for ${what}. ${describe()}`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MILLISECONDS));
   }
 }
 
-function expect(holds, what, seen) {
-  if (!holds) throw new Trouble(`expected that ${what}; saw: ${typeof seen === "object" ? JSON.stringify(seen) : seen}`);
+function expect(passed, what, actual) {
+  if (!passed) throw new UserError(`expected: ${what}; got: ${typeof actual === "object" ? JSON.stringify(actual) : actual}`);
 }
 
 function step(name, what) {
@@ -455,7 +461,7 @@ function printTails() {
     try {
       text = readFileSync(child.log, "utf8");
     } catch {
-      // Then there is nothing to show.
+      // The program has not written a log.
     }
     const tail = text.trimEnd().split("\n").slice(-10).join("\n");
     console.error(`\nThe end of ${relative(root, join(root, child.log))}:\n${tail}`);
@@ -474,9 +480,9 @@ try {
   await main();
   process.exit(0);
 } catch (error) {
-  // While stopping, whatever was under way fails; the signal's own handler ends the process.
+  // After a signal pending work fails, and the signal handler ends the process.
   if (!stopping) {
-    console.error(error instanceof Trouble ? `demo: ${error.message}` : error);
+    console.error(error instanceof UserError ? `demo: ${error.message}` : error);
     await stop();
     if (children.length > 0) printTails();
     process.exit(1);

@@ -1,11 +1,12 @@
-// Counts the instructions that it takes to verify, to read and to apply one webhook (benches/instructions), and holds them
-// against the baseline that is committed; or, with --renew, makes them the baseline, there and in docs/performance.md:
+// Counts the instructions to verify, parse and apply one webhook (benches/instructions), and
+// compares them with the committed baseline. With --renew it writes the baseline, and the counts in
+// docs/performance.md:
 //
 //     node scripts/instructions.mjs [--renew]
 //
-// The counting is valgrind's, which is not installed only to look: without it nothing is counted. Other tools than the
-// baseline's count otherwise by themselves: then the figures are told, and held against nothing.
-// Exit code 0: nothing has changed, or nothing could be held against it. 1: something has, or could not be counted.
+// Valgrind does the counting. If it is not installed, nothing is counted. With other tools than the
+// baseline's the counts differ by themselves, so they are printed but not compared. Exit codes: 0
+// no change, or no comparison; 1 a count changed, or could not be taken.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
@@ -19,26 +20,26 @@ const DOCUMENT = "docs/performance.md";
 
 export const COUNTED = ["verify", "parse", "decide"];
 
-/** As much more or less is no change, but a compiler that went another way. Of one program the counts are nearly the same. */
+/** Smaller differences come from the compiler's choices. Counts of the same program are nearly equal. */
 export const TOLERANCE_PERCENT = 2;
 
-/** How often each is done, so that one reallocation more or less does not count; no more than the program allows. */
-const TIMES = 100;
+/** Repetitions, so that a single reallocation does not matter. The program has an upper limit. */
+const REPETITIONS = 100;
 
-/** Something that the reader can mend; told in one line, without a stack. */
-class Trouble extends Error {}
+/** An error that the user can fix. Printed in one line, without a stack trace. */
+class UserError extends Error {}
 
-/** By how many per cent each count is above the baseline, or, if negative, below. */
+/** Each count's difference from the baseline in per cent. */
 export function changes(baseline, counts) {
   return COUNTED.map((what) => ({ what, was: baseline[what], is: counts[what], percent: ((counts[what] - baseline[what]) * 100) / baseline[what] }));
 }
 
-/** Whether a change is more than chance. What the baseline does not have is. */
+/** True also for a count that is missing, here or in the baseline. */
 export function isChange({ percent }) {
   return !(Math.abs(percent) <= TOLERANCE_PERCENT);
 }
 
-/** A document with these counts in the rows of its table. */
+/** The document with these counts in its table. */
 export function withCounts(markdown, counts) {
   return COUNTED.reduce((text, what) => text.replace(rowOf(what), `$1${grouped(counts[what])} |`), markdown);
 }
@@ -47,10 +48,10 @@ const rowOf = (what) => new RegExp(`^(\\| \`${what}\` \\| )[\\d,]* \\|`, "m");
 
 const grouped = (count) => count.toLocaleString("en-US");
 
-/** The count that valgrind told on stderr. */
-export function toldBy(valgrind) {
-  const count = Number(valgrind.match(/Collected : (\d+)$/m)?.[1]);
-  if (!(count > 0)) throw new Trouble(`valgrind told no count:\n${valgrind}`);
+/** The count in valgrind's stderr. */
+export function parseCount(stderr) {
+  const count = Number(stderr.match(/Collected : (\d+)$/m)?.[1]);
+  if (!(count > 0)) throw new UserError(`valgrind printed no count:\n${stderr}`);
   return count;
 }
 
@@ -61,61 +62,61 @@ function main() {
   process.chdir(fileURLToPath(new URL("..", import.meta.url)));
   const valgrind = versionOf("valgrind", "--version");
   if (!valgrind) {
-    const missing = "valgrind is not installed, so that no instructions are counted (Debian: sudo apt-get install valgrind)";
-    if (renew) throw new Trouble(missing);
+    const missing = "skipped: valgrind is not installed (Debian: sudo apt-get install valgrind)";
+    if (renew) throw new UserError(missing);
     return console.log(missing);
   }
   const tools = { compiler: compiler(), libc: versionOf("getconf", "GNU_LIBC_VERSION"), valgrind, processor: processor() };
   const program = build();
   const counts = Object.fromEntries(COUNTED.map((what) => [what, count(program, what)]));
-  return renew ? write(tools, counts) : compare(tools, counts);
+  return renew ? writeBaseline(tools, counts) : compare(tools, counts);
 }
 
-/** What a program says of its version; nothing where there is no such program. */
+/** Undefined if the program is not installed. */
 function versionOf(program, argument) {
   const { status, stdout } = spawnSync(program, [argument], { encoding: "utf8" });
   return status === 0 ? stdout.trim() : undefined;
 }
 
 function compiler() {
-  const told = execFileSync("rustc", ["--version", "--verbose"], { encoding: "utf8" });
-  const [release, host] = ["release", "host"].map((name) => told.match(new RegExp(`^${name}: (.*)$`, "m"))?.[1]);
+  const output = execFileSync("rustc", ["--version", "--verbose"], { encoding: "utf8" });
+  const [release, host] = ["release", "host"].map((name) => output.match(new RegExp(`^${name}: (.*)$`, "m"))?.[1]);
   return `rustc ${release}, ${host}`;
 }
 
-/** What a processor may have by which the C library chooses how to copy memory. */
-const CHOSEN_BY = ["avx2", "erms", "fsrm"];
+/** The processor features by which the C library chooses how to copy memory. */
+const COPY_FEATURES = ["avx2", "erms", "fsrm"];
 
 function processor() {
   const flags = readFileSync("/proc/cpuinfo", "utf8").match(/^flags\s*: (.*)$/m)?.[1].split(" ") ?? [];
-  return `a processor with ${CHOSEN_BY.filter((flag) => flags.includes(flag)).join(", ") || "nothing of its own"}`;
+  return `a processor with ${COPY_FEATURES.filter((flag) => flags.includes(flag)).join(", ") || "nothing of its own"}`;
 }
 
-/** Builds the program, with the dependencies in the versions that the service has. */
+/** Builds the program with the service's versions of the dependencies. */
 function build() {
   copyFileSync("Cargo.lock", `${CRATE}/Cargo.lock`);
   const target = join(process.env.CARGO_TARGET_DIR ?? "target", "instructions");
   const cargo = ["build", "--release", "--manifest-path", `${CRATE}/Cargo.toml`, "--target-dir", target];
-  if (spawnSync("cargo", cargo, { stdio: "inherit" }).status !== 0) throw new Trouble(`${CRATE} does not build`);
+  if (spawnSync("cargo", cargo, { stdio: "inherit" }).status !== 0) throw new UserError(`${CRATE} does not build`);
   return join(target, "release", "instructions");
 }
 
-/** The instructions of doing it once. Starting and ending the program is in both counts, and in no difference. */
+/** The instructions of one repetition. The difference of two runs excludes the program's start and end. */
 function count(program, what) {
-  const [none, all] = [0, TIMES].map((times) => {
+  const [none, all] = [0, REPETITIONS].map((times) => {
     const callgrind = ["--tool=callgrind", "--callgrind-out-file=/dev/null", program, what, String(times)];
     const { status, stderr, error } = spawnSync("valgrind", callgrind, { encoding: "utf8" });
-    if (status !== 0) throw new Trouble(`${what} cannot be counted: ${error ?? stderr}`);
-    return toldBy(stderr);
+    if (status !== 0) throw new UserError(`${what} cannot be counted: ${error ?? stderr}`);
+    return parseCount(stderr);
   });
-  return Math.round((all - none) / TIMES);
+  return Math.round((all - none) / REPETITIONS);
 }
 
-function write(tools, counts) {
+function writeBaseline(tools, counts) {
   writeFileSync(BASELINE, `${JSON.stringify({ tools, counts }, null, 2)}\n`);
   writeFileSync(DOCUMENT, withCounts(readFileSync(DOCUMENT, "utf8"), counts));
   for (const what of COUNTED) console.log(`${what.padEnd(8)}${grouped(counts[what]).padStart(12)}`);
-  console.log(`${BASELINE} and ${DOCUMENT} say so now: commit them`);
+  console.log(`Updated ${BASELINE} and ${DOCUMENT}: commit them`);
 }
 
 function compare(tools, counts) {
@@ -127,13 +128,13 @@ function compare(tools, counts) {
   }
   const other = Object.keys(baseline.tools).filter((tool) => tools[tool] !== baseline.tools[tool]);
   if (other.length > 0) {
-    const told = other.map((tool) => `${tools[tool]} instead of ${baseline.tools[tool]}`).join(", ");
-    return console.log(`The baseline is of other tools, so that nothing is held against it: ${told}`);
+    const differences = other.map((tool) => `${tools[tool]} instead of ${baseline.tools[tool]}`).join(", ");
+    return console.log(`Not compared, because the baseline was counted with other tools: ${differences}`);
   }
   const changed = all.filter(isChange).map(({ what }) => what);
   if (changed.length > 0) {
     const names = changed.join(", ");
-    throw new Trouble(`More than ${TOLERANCE_PERCENT} % from the baseline: ${names}. If that is meant, run make instructions-baseline and commit it`);
+    throw new UserError(`More than ${TOLERANCE_PERCENT} % from the baseline: ${names}. If this is intended, run make instructions-baseline and commit it`);
   }
 }
 
@@ -141,7 +142,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   try {
     main();
   } catch (error) {
-    console.error(error instanceof Trouble ? error.message : error);
+    console.error(error instanceof UserError ? error.message : error);
     process.exit(1);
   }
 }

@@ -1,9 +1,10 @@
-// Runs the commands of the documents as they are written, but for the ports, and holds what they print against what the
-// documents show: all of them, or `node scripts/walk-docs.mjs docs/getting-started.md`.
+// Runs the commands of the documents as written, except for the ports, and compares their output
+// with the documents: all of them, or `node scripts/walk-docs.mjs docs/getting-started.md`.
 //
-// Each `sh` block is run, all of a document's by one shell, in order; a `text` block after one shows lines that it prints,
-// in their order, with `...` for what differs from run to run. What is *not run here* is so marked in its text, up to the
-// next heading or the next block. Where a document begins with the demo, a demo of the walk's own runs beside it.
+// One shell runs all `sh` blocks of a document, in order. A `text` block after one shows lines that
+// it must print, in order, with `...` for text that differs from run to run. The words
+// *not run here* exclude the next block or, as "All of this is *not run here*", the rest of the
+// section. Documents that start with the demo run beside a demo of their own.
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -12,8 +13,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-/** What stands by itself, and what is typed beside the demo of `make run`. Of all others each block is marked. */
-export const ALONE = [
+/** Documents that run by themselves, and those that run beside `make run`. All blocks of other documents must be marked. */
+export const STANDALONE = [
   "docs/getting-started.md",
   "docs/commands.md",
   "docs/migrating.md",
@@ -21,25 +22,25 @@ export const ALONE = [
   "docs/tokens.md",
   "docs/compose.md",
 ];
-export const BESIDE_THE_DEMO = ["README.md", "docs/tracing.md"];
+export const WITH_DEMO = ["README.md", "docs/api.md", "docs/logs.md", "docs/tracing.md"];
 
 const PORTS = ["8080", "12111", "9464"];
-// Both programs listen at the documented ports by themselves.
+// The documented ports are the defaults of both programs, so that the documents do not set them.
 const LISTEN = "export BILLHOOK_LISTEN=127.0.0.1:8080 SANDBOX_LISTEN=127.0.0.1:12111";
-const PATIENCE_MS = 2 * 60 * 1000;
+const DOCUMENT_TIMEOUT_MS = 2 * 60 * 1000;
 
-/** Where the walk's own demo keeps its files; the reader's is in .demo, with its logs in logs. */
+/** The files of the demo that this script starts. Those of `make run` are in .demo and logs. */
 const DEMO = ".demo/walk-docs";
-const DEMO_START_MS = 60 * 1000;
+const DEMO_START_TIMEOUT_MS = 60 * 1000;
 
-/** The blocks to run, each with the lines that it should print. */
+/** The blocks to run, each with the lines that it must print. */
 export function blocksOf(markdown) {
   const blocks = [];
   let fence = null;
   let skipsBlock = false;
   let skipsSection = false;
   for (const written of markdown.split("\n")) {
-    // A block may belong to an item of a list.
+    // A block inside a list item is indented.
     const line = fence ? written.replace(fence.indent, "") : written.trimStart();
     if (fence && line.startsWith("```")) {
       if (fence.kind === "sh" && !skipsBlock && !skipsSection) blocks.push({ script: fence.lines.join("\n"), shows: [] });
@@ -61,7 +62,7 @@ export function blocksOf(markdown) {
   return blocks;
 }
 
-/** The first line shown that what was printed does not have, in order; none if it has all. */
+/** The first shown line that is not in the output, in order. Undefined if none is missing. */
 export function missingLine(shows, printed) {
   let rest = printed.split("\n");
   for (const shown of shows) {
@@ -82,7 +83,7 @@ async function freePort() {
   return String(port);
 }
 
-/** The documented ports, each with one that is free here. */
+/** Pairs of a documented port and a free one. */
 async function freePorts() {
   return Promise.all(PORTS.map(async (port) => [`:${port}`, `:${await freePort()}`]));
 }
@@ -91,37 +92,37 @@ function run(script, dir) {
   const file = join(dir, "walk.sh");
   writeFileSync(file, script);
   return new Promise((resolve) => {
-    // A group of its own, so that what the document leaves running ends with it.
+    // In its own process group, so that background processes of the document are killed too.
     const shell = spawn("bash", [file], { detached: true, stdio: ["ignore", "inherit", "inherit"] });
-    const end = () => process.kill(-shell.pid, "SIGKILL");
-    const late = setTimeout(end, PATIENCE_MS);
+    const killGroup = () => process.kill(-shell.pid, "SIGKILL");
+    const timeout = setTimeout(killGroup, DOCUMENT_TIMEOUT_MS);
     shell.on("exit", (code) => {
-      clearTimeout(late);
+      clearTimeout(timeout);
       try {
-        end();
+        killGroup();
       } catch {
-        // Nothing was left running.
+        // No process was left.
       }
       resolve(code ?? 1);
     });
   });
 }
 
-/** The demo, where the documents have it but for its ports and its directory; and how it ends. */
+/** Starts a demo. Returns the replacements of its documented ports and directories, and `stop`. */
 async function startDemo() {
-  const told = `${DEMO}/system.json`;
-  rmSync(told, { force: true });
+  const systemFile = `${DEMO}/system.json`;
+  rmSync(systemFile, { force: true });
   const demo = spawn("node", ["scripts/demo.mjs", "--aside", "walk-docs", "--no-build"], { stdio: ["ignore", "ignore", "inherit"] });
   const ended = new Promise((resolve) => demo.on("exit", resolve));
-  for (const begun = Date.now(); !existsSync(told); ) {
-    if (demo.exitCode !== null || Date.now() - begun > DEMO_START_MS) throw new Error("the demo does not start");
+  for (const started = Date.now(); !existsSync(systemFile); ) {
+    if (demo.exitCode !== null || Date.now() - started > DEMO_START_TIMEOUT_MS) throw new Error("the demo does not start");
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  const { service, sandbox } = JSON.parse(readFileSync(told, "utf8"));
+  const { service, sandbox } = JSON.parse(readFileSync(systemFile, "utf8"));
   const port = (url) => `:${new URL(url).port}`;
-  const places = [[".demo/", `${DEMO}/`], ["logs/", `${DEMO}/logs/`], [":8080", port(service)], [":12111", port(sandbox)]];
+  const replacements = [[".demo/", `${DEMO}/`], ["logs/", `${DEMO}/logs/`], [":8080", port(service)], [":12111", port(sandbox)]];
   return {
-    places,
+    replacements,
     stop: async () => {
       demo.kill("SIGTERM");
       await ended;
@@ -129,31 +130,32 @@ async function startDemo() {
   };
 }
 
-/** Walks documents beside one demo, which stands for the `make run` that they begin with. */
-async function walkBesideTheDemo(documents) {
+/** Walks documents beside one demo, which replaces the `make run` that they start with. */
+async function walkWithDemo(documents) {
   const demo = await startDemo();
   try {
-    for (const document of documents) await walk(document, demo.places);
+    for (const document of documents) await walk(document, demo.replacements);
   } finally {
     await demo.stop();
   }
 }
 
-async function walk(document, places) {
+async function walk(document, demoReplacements) {
   const dir = mkdtempSync(join(tmpdir(), "walk-docs-"));
   try {
-    const all = places ?? (await freePorts());
-    const here = (text) => all.reduce((text, [documented, here]) => text.replaceAll(documented, here), text);
-    const blocks = blocksOf(here(readFileSync(document, "utf8"))).filter(({ script }) => !(places && script === "make run"));
+    const replacements = demoReplacements ?? (await freePorts());
+    const replace = (text) => replacements.reduce((text, [from, to]) => text.replaceAll(from, to), text);
+    const isRun = ({ script }) => !(demoReplacements && script === "make run");
+    const blocks = blocksOf(replace(readFileSync(document, "utf8"))).filter(isRun);
     const parts = blocks.map(({ script }, index) => `step=${index + 1}\n{\n${script}\n} > '${join(dir, String(index))}'`);
-    const failed = `trap '[ $? -eq 0 ] || echo "step $step failed" >&2' EXIT`;
-    const code = await run(["set -euo pipefail", failed, here(LISTEN), ...parts].join("\n"), dir);
+    const onExit = `trap '[ $? -eq 0 ] || echo "step $step failed" >&2' EXIT`;
+    const code = await run(["set -euo pipefail", onExit, replace(LISTEN), ...parts].join("\n"), dir);
     if (code !== 0) throw new Error(`${document}: a command failed`);
     for (const [index, { script, shows }] of blocks.entries()) {
       const printed = readFileSync(join(dir, String(index)), "utf8");
       const missing = missingLine(shows, printed);
       if (missing !== undefined) {
-        throw new Error(`${document} shows what is not printed: ${missing}\nby:\n${script}\nwhich printed:\n${printed}`);
+        throw new Error(`${document} shows a line that is not printed: ${missing}\nby:\n${script}\nwhich printed:\n${printed}`);
       }
     }
     console.log(`${document}: ${blocks.length} blocks run as written`);
@@ -164,11 +166,11 @@ async function walk(document, places) {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   try {
-    const asked = process.argv.slice(2);
-    const isWanted = (document) => asked.length === 0 || asked.includes(document);
-    for (const document of ALONE.filter(isWanted)) await walk(document);
-    const beside = BESIDE_THE_DEMO.filter(isWanted);
-    if (beside.length > 0) await walkBesideTheDemo(beside);
+    const named = process.argv.slice(2);
+    const isNamed = (document) => named.length === 0 || named.includes(document);
+    for (const document of STANDALONE.filter(isNamed)) await walk(document);
+    const withDemo = WITH_DEMO.filter(isNamed);
+    if (withDemo.length > 0) await walkWithDemo(withDemo);
   } catch (error) {
     console.error(error.message);
     process.exit(1);

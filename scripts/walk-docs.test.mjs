@@ -4,11 +4,11 @@ import { test } from "node:test";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 
-import { ALONE, BESIDE_THE_DEMO, blocksOf, missingLine } from "./walk-docs.mjs";
+import { blocksOf, missingLine, STANDALONE, WITH_DEMO } from "./walk-docs.mjs";
 
 const fenced = (kind, text) => `\`\`\`${kind}\n${text}\n\`\`\``;
 
-test("each block is run with what it shows, but for what is not run here", () => {
+test("each block is run with its shown lines, unless it is marked as not run", () => {
   const markdown = [
     "# One",
     fenced("sh", "echo a"),
@@ -31,21 +31,21 @@ test("each block is run with what it shows, but for what is not run here", () =>
   ]);
 });
 
-test("a block may belong to an item of a list", () => {
+test("a block in a list item is run without its indentation", () => {
   const markdown = ["1. One:", "", "   ```sh", "   echo a |", "     cat", "   ```", "2. Two. (*Not run here*.)", "", "   ```sh", "   echo b", "   ```"];
   assert.deepEqual(blocksOf(markdown.join("\n")), [{ script: "echo a |\n  cat", shows: [] }]);
 });
 
-test("each command of each document is walked, or marked as not run here", () => {
+test("each block of each document is run or marked as not run here", () => {
   const documents = execFileSync("git", ["ls-files", "*.md"], { encoding: "utf8" }).trim().split("\n");
-  const walked = [...ALONE, ...BESIDE_THE_DEMO];
+  const walked = [...STANDALONE, ...WITH_DEMO];
   for (const document of walked) assert.ok(documents.includes(document), document);
   for (const document of documents.filter((document) => !walked.includes(document))) {
     assert.deepEqual(blocksOf(readFileSync(document, "utf8")), [], `${document} is neither walked nor marked`);
   }
 });
 
-test("what is shown must be printed, in order, with dots for what differs", () => {
+test("shown lines must be printed in order, with dots for any text", () => {
   const printed = "Endpoint we_1 posts.\nnoise\nDone (really).\n";
   assert.equal(missingLine(["Endpoint we_... posts.", "Done (really)."], printed), undefined);
   assert.equal(missingLine(["Done (really).", "Endpoint we_... posts."], printed), "Endpoint we_... posts.");

@@ -1,5 +1,5 @@
-//! Billhook: Stripe billing for multi-tenant SaaS. Checkout, the hosted Customer Portal, verified webhooks, and the
-//! one answer that the rest of a product asks for: what is this tenant entitled to right now?
+//! Billhook: Stripe billing for multi-tenant SaaS. Checkout, the hosted Customer Portal, verified
+//! webhooks, and the entitlements of each tenant.
 
 pub mod billing;
 pub mod cli;

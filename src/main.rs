@@ -7,13 +7,13 @@ use billhook::cli::{self, Cli};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
-/// How long a read or write that nobody waits for any more may take to end: on a mount that hangs it never does.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long the process waits for abandoned reads and writes. On a mount that hangs they never end.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = Cli::parse();
-    let runtime = Runtime::new().expect("the system gives threads");
+    let runtime = Runtime::new().expect("could not start the runtime's threads");
     let code = runtime.block_on(cli::run(arguments));
-    runtime.shutdown_timeout(LINGER);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     code
 }

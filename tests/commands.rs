@@ -1,4 +1,4 @@
-//! The command line: the real binary, as an operator or a script runs it.
+//! Runs the real `billhook` binary as an operator or a script does.
 
 use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const JWT_SECRET: &str = "a-jwt-secret-of-at-least-32-bytes-long";
 
-/// A directory of its own, and the binary run in it with nothing but what is given.
+/// Runs the binary in a temporary directory, with only the given environment.
 struct Shell {
     dir: TempDir,
 }
@@ -43,7 +43,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn help_names_every_variable_and_shows_no_secret() {
+fn serve_help_lists_every_variable_and_no_secret() {
     let secret = ("STRIPE_SECRET_KEY", "sk_test_canary");
     let output = Shell::new().run(&["serve", "--help"], &[secret, ("BILLHOOK_JWT_SECRET", "canary")]);
     assert!(output.status.success());
@@ -97,7 +97,7 @@ fn help_names_every_variable_and_shows_no_secret() {
 }
 
 #[test]
-fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing() {
+fn invalid_value_is_refused_by_its_name_without_the_value() {
     for (variable, value) in [
         ("STRIPE_SECRET_KEY", "pk_test_canary"),
         ("STRIPE_SECRET_KEY", "canary"),
@@ -168,7 +168,7 @@ fn a_bad_value_stops_the_start_with_one_sentence_that_names_it_and_shows_nothing
 }
 
 #[test]
-fn a_secret_may_come_from_a_file_and_is_told_by_the_variable_that_names_the_file() {
+fn secret_file_is_read_and_named_in_errors() {
     let shell = Shell::new();
     let file = |name: &str, contents: &str| {
         let path = shell.path().join(name);
@@ -190,13 +190,13 @@ fn a_secret_may_come_from_a_file_and_is_told_by_the_variable_that_names_the_file
         assert!(!message.contains("canary"), "{message}");
 
         let both = shell.run(&["serve"], &[(&file_variable, &wrong), (variable, "canary")]);
-        let told = format!("billhook: {file_variable} is set beside {variable}: keep one of them\n");
-        assert_eq!(text(&both.stderr), told);
+        let message = format!("billhook: {file_variable} and {variable} are both set: keep one of them\n");
+        assert_eq!(text(&both.stderr), message);
     }
 }
 
 #[test]
-fn settings_of_tokens_that_contradict_each_other_are_told_by_their_names() {
+fn contradicting_token_settings_are_named() {
     let shell = Shell::new();
     let pem = shell.path().join("canary.pem");
     std::fs::write(&pem, "-----BEGIN PUBLIC KEY-----\ncanary\n-----END PUBLIC KEY-----\n").expect("a file");
@@ -206,7 +206,7 @@ fn settings_of_tokens_that_contradict_each_other_are_told_by_their_names() {
     let (issuer, roles, claim) =
         ("BILLHOOK_JWT_ISSUER", "BILLHOOK_JWT_MANAGE_ROLES", "BILLHOOK_JWT_ROLE_CLAIM");
     let jwks = "https://canary.example/jwks.json";
-    for (settings, told) in [
+    for (settings, words) in [
         (vec![(algorithm, "RS256"), (secret, JWT_SECRET)], vec![secret, algorithm, "RS256"]),
         (vec![(algorithm, "RS256"), (secret, JWT_SECRET), (url, jwks)], vec![secret, algorithm]),
         (vec![(algorithm, "ES256"), (url, jwks), (file, "canary.pem")], vec![url, file]),
@@ -225,8 +225,8 @@ fn settings_of_tokens_that_contradict_each_other_are_told_by_their_names() {
         let output = shell.run(&["serve"], &settings);
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{settings:?}: {message}");
-        assert!(message.starts_with(&format!("billhook: {} ", told[0])), "{settings:?}: {message}");
-        assert!(told.iter().all(|word| message.contains(word)), "{told:?}: {message}");
+        assert!(message.starts_with(&format!("billhook: {} ", words[0])), "{settings:?}: {message}");
+        assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
         assert_eq!(message.lines().count(), 1, "{message}");
         assert!(!message.contains("canary"), "{message}");
     }
@@ -240,18 +240,18 @@ fn collector_endpoint_without_scheme_refuses_to_start() {
             let output = shell.run(&["serve"], &[(variable, endpoint)]);
             let message = text(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{message}");
-            let told =
+            let expected =
                 format!("billhook: {variable} is not a URL that starts with `http://` or `https://`\n");
-            assert_eq!(message, told);
+            assert_eq!(message, expected);
         }
     }
 }
 
 #[test]
-fn a_key_of_the_other_mode_refuses_to_start_and_names_both() {
+fn key_of_other_mode_refuses_to_start() {
     let shell = Shell::new();
     let database = ("DATABASE_URL", "sqlite://billhook.db");
-    // The first start remembers the key's mode, and then cannot listen.
+    // The first start stores the key's mode, and then cannot listen.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let listen = ("BILLHOOK_LISTEN", address.as_str());
@@ -266,12 +266,31 @@ fn a_key_of_the_other_mode_refuses_to_start_and_names_both() {
 }
 
 #[test]
-fn migrating_at_once_and_again_is_migrating_once() {
+fn address_in_use_is_reported_with_flag_and_variable() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for (flag, variable) in [("--listen", "BILLHOOK_LISTEN"), ("--metrics-listen", "BILLHOOK_METRICS_LISTEN")]
+    {
+        let environment = [("BILLHOOK_LISTEN", "127.0.0.1:0"), (variable, address.as_str())];
+        let output = Shell::new().run(&["serve"], &environment);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(
+            message.contains(&format!("cannot listen on {address}: Address already in use")),
+            "{message}"
+        );
+        let advice = format!("Choose another address with {flag} or {variable}\n");
+        assert!(message.ends_with(&advice), "{message}");
+    }
+}
+
+#[test]
+fn concurrent_and_repeated_migrations_succeed() {
     let shell = Shell::new();
     std::thread::scope(|scope| {
         let replicas: Vec<_> = (0..4).map(|_| scope.spawn(|| shell.run(&["migrate"], &[]))).collect();
         for replica in replicas {
-            let output = replica.join().expect("it ends");
+            let output = replica.join().expect("the thread ends");
             assert!(output.status.success(), "{}", text(&output.stderr));
         }
     });
@@ -280,7 +299,7 @@ fn migrating_at_once_and_again_is_migrating_once() {
 }
 
 #[test]
-fn a_database_that_is_not_there_is_told_without_its_password() {
+fn unreachable_database_is_reported_without_password() {
     let url = ("DATABASE_URL", "postgres://billhook:canary@127.0.0.1:1/billhook");
     let output = Shell::new().run(&["migrate"], &[url]);
     let message = text(&output.stderr);
@@ -308,20 +327,35 @@ fn database_file_that_cannot_be_opened_is_explained() {
 }
 
 #[test]
-fn a_tenant_is_linked_and_shown() {
+fn missing_sqlite_file_is_named() {
+    let target = ("DATABASE_URL", "postgres://127.0.0.1:1/billhook");
+    let copied = Shell::new().run(&["migrate", "--from", "sqlite://nope.db"], &[target]);
+    assert_eq!(
+        text(&copied.stderr),
+        "billhook: --from: the database is not available: the file nope.db does not exist\n"
+    );
+    let listed = Shell::new().run(&["tenant", "list"], &[("BILLHOOK_PLANS", "pro=price_a")]);
+    assert_eq!(
+        text(&listed.stderr),
+        "billhook: DATABASE_URL: the database is not available: the file billhook.db does not exist\n"
+    );
+}
+
+#[test]
+fn tenant_is_linked_and_shown() {
     let shell = Shell::new();
-    // Whatever the service does with its topic lines, an answer stands alone on stdout.
+    // A command writes only its output to stdout, whatever the service's log sink is.
     let plans = [("BILLHOOK_PLANS", "pro=price_a"), ("BILLHOOK_LOG_SINK", "stdout")];
     let nowhere = shell.run(&["tenant", "show", "acme"], &plans);
     assert_eq!(nowhere.status.code(), Some(1));
-    assert!(!shell.path().join("billhook.db").exists(), "looking makes no database");
+    assert!(!shell.path().join("billhook.db").exists(), "`show` creates no database");
     assert!(shell.run(&["migrate"], &[]).status.success());
     let unknown = shell.run(&["tenant", "show", "acme"], &plans);
     assert_eq!(unknown.status.code(), Some(1));
 
     let link = |tenant, customer| shell.run(&["tenant", "link", tenant, customer], &plans);
     assert_eq!(text(&link("acme", "cus_1").stdout), "Tenant acme is linked to cus_1.\n");
-    assert!(link("acme", "cus_1").status.success(), "linking twice is linking once");
+    assert!(link("acme", "cus_1").status.success(), "linking twice succeeds");
     for (tenant, customer, why) in
         [("acme", "cus_2", "another customer"), ("birch", "cus_1", "another tenant")]
     {
@@ -346,34 +380,111 @@ fn a_tenant_is_linked_and_shown() {
 }
 
 #[test]
-fn the_story_of_a_tenant_is_told_and_of_a_stranger_there_is_none() {
+fn link_warns_about_id_that_is_not_a_customer_id() {
+    let shell = Shell::new();
+    assert!(shell.run(&["migrate"], &[]).status.success());
+    let plans = [("BILLHOOK_PLANS", "pro=price_a")];
+    let linked = shell.run(&["tenant", "link", "acme", "foo"], &plans);
+    assert_eq!(text(&linked.stdout), "Tenant acme is linked to foo.\n");
+    let warning = text(&linked.stderr);
+    assert!(linked.status.success() && warning.contains("foo does not look like `cus_...`"), "{warning}");
+    assert_eq!(text(&shell.run(&["tenant", "link", "birch", "cus_1"], &plans).stderr), "");
+}
+
+#[test]
+fn list_warns_about_unknown_plan_and_status() {
+    let shell = Shell::new();
+    assert!(shell.run(&["migrate"], &[]).status.success());
+    let list = |words: &[&str]| {
+        let output = shell.run(&[&["tenant", "list"], words].concat(), &[("BILLHOOK_PLANS", "pro=price_a")]);
+        assert!(output.status.success());
+        text(&output.stderr)
+    };
+    assert_eq!(list(&["--plan", "pro,free", "--status", "past_due,none"]), "");
+    assert_eq!(list(&["--plan", "pro,gold"]), "billhook: --plan: BILLHOOK_PLANS has no plan `gold`\n");
+    assert_eq!(
+        list(&["--status", "foo"]),
+        "billhook: --status: `foo` is not a status of Stripe, nor `none`\n"
+    );
+}
+
+#[test]
+fn erase_needs_dry_run_or_yes() {
+    let output = Shell::new().run(&["tenant", "erase", "acme"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stderr), "billhook: `tenant erase` cannot be undone: give --dry-run or --yes\n");
+    let both = Shell::new().run(&["tenant", "erase", "acme", "--dry-run", "--yes"], &[]);
+    assert_eq!(both.status.code(), Some(2), "{}", text(&both.stderr));
+}
+
+#[test]
+fn closed_pipe_ends_command_quietly() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut openapi = Command::new(env!("CARGO_BIN_EXE_billhook"));
+    let openapi = openapi.arg("openapi").env_clear().stdout(writer).stderr(Stdio::piped());
+    let output = openapi.spawn().and_then(Child::wait_with_output).expect("the binary runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn help_fits_100_columns_and_groups_options() {
+    for command in [
+        &["serve"][..],
+        &["doctor"],
+        &["migrate"],
+        &["deployment", "adopt"],
+        &["event", "replay"],
+        &["tenant", "erase"],
+        &["tenant", "import"],
+        &["tenant", "unlink"],
+        &["webhook", "rotate"],
+    ] {
+        let help = text(&Shell::new().run(&[command, &["--help"]].concat(), &[]).stdout);
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{command:?}: {help}");
+    }
+    let help = text(&Shell::new().run(&["webhook", "rotate", "--help"], &[]).stdout);
+    let (before, database) = help.split_once("\nDatabase:\n").expect("a heading");
+    for flag in ["--url ", "--secret-file ", "--dry-run "] {
+        assert!(before.contains(flag) && !database.contains(flag), "{flag}: {help}");
+    }
+}
+
+#[test]
+fn timeline_shows_tenant_and_fails_for_unknown_one() {
     let shell = Shell::new();
     let show = |words: &[&str]| shell.run(&[&["tenant", "show"], words].concat(), &[]);
     assert!(shell.run(&["migrate"], &[]).status.success());
     assert!(shell.run(&["tenant", "link", "acme", "cus_1"], &[]).status.success());
 
-    let story = text(&show(&["acme", "--timeline"]).stdout);
-    let words: Vec<&str> = story.split_whitespace().skip(1).collect();
-    assert_eq!(words, ["customer.linked", "cus_1", "operator", "trace=-"], "{story}");
+    let timeline = text(&show(&["acme", "--timeline"]).stdout);
+    let words: Vec<&str> = timeline.split_whitespace().collect();
+    assert_eq!(
+        words[..8],
+        ["TIME", "WHAT", "STATUS", "SUBJECT", "EVENT", "REASON", "TYPE", "TRACE"],
+        "{timeline}"
+    );
+    assert_eq!(words[9..], ["customer.linked", "-", "cus_1", "-", "operator", "-"], "{timeline}");
 
-    let told: Value = serde_json::from_slice(&show(&["acme", "--timeline", "--json"]).stdout).expect("JSON");
+    let timeline: Value =
+        serde_json::from_slice(&show(&["acme", "--timeline", "--json"]).stdout).expect("JSON");
     let log = std::fs::read_to_string(shell.path().join("logs/subscription_state.log")).expect("the log");
     let mut line: Value = serde_json::from_str(&log).expect("one line");
-    for of_files_alone in ["level", "topic"] {
-        line.as_object_mut().expect("an object").remove(of_files_alone);
+    for log_only in ["level", "topic"] {
+        line.as_object_mut().expect("an object").remove(log_only);
     }
-    // The journal is written a moment before its line.
-    line["time"] = told[0]["time"].clone();
-    assert_eq!(told, Value::from(vec![line]));
+    // The journal is written just before the log line.
+    line["time"] = timeline[0]["time"].clone();
+    assert_eq!(timeline, Value::from(vec![line]));
 
-    let (stranger, its_story) = (show(&["birch"]), show(&["birch", "--timeline"]));
-    assert_eq!(its_story.status.code(), Some(1));
-    assert_eq!(its_story.stderr, stranger.stderr, "{}", text(&its_story.stderr));
-    assert!(text(&its_story.stderr).contains("nothing has ever happened"), "{}", text(&its_story.stderr));
+    let (unknown, without_timeline) = (show(&["birch"]), show(&["birch", "--timeline"]));
+    assert_eq!(without_timeline.status.code(), Some(1));
+    assert_eq!(without_timeline.stderr, unknown.stderr, "{}", text(&unknown.stderr));
+    assert!(text(&unknown.stderr).contains("tenant birch is not known"), "{}", text(&unknown.stderr));
 }
 
 #[test]
-fn a_token_is_made_for_development() {
+fn token_command_signs_tokens_or_names_missing_setting() {
     let shell = Shell::new();
     let secret = ("BILLHOOK_JWT_SECRET", JWT_SECRET);
     let token = shell.run(&["token", "--tenant", "acme", "--user", "user-1"], &[secret]);
@@ -392,7 +503,7 @@ fn a_token_is_made_for_development() {
                 ("BILLHOOK_JWT_JWKS_URL", "https://id.example.com/jwks.json"),
                 ("BILLHOOK_JWT_ISSUER", "https://id.example.com/"),
             ],
-            "only who has the private key",
+            "only your issuer has the private key",
         ),
         (
             vec!["token", "--tenant", "acme", "--user", "user-1", "--role", "owner"],
@@ -407,7 +518,7 @@ fn a_token_is_made_for_development() {
 }
 
 #[test]
-fn a_token_for_development_says_what_the_service_asks_for() {
+fn token_has_the_claims_that_the_service_requires() {
     let environment = [
         ("BILLHOOK_JWT_SECRET", JWT_SECRET),
         ("BILLHOOK_JWT_TENANT_CLAIM", "org.id"),
@@ -427,7 +538,7 @@ fn a_token_for_development_says_what_the_service_asks_for() {
         validation.set_audience(&["billing"]);
         validation.set_issuer(&["https://id.example.com/"]);
         let read = jsonwebtoken::decode::<Value>(text(&output.stdout).trim(), &key, &validation);
-        read.expect("another implementation takes it").claims
+        read.expect("another implementation accepts it").claims
     };
     let owner = claims(&[]);
     assert_eq!((&owner["sub"], &owner["org"]["id"]), (&"user-1".into(), &"acme".into()));
@@ -439,15 +550,15 @@ fn a_token_for_development_says_what_the_service_asks_for() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_served_stops_the_start_with_one_sentence() {
+fn unusable_certificate_refuses_to_start() {
     let shell = Shell::new();
     for name in ["empty", "other"] {
         std::fs::write(shell.path().join(name), "").expect("written");
     }
     let (certificate, key) = ("BILLHOOK_TLS_CERTIFICATE_FILE", "BILLHOOK_TLS_KEY_FILE");
     for (environment, sentence) in [
-        (vec![(certificate, "empty")], format!("{key} is not set, and {certificate} is: HTTPS takes both")),
-        (vec![(key, "empty")], format!("{certificate} is not set, and {key} is: HTTPS takes both")),
+        (vec![(certificate, "empty")], format!("{key} is not set, but {certificate} is: HTTPS needs both")),
+        (vec![(key, "empty")], format!("{certificate} is not set, but {key} is: HTTPS needs both")),
         (
             vec![(certificate, "nowhere"), (key, "empty")],
             format!("{certificate} names a file that cannot be read: No such file"),
@@ -458,7 +569,7 @@ fn a_certificate_that_cannot_be_served_stops_the_start_with_one_sentence() {
         ),
         (
             vec![(certificate, "empty"), (key, "other")],
-            format!("{certificate} names a file that holds no certificate"),
+            format!("{certificate} names a file that contains no certificate"),
         ),
     ] {
         let output = shell.run(&["serve"], &environment);
@@ -470,11 +581,14 @@ fn a_certificate_that_cannot_be_served_stops_the_start_with_one_sentence() {
 }
 
 #[test]
-fn a_variable_that_is_set_to_nothing_is_not_set() {
-    let nothing = [
+fn empty_variable_counts_as_not_set() {
+    let empty = [
         ("DATABASE_URL", ""),
+        ("DATABASE_URL_FILE", ""),
         ("STRIPE_SECRET_KEY", ""),
+        ("STRIPE_SECRET_KEY_FILE", ""),
         ("STRIPE_WEBHOOK_SECRET", ""),
+        ("STRIPE_WEBHOOK_SECRET_FILE", ""),
         ("STRIPE_API_BASE", ""),
         ("BILLHOOK_METRICS_LISTEN", ""),
         ("BILLHOOK_TLS_CERTIFICATE_FILE", ""),
@@ -483,6 +597,7 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
         ("BILLHOOK_PLANS", ""),
         ("BILLHOOK_JWT_ALGORITHM", ""),
         ("BILLHOOK_JWT_SECRET", ""),
+        ("BILLHOOK_JWT_SECRET_FILE", ""),
         ("BILLHOOK_JWT_JWKS_URL", ""),
         ("BILLHOOK_JWT_PUBLIC_KEY_FILE", ""),
         ("BILLHOOK_JWT_TENANT_CLAIM", ""),
@@ -500,14 +615,14 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
         ("BILLHOOK_LOG_KEEP", ""),
     ];
     let shell = Shell::new();
-    let running = Running::start(&shell, &nothing);
+    let running = Running::start(&shell, &empty);
     assert!(running.get("/readyz").contains("\"ready\""));
     assert!(running.stop().success());
     assert!(shell.path().join("billhook.db").exists() && shell.path().join("logs").is_dir());
 }
 
 #[test]
-fn hang_up_opens_the_log_files_anew_and_terminate_ends_in_good_order() {
+fn sighup_reopens_log_files_and_sigterm_exits_with_success() {
     let shell = Shell::new();
     let secret = ("STRIPE_WEBHOOK_SECRET", "whsec_1");
     let running = Running::start(&shell, &[secret]);
@@ -516,7 +631,7 @@ fn hang_up_opens_the_log_files_anew_and_terminate_ends_in_good_order() {
     eventually("the line is written", || lines(&log) == 1);
 
     let moved = log.with_extension("log.1");
-    std::fs::rename(&log, &moved).expect("the file is moved");
+    std::fs::rename(&log, &moved).expect("moved");
     running.signal("HUP");
     eventually("there is a new file", || log.exists());
     running.get_with("POST", "/api/billing/webhook/");
@@ -525,7 +640,7 @@ fn hang_up_opens_the_log_files_anew_and_terminate_ends_in_good_order() {
 }
 
 #[test]
-fn topic_lines_go_to_stdout_too_or_to_stdout_alone_and_then_no_file_is_made() {
+fn log_sink_writes_topic_lines_to_stdout_with_or_without_files() {
     for (sink, in_file) in [("both", 1), ("stdout", 0)] {
         let shell = Shell::new();
         let environment = [("STRIPE_WEBHOOK_SECRET", "whsec_1"), ("BILLHOOK_LOG_SINK", sink)];
@@ -535,8 +650,8 @@ fn topic_lines_go_to_stdout_too_or_to_stdout_alone_and_then_no_file_is_made() {
         running.signal("HUP");
         assert!(running.stop().success());
 
-        let told = std::io::read_to_string(stdout).expect("text");
-        let line: Value = serde_json::from_str(&told).expect("one line, and nothing else");
+        let printed = std::io::read_to_string(stdout).expect("text");
+        let line: Value = serde_json::from_str(&printed).expect("one line and nothing else");
         assert_eq!((&line["topic"], &line["reason"]), (&"webhook_signatures".into(), &"missing".into()));
         assert_eq!(lines(&shell.path().join("logs/webhook_signatures.log")), in_file);
         assert_eq!(shell.path().join("logs").exists(), sink == "both");
@@ -544,38 +659,38 @@ fn topic_lines_go_to_stdout_too_or_to_stdout_alone_and_then_no_file_is_made() {
 }
 
 #[test]
-fn a_reader_of_stdout_that_has_stalled_or_gone_stops_nothing_and_is_told_of() {
-    for gone in [false, true] {
+fn stalled_or_closed_stdout_is_reported_and_blocks_nothing() {
+    for is_closed in [false, true] {
         let shell = Shell::new();
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         while is_writable(&writer) {
-            writer.write_all(&[b'\n'; 4096]).expect("the pipe takes it");
+            writer.write_all(&[b'\n'; 4096]).expect("written");
         }
-        let reader = (!gone).then_some(reader);
+        let reader = (!is_closed).then_some(reader);
         let environment = [("STRIPE_WEBHOOK_SECRET", "whsec_1"), ("BILLHOOK_LOG_SINK", "both")];
         let running = Running::start_with(&shell, &environment, writer.into());
         for _ in 0..10 {
             assert!(running.get_with("POST", "/api/billing/webhook/").contains("invalid_signature"));
         }
-        let stderr = running.stop_and_listen();
-        assert_eq!(lines(&shell.path().join("logs/webhook_signatures.log")), 10, "the file misses none");
-        let told: Vec<_> = stderr.iter().filter(|line| line.starts_with("billhook: stdout ")).collect();
-        assert_eq!(told.len(), 1, "seldom: {stderr:?}");
-        let expected = if gone { "Broken pipe" } else { "hangs: 10 lines are not written" };
-        assert!(told[0].contains(expected), "{}", told[0]);
+        let stderr = running.stop_with_stderr();
+        assert_eq!(lines(&shell.path().join("logs/webhook_signatures.log")), 10, "the file has every line");
+        let reports: Vec<_> = stderr.iter().filter(|line| line.starts_with("billhook: stdout ")).collect();
+        assert_eq!(reports.len(), 1, "{stderr:?}");
+        let expected = if is_closed { "Broken pipe" } else { "hangs: 10 lines are not written" };
+        assert!(reports[0].contains(expected), "{}", reports[0]);
         drop(reader);
     }
 }
 
 fn is_writable(pipe: &PipeWriter) -> bool {
     let mut wanted = [PollFd::new(pipe, PollFlags::OUT)];
-    poll(&mut wanted, Some(&Timespec::default())).expect("asked") > 0
+    poll(&mut wanted, Some(&Timespec::default())).expect("poll works") > 0
 }
 
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let began = std::time::Instant::now();
-    while !is_so() {
-        assert!(began.elapsed().as_secs() < 60, "still waiting: {what}");
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed().as_secs() < 60, "still waiting: {what}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
@@ -584,7 +699,7 @@ fn lines(file: &Path) -> usize {
     std::fs::read_to_string(file).unwrap_or_default().lines().count()
 }
 
-/// The service as a process of its own.
+/// The service as a process.
 struct Running {
     process: Child,
     address: String,
@@ -602,7 +717,7 @@ impl Running {
             .env_clear()
             .env("RUST_LOG", "info")
             .env("BILLHOOK_LISTEN", "127.0.0.1:0")
-            // Nobody is to be told before it ends.
+            // No load balancer has to notice the stop.
             .env("BILLHOOK_STOP_DELAY_SECONDS", "0")
             .envs(environment.iter().copied())
             .current_dir(shell.path())
@@ -611,10 +726,10 @@ impl Running {
             .spawn()
             .expect("the binary runs");
         let mut stderr = BufReader::new(process.stderr.take().expect("a pipe")).lines();
-        let told = stderr.find_map(|line| line.ok()?.split_once("http://").map(|(_, rest)| rest.to_owned()));
+        let url = stderr.find_map(|line| line.ok()?.split_once("http://").map(|(_, rest)| rest.to_owned()));
         let address =
-            told.expect("it says where it listens").split_whitespace().next().expect("an address").to_owned();
-        // What else it says must not fill the pipe.
+            url.expect("the log has the address").split_whitespace().next().expect("an address").to_owned();
+        // Further log lines must not fill the pipe.
         let stderr = std::thread::spawn(move || stderr.map_while(Result::ok).collect());
         Self { process, address, stderr }
     }
@@ -628,9 +743,9 @@ impl Running {
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).expect("the request is sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        response
     }
 
     fn signal(&self, name: &str) {
@@ -640,19 +755,19 @@ impl Running {
 
     fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
-        self.process.wait().expect("it ends")
+        self.process.wait().expect("the process ends")
     }
 
-    /// Ends it in good order. Returns what it said on stderr since it listens.
-    fn stop_and_listen(mut self) -> Vec<String> {
+    /// Stops the service with SIGTERM. Returns the lines of stderr since it has listened.
+    fn stop_with_stderr(mut self) -> Vec<String> {
         self.signal("TERM");
-        assert!(self.process.wait().expect("it ends").success());
-        self.stderr.join().expect("it has ended")
+        assert!(self.process.wait().expect("the process ends").success());
+        self.stderr.join().expect("the reader ends")
     }
 }
 
 #[test]
-fn the_contract_is_printed() {
+fn openapi_command_prints_the_document() {
     let printed = Shell::new().run(&["openapi"], &[]);
-    assert_eq!(text(&printed.stdout), billhook::http::contract());
+    assert_eq!(text(&printed.stdout), billhook::http::openapi_document());
 }

@@ -1,26 +1,26 @@
-//! The composition says what its page promises: profiles, hardened services, and variables that the service knows. It is
-//! read here and not run.
+//! Checks `docker-compose.yml` without running it: profiles, hardening, and known environment
+//! variables.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_yaml::{Mapping, Value};
 
-const COMPOSITION: &str = include_str!("../docker-compose.yml");
+const COMPOSE_FILE: &str = include_str!("../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../Dockerfile");
 const PUBLIC_VARIABLES: &str = include_str!("../.env.example");
 const DEV_VARIABLES: &str = include_str!("../deploy/dev/compose.env");
 
-/// The one thing that a service may need of the kernel.
+/// The capabilities that services may add.
 const CAPABILITIES: [(&str, &str); 2] = [("caddy", "NET_BIND_SERVICE"), ("jaeger-volume", "CHOWN")];
 
 #[test]
-fn each_profile_brings_what_it_says() {
-    assert_eq!(of_profile("public"), ["billhook", "caddy", "jaeger", "jaeger-volume", "postgres"]);
-    assert_eq!(of_profile("dev"), ["dev", "jaeger", "jaeger-volume"]);
-    assert_eq!(of_profile("dev-postgres"), ["dev-postgres"]);
+fn each_profile_starts_its_services() {
+    assert_eq!(services_in("public"), ["billhook", "caddy", "jaeger", "jaeger-volume", "postgres"]);
+    assert_eq!(services_in("dev"), ["dev", "jaeger", "jaeger-volume"]);
+    assert_eq!(services_in("dev-postgres"), ["dev-postgres"]);
     for (name, service) in services() {
-        assert!(service.get("profiles").is_some(), "{name} would run whatever is wanted");
+        assert!(service.get("profiles").is_some(), "{name} would start in every profile");
     }
 }
 
@@ -35,7 +35,7 @@ fn every_service_is_hardened() {
         }
         let added = service.get("cap_add").map(words).unwrap_or_default();
         assert!(
-            added.iter().all(|one| CAPABILITIES.contains(&(name.as_str(), one))),
+            added.iter().all(|capability| CAPABILITIES.contains(&(name.as_str(), capability))),
             "{name} adds {added:?}"
         );
     }
@@ -52,20 +52,22 @@ fn log_of_every_service_is_bounded() {
     }
 }
 
-/// What is in memory would be root's, whoever owns the image's directory; in /tmp all may write.
+/// Without an owner option a tmpfs belongs to root, even if the image's directory has another
+/// owner. `/tmp` is writable for all.
 #[test]
-fn what_a_service_keeps_in_memory_is_its_own() {
+fn tmpfs_belongs_to_the_user_of_its_service() {
     for (name, service) in services() {
-        let places = service.get("tmpfs").map(words).unwrap_or_default();
-        for place in places.iter().filter(|place| *place != "/tmp") {
-            let (_, owner) = place.split_once(':').unwrap_or_else(|| panic!("{name}: {place} is root's"));
-            assert_eq!(owner, owner_in(service["image"].as_str().expect("an image")), "{name}: {place}");
+        let mounts = service.get("tmpfs").map(words).unwrap_or_default();
+        for mount in mounts.iter().filter(|mount| *mount != "/tmp") {
+            let (_, owner) =
+                mount.split_once(':').unwrap_or_else(|| panic!("{name}: {mount} belongs to root"));
+            assert_eq!(owner, user_of(service["image"].as_str().expect("an image")), "{name}: {mount}");
         }
     }
 }
 
-/// Who runs in an image. Of PostgreSQL's it is known, ours say so.
-fn owner_in(image: &str) -> String {
+/// The user that an image runs as. 999 is that of PostgreSQL's image.
+fn user_of(image: &str) -> String {
     let user = if image.starts_with("postgres:") {
         "999:999"
     } else {
@@ -76,57 +78,58 @@ fn owner_in(image: &str) -> String {
 }
 
 #[test]
-fn nobody_is_killed_before_a_stop_has_had_its_time() {
+fn stop_grace_period_covers_the_graceful_shutdown() {
     for name in ["billhook", "dev"] {
         let service = services().remove(name).expect("the service");
-        // 45 s and the delay's 5: see docs/operations.md.
+        // 45 s and a delay of 5 s: see docs/operations.md.
         assert_eq!(service["stop_grace_period"], Value::from("50s"), "{name}");
     }
 }
 
 #[test]
-fn images_are_named_by_whole_versions_and_only_the_front_is_open_to_all() {
+fn images_are_pinned_and_only_caddy_is_public() {
     for (name, service) in services() {
         let image = service["image"].as_str().expect("an image");
         let (_, tag) = image.split_once(':').expect("a version");
         assert!(tag.matches('.').count() >= 1 && tag != "latest", "{image}");
         let ports = service.get("ports").map(words).unwrap_or_default();
-        let is_inner = |port: &String| port.starts_with("127.0.0.1:");
-        assert!(name == "caddy" || ports.iter().all(is_inner), "{name} is open at {ports:?}");
+        let is_local = |port: &String| port.starts_with("127.0.0.1:");
+        assert!(name == "caddy" || ports.iter().all(is_local), "{name} is public at {ports:?}");
     }
     for line in DOCKERFILE.lines().filter(|line| line.starts_with("FROM ")) {
         let image = line.split(' ').nth(1).expect("an image");
-        assert!(!image.contains(':') || image.contains('.'), "no whole version: {line}");
+        assert!(!image.contains(':') || image.contains('.'), "not pinned: {line}");
     }
 }
 
 #[test]
-fn every_variable_is_one_that_the_service_knows() {
+fn every_variable_is_in_the_help_of_serve() {
     let known = known_variables();
-    assert!(known.len() > 30, "the help names them");
+    assert!(known.len() > 30, "the help lists them");
     for name in ["billhook", "dev"] {
         let environment = services().remove(name).expect("the service")["environment"].clone();
         for variable in environment.as_mapping().expect("a mapping").keys() {
             let variable = variable.as_str().expect("a name");
             let is_standard = variable.starts_with("OTEL_") || variable == "RUST_LOG";
-            assert!(is_standard || known.contains(variable), "{name} is told {variable}");
+            assert!(is_standard || known.contains(variable), "{name} sets the unknown {variable}");
         }
     }
 }
 
 #[test]
-fn what_an_operator_fills_in_is_in_the_examples() {
-    let mut rest = COMPOSITION;
+fn every_substituted_variable_is_in_an_example_file() {
+    let mut rest = COMPOSE_FILE;
     while let Some((_, after)) = rest.split_once("${") {
         let (variable, after) = after.split_once('}').expect("it ends");
         let end = variable.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-        let (name, demand) = variable.split_at(end.unwrap_or(variable.len()));
+        let (name, modifier) = variable.split_at(end.unwrap_or(variable.len()));
         let is_in = |text: &str| {
             text.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{name}=")))
         };
-        assert!(is_in(PUBLIC_VARIABLES) || is_in(DEV_VARIABLES), "{name} is in no example");
-        // Compose asks for these whatever the profile.
-        assert!(!demand.starts_with(":?") || is_in(DEV_VARIABLES), "{name} is not in deploy/dev/compose.env");
+        assert!(is_in(PUBLIC_VARIABLES) || is_in(DEV_VARIABLES), "{name} is in no example file");
+        // Compose requires these variables in every profile.
+        let is_required = modifier.starts_with(":?");
+        assert!(!is_required || is_in(DEV_VARIABLES), "{name} is not in deploy/dev/compose.env");
         rest = after;
     }
 }
@@ -134,18 +137,18 @@ fn what_an_operator_fills_in_is_in_the_examples() {
 type Services = std::collections::BTreeMap<String, Mapping>;
 
 fn services() -> Services {
-    let mut composition: Value = serde_yaml::from_str(COMPOSITION).expect("YAML");
-    composition.apply_merge().expect("what is merged is there");
-    let services = composition["services"].as_mapping().expect("services").clone();
+    let mut compose: Value = serde_yaml::from_str(COMPOSE_FILE).expect("YAML");
+    compose.apply_merge().expect("the merge keys exist");
+    let services = compose["services"].as_mapping().expect("services").clone();
     let named = |(name, service): (Value, Value)| {
         (name.as_str().expect("a name").to_owned(), service.as_mapping().expect("a mapping").clone())
     };
     services.into_iter().map(named).collect()
 }
 
-fn of_profile(profile: &str) -> Vec<String> {
-    let is_of = |service: &Mapping| words(&service["profiles"]).contains(&profile.to_owned());
-    services().into_iter().filter(|(_, service)| is_of(service)).map(|(name, _)| name).collect()
+fn services_in(profile: &str) -> Vec<String> {
+    let is_in = |service: &Mapping| words(&service["profiles"]).contains(&profile.to_owned());
+    services().into_iter().filter(|(_, service)| is_in(service)).map(|(name, _)| name).collect()
 }
 
 fn words(list: &Value) -> Vec<String> {
@@ -153,10 +156,12 @@ fn words(list: &Value) -> Vec<String> {
     items.iter().map(|item| item.as_str().expect("a word").to_owned()).collect()
 }
 
-/// As `billhook serve --help` tells them.
+/// From `billhook serve --help`.
 fn known_variables() -> BTreeSet<String> {
     let help = Command::new(env!("CARGO_BIN_EXE_billhook")).args(["serve", "--help"]).output();
     let help = String::from_utf8(help.expect("it runs").stdout).expect("text");
+    // The help is wrapped, also between `[env:` and the name.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let named = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
     named.map(str::to_owned).collect()
 }

@@ -1,4 +1,4 @@
-//! The entities say what the migrations make, on both databases: table by table, column by column.
+//! The entities match the tables and columns that the migrations create, on both databases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -8,75 +8,76 @@ use billhook::store::Store;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait, Iterable};
 
-/// Column to whether it may be null.
+/// Each column, and whether it is nullable.
 type Columns = BTreeMap<String, bool>;
 
 #[tokio::test]
-async fn entities_and_migrations_agree_on_sqlite() {
+async fn entities_match_migrations_on_sqlite() {
     let connection = Database::connect("sqlite::memory:").await.expect("a database");
-    entities_and_migrations_agree(&connection).await;
+    check_entities_match_migrations(&connection).await;
 }
 
 #[tokio::test]
-async fn entities_and_migrations_agree_on_postgres() {
-    let postgres = Postgres::make().await;
-    let connection = Database::connect(&postgres.url).await.expect("the database answers");
-    entities_and_migrations_agree(&connection).await;
+async fn entities_match_migrations_on_postgres() {
+    let postgres = Postgres::create().await;
+    let connection = Database::connect(&postgres.url).await.expect("a connection");
+    check_entities_match_migrations(&connection).await;
     connection.close().await.expect("the connection closes");
     postgres.drop().await;
 }
 
 #[tokio::test]
-async fn replicas_that_start_at_once_migrate_once_on_postgres() {
-    let postgres = Postgres::make().await;
+async fn concurrent_replicas_migrate_once_on_postgres() {
+    let postgres = Postgres::create().await;
     let url = DatabaseUrl::parse(&postgres.url).expect("a URL");
     let replica = || async {
-        let store = Store::connect(&url).await.expect("the database answers");
+        let store = Store::connect(&url).await.expect("a connection");
         store.migrate().await.expect("the migrations run");
-        assert!(store.is_migrated().await.expect("the database answers"));
+        assert!(store.is_migrated().await.expect("a connection"));
     };
     tokio::join!(replica(), replica(), replica(), replica());
     postgres.drop().await;
 }
 
 #[tokio::test]
-async fn a_migration_only_adds_on_sqlite() {
+async fn migrations_only_add_on_sqlite() {
     let connection = Database::connect("sqlite::memory:").await.expect("a database");
-    each_migration_only_adds(&connection).await;
+    check_migrations_only_add(&connection).await;
 }
 
 #[tokio::test]
-async fn a_migration_only_adds_on_postgres() {
-    let postgres = Postgres::make().await;
-    let connection = Database::connect(&postgres.url).await.expect("the database answers");
-    each_migration_only_adds(&connection).await;
+async fn migrations_only_add_on_postgres() {
+    let postgres = Postgres::create().await;
+    let connection = Database::connect(&postgres.url).await.expect("a connection");
+    check_migrations_only_add(&connection).await;
     connection.close().await.expect("the connection closes");
     postgres.drop().await;
 }
 
-/// While the first replica of a new version migrates, those of the old one read and write as they always did.
-async fn each_migration_only_adds(connection: &DatabaseConnection) {
+/// Replicas of the old version still read and write while the first replica of the new version
+/// migrates.
+async fn check_migrations_only_add(connection: &DatabaseConnection) {
     let mut before = BTreeMap::<String, Columns>::new();
     for migration in Migrator::migrations() {
         Migrator::up(connection, Some(1)).await.expect("the migration runs");
-        let after = made(connection).await;
+        let after = tables(connection).await;
         let required = required(connection).await;
         for (table, columns) in &before {
-            let now = after.get(table).expect("no table goes");
+            let now = after.get(table).expect("no table is removed");
             for column in columns {
                 assert!(now.contains_key(column.0), "{}: {table} loses {}", migration.name(), column.0);
             }
-            let added = now.keys().filter(|column| !columns.contains_key(*column));
-            for column in added {
-                let place = (table.clone(), column.clone());
-                assert!(!required.contains(&place), "{} wants {place:?} of all writers", migration.name());
+            let new_columns = now.keys().filter(|column| !columns.contains_key(*column));
+            for column in new_columns {
+                let added = (table.clone(), column.clone());
+                assert!(!required.contains(&added), "{} makes {added:?} required", migration.name());
             }
         }
         before = after;
     }
 }
 
-/// A database of the test's own on the server.
+/// A database of its own for each test.
 struct Postgres {
     administration: DatabaseConnection,
     name: String,
@@ -84,13 +85,13 @@ struct Postgres {
 }
 
 impl Postgres {
-    async fn make() -> Self {
+    async fn create() -> Self {
         let server = env::var("BILLHOOK_TEST_POSTGRES")
             .expect("BILLHOOK_TEST_POSTGRES names a PostgreSQL server: run the tests with `make test`");
         let name = format!("billhook_schema_{}", uuid::Uuid::new_v4().simple());
-        let administration = Database::connect(&server).await.expect("the server answers");
+        let administration = Database::connect(&server).await.expect("a connection");
         administration.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
-        let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
+        let (base, _) = server.rsplit_once('/').expect("the URL names a database");
         let url = format!("{base}/{name}");
         Self { administration, name, url }
     }
@@ -101,33 +102,33 @@ impl Postgres {
     }
 }
 
-async fn entities_and_migrations_agree(connection: &DatabaseConnection) {
+async fn check_entities_match_migrations(connection: &DatabaseConnection) {
     Migrator::up(connection, None).await.expect("the migrations run");
     let mut entities = BTreeMap::new();
     let mut add = |(table, columns): (String, Columns)| entities.insert(table, columns);
-    add(described::<entity::backfill::Entity>());
-    add(described::<entity::checkout::Entity>());
-    add(described::<entity::customer::Entity>());
-    add(described::<entity::database_copy::Entity>());
-    add(described::<entity::event::Entity>());
-    add(described::<entity::deployment::Entity>());
-    add(described::<entity::gap_recovery::Entity>());
-    add(described::<entity::installation::Entity>());
-    add(described::<entity::known_price::Entity>());
-    add(described::<entity::lease::Entity>());
-    add(described::<entity::observation::Entity>());
-    add(described::<entity::refresh::Entity>());
-    add(described::<entity::retention::Entity>());
-    add(described::<entity::subscription::Entity>());
-    add(described::<entity::tenant::Entity>());
-    add(described::<entity::transition::Entity>());
-    assert_eq!(made(connection).await, entities);
+    add(entity_columns::<entity::backfill::Entity>());
+    add(entity_columns::<entity::checkout::Entity>());
+    add(entity_columns::<entity::customer::Entity>());
+    add(entity_columns::<entity::database_copy::Entity>());
+    add(entity_columns::<entity::event::Entity>());
+    add(entity_columns::<entity::deployment::Entity>());
+    add(entity_columns::<entity::gap_recovery::Entity>());
+    add(entity_columns::<entity::installation::Entity>());
+    add(entity_columns::<entity::known_price::Entity>());
+    add(entity_columns::<entity::lease::Entity>());
+    add(entity_columns::<entity::observation::Entity>());
+    add(entity_columns::<entity::refresh::Entity>());
+    add(entity_columns::<entity::retention::Entity>());
+    add(entity_columns::<entity::subscription::Entity>());
+    add(entity_columns::<entity::tenant::Entity>());
+    add(entity_columns::<entity::transition::Entity>());
+    assert_eq!(tables(connection).await, entities);
 
-    Migrator::down(connection, None).await.expect("the migrations can be undone");
-    assert!(made(connection).await.is_empty());
+    Migrator::down(connection, None).await.expect("the migrations are reverted");
+    assert!(tables(connection).await.is_empty());
 }
 
-/// The columns that whoever inserts a row has to fill.
+/// The columns that an insert has to set.
 async fn required(connection: &DatabaseConnection) -> BTreeSet<(String, String)> {
     let sql = match connection.get_database_backend() {
         DbBackend::Sqlite => {
@@ -145,8 +146,7 @@ async fn required(connection: &DatabaseConnection) -> BTreeSet<(String, String)>
     rows.iter().map(|row| (text(row, "tab"), text(row, "col"))).collect()
 }
 
-/// What an entity says.
-fn described<E: EntityTrait>() -> (String, Columns) {
+fn entity_columns<E: EntityTrait>() -> (String, Columns) {
     let table = E::default().table_name().to_owned();
     let column = |column: E::Column| {
         let name = sea_orm::IdenStatic::as_str(&column).to_owned();
@@ -155,8 +155,7 @@ fn described<E: EntityTrait>() -> (String, Columns) {
     (table, E::Column::iter().map(column).collect())
 }
 
-/// What the migrations made.
-async fn made(connection: &DatabaseConnection) -> BTreeMap<String, Columns> {
+async fn tables(connection: &DatabaseConnection) -> BTreeMap<String, Columns> {
     let sql = match connection.get_database_backend() {
         DbBackend::Sqlite => {
             "SELECT t.name AS tab, c.name AS col, c.\"notnull\" = 0 AND c.pk = 0 AS nullable \

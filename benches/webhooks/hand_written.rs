@@ -1,21 +1,20 @@
-//! The handler that teams write by hand, in a process of its own: `hand_written/server.mjs`.
+//! Runs the handler that teams write by hand: `hand_written/server.mjs`.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::service::{OwnDatabase, WEBHOOK_SECRET};
+use crate::service::{BenchDatabase, WEBHOOK_SECRET};
 
-/// The handler, running.
 pub struct HandWritten {
     pub address: SocketAddr,
     child: Child,
 }
 
 impl HandWritten {
-    /// Starts it on a PostgreSQL database. `make bench` installs its modules.
-    pub fn start(database: &OwnDatabase) -> Self {
+    /// Needs a PostgreSQL database. `make bench` installs its npm modules.
+    pub fn start(database: &BenchDatabase) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/webhooks/hand_written/server.mjs");
         let mut child = Command::new("node")
             .arg(script)
@@ -31,15 +30,14 @@ impl HandWritten {
         Self { address: line.trim().parse().expect("an address"), child }
     }
 
-    /// Its number in the kernel.
-    pub fn process(&self) -> u32 {
+    pub fn process_id(&self) -> u32 {
         self.child.id()
     }
 }
 
 impl Drop for HandWritten {
     fn drop(&mut self) {
-        // It has nothing to lose.
+        // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

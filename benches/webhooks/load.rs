@@ -1,4 +1,5 @@
-//! Who asks, as fast as it is answered, over connections that stay open.
+//! The load generator: over keep-alive connections, each of which sends its next request as soon as
+//! it has a response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,52 +10,51 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::event;
-use crate::figures::Figures;
+use crate::run_stats::RunStats;
 use crate::service::WEBHOOK_SECRET;
 
-/// Room for an answer's head and body: ours are small.
-const ANSWER_BYTES: usize = 4096;
+/// The initial capacity for a response's head and body.
+const RESPONSE_BYTES: usize = 4096;
 
-/// Who posts at once so that all subscriptions are soon held.
-const INTRODUCERS: usize = 64;
+/// Connections that create the subscriptions before a measurement.
+const SETUP_CONNECTIONS: usize = 64;
 
-/// Where webhooks are posted. The events of a later turn go on where the last one ended.
+/// Sends events to one address. Event numbers continue from run to run.
 #[derive(Clone)]
-pub struct Webhooks {
+pub struct WebhookSender {
     address: SocketAddr,
     next: Arc<AtomicU64>,
-    taken: Arc<AtomicU64>,
+    accepted: Arc<AtomicU64>,
 }
 
-impl Webhooks {
-    pub fn to(address: SocketAddr) -> Self {
-        Self { address, next: Arc::default(), taken: Arc::default() }
+impl WebhookSender {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, next: Arc::default(), accepted: Arc::default() }
     }
 
-    /// How many were taken.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Posts over so many connections for so long. All are taken, or the benchmark ends.
-    pub async fn post(&self, connections: usize, turn: Duration) -> Figures {
-        let figures = ask(self.address, connections, turn, self.webhooks()).await;
-        self.taken.fetch_add(figures.count() as u64, Ordering::Relaxed);
-        figures
+    /// Panics unless every event is accepted.
+    pub async fn post(&self, connections: usize, run_duration: Duration) -> RunStats {
+        let stats = send_requests(self.address, connections, run_duration, self.webhooks()).await;
+        self.accepted.fetch_add(stats.count() as u64, Ordering::Relaxed);
+        stats
     }
 
-    /// The same, but an event may be refused as long as it is told when to come again.
-    pub async fn flood(&self, connections: usize, turn: Duration) -> Flood {
-        let (answers, lasted) = ask_all(self.address, connections, turn, self.webhooks()).await;
-        let (taken, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    /// Panics unless every event is accepted, or rejected with 503 and `Retry-After`.
+    pub async fn overload(&self, connections: usize, run_duration: Duration) -> Overload {
+        let (responses, elapsed) = send_all(self.address, connections, run_duration, self.webhooks()).await;
+        let (accepted, rejected): (Vec<_>, Vec<_>) =
+            responses.into_iter().partition(|response| response.status == 200);
         assert!(
-            refused.iter().all(|answer| answer.status == 503 && answer.says_when),
-            "what is not taken is told when to come again"
+            rejected.iter().all(|response| response.status == 503 && response.has_retry_after),
+            "a rejected event gets 503 with Retry-After"
         );
-        self.taken.fetch_add(taken.len() as u64, Ordering::Relaxed);
-        let [taken, refused] = [taken, refused]
-            .map(|answers| Figures::of(answers.into_iter().map(|answer| answer.took).collect(), lasted));
-        Flood { taken, refused }
+        self.accepted.fetch_add(accepted.len() as u64, Ordering::Relaxed);
+        let [accepted, rejected] = [accepted, rejected].map(|responses| stats(responses, elapsed));
+        Overload { accepted, rejected }
     }
 
     fn webhooks(&self) -> impl Fn() -> Vec<u8> + Clone + Send + 'static {
@@ -62,97 +62,99 @@ impl Webhooks {
         move || webhook(address, &event::body(next.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Posts one event for each subscription, so that all are held.
-    pub async fn introduce(&self) {
-        while self.taken() < event::SUBSCRIPTIONS {
-            self.post(INTRODUCERS, Duration::from_millis(100)).await;
+    /// Sends at least one event for each subscription.
+    pub async fn create_subscriptions(&self) {
+        while self.accepted() < event::SUBSCRIPTIONS {
+            self.post(SETUP_CONNECTIONS, Duration::from_millis(100)).await;
         }
     }
 }
 
-/// What came of a flood.
-pub struct Flood {
-    pub taken: Figures,
-    pub refused: Figures,
+pub struct Overload {
+    pub accepted: RunStats,
+    pub rejected: RunStats,
 }
 
-impl Flood {
+impl Overload {
     pub fn offered_per_second(&self) -> f64 {
-        self.taken.per_second() + self.refused.per_second()
+        self.accepted.per_second() + self.rejected.per_second()
     }
 }
 
-/// Sends a request again and again over so many connections for so long. All are answered well.
-pub async fn ask(
+/// Panics unless every response is 200.
+pub async fn send_requests(
     address: SocketAddr,
     connections: usize,
-    turn: Duration,
+    run_duration: Duration,
     request: impl Fn() -> Vec<u8> + Clone + Send + 'static,
-) -> Figures {
-    let (answers, lasted) = ask_all(address, connections, turn, request).await;
-    assert!(answers.iter().all(|answer| answer.status == 200), "every request is answered well");
-    Figures::of(answers.into_iter().map(|answer| answer.took).collect(), lasted)
+) -> RunStats {
+    let (responses, elapsed) = send_all(address, connections, run_duration, request).await;
+    assert!(responses.iter().all(|response| response.status == 200), "every response is 200");
+    stats(responses, elapsed)
 }
 
-struct Answer {
-    took: Duration,
+fn stats(responses: Vec<Response>, elapsed: Duration) -> RunStats {
+    RunStats::new(responses.into_iter().map(|response| response.latency).collect(), elapsed)
+}
+
+struct Response {
+    latency: Duration,
     status: u16,
-    says_when: bool,
+    has_retry_after: bool,
 }
 
-async fn ask_all(
+async fn send_all(
     address: SocketAddr,
     connections: usize,
-    turn: Duration,
+    run_duration: Duration,
     request: impl Fn() -> Vec<u8> + Clone + Send + 'static,
-) -> (Vec<Answer>, Duration) {
+) -> (Vec<Response>, Duration) {
     let mut streams = Vec::with_capacity(connections);
     for _ in 0..connections {
         let stream = TcpStream::connect(address).await.expect("the service answers");
         stream.set_nodelay(true).expect("a socket");
         streams.push(stream);
     }
-    let began = Instant::now();
-    let askers =
-        streams.into_iter().map(|stream| tokio::spawn(ask_until(stream, began + turn, request.clone())));
-    let askers: Vec<_> = askers.collect();
-    let mut answers = Vec::new();
-    for asker in askers {
-        answers.extend(asker.await.expect("every request is answered"));
+    let started = Instant::now();
+    let until = started + run_duration;
+    let tasks = streams.into_iter().map(|stream| tokio::spawn(send_until(stream, until, request.clone())));
+    let tasks: Vec<_> = tasks.collect();
+    let mut responses = Vec::new();
+    for task in tasks {
+        responses.extend(task.await.expect("every request is answered"));
     }
-    (answers, began.elapsed())
+    (responses, started.elapsed())
 }
 
-async fn ask_until(mut stream: TcpStream, until: Instant, request: impl Fn() -> Vec<u8>) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    let mut answer = Vec::with_capacity(ANSWER_BYTES);
+async fn send_until(mut stream: TcpStream, until: Instant, request: impl Fn() -> Vec<u8>) -> Vec<Response> {
+    let mut responses = Vec::new();
+    let mut response = Vec::with_capacity(RESPONSE_BYTES);
     while Instant::now() < until {
         let request = request();
-        let began = Instant::now();
+        let started = Instant::now();
         stream.write_all(&request).await.expect("the request is sent");
-        answer.clear();
-        while !is_whole(&answer) {
-            let read = stream.read_buf(&mut answer).await.expect("an answer");
-            assert!(read > 0, "the service hung up");
+        response.clear();
+        while !is_complete(&response) {
+            let read = stream.read_buf(&mut response).await.expect("a response");
+            assert!(read > 0, "the service closed the connection");
         }
-        answers.push(told(&answer, began.elapsed()));
+        responses.push(parse_response(&response, started.elapsed()));
     }
-    answers
+    responses
 }
 
-fn told(answer: &[u8], took: Duration) -> Answer {
-    let text = String::from_utf8_lossy(answer);
+fn parse_response(response: &[u8], latency: Duration) -> Response {
+    let text = String::from_utf8_lossy(response);
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    Answer { took, status, says_when: text.to_ascii_lowercase().contains("\r\nretry-after: ") }
+    Response { latency, status, has_retry_after: text.to_ascii_lowercase().contains("\r\nretry-after: ") }
 }
 
-/// Whether the head is there, and as much of the body as it announces.
-fn is_whole(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+fn is_complete(response: &[u8]) -> bool {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&response[..end]).to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     let length = length.map_or(0, |length| length.trim().parse().expect("a length"));
-    answer.len() >= end + 4 + length
+    response.len() >= end + 4 + length
 }
 
 fn webhook(address: SocketAddr, body: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! The service and the collector as processes of their own.
+//! The service and the trace collector as child processes, with databases for them.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -14,79 +14,77 @@ use sea_orm::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::load::Webhooks;
+use crate::load::WebhookSender;
 
 pub const WEBHOOK_SECRET: &str = "whsec_bench";
 
-/// The key that the double lets in.
+/// A key that the Stripe double accepts.
 pub const STRIPE_KEY: &str = "sk_test_sandbox";
 
-/// Signs the tokens.
 const JWT_SECRET: &str = "a-secret-for-benchmarks-0123456789";
 
-/// How long what must happen may take.
-const DEADLINE: Duration = Duration::from_mins(1);
+/// For each wait.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A database of its own, for one service.
-pub struct OwnDatabase {
+pub struct BenchDatabase {
     pub url: String,
-    /// The server and the database's name, of PostgreSQL.
-    on_server: Option<(String, String)>,
+    /// The PostgreSQL server's URL and the database's name.
+    postgres: Option<(String, String)>,
     _dir: TempDir,
 }
 
-impl OwnDatabase {
-    /// A SQLite file, or a new database of the server.
-    pub async fn make(server: Option<&str>) -> Self {
+impl BenchDatabase {
+    /// A SQLite file, or a new database on the PostgreSQL server.
+    pub async fn create(server: Option<&str>) -> Self {
         let dir = TempDir::new().expect("a directory");
         let Some(server) = server else {
             let url = format!("sqlite://{}/billhook.db", dir.path().display());
-            return Self { url, on_server: None, _dir: dir };
+            return Self { url, postgres: None, _dir: dir };
         };
         let name = format!("billhook_bench_{}", Uuid::new_v4().simple());
         execute(server, &format!("CREATE DATABASE {name}")).await;
         let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
         let url = format!("{base}/{name}");
-        Self { url, on_server: Some((server.to_owned(), name)), _dir: dir }
+        Self { url, postgres: Some((server.to_owned(), name)), _dir: dir }
     }
 
-    /// One in which all subscriptions are held, and which nobody uses.
-    pub async fn introduced(server: Option<&str>) -> Self {
-        let database = Self::make(server).await;
+    /// A database that has all subscriptions and no service.
+    pub async fn with_subscriptions(server: Option<&str>) -> Self {
+        let database = Self::create(server).await;
         let service = Service::start(&database, None).await;
-        database.introduce(&Webhooks::to(service.address)).await;
+        database.create_subscriptions(&WebhookSender::new(service.address)).await;
         service.stop();
         database
     }
 
-    /// Has all subscriptions held, and PostgreSQL look at its tables again, as it does by itself within a minute: until then it
-    /// reads through tables that it takes for small.
-    pub async fn introduce(&self, webhooks: &Webhooks) {
-        webhooks.introduce().await;
-        self.look_again().await;
+    /// Creates all subscriptions, and then updates PostgreSQL's statistics: until autovacuum does
+    /// so within a minute, the planner scans tables that it takes for small.
+    pub async fn create_subscriptions(&self, webhooks: &WebhookSender) {
+        webhooks.create_subscriptions().await;
+        self.analyze().await;
     }
 
-    /// Has PostgreSQL look at its tables again.
-    pub async fn look_again(&self) {
-        if self.on_server.is_some() {
+    /// Updates PostgreSQL's statistics.
+    pub async fn analyze(&self) {
+        if self.postgres.is_some() {
             execute(&self.url, "ANALYZE").await;
         }
     }
 
-    /// How many events are stored that changed something, as each that is sent does.
+    /// Stored events with the outcome `applied`, which each sent event should have.
     pub async fn applied(&self) -> u64 {
         self.count(event::Entity::find().filter(event::Column::Outcome.eq("applied"))).await
     }
 
-    /// How many events are stored, whatever became of them.
+    /// Stored events with any outcome.
     pub async fn stored(&self) -> u64 {
         self.count(event::Entity::find()).await
     }
 
-    /// How often PostgreSQL has read one of the large tables as a whole. A service that has ended has reported all its scans.
-    /// SQLite's plans do not depend on how large a table is, and tests look at them.
+    /// Sequential scans of the large tables on PostgreSQL. They are complete once the service has
+    /// ended. On SQLite 0: its plans do not depend on the size of a table, and tests check them.
     pub async fn scans_of_large_tables(&self) -> i64 {
-        if self.on_server.is_none() {
+        if self.postgres.is_none() {
             return 0;
         }
         let connection = Database::connect(&self.url).await.expect("the database answers");
@@ -106,13 +104,12 @@ impl OwnDatabase {
     }
 
     pub async fn drop(self) {
-        if let Some((server, name)) = self.on_server {
+        if let Some((server, name)) = self.postgres {
             execute(&server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
         }
     }
 }
 
-/// One service.
 pub struct Service {
     pub address: SocketAddr,
     metrics: SocketAddr,
@@ -121,24 +118,27 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it; it exports its spans if there is a collector.
-    pub async fn start(database: &OwnDatabase, collector: Option<&Collector>) -> Self {
+    /// Exports spans if there is a collector.
+    pub async fn start(database: &BenchDatabase, collector: Option<&Collector>) -> Self {
         let endpoint = collector.map(|collector| format!("http://127.0.0.1:{}", collector.port));
         Self::run(database, endpoint.iter().map(|url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()))).await
     }
 
-    /// Starts it with a Stripe to ask.
-    pub async fn start_with_stripe(database: &OwnDatabase, url: &str) -> Self {
-        let more = [
+    /// `url` is that of a Stripe double.
+    pub async fn start_with_stripe(database: &BenchDatabase, url: &str) -> Self {
+        let variables = [
             ("STRIPE_SECRET_KEY", STRIPE_KEY),
             ("STRIPE_API_BASE", url),
             ("BILLHOOK_APP_URL", "http://localhost"),
             ("BILLHOOK_THROTTLE_PER_MINUTE", "6000"),
         ];
-        Self::run(database, more).await
+        Self::run(database, variables).await
     }
 
-    async fn run<'a>(database: &OwnDatabase, more: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    async fn run<'a>(
+        database: &BenchDatabase,
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
         let dir = TempDir::new().expect("a directory");
         let stderr = dir.path().join("stderr");
         let child = Command::new(env!("CARGO_BIN_EXE_billhook"))
@@ -150,25 +150,24 @@ impl Service {
             .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
             .env("BILLHOOK_JWT_SECRET", JWT_SECRET)
             .env("BILLHOOK_PLANS", "pro=price_pro_monthly")
-            .envs(more)
+            .envs(variables)
             .current_dir(dir.path())
             .stderr(File::create(&stderr).expect("a file"))
             .spawn()
             .expect("the binary runs");
-        let address = until("it listens", || told(&stderr, "listening on http://")).await;
-        let metrics = until("its metrics are told", || told(&stderr, "metrics on http://")).await;
+        let address = until("the service listens", || logged_address(&stderr, "listening on http://")).await;
+        let metrics =
+            until("its metrics listener is ready", || logged_address(&stderr, "metrics on http://")).await;
         Self { address, metrics, child, _dir: dir }
     }
 
-    /// Waits until it says that it is ready.
     pub async fn until_ready(&self) {
         let url = format!("http://{}/readyz", self.address);
-        while !reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+        while !reqwest::get(&url).await.is_ok_and(|response| response.status().is_success()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// A token of a tenant's user.
     pub fn token(tenant: &str) -> String {
         let token = Command::new(env!("CARGO_BIN_EXE_billhook"))
             .args(["token", "--user", "bench", "--tenant", tenant])
@@ -179,27 +178,26 @@ impl Service {
         String::from_utf8(token.stdout).expect("text").trim().to_owned()
     }
 
-    /// Its number at the kernel's.
-    pub fn process(&self) -> u32 {
+    pub fn process_id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Spans exported, dropped for want of room, and not taken.
+    /// Spans that were exported, dropped because the queue was full, and rejected by the collector.
     pub async fn spans(&self) -> [u64; 3] {
-        let text = reqwest::get(format!("http://{}/metrics", self.metrics)).await.expect("an answer");
+        let text = reqwest::get(format!("http://{}/metrics", self.metrics)).await.expect("a response");
         let text = text.text().await.expect("text");
         ["exported", "no_room", "not_taken"].map(|outcome| {
             let series = format!("billhook_spans_total{{outcome=\"{outcome}\"}} ");
             let value = text.lines().find_map(|line| line.strip_prefix(&series));
-            value.expect("the series is told").parse().expect("a number")
+            value.expect("the series exists").parse().expect("a number")
         })
     }
 
-    /// Waits until no more leave.
-    pub async fn until_spans_have_left(&self) {
+    /// Waits until the queued spans are exported.
+    pub async fn until_spans_exported(&self) {
         let mut before = self.spans().await;
         loop {
-            // Twice as long as the exporter waits for a batch to fill.
+            // Twice the export interval.
             tokio::time::sleep(Duration::from_secs(10)).await;
             let now = self.spans().await;
             if now == before {
@@ -217,11 +215,11 @@ impl Service {
 
 async fn execute(server: &str, statement: &str) {
     let connection = Database::connect(server).await.expect("the server answers");
-    connection.execute_unprepared(statement).await.expect("the statement is carried out");
+    connection.execute_unprepared(statement).await.expect("the statement succeeds");
     connection.close().await.expect("the connection closes");
 }
 
-/// Rotel (<https://github.com/streamfold/rotel>), which takes spans and forgets them.
+/// Rotel (<https://github.com/streamfold/rotel>), which accepts spans and discards them.
 pub struct Collector {
     port: u16,
     child: Child,
@@ -251,7 +249,7 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        // It has nothing to lose, and may be gone.
+        // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -262,19 +260,19 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// The address that stands behind these words.
-fn told(stderr: &Path, what: &str) -> Option<SocketAddr> {
+/// The address after `prefix` in the log.
+fn logged_address(stderr: &Path, prefix: &str) -> Option<SocketAddr> {
     let text = fs::read_to_string(stderr).ok()?;
-    let (_, rest) = text.split_once(what)?;
+    let (_, rest) = text.split_once(prefix)?;
     let (line, _) = rest.split_once('\n')?;
     line.split([' ', '/']).next()?.parse().ok()
 }
 
-async fn until<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
-    let began = Instant::now();
-    while began.elapsed() < DEADLINE {
-        if let Some(answer) = ask() {
-            return answer;
+async fn until<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
+    let started = Instant::now();
+    while started.elapsed() < TIMEOUT {
+        if let Some(value) = poll() {
+            return value;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -1,4 +1,4 @@
-//! One row: how far the backfill has come.
+//! A single row: the progress of the backfill.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Checkout sessions that we made.
+//! Checkout sessions that Billhook created.
 
 use sea_orm::entity::prelude::*;
 use serde::Deserialize;

@@ -1,6 +1,6 @@
-//! Every customer that Stripe has named to us; a deleted one stays as a tombstone, one that the operator has taken from
-//! its tenant is marked, one of another deployment names it,
-//! and one that names a tenant with another customer names that.
+//! All customers that Stripe has named. A deleted customer stays as a tombstone. `withheld_at_ms`
+//! marks a customer that the operator unlinked. `deployment_id` is set for a customer of another
+//! deployment, and `named_tenant_id` for one that names a tenant with another customer.
 
 use sea_orm::entity::prelude::*;
 use serde::Deserialize;

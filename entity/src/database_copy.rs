@@ -1,4 +1,4 @@
-//! One row in a database that was copied, and one in the database that it is copied into.
+//! A single row, in the source and in the target of a copy.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! One row: which deployment of Billhook this database belongs to.
+//! A single row: the deployment of Billhook that the database belongs to.
 
 use sea_orm::entity::prelude::*;
 

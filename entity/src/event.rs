@@ -1,4 +1,4 @@
-//! The inbox: every event by its id, with what became of it.
+//! The inbox: all events with their outcomes.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! One row while a recovery from a long gap is not finished: how far it has come.
+//! A single row, the progress of a gap recovery. There is none without an unfinished recovery.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! One row: whether this database holds test or live data, and of which account.
+//! A single row: the mode (test or live) and the Stripe account of the data.
 
 use sea_orm::entity::prelude::*;
 

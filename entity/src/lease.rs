@@ -1,4 +1,4 @@
-//! What one replica does at a time.
+//! Leases, for work that only one replica does at a time.
 
 use sea_orm::entity::prelude::*;
 

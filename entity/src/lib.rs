@@ -1,7 +1,7 @@
-//! SeaORM entities of Billhook's database, one for each table of the `migration` crate. Stripe's times are whole
-//! Unix seconds; columns that end in `_ms` are our own, in Unix milliseconds.
+//! SeaORM entities, one for each table of the `migration` crate. Stripe's times are Unix seconds.
+//! Columns that end in `_ms` are our own times, in Unix milliseconds.
 
-#![allow(missing_docs, reason = "the columns are described where the migrations make them")]
+#![allow(missing_docs, reason = "the migrations describe the columns")]
 
 pub mod backfill;
 pub mod checkout;

@@ -1,4 +1,4 @@
-//! When something was first and last seen.
+//! The times when something was first and last seen.
 
 use sea_orm::entity::prelude::*;
 

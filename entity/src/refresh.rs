@@ -1,4 +1,4 @@
-//! What Stripe is to be asked about, and when.
+//! Refreshes: what to read from Stripe, and when.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! One row: how far the payloads of old events have been dropped.
+//! A single row: up to when the payloads of old events were deleted.
 
 use sea_orm::entity::prelude::*;
 

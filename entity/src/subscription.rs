@@ -1,4 +1,4 @@
-//! Subscriptions as they stand.
+//! The current state of the subscriptions.
 
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};

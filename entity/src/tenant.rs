@@ -1,4 +1,4 @@
-//! Tenants and the customer each is linked to.
+//! Tenants, each with its linked customer.
 
 use sea_orm::entity::prelude::*;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! The journal: every change of a tenant's billing, only ever appended to.
+//! The journal: every change of a tenant's billing. Append-only.
 
 use sea_orm::entity::prelude::*;
 

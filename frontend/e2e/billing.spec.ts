@@ -1,7 +1,7 @@
 import type { Page } from "@playwright/test";
 
 import { free } from "../test/subscriptions";
-import { expect, test } from "./stage";
+import { expect, test } from "./fixtures";
 
 declare global {
   interface Window {
@@ -12,26 +12,23 @@ declare global {
 const plan = (page: Page, name: string) => page.getByRole("region", { name, exact: true });
 const button = (page: Page, name: string) => page.getByRole("button", { name, exact: true });
 const alert = (page: Page) => page.getByRole("alert");
-/** The notice with all that stands in it; the alert is the part that a screen reader says. */
+/** The whole notice. Its alert is the part that screen readers announce. */
 const notice = (page: Page) => page.locator(".billhook-notice", { has: alert(page) });
 
-test("a free tenant upgrades, pays, turns to Pro without a reload, cancels in the portal, and resumes", async ({
-  system,
-  tenant,
-}) => {
+test("free tenant upgrades without reload, cancels and resumes", async ({ system, tenant }) => {
   const page = await tenant.open();
   await expect(plan(page, "Free")).toBeVisible();
   await expect(button(page, "Manage subscription")).toHaveCount(0);
 
   await button(page, "Upgrade").click();
   await expect(page.getByText("not Stripe")).toBeVisible();
-  await system.double("faults", { deliveries: "hold" });
+  await system.control("faults", { deliveries: "hold" });
   await button(page, "Pay").click();
 
   await expect(page.getByText("Activating your plan…")).toBeVisible();
   await expect(button(page, "Upgrade")).toHaveCount(0);
   await page.evaluate(() => Object.assign(window, { isSamePage: true }));
-  await system.heal();
+  await system.clearFaults();
   await expect(page.getByText("Welcome to Pro")).toBeVisible();
   await expect(plan(page, "Pro")).toContainText("Renews on");
   expect(await page.evaluate(() => "isSamePage" in window)).toBe(true);
@@ -50,10 +47,10 @@ test("a free tenant upgrades, pays, turns to Pro without a reload, cancels in th
   await expect(plan(page, "Pro")).toContainText("Active");
 });
 
-test("a declined card changes nothing, and the way back says that nothing was charged", async ({ tenant }) => {
+test("declined card keeps free plan and return says not charged", async ({ tenant }) => {
   const page = await tenant.open();
   await button(page, "Upgrade").click();
-  await button(page, "Pay with a card that is declined").click();
+  await button(page, "Pay with a declined card").click();
   await expect(alert(page)).toContainText("declined");
   await button(page, "Go back without paying").click();
 
@@ -62,24 +59,24 @@ test("a declined card changes nothing, and the way back says that nothing was ch
   await expect(button(page, "Upgrade")).toBeVisible();
 });
 
-test("a payment that fails is told at once, and the way to mend it is one click", async ({ system, tenant }) => {
+test("failed payment is shown and fixed with a new card", async ({ system, tenant }) => {
   await system.buy(tenant.name);
   const page = await tenant.open();
   await expect(plan(page, "Pro")).toContainText("Active");
   await system.changeSubscription(tenant.name, { card: "declined", renew: true });
-  await expect(page.getByText("Your last payment did not go through")).toBeVisible();
+  await expect(page.getByText("Your last payment failed")).toBeVisible();
 
   await button(page, "Update payment method").click();
   await expect(page.getByText("not Stripe")).toBeVisible();
   await button(page, "Update payment method").click();
-  await expect(page.getByText("The subscription is paid with it.")).toBeVisible();
+  await expect(page.getByText("It now pays for this subscription.")).toBeVisible();
   await system.changeSubscription(tenant.name, { retry_payment: true });
   await page.goto(`${system.origin}/billing`);
   await expect(plan(page, "Pro")).toContainText("Active");
-  await expect(page.getByText("did not go through")).toHaveCount(0);
+  await expect(page.getByText("payment failed")).toHaveCount(0);
 });
 
-test("a plan that is on hold is back when its open invoice is paid, also after the end", async ({ system, tenant }) => {
+test("open invoice can be paid on hold and after the end", async ({ system, tenant }) => {
   await system.buy(tenant.name);
   const page = await tenant.open();
   await expect(plan(page, "Pro")).toContainText("Active");
@@ -99,7 +96,7 @@ test("a plan that is on hold is back when its open invoice is paid, also after t
   await expect(button(page, "Pay")).toHaveCount(0);
 });
 
-test("a throttled click is told how long to wait, and works after that", async ({ system, tenant }) => {
+test("throttled click shows the wait and works afterwards", async ({ system, tenant }) => {
   const page = await tenant.open();
   await expect(button(page, "Upgrade")).toBeVisible();
   let status = 0;
@@ -113,26 +110,20 @@ test("a throttled click is told how long to wait, and works after that", async (
   await expect(button(page, "Pay")).toBeVisible();
 });
 
-test("while Stripe is down a click says so with an id to quote, and works when it is up again", async ({
-  system,
-  tenant,
-}) => {
+test("click during Stripe outage shows trace id, works later", async ({ system, tenant }) => {
   const page = await tenant.open();
   await expect(button(page, "Upgrade")).toBeVisible();
-  await system.double("faults", { match: "*", kind: "status", status: 500, times: 99, should_retry: false });
+  await system.control("faults", { match: "*", kind: "status", status: 500, times: 99, should_retry: false });
   await button(page, "Upgrade").click();
-  await expect(alert(page)).toContainText("Our payment provider does not answer");
+  await expect(alert(page)).toContainText("Our payment provider is not responding");
   await expect(notice(page).locator("code")).toHaveText(/^[0-9a-f]{32}$/);
 
-  await system.heal();
+  await system.clearFaults();
   await button(page, "Upgrade").click();
   await expect(button(page, "Pay")).toBeVisible();
 });
 
-test("without a network a click says so with an id to quote, and works when there is one again", async ({
-  tenant,
-  context,
-}) => {
+test("click while offline shows trace id, works later", async ({ tenant, context }) => {
   const page = await tenant.open();
   await expect(button(page, "Upgrade")).toBeVisible();
   await context.setOffline(true);
@@ -145,7 +136,7 @@ test("without a network a click says so with an id to quote, and works when ther
   await expect(button(page, "Pay")).toBeVisible();
 });
 
-test("an expired token is replaced without a word", async ({ system, tenant }) => {
+test("expired token is renewed without a notice", async ({ system, tenant }) => {
   tenant.hasTokens(system.token(tenant.name, -60), system.token(tenant.name));
   const page = await tenant.open();
 
@@ -153,19 +144,20 @@ test("an expired token is replaced without a word", async ({ system, tenant }) =
   await expect(alert(page)).toHaveCount(0);
 });
 
-test("a user whose tokens are all over is told to sign in, and goes on from there", async ({ system, tenant }) => {
+test("user without valid token signs in and continues", async ({ system, tenant }) => {
   tenant.hasTokens(system.token(tenant.name, -60));
   const page = await tenant.open();
   await expect(alert(page)).toContainText("You are signed out");
 
-  // With the click and not before it: what is still on its way would mend the page, and there would be nothing to click.
+  // The click itself signs in: with an earlier sign-in, a pending request could load the page and
+  // remove the button.
   await page.exposeFunction("signIn", () => tenant.hasTokens(system.token(tenant.name)));
   await page.evaluate(() => window.addEventListener("click", () => window.signIn(), { capture: true }));
   await button(page, "Try again").click();
   await expect(plan(page, "Free")).toBeVisible();
 });
 
-test("what is bought in one tab is seen in the other", async ({ tenant }) => {
+test("purchase in one tab appears in the other", async ({ tenant }) => {
   const [first, second] = [await tenant.open(), await tenant.open()];
   await expect(plan(second, "Free")).toBeVisible();
   await button(first, "Upgrade").click();
@@ -176,35 +168,32 @@ test("what is bought in one tab is seen in the other", async ({ tenant }) => {
   await expect(button(second, "Manage subscription")).toBeVisible();
 });
 
-test("a tab that does not know yet what another one has bought is set right by the click", async ({
-  system,
-  tenant,
-}) => {
+test("click in outdated tab shows conflict and current plan", async ({ system, tenant }) => {
   const page = await tenant.open();
   await expect(plan(page, "Free")).toBeVisible();
-  let isBehind = true;
+  let isOutdated = true;
   await page.route("**/subscription/**", (route, request) => {
-    if (!isBehind) return route.fallback();
+    if (!isOutdated) return route.fallback();
     return request.url().includes("events") ? route.fulfill({ status: 503 }) : route.fulfill({ json: free() });
   });
   await page.reload();
   await expect(plan(page, "Free")).toBeVisible();
   await system.buy(tenant.name);
   await expect.poll(async () => (await system.call(tenant.name, "create-checkout-session")).status).toBe(409);
-  const answered = page.waitForResponse(/create-checkout-session/);
+  const response = page.waitForResponse(/create-checkout-session/);
   await button(page, "Upgrade").click();
-  isBehind = false;
+  isOutdated = false;
 
-  expect((await answered).status()).toBe(409);
-  await expect(alert(page)).toContainText("You have a subscription already");
+  expect((await response).status()).toBe(409);
+  await expect(alert(page)).toContainText("You already have a subscription");
   await expect(plan(page, "Pro")).toBeVisible();
 });
 
-test("everything can be done with the keyboard", async ({ tenant }) => {
+test("upgrade works with the keyboard", async ({ tenant }) => {
   const page = await tenant.open();
   const upgrade = button(page, "Upgrade");
   await expect(upgrade).toBeVisible();
-  for (let presses = 0; presses < 5 && !(await upgrade.evaluate((it) => it === document.activeElement)); presses += 1) {
+  for (let presses = 0; presses < 5 && !(await upgrade.evaluate((element) => element.matches(":focus"))); presses += 1) {
     await page.keyboard.press("Tab");
   }
   await expect(upgrade).toBeFocused();
@@ -213,19 +202,16 @@ test("everything can be done with the keyboard", async ({ tenant }) => {
   await expect(button(page, "Pay")).toBeVisible();
 });
 
-test("the way back through the browser's memory leaves no button stuck, and shows what has happened meanwhile", async ({
-  system,
-  tenant,
-}) => {
+test("restore from back/forward cache unblocks and updates", async ({ system, tenant }) => {
   const page = await tenant.open();
   await page.evaluate(() =>
-    window.addEventListener("pageshow", ({ persisted }) => Object.assign(window, { isRemembered: persisted })),
+    window.addEventListener("pageshow", ({ persisted }) => Object.assign(window, { isRestored: persisted })),
   );
   await button(page, "Upgrade").click();
   await expect(button(page, "Pay")).toBeVisible();
   await page.goBack({ waitUntil: "commit" });
   await expect(button(page, "Upgrade")).toHaveAttribute("aria-disabled", "false");
-  expect(await page.evaluate(() => "isRemembered" in window && window.isRemembered)).toBe(true);
+  expect(await page.evaluate(() => "isRestored" in window && window.isRestored)).toBe(true);
 
   await button(page, "Upgrade").click();
   await expect(button(page, "Pay")).toBeVisible();
@@ -234,9 +220,9 @@ test("the way back through the browser's memory leaves no button stuck, and show
   await expect(plan(page, "Pro")).toBeVisible();
 });
 
-test("a webhook that never comes is not needed: the page has Stripe asked", async ({ system, tenant }) => {
+test("lost webhook is replaced by a checkout refresh", async ({ system, tenant }) => {
   const page = await tenant.open();
-  await system.double("faults", { deliveries: "drop" });
+  await system.control("faults", { deliveries: "drop" });
   await button(page, "Upgrade").click();
   await button(page, "Pay").click();
 
@@ -244,13 +230,13 @@ test("a webhook that never comes is not needed: the page has Stripe asked", asyn
   await expect(page.getByText("Welcome to Pro")).toBeVisible({ timeout: 20_000 });
 });
 
-test("the page turns with the webhook, over the stream alone", async ({ system, tenant }) => {
+test("webhook updates the page over the stream alone", async ({ system, tenant }) => {
   const page = await tenant.open();
   await expect(plan(page, "Free")).toBeVisible();
-  const asked: string[] = [];
-  page.on("request", (request) => asked.push(request.url()));
+  const requests: string[] = [];
+  page.on("request", (request) => requests.push(request.url()));
   await system.buy(tenant.name);
 
   await expect(plan(page, "Pro")).toBeVisible();
-  expect(asked).toEqual([]);
+  expect(requests).toEqual([]);
 });

@@ -7,17 +7,16 @@ import type { BrowserContext } from "@playwright/test";
 import react from "@vitejs/plugin-react";
 import { build } from "vite";
 
-import { expect, test } from "./stage";
+import { expect, test } from "./fixtures";
 
 const FRONTEND = fileURLToPath(new URL("..", import.meta.url));
 
-/** What the README tells an application to write. */
 const README_EXAMPLE = /```tsx\n(.*?)```/s.exec(readFileSync(join(FRONTEND, "README.md"), "utf8"))?.[1] ?? "";
 
-const SESSION = "declare const session: { token: (wish: { fresh: boolean }) => Promise<string> };\n";
+const SESSION = "declare const session: { token: (options: { fresh: boolean }) => Promise<string> };\n";
 
-/** Makes an application that has installed the package, as it would be published, and does what the README tells. */
-function makeApplication(dir: string, apiBase: string): void {
+/** Creates an application with the README's example and the installed package, as it would be published. */
+function createApplication(dir: string, apiBase: string): void {
   const installed = join(dir, "node_modules/billhook-billing-page");
   mkdirSync(installed, { recursive: true });
   execFileSync("npm", ["pack", "--silent", "--pack-destination", dir], { cwd: FRONTEND });
@@ -34,11 +33,11 @@ function makeApplication(dir: string, apiBase: string): void {
   writeFileSync(join(dir, "main.tsx"), main);
 }
 
-test("an application compiles with the package, strictly and by whatever rules its imports are resolved", () => {
+test("application compiles with the package", () => {
   test.slow();
-  expect(README_EXAMPLE.trimEnd().split("\n").length, "the README promises ten lines").toBeLessThanOrEqual(10);
+  expect(README_EXAMPLE.trimEnd().split("\n").length, "lines of the README example").toBeLessThanOrEqual(10);
   const dir = test.info().outputPath();
-  makeApplication(dir, "");
+  createApplication(dir, "");
   for (const [module, moduleResolution] of [
     ["NodeNext", "NodeNext"],
     ["ESNext", "Bundler"],
@@ -52,14 +51,10 @@ test("an application compiles with the package, strictly and by whatever rules i
   }
 });
 
-test("the package works in an application that is not ours, and changes nothing around itself", async ({
-  system,
-  tenant,
-  context,
-}) => {
+test("package works in an application and keeps its styles", async ({ system, tenant, context }) => {
   test.slow();
   const dir = test.info().outputPath();
-  makeApplication(dir, system.origin);
+  createApplication(dir, system.origin);
   await serve(context, dir);
   const token = system.token(tenant.name);
   await context.addInitScript((given) => Object.assign(window, { session: { token: () => given } }), token);
@@ -68,12 +63,12 @@ test("the package works in an application that is not ours, and changes nothing 
 
   await page.getByRole("button", { name: "Upgrade" }).click();
   await page.getByRole("button", { name: "Pay", exact: true }).click();
-  // Where a page comes after a redirect, it is the service's own.
+  // After a redirect the mocked route does not apply, so the service's own page is loaded.
   await page.waitForURL(`${system.origin}/settings/billing`);
   await page.goto(`${system.origin}/settings/billing`);
   await expect(page.getByRole("region", { name: "Pro", exact: true })).toBeVisible();
 
-  // The application's bundler, set as it comes, has left both schemes as they were.
+  // The application's bundler, with default settings, keeps both colour schemes.
   for (const [colorScheme, paper] of [
     ["dark", "rgb(26, 32, 43)"],
     ["light", "rgb(255, 255, 255)"],
@@ -82,9 +77,9 @@ test("the package works in an application that is not ours, and changes nothing 
     await expect(page.locator(".billhook-card")).toHaveCSS("background-color", paper);
   }
 
-  // In the narrow column that it has here it takes all of it, though the window is wide.
-  const [ours, column] = [await page.locator(".billhook").boundingBox(), await page.locator("#root").boundingBox()];
-  expect(ours?.width).toBe(column?.width);
+  // In a narrow column of a wide window, the page fills the column and has the narrow layout.
+  const [billing, column] = [await page.locator(".billhook").boundingBox(), await page.locator("#root").boundingBox()];
+  expect(billing?.width).toBe(column?.width);
   await expect(page.getByRole("button", { name: "Manage subscription" })).toHaveCSS("padding-left", "12px");
 
   const styles = () =>
@@ -94,14 +89,14 @@ test("the package works in an application that is not ours, and changes nothing 
         Array.from(getComputedStyle(element), (name) => getComputedStyle(element).getPropertyValue(name)).join(),
       );
     });
-  // What is around it gets higher with it and without it.
+  // The page changes the height of its surroundings, so it is hidden for the comparison.
   await page.locator("#root").evaluate((root) => (root.style.display = "none"));
-  const withOurs = await styles();
+  const withPackage = await styles();
   await page.evaluate(() => [...document.styleSheets].forEach((sheet) => (sheet.disabled = sheet.href !== null)));
-  expect(await styles()).toEqual(withOurs);
+  expect(await styles()).toEqual(withPackage);
 });
 
-/** Builds the application, and has the browser get it where the service would serve a page of its own. */
+/** Builds the application and serves it at `/settings/billing` of the service's origin. */
 async function serve(context: BrowserContext, dir: string): Promise<void> {
   await build({
     ...{ root: dir, configFile: false, logLevel: "error", plugins: [react()] },

@@ -5,39 +5,39 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
-const START_SECONDS = 30;
+const START_TIMEOUT_SECONDS = 30;
 
-/** What `scripts/demo.mjs` tells of the system that it has started. */
-interface Told {
+/** The file that `scripts/demo.mjs` writes about the system that it has started. */
+interface DemoSystem {
   service: string;
   sandbox: string;
   jwtSecret: string;
 }
 
-/** As much of Stripe's as is read here. */
+/** The fields of Stripe's subscription that are read here. */
 interface Subscription {
   id: string;
   metadata: { tenant_id?: string };
 }
 
-/** What `make run` starts, for tests: the service, the Stripe double, and the page. */
+/** The service, the Stripe double and the page, as `make run` starts them. */
 export class System {
   readonly #demo: ChildProcess;
-  readonly #told: Told;
+  readonly #demoSystem: DemoSystem;
 
-  private constructor(demo: ChildProcess, told: Told) {
+  private constructor(demo: ChildProcess, demoSystem: DemoSystem) {
     this.#demo = demo;
-    this.#told = told;
+    this.#demoSystem = demoSystem;
   }
 
-  /** Where the page is: the service serves it. */
+  /** The origin of the service, which serves the page. */
   get origin(): string {
-    return this.#told.service;
+    return this.#demoSystem.service;
   }
 
-  /** Where the double's pages are. */
+  /** The origin of the double's pages. */
   get doubleOrigin(): string {
-    return this.#told.sandbox;
+    return this.#demoSystem.sandbox;
   }
 
   static async start(name: string): Promise<System> {
@@ -45,7 +45,7 @@ export class System {
     await rm(file, { force: true });
     const script = ["scripts/demo.mjs", "--no-build", "--aside", name];
     const demo = spawn(process.execPath, script, { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
-    return new System(demo, await toldBy(demo, file));
+    return new System(demo, await readWhenWritten(demo, file));
   }
 
   async stop(): Promise<void> {
@@ -54,80 +54,80 @@ export class System {
     await ended;
   }
 
-  /** A token of one of the tenant's users, as the product's own sign-in would sign it. */
-  token(tenant: string, goodForSeconds = 3600): string {
-    const expires = Math.floor(Date.now() / 1000) + goodForSeconds;
+  /** A token of one of the tenant's users, signed as by the product's own sign-in. */
+  token(tenant: string, validForSeconds = 3600): string {
+    const expires = Math.floor(Date.now() / 1000) + validForSeconds;
     const parts = [
       { alg: "HS256", typ: "JWT" },
       { sub: `${tenant}-user`, tenant, exp: expires },
     ];
     const signed = parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
-    return `${signed}.${createHmac("sha256", this.#told.jwtSecret).update(signed).digest("base64url")}`;
+    return `${signed}.${createHmac("sha256", this.#demoSystem.jwtSecret).update(signed).digest("base64url")}`;
   }
 
-  /** Calls the service as the tenant, beside the page. */
+  /** Calls the service as the tenant, without the page. */
   async call(tenant: string, operation: string, body: unknown = {}): Promise<{ status: number; body: unknown }> {
-    const answer = await fetch(`${this.#told.service}/api/billing/${operation}/`, {
+    const response = await fetch(`${this.#demoSystem.service}/api/billing/${operation}/`, {
       method: "POST",
       headers: { Authorization: `Bearer ${this.token(tenant)}`, "Content-Type": "application/json" },
       body: JSON.stringify(body),
     });
-    return { status: answer.status, body: await answer.json() };
+    return { status: response.status, body: await response.json() };
   }
 
   /** Buys Pro for the tenant, without a browser. */
   async buy(tenant: string): Promise<void> {
     const { body } = await this.call(tenant, "create-checkout-session");
-    await this.double(`checkout/${(body as { session_id: string }).session_id}/pay`, { card: "ok" });
+    await this.control(`checkout/${(body as { session_id: string }).session_id}/pay`, { card: "ok" });
   }
 
-  /** Something happens to the tenant's subscription at Stripe. */
+  /** Changes the tenant's subscription at Stripe. */
   async changeSubscription(tenant: string, change: unknown): Promise<void> {
     const { data } = await this.stripe<{ data: Subscription[] }>("subscriptions?limit=100");
-    const theirs = data.find(({ metadata }) => metadata.tenant_id === tenant);
-    if (!theirs) throw new Error(`${tenant} has no subscription at Stripe`);
-    await this.double(`subscriptions/${theirs.id}`, change);
+    const subscription = data.find(({ metadata }) => metadata.tenant_id === tenant);
+    if (!subscription) throw new Error(`${tenant} has no subscription at Stripe`);
+    await this.control(`subscriptions/${subscription.id}`, change);
   }
 
-  /** Asks the Stripe double's API, as any integration does; with parameters it is a `POST`. */
+  /** Calls the Stripe API of the double: `POST` with parameters, otherwise `GET`. */
   async stripe<T>(path: string, params?: Record<string, string>): Promise<T> {
-    const answer = await fetch(`${this.#told.sandbox}/v1/${path}`, {
+    const response = await fetch(`${this.#demoSystem.sandbox}/v1/${path}`, {
       method: params ? "POST" : "GET",
       headers: { Authorization: "Bearer sk_test_sandbox" },
       ...(params && { body: new URLSearchParams(params) }),
     });
-    if (!answer.ok) throw new Error(`the double refused ${path}: ${await answer.text()}`);
-    return (await answer.json()) as T;
+    if (!response.ok) throw new Error(`the double rejected ${path}: ${await response.text()}`);
+    return (await response.json()) as T;
   }
 
-  /** Tells the Stripe double something. */
-  async double(control: string, told: unknown): Promise<void> {
-    await this.#double("POST", control, told);
+  /** Posts to the control API of the double. */
+  async control(path: string, body: unknown): Promise<void> {
+    await this.#control("POST", path, body);
   }
 
-  /** Everything at the double is well again, and what it held back goes out. */
-  async heal(): Promise<void> {
-    await this.#double("DELETE", "faults");
+  /** Clears all faults of the double, which sends the webhooks that it held back. */
+  async clearFaults(): Promise<void> {
+    await this.#control("DELETE", "faults");
   }
 
-  async #double(method: string, control: string, told?: unknown): Promise<void> {
-    const answer = await fetch(`${this.#told.sandbox}/_sandbox/${control}`, {
+  async #control(method: string, path: string, body?: unknown): Promise<void> {
+    const response = await fetch(`${this.#demoSystem.sandbox}/_sandbox/${path}`, {
       method,
-      ...(told !== undefined && { body: JSON.stringify(told) }),
+      ...(body !== undefined && { body: JSON.stringify(body) }),
     });
-    if (!answer.ok) throw new Error(`the double refused ${control}: ${await answer.text()}`);
+    if (!response.ok) throw new Error(`the double rejected ${path}: ${await response.text()}`);
   }
 }
 
-async function toldBy(demo: ChildProcess, file: string): Promise<Told> {
-  const deadline = Date.now() + START_SECONDS * 1000;
+async function readWhenWritten(demo: ChildProcess, file: string): Promise<DemoSystem> {
+  const deadline = Date.now() + START_TIMEOUT_SECONDS * 1000;
   while (Date.now() < deadline) {
-    if (demo.exitCode !== null) throw new Error("scripts/demo.mjs has ended, see above");
+    if (demo.exitCode !== null) throw new Error("scripts/demo.mjs has exited; see its output above");
     try {
-      return JSON.parse(await readFile(file, "utf8")) as Told;
+      return JSON.parse(await readFile(file, "utf8")) as DemoSystem;
     } catch {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }
-  throw new Error(`no ${file} after ${START_SECONDS} s`);
+  throw new Error(`${file} was not written within ${START_TIMEOUT_SECONDS} s`);
 }

@@ -1,3 +1,4 @@
-// With their endings: these paths get into the package's types, and not every compiler that reads them supplies one.
+// The paths have extensions because they end up in the package's types, and not every compiler adds
+// extensions.
 export type { GetToken, TokenRequest } from "./api/token.js";
 export { BillingPage, type BillingPageProps } from "./pages/Billing.js";

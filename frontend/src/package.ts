@@ -1,5 +1,5 @@
-// What the package is built from. The style sheet comes in here, since not every compiler that reads the package's types
-// would know what to make of it there.
+// The entry of the package build. The style sheet is imported here and not in `index.ts`, because
+// not every compiler that reads the package's types accepts CSS imports.
 import "./pages/Billing.css";
 
 export * from ".";

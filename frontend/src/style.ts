@@ -1,2 +1,2 @@
-// What the package's style sheet is to a compiler that wants to know of each import what it is.
+// The type declaration of the style sheet, for compilers that require one for each import.
 export {};

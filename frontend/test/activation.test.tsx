@@ -1,163 +1,163 @@
 import { screen } from "@testing-library/react";
 import { expect, it } from "vitest";
 
-import { useStage } from "./stage";
-import { problem } from "./standIn";
+import { usePageTest } from "./pageTest";
+import { problem } from "./fakeService";
 import { ended, ending, pro, withoutAccess } from "./subscriptions";
-import { pass, passUntil, useFastTime } from "./time";
+import { advance, advanceUntil, useFastTime } from "./time";
 
-const stage = useStage();
+const page = usePageTest();
 
-const BACK = "?checkout=success&session_id=cs_test_1";
+const SUCCESS = "?checkout=success&session_id=cs_test_1";
 
-const asks = () => stage.service.of("refreshCheckoutSession");
+const refreshes = () => page.service.requests("refreshCheckoutSession");
 
-it("turns to Pro by itself when the webhook is there, without asking anything more", async () => {
-  stage.open(BACK);
+it("webhook activates plan without further requests", async () => {
+  page.open(SUCCESS);
   await screen.findByText("Activating your plan…");
-  await expect.poll(() => stage.service.openStreams).toBe(1);
+  await expect.poll(() => page.service.openStreams).toBe(1);
   expect(screen.queryByRole("button")).not.toBeInTheDocument();
-  stage.service.change(pro());
+  page.service.change(pro());
 
   expect(await screen.findByText("Welcome to Pro")).toBeVisible();
   expect(screen.getByRole("button", { name: "Manage subscription" })).toBeVisible();
-  expect(stage.service.of("getSubscription").length).toBeLessThanOrEqual(1);
-  expect(stage.service.of("refreshCheckoutSession")).toHaveLength(0);
+  expect(page.service.requests("getSubscription").length).toBeLessThanOrEqual(1);
+  expect(refreshes()).toHaveLength(0);
 });
 
-it("stays welcome when the subscription changes later, and a reload finds no trace of the return", async () => {
-  stage.service.subscription = pro();
-  stage.open(`${BACK}&tab=plan`);
+it("welcome stays after later change and redirect is cleared", async () => {
+  page.service.subscription = pro();
+  page.open(`${SUCCESS}&tab=plan`);
   await screen.findByText("Welcome to Pro");
   expect(window.location.search).toBe("?tab=plan");
 
-  await expect.poll(() => stage.service.openStreams).toBe(1);
-  stage.service.change(ending());
+  await expect.poll(() => page.service.openStreams).toBe(1);
+  page.service.change(ending());
   await screen.findByText("Canceled");
   expect(screen.getByText("Welcome to Pro")).toBeVisible();
 });
 
-it("keeps the return in the address while it is not over, so that a reload goes on", async () => {
-  stage.open(BACK);
+it("redirect stays in the URL during activation", async () => {
+  page.open(SUCCESS);
   await screen.findByText("Activating your plan…");
-  expect(window.location.search).toBe(BACK);
+  expect(window.location.search).toBe(SUCCESS);
 });
 
-it("turns to Pro by polling where streams are refused", async () => {
-  stage.service.answerAlways("streamSubscription", problem(503, "unavailable", 60));
-  stage.open(BACK);
+it("polling activates plan while streams are refused", async () => {
+  page.service.respondAlways("streamSubscription", problem(503, "unavailable", 60));
+  page.open(SUCCESS);
   await screen.findByText("Activating your plan…");
-  stage.service.subscription = pro();
+  page.service.subscription = pro();
 
   expect(await screen.findByText("Welcome to Pro")).toBeVisible();
-  expect(stage.service.of("refreshCheckoutSession")).toHaveLength(0);
+  expect(refreshes()).toHaveLength(0);
 });
 
-it("has Stripe asked when the webhook does not come", async () => {
+it("missing webhook triggers a refresh", async () => {
   useFastTime();
-  const opened = Date.now();
-  stage.open(BACK);
+  const openedAt = Date.now();
+  page.open(SUCCESS);
   await screen.findByText("Activating your plan…");
-  stage.service.answerOnce("refreshCheckoutSession", { status: 200, body: pro() });
-  await passUntil(() => asks().length === 1);
+  page.service.respondOnce("refreshCheckoutSession", { status: 200, body: pro() });
+  await advanceUntil(() => refreshes().length === 1);
 
   expect(await screen.findByText("Welcome to Pro")).toBeVisible();
-  expect(asks()[0]?.path).toBe("/api/billing/checkout-sessions/cs_test_1/refresh/");
-  expect(Number(asks()[0]?.at) - opened).toBeGreaterThanOrEqual(5000);
-  await pass(60);
-  expect(asks()).toHaveLength(1);
+  expect(refreshes()[0]?.path).toBe("/api/billing/checkout-sessions/cs_test_1/refresh/");
+  expect(Number(refreshes()[0]?.at) - openedAt).toBeGreaterThanOrEqual(5000);
+  await advance(60);
+  expect(refreshes()).toHaveLength(1);
 });
 
-it("waits as long as a throttled question says before it has Stripe asked again", async () => {
+it("throttled refresh waits for Retry-After", async () => {
   useFastTime();
-  stage.service.answerOnce("refreshCheckoutSession", problem(429, "throttled", 20));
-  stage.open(BACK);
+  page.service.respondOnce("refreshCheckoutSession", problem(429, "throttled", 20));
+  page.open(SUCCESS);
   await screen.findByText("Activating your plan…");
-  await passUntil(() => asks().length === 2);
+  await advanceUntil(() => refreshes().length === 2);
 
-  const [first, second] = asks();
+  const [first, second] = refreshes();
   expect(Number(second?.at) - Number(first?.at)).toBeGreaterThanOrEqual(30_000);
 });
 
-it("says that it takes long while Stripe cannot be asked, does not ask for ever, and goes on by itself", async () => {
+it("failing refreshes show slow notice and stop after five", async () => {
   useFastTime();
-  stage.service.answerAlways("refreshCheckoutSession", problem(502, "stripe_unavailable"));
-  stage.open(BACK);
+  page.service.respondAlways("refreshCheckoutSession", problem(502, "stripe_unavailable"));
+  page.open(SUCCESS);
   await screen.findByText("Activating your plan…");
-  await pass(30);
+  await advance(30);
   expect(await screen.findByText("This takes longer than usual")).toBeVisible();
 
-  await passUntil(() => asks().length === 5);
-  await pass(300);
-  expect(asks()).toHaveLength(5);
+  await advanceUntil(() => refreshes().length === 5);
+  await advance(300);
+  expect(refreshes()).toHaveLength(5);
   expect(screen.getByText("This takes longer than usual")).toBeVisible();
   expect(screen.queryByRole("button")).not.toBeInTheDocument();
-  stage.service.subscription = pro();
-  stage.service.cutStreams();
-  await pass(60);
+  page.service.subscription = pro();
+  page.service.breakStreams();
+  await advance(60);
   expect(await screen.findByText("Welcome to Pro")).toBeVisible();
 });
 
-it("does not wait for ever for what Stripe knows nothing of: it says so, and offers what there is", async () => {
+it("unconfirmed checkout shows notice and upgrade button", async () => {
   useFastTime();
-  stage.service.subscription = ended();
-  stage.open(BACK);
+  page.service.subscription = ended();
+  page.open(SUCCESS);
   await screen.findByText("Activating your plan…");
-  await passUntil(() => asks().length === 5);
+  await advanceUntil(() => refreshes().length === 5);
 
   expect(await screen.findByText("We found no payment for this checkout")).toBeVisible();
   expect(screen.getByText("cs_test_1")).toBeVisible();
   expect(screen.getByRole("button", { name: "Upgrade" })).toBeVisible();
   expect(window.location.search).toBe("");
-  stage.service.subscription = pro();
-  stage.service.cutStreams();
-  await pass(60);
+  page.service.subscription = pro();
+  page.service.breakStreams();
+  await advance(60);
   expect(await screen.findByText("Welcome to Pro")).toBeVisible();
 });
 
-it("says when the checkout is not this tenant's, and offers what there is", async () => {
+it("checkout of another tenant shows notice and upgrade button", async () => {
   useFastTime();
-  stage.service.answerOnce("refreshCheckoutSession", problem(404, "not_found"));
-  stage.open(BACK);
+  page.service.respondOnce("refreshCheckoutSession", problem(404, "not_found"));
+  page.open(SUCCESS);
   await screen.findByText("Activating your plan…");
-  await passUntil(() => asks().length === 1);
+  await advanceUntil(() => refreshes().length === 1);
 
-  expect(await screen.findByText("We do not know this checkout")).toBeVisible();
+  expect(await screen.findByText("We could not find this checkout")).toBeVisible();
   expect(screen.getByRole("button", { name: "Upgrade" })).toBeVisible();
 });
 
-it("asks nothing about a session that cannot be Stripe's, and does not wait for ever for it either", async () => {
+it("invalid session id is not refreshed and ends unconfirmed", async () => {
   useFastTime();
-  stage.open("?checkout=success&session_id=../../tenants/birch");
+  page.open("?checkout=success&session_id=../../tenants/birch");
   await screen.findByText("Activating your plan…");
-  await pass(160);
+  await advance(160);
 
   expect(await screen.findByText("We found no payment for this checkout")).toBeVisible();
-  expect(asks()).toHaveLength(0);
+  expect(refreshes()).toHaveLength(0);
   expect(screen.queryByText(/birch/)).not.toBeInTheDocument();
 });
 
-it("finds its way back where React mounts everything twice", async () => {
+it("strict mode activates plan after the redirect", async () => {
   useFastTime();
-  stage.open(BACK, {}, { reactStrictMode: true });
+  page.open(SUCCESS, {}, { reactStrictMode: true });
   await screen.findByText("Activating your plan…");
-  await passUntil(() => asks().length === 1);
-  stage.service.change(pro());
+  await advanceUntil(() => refreshes().length === 1);
+  page.service.change(pro());
 
   expect(await screen.findByText("Welcome to Pro")).toBeVisible();
   expect(window.location.search).toBe("");
 });
 
-it("says of a slow payment that it is on its way", async () => {
-  stage.service.subscription = withoutAccess("active");
-  stage.open(BACK);
+it("pending payment shows waiting badge", async () => {
+  page.service.subscription = withoutAccess("active");
+  page.open(SUCCESS);
 
   expect(await screen.findByText("Waiting for payment")).toBeVisible();
   expect(screen.queryByText(/Welcome|Activating/)).not.toBeInTheDocument();
 });
 
-it("says that nothing was charged when the checkout was left", async () => {
-  stage.open("?checkout=canceled");
+it("canceled checkout shows notice and upgrade button", async () => {
+  page.open("?checkout=canceled");
 
   expect(await screen.findByText("You left the checkout")).toBeVisible();
   expect(await screen.findByRole("button", { name: "Upgrade" })).toBeVisible();

@@ -2,10 +2,10 @@ import { screen } from "@testing-library/react";
 import { expect, it } from "vitest";
 
 import type { Subscription } from "../src/api/generated";
-import { useStage } from "./stage";
+import { usePageTest } from "./pageTest";
 import { ended, ending, free, pro, trialing, withoutAccess } from "./subscriptions";
 
-const stage = useStage();
+const page = usePageTest();
 
 interface Row {
   state: string;
@@ -13,7 +13,7 @@ interface Row {
   name: string;
   badge: string;
   buttons: string[];
-  says?: RegExp;
+  text?: RegExp;
 }
 
 const MANAGE = "Manage subscription";
@@ -23,20 +23,20 @@ const PAY = "Pay open invoice";
 const rows: Row[] = [
   { state: "free", subscription: free(), name: "Free", badge: "Current plan", buttons: ["Upgrade"] },
   {
-    state: "free after a checkout that was left",
+    state: "free after a canceled checkout",
     subscription: { ...free(), can_manage: true },
     name: "Free",
     badge: "Current plan",
     buttons: ["Upgrade"],
   },
-  { state: "active", subscription: pro(), name: "Pro", badge: "Active", buttons: [MANAGE], says: /Renews on/ },
+  { state: "active", subscription: pro(), name: "Pro", badge: "Active", buttons: [MANAGE], text: /Renews on/ },
   {
     state: "trialing",
     subscription: trialing(),
     name: "Pro",
     badge: "Trial",
     buttons: [MANAGE],
-    says: /Trial ends on/,
+    text: /Trial ends on/,
   },
   {
     state: "ending",
@@ -44,15 +44,15 @@ const rows: Row[] = [
     name: "Pro",
     badge: "Canceled",
     buttons: [MANAGE],
-    says: /does not renew.*Ends on/,
+    text: /does not renew.*Ends on/,
   },
   {
-    state: "ending later than the period that is paid",
+    state: "ending after the current period",
     subscription: ending({ cancel_at: "2027-03-23T09:00:00Z" }),
     name: "Pro",
     badge: "Canceled",
     buttons: [MANAGE],
-    says: /Pro stays yours until it ends\. .*Renews on.*Ends on/,
+    text: /You can use Pro until it ends\. Choose .*Renews on.*Ends on/,
   },
   {
     state: "past_due",
@@ -60,7 +60,7 @@ const rows: Row[] = [
     name: "Pro",
     badge: "Payment failed",
     buttons: [UPDATE, MANAGE],
-    says: /Your last payment did not go through.*to keep Pro/,
+    text: /Your last payment failed.*to keep Pro/,
   },
   {
     state: "past_due without access",
@@ -68,7 +68,7 @@ const rows: Row[] = [
     name: "No active plan",
     badge: "Payment failed",
     buttons: [UPDATE, MANAGE],
-    says: /is back as soon as/,
+    text: /is active again as soon as/,
   },
   {
     state: "unpaid",
@@ -76,7 +76,7 @@ const rows: Row[] = [
     name: "No active plan",
     badge: "On hold",
     buttons: [PAY, MANAGE],
-    says: /Pay the open invoice/,
+    text: /Pay the open invoice/,
   },
   {
     state: "incomplete",
@@ -84,7 +84,7 @@ const rows: Row[] = [
     name: "No active plan",
     badge: "Not paid yet",
     buttons: [MANAGE],
-    says: /first payment is not finished/,
+    text: /first payment is incomplete/,
   },
   {
     state: "paused",
@@ -92,15 +92,15 @@ const rows: Row[] = [
     name: "No active plan",
     badge: "Paused",
     buttons: [MANAGE],
-    says: /Add a payment method/,
+    text: /add a payment method/,
   },
   {
-    state: "awaiting a bank debit",
+    state: "awaiting bank debit",
     subscription: withoutAccess("active"),
     name: "No active plan",
     badge: "Waiting for payment",
     buttons: [MANAGE],
-    says: /some days/,
+    text: /several days/,
   },
   {
     state: "canceled",
@@ -108,31 +108,31 @@ const rows: Row[] = [
     name: "Free",
     badge: "Ended",
     buttons: ["Upgrade", MANAGE],
-    says: /pay what is still open/,
+    text: /see your invoices and pay open ones/,
   },
   {
-    state: "canceled with its customer",
+    state: "canceled with deleted customer",
     subscription: ended({ can_manage: false }),
     name: "Free",
     badge: "Ended",
     buttons: ["Upgrade"],
   },
   {
-    state: "of a plan that the page does not know",
+    state: "with unknown plan",
     subscription: pro({ plan: "team_yearly" }),
     name: "Team yearly",
     badge: "Active",
     buttons: [MANAGE],
   },
   {
-    state: "of a price that is configured nowhere",
+    state: "with unconfigured price",
     subscription: pro({ plan: "free" }),
     name: "Subscription",
     badge: "Active",
     buttons: [MANAGE],
   },
   {
-    state: "of a status that the page does not know",
+    state: "with unknown status",
     subscription: withoutAccess("on_holiday"),
     name: "No active plan",
     badge: "On holiday",
@@ -140,19 +140,19 @@ const rows: Row[] = [
   },
 ];
 
-it.each(rows)("a subscription that is $state is said so, and offers $buttons", async (row) => {
-  stage.service.subscription = row.subscription;
-  const { container } = stage.open();
+it.each(rows)("subscription $state shows badge and $buttons", async (row) => {
+  page.service.subscription = row.subscription;
+  const { container } = page.open();
 
   expect(await screen.findByRole("region", { name: row.name })).toHaveTextContent(row.badge);
   expect(screen.getAllByRole("button").map((button) => button.textContent)).toEqual(row.buttons);
-  if (row.says) expect(container).toHaveTextContent(row.says);
+  if (row.text) expect(container).toHaveTextContent(row.text);
 });
 
-it("says that it loads until the answer is there", async () => {
-  const release = stage.service.hold("getSubscription");
-  const releaseStream = stage.service.hold("streamSubscription");
-  stage.open();
+it("loading text is shown until the response arrives", async () => {
+  const release = page.service.hold("getSubscription");
+  const releaseStream = page.service.hold("streamSubscription");
+  page.open();
 
   expect(screen.getByRole("status")).toHaveTextContent("Loading your plan");
   expect(screen.queryByRole("button")).not.toBeInTheDocument();
@@ -161,9 +161,9 @@ it("says that it loads until the answer is there", async () => {
   expect(await screen.findByRole("region", { name: "Free" })).toBeVisible();
 });
 
-it("writes dates in the browser's language, and keeps the exact time at hand", async () => {
-  stage.service.subscription = pro({ current_period_end: "2026-12-23T12:00:00Z" });
-  const { container } = stage.open();
+it("dates have the browser's language and an exact title", async () => {
+  page.service.subscription = pro({ current_period_end: "2026-12-23T12:00:00Z" });
+  const { container } = page.open();
   await screen.findByText("Renews on");
 
   const date = container.querySelector("time");
@@ -173,18 +173,18 @@ it("writes dates in the browser's language, and keeps the exact time at hand", a
   expect(date?.title).toContain(date?.textContent);
 });
 
-it("stays English, and reads from left to right, in an application that does not", async () => {
-  stage.open();
-  const page = await screen.findByRole("region", { name: "Billing" });
-  expect(page).toHaveAttribute("lang", "en");
-  expect(page).toHaveAttribute("dir", "ltr");
+it("page sets its own language and direction", async () => {
+  page.open();
+  const region = await screen.findByRole("region", { name: "Billing" });
+  expect(region).toHaveAttribute("lang", "en");
+  expect(region).toHaveAttribute("dir", "ltr");
 });
 
-it("tells how many only when they are several", async () => {
-  stage.service.subscription = pro({ quantity: 5 });
-  stage.open();
+it("quantity is shown only above one", async () => {
+  page.service.subscription = pro({ quantity: 5 });
+  page.open();
 
   expect(await screen.findByText("Quantity")).toBeVisible();
-  stage.service.change(pro({ quantity: 1 }));
+  page.service.change(pro({ quantity: 1 }));
   await expect.poll(() => screen.queryByText("Quantity")).toBeNull();
 });

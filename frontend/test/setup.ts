@@ -1,5 +1,5 @@
 import "@testing-library/jest-dom/vitest";
 import { configure } from "@testing-library/react";
 
-// For machines that have other things to do.
+// Long enough for a busy machine.
 configure({ asyncUtilTimeout: 10_000 });

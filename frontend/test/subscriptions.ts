@@ -2,7 +2,7 @@ import type { Subscription } from "../src/api/generated";
 
 const RENEWAL = "2026-12-23T09:00:00Z";
 
-/** A tenant that never bought anything. */
+/** A tenant without a subscription. */
 export function free(): Subscription {
   return {
     tenant: "acme",
@@ -21,7 +21,7 @@ export function free(): Subscription {
   };
 }
 
-/** A tenant that has paid, or whatever else is said. */
+/** An active Pro subscription with changes. */
 export function pro(changes: Partial<Subscription> = {}): Subscription {
   return {
     ...free(),
@@ -37,7 +37,7 @@ export function pro(changes: Partial<Subscription> = {}): Subscription {
   };
 }
 
-/** A subscription that has lost its plan; the service then names none. */
+/** A subscription that grants no plan. */
 export function withoutAccess(status: string, changes: Partial<Subscription> = {}): Subscription {
   return pro({ plan: "free", access: false, status, ...changes });
 }

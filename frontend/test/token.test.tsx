@@ -1,85 +1,85 @@
 import { screen } from "@testing-library/react";
 import { expect, it, vi } from "vitest";
 
-import { useStage } from "./stage";
+import { usePageTest } from "./pageTest";
 
-const stage = useStage();
+const page = usePageTest();
 
-it("asks once for a new token when the old one is refused, and nobody notices", async () => {
-  stage.getToken.mockImplementation(({ renew }) => (renew ? "good-token" : "old-token"));
-  stage.service.answerAlways("streamSubscription", { status: 404, body: "" });
-  stage.open();
+it("rejected token is renewed once without a notice", async () => {
+  page.getToken.mockImplementation(({ renew }) => (renew ? "good-token" : "old-token"));
+  page.service.respondAlways("streamSubscription", { status: 404, body: "" });
+  page.open();
 
   expect(await screen.findByRole("region", { name: "Free" })).toBeVisible();
   expect(
-    stage.service
-      .of("getSubscription")
+    page.service
+      .requests("getSubscription")
       .map(({ token }) => token)
       .slice(0, 2),
   ).toEqual(["old-token", "good-token"]);
   expect(screen.queryByRole("alert")).not.toBeInTheDocument();
 });
 
-it("asks the application once for what is refused at the same time", async () => {
+it("concurrent rejected requests share one renewal", async () => {
   let renewals = 0;
-  stage.getToken.mockImplementation(async ({ renew }) => {
+  page.getToken.mockImplementation(async ({ renew }) => {
     if (!renew) return "old-token";
     renewals += 1;
     await new Promise((resolve) => setTimeout(resolve, 200));
     return "good-token";
   });
-  stage.open();
+  page.open();
 
   await screen.findByRole("region", { name: "Free" });
-  await expect.poll(() => stage.service.openStreams).toBe(1);
+  await expect.poll(() => page.service.openStreams).toBe(1);
   expect(renewals).toBe(1);
 });
 
-it("says that the user is signed out when the new token is refused too, and then leaves the service alone", async () => {
-  stage.getToken.mockReturnValue("old-token");
-  stage.open();
+it("rejected new token shows signed out and stops requests", async () => {
+  page.getToken.mockReturnValue("old-token");
+  page.open();
 
   await screen.findByText("You are signed out");
-  const received = stage.service.received.length;
+  const received = page.service.received.length;
   await new Promise((resolve) => setTimeout(resolve, 1500));
-  expect(stage.service.received).toHaveLength(received);
+  expect(page.service.received).toHaveLength(received);
 });
 
-it("says that the user is signed out when the application has no token", async () => {
-  stage.getToken.mockRejectedValue(new Error("no session"));
-  stage.open();
+it("missing token shows signed out without a request", async () => {
+  page.getToken.mockRejectedValue(new Error("no session"));
+  page.open();
 
   await screen.findByText("You are signed out");
-  expect(stage.service.received).toHaveLength(0);
+  expect(page.service.received).toHaveLength(0);
 });
 
-it("goes on by itself when the application could not get a token for want of a network", async () => {
-  stage.getToken.mockRejectedValueOnce(new TypeError("Failed to fetch"));
-  stage.getToken.mockRejectedValueOnce(new TypeError("Failed to fetch"));
-  stage.open();
+it("network error of getToken is retried", async () => {
+  page.getToken.mockRejectedValueOnce(new TypeError("Failed to fetch"));
+  page.getToken.mockRejectedValueOnce(new TypeError("Failed to fetch"));
+  page.open();
 
   await screen.findByText("Billing cannot be reached");
   expect(await screen.findByRole("region", { name: "Free" })).toBeVisible();
 });
 
-it("never puts the token into an address", async () => {
-  stage.open("?checkout=success&session_id=cs_test_1");
+it("token is never in a URL", async () => {
+  page.open("?checkout=success&session_id=cs_test_1");
   await screen.findByText("Activating your plan…");
-  await expect.poll(() => stage.service.openStreams).toBe(1);
+  await expect.poll(() => page.service.openStreams).toBe(1);
 
-  for (const { path, token } of stage.service.received) {
+  for (const { path, token } of page.service.received) {
     expect(path).not.toContain("token");
     expect(token).toBe("good-token");
   }
 });
 
-it("does not wait for ever for an application that never comes back with a token", async () => {
-  const hurried = new AbortController();
-  vi.spyOn(AbortSignal, "timeout").mockReturnValue(hurried.signal);
-  stage.getToken.mockReturnValue(new Promise(() => undefined));
-  stage.open();
+it("request timeout includes getToken", async () => {
+  const timeout = new AbortController();
+  vi.spyOn(AbortSignal, "timeout").mockReturnValue(timeout.signal);
+  page.getToken.mockReturnValue(new Promise(() => undefined));
+  page.open();
   await screen.findByText("Loading your plan…");
-  hurried.abort();
+  timeout.abort();
 
   expect(await screen.findByText("Billing cannot be reached")).toBeVisible();
 });

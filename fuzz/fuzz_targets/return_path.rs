@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| billhook_fuzz::properties::address::return_path(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| billhook_fuzz::properties::app_url::return_path(data));

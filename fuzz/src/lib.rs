@@ -1,5 +1,4 @@
-//! What the fuzzer needs of the service, and no more. The domain is pure: it stands alone, so that nobody has to build an
-//! HTTP server and a database in order to look for bytes that break a parser.
+//! The fuzz targets. The domain is compiled alone, without the HTTP server and the database.
 
 #[path = "../../src/domain/mod.rs"]
 pub mod domain;

@@ -1,10 +1,11 @@
-//! The migrations that make Billhook's database, the same on SQLite and PostgreSQL.
+//! The migrations of Billhook's database, for SQLite and PostgreSQL.
 //!
-//! Stripe's times are whole Unix seconds and bear Stripe's names; our own are Unix milliseconds and end in `_ms`.
-//! Both are plain integers, since they then compare, sort and index alike on both databases.
+//! Stripe's times are Unix seconds and have Stripe's names. Our own times are Unix milliseconds and
+//! end in `_ms`. Both are integers, which both databases compare, sort and index in the same way.
 //!
-//! A migration only adds, and what it adds to a table may be left out by who writes there: replicas of the version before
-//! run on while the first of the new one migrates. What is in a release is never edited.
+//! A migration only adds tables and columns, and an insert may leave out an added column: replicas
+//! of the previous version still run while the first replica of the new version migrates. A
+//! released migration is never edited.
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};
@@ -25,7 +26,6 @@ mod m20261130_000013_deployment;
 mod m20261130_000014_database_copy;
 mod m20261130_000015_named_tenant;
 
-/// Runs the migrations in order.
 #[derive(Debug)]
 pub struct Migrator;
 

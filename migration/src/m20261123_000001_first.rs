@@ -1,10 +1,9 @@
-//! The first tables: the installation's mode, tenants and their customers, subscriptions, the inbox of events,
-//! checkouts and the journal of transitions.
+//! The first tables: the installation's mode, tenants, customers, subscriptions, the inbox of
+//! events, checkouts and the journal.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, big_integer_null, boolean, pk_auto, string, string_null, text};
 
-/// Makes the first tables.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -30,12 +29,13 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// One row: whether this database holds test or live data.
+/// A single row: the mode (test or live) of the data.
 fn installation() -> TableCreateStatement {
     Table::create().table("installation").col(big_integer("id").primary_key()).col(string("mode")).to_owned()
 }
 
-/// The SaaS's customer organisations. The unique index is what keeps two first checkouts to one customer.
+/// The SaaS's customer organisations. The unique index lets two concurrent first checkouts use only
+/// one customer.
 fn tenant() -> TableCreateStatement {
     Table::create()
         .table("tenant")
@@ -50,8 +50,8 @@ fn tenant() -> TableCreateStatement {
         .to_owned()
 }
 
-/// Every customer that Stripe has named to us: the row that all work on one customer locks, and what remains of a
-/// deleted one.
+/// All customers that Stripe has named. Every transaction on a customer locks its row. A deleted
+/// customer stays as a tombstone.
 fn customer() -> TableCreateStatement {
     Table::create()
         .table("customer")
@@ -84,7 +84,7 @@ fn subscription() -> TableCreateStatement {
         .to_owned()
 }
 
-/// The inbox: every event by its id, with what became of it.
+/// The inbox: all events with their outcomes.
 fn event() -> TableCreateStatement {
     Table::create()
         .table("event")
@@ -105,7 +105,8 @@ fn event() -> TableCreateStatement {
         .to_owned()
 }
 
-/// The checkout sessions that we made. Their URLs are not kept: whoever has one can pay as the tenant.
+/// Checkout sessions that Billhook created. Their URLs are not stored, since anyone with a URL can
+/// pay for the tenant.
 fn checkout() -> TableCreateStatement {
     Table::create()
         .table("checkout")
@@ -124,7 +125,7 @@ fn checkout() -> TableCreateStatement {
         .to_owned()
 }
 
-/// The journal: every change of a tenant's billing, by which event and in which trace. Only ever appended to.
+/// The journal: every change of a tenant's billing, with its event and its trace. Append-only.
 fn transition() -> TableCreateStatement {
     Table::create()
         .table("transition")
@@ -156,10 +157,10 @@ fn indexes() -> Vec<IndexCreateStatement> {
     vec![
         index("subscription", &["customer_id"]),
         index("subscription", &["tenant_id"]),
-        // What waits for a customer to be linked, and what waits for another try.
+        // Parked events of a customer, and failed events to retry.
         index("event", &["customer_id", "outcome"]),
         index("event", &["outcome", "received_at_ms"]),
-        // The snapshots of one subscription's second, and a tenant's story.
+        // A subscription's snapshots of one second, and a tenant's timeline.
         index("event", &["subscription_id", "created"]),
         index("event", &["tenant_id", "received_at_ms"]),
         index("checkout", &["tenant_id", "created_at_ms"]),

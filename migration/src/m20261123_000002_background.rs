@@ -1,10 +1,9 @@
-//! What the work that nobody waits for needs to survive a restart: questions to Stripe, leases that one replica holds
-//! at a time, how far the backfill has come, and when a failed event is tried again.
+//! The state of the background work: refreshes, leases, the progress of the backfill, and the
+//! retries of failed events.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, big_integer_null, string, string_null};
 
-/// Makes the tables and columns of the background work.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -16,11 +15,11 @@ impl MigrationTrait for Migration {
         }
         let due = Index::create().name("ix_refresh_due_at_ms").table("refresh").col("due_at_ms").to_owned();
         manager.create_index(due).await?;
-        // One at a time: SQLite alters no more in one statement.
+        // One at a time: SQLite adds one column per statement.
         for column in [big_integer("attempts").default(0).to_owned(), big_integer_null("retry_at_ms")] {
             manager.alter_table(Table::alter().table("event").add_column(column).to_owned()).await?;
         }
-        // What failed before there was anybody to try again is due.
+        // Events that failed before there were retries are due.
         let due = Query::update()
             .table("event")
             .value("retry_at_ms", Expr::col("received_at_ms"))
@@ -40,7 +39,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// What Stripe is to be asked about: one row for each subscription or customer, however often the question arises.
+/// What to read from Stripe. One row for each subscription or customer, however often the refresh
+/// is requested.
 fn refresh() -> TableCreateStatement {
     Table::create()
         .table("refresh")
@@ -56,7 +56,7 @@ fn refresh() -> TableCreateStatement {
         .to_owned()
 }
 
-/// What one replica does at a time, which one, and until when by the database's own clock.
+/// Work that only one replica does at a time. Its holder, and its end by the database's clock.
 fn lease() -> TableCreateStatement {
     Table::create()
         .table("lease")
@@ -66,7 +66,7 @@ fn lease() -> TableCreateStatement {
         .to_owned()
 }
 
-/// One row: up to which of Stripe's seconds every event is in the inbox.
+/// A single row: every event up to `watermark`, in Stripe's seconds, is in the inbox.
 fn backfill() -> TableCreateStatement {
     Table::create()
         .table("backfill")

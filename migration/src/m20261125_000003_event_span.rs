@@ -1,9 +1,8 @@
-//! In which span an event was processed, so that another try can link to the first.
+//! The span in which an event was processed, so that a retry can link to it.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::string_null;
 
-/// Adds the span's id to the inbox.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,9 +1,8 @@
-//! How far the payloads of old events have been dropped.
+//! Up to when the payloads of old events were deleted.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::big_integer;
 
-/// Makes the table of the one row that remembers it.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -13,7 +12,7 @@ impl MigrationTrait for Migration {
         let retention = Table::create()
             .table("retention")
             .col(big_integer("id").primary_key())
-            // Of the events received before then nothing is left to be dropped.
+            // The payloads of events received before this time were deleted.
             .col(big_integer("dropped_before_ms"))
             .to_owned();
         manager.create_table(retention).await

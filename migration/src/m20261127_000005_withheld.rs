@@ -1,9 +1,8 @@
-//! Since when a customer is withheld from events: the operator has taken it from its tenant, and no metadata links it again.
+//! When the operator unlinked a customer from its tenant. Metadata does not link it again.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::big_integer_null;
 
-/// Adds the mark to the customers.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

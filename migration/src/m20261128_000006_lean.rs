@@ -1,31 +1,30 @@
-//! What each event costs beside its row: no index that nobody looks into, and on PostgreSQL a quicker way to compress.
+//! Cheaper inserts of events: without unused indexes and, on PostgreSQL, with a faster compression.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
 
-/// Drops and narrows indexes, and has payloads compressed by LZ4.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// A customer's events were only ever looked for while they wait for it, and few do.
+/// Events are only looked up by customer while they are parked, and few are.
 const PARKED: &str = "ix_event_customer_id_parked";
 const BY_CUSTOMER: &str = "ix_event_customer_id_outcome";
 const BY_SUBSCRIPTION: &str = "ix_transition_subscription_id";
 
-/// PostgreSQL's own way, pglz, takes half of the time that an event takes to be inserted. What is stored already stays as it
-/// is, and is read as before. A server that was built without LZ4, or is older than version 14, goes on as it did.
-fn compress_by(way: &str) -> String {
+/// PostgreSQL's default method, pglz, takes half of the time of an insert. Stored payloads stay
+/// unchanged and readable. A server without LZ4, or older than version 14, keeps its method.
+fn compress_by(method: &str) -> String {
     format!(
         "DO $$ BEGIN
-            EXECUTE 'ALTER TABLE event ALTER COLUMN payload SET COMPRESSION {way}';
+            EXECUTE 'ALTER TABLE event ALTER COLUMN payload SET COMPRESSION {method}';
         EXCEPTION WHEN feature_not_supported OR invalid_parameter_value OR syntax_error THEN
             NULL;
         END $$"
     )
 }
 
-/// Both tables before anything else: to ask for more of a table than one holds, while another waits to write there, has
-/// neither go on. Who has lost a race for the two of them has nothing to undo yet.
+/// Taken first: upgrading a table lock while another transaction waits to write the table would be
+/// a deadlock. If this statement itself loses a deadlock, there is nothing to roll back yet.
 const LOCK: &str = "LOCK TABLE transition, event IN ACCESS EXCLUSIVE MODE";
 
 #[async_trait::async_trait]

@@ -1,9 +1,9 @@
-//! How far the recovery from a gap of more than 30 days has come.
+//! The progress of the recovery from a gap of more than 30 days.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, string, string_null};
 
-/// Adds the table. It has a row while a recovery is not finished.
+/// The table has a row while a recovery is unfinished.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -16,7 +16,7 @@ impl MigrationTrait for Migration {
             // Stripe's time.
             .col(big_integer("started_at"))
             .col(string("step"))
-            // The last tenant or subscription that is done.
+            // The last finished tenant or subscription.
             .col(string_null("after"))
             .to_owned();
         manager.create_table(gap_recovery).await

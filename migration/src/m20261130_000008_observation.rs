@@ -1,9 +1,9 @@
-//! When something was first and last seen, by its name: what `doctor` shows of webhooks that the inbox does not tell.
+//! The times when something was first and last seen. `doctor` shows webhooks that are not in the
+//! inbox.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, string, string_null};
 
-/// Makes the table.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,14 +1,15 @@
-//! The lookup keys that prices have had: a key can move to another price, and subscribers of the first one stay there.
+//! The lookup keys that prices have had: a key can move to another price, and subscribers of the
+//! first one stay there.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, string};
 use sea_orm_migration::sea_orm::DbBackend;
 
-/// Makes the table, and fills it from the items of the subscriptions.
+/// Fills the table from the items of the subscriptions.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// A subscription that only an announcement brought has a time before all others.
+/// A subscription that is only known from an announcement has a time before all others.
 const FILL_ON_SQLITE: &str = "INSERT INTO known_price (price_id, lookup_key, seen_at)
     SELECT i.value->>'price', i.value->>'lookup_key', MIN(MAX(s.as_of, 0))
     FROM subscription s, json_each(CASE WHEN json_valid(s.items) THEN s.items ELSE '[]' END) i
@@ -25,7 +26,7 @@ impl MigrationTrait for Migration {
             .table("known_price")
             .col(string("price_id"))
             .col(string("lookup_key"))
-            // Stripe's time of the first event or answer that showed the price with this key.
+            // Stripe's time of the first event or response that contained the price with this key.
             .col(big_integer("seen_at"))
             .primary_key(Index::create().col("price_id").col("lookup_key"))
             .to_owned();

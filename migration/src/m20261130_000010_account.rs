@@ -1,9 +1,8 @@
-//! Which of Stripe's accounts this database holds data of.
+//! The Stripe account of the data.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::string_null;
 
-/// Adds the account to the installation.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,9 +1,8 @@
-//! When Stripe was asked whose a customer is that events name and no tenant has.
+//! When Stripe was asked for the tenant of a customer that events name and no tenant has.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::big_integer_null;
 
-/// Adds the time to the customers.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,9 +1,9 @@
-//! Which price each of our checkout sessions sells.
+//! The price of each checkout session.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::string_null;
 
-/// Adds the price to the checkouts. A session from before is not handed out again, since its price is not known.
+/// An older session is not reused, since its price is unknown.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

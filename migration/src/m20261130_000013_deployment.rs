@@ -1,9 +1,8 @@
-//! Which deployment of Billhook this database belongs to, and which customers belong to other deployments.
+//! The deployment of Billhook that the database belongs to, and the customers of other deployments.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, string, string_null};
 
-/// Adds the table `deployment`, and the deployment of a customer.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,9 +1,9 @@
-//! How far the copy of one database into another has come.
+//! The progress of a copy of one database into another.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, big_integer_null, boolean, string, string_null};
 
-/// Adds the table. It has a row in a database that was copied, and in the one that it is copied into.
+/// The table has a row in the source and in the target of a copy.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -16,7 +16,7 @@ impl MigrationTrait for Migration {
             // Random, and the same in both databases.
             .col(string("token"))
             .col(boolean("is_source"))
-            // In the target: the table that is copied, and SQLite's rowid of its last row that is copied.
+            // In the target: the table being copied, and SQLite's rowid of its last copied row.
             .col(string_null("copied_table"))
             .col(big_integer_null("copied_row"))
             .col(big_integer_null("finished_at_ms"))

@@ -1,9 +1,9 @@
-//! Which tenant a customer names that has another customer: the operator decides which of them the tenant keeps.
+//! The tenant that a customer names although that tenant has another customer. The operator decides
+//! which of them it keeps.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::string_null;
 
-/// Adds the tenant to the customer, with an index of those few that have one.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

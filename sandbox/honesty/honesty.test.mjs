@@ -1,5 +1,5 @@
-// Drives the double with Stripe's own SDK. What Stripe's client accepts, retries, pages through and verifies here is
-// what Billhook may rely on elsewhere.
+// Drives the double with Stripe's own SDK. Behavior that the SDK accepts here is what Billhook's
+// tests may rely on.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Agent, createServer } from 'node:http';
@@ -9,7 +9,8 @@ import Stripe from 'stripe';
 
 const sandbox = new URL(process.env.SANDBOX_URL ?? 'http://127.0.0.1:12111');
 
-// The SDK leaves the body of an answer unread when it tries again, and an unread socket would keep node running.
+// The SDK does not read the body of a response that it retries, and the unread socket would keep
+// node running.
 const agent = new Agent({ keepAlive: true });
 after(() => agent.destroy());
 
@@ -28,9 +29,9 @@ function client(key = 'sk_test_sandbox', options = {}) {
 const stripe = client();
 
 async function control(method, path, body) {
-  const answer = await fetch(new URL(`/_sandbox${path}`, sandbox), { method, body: body && JSON.stringify(body) });
-  assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
-  return answer.json();
+  const response = await fetch(new URL(`/_sandbox${path}`, sandbox), { method, body: body && JSON.stringify(body) });
+  assert.ok(response.ok, `${method} ${path}: ${response.status}`);
+  return response.json();
 }
 
 async function openCheckout(customer, more = {}) {
@@ -55,36 +56,36 @@ async function subscribe() {
   return { customer, subscription: await stripe.subscriptions.retrieve(paid.subscription) };
 }
 
-async function refusal(promise) {
+async function rejection(promise) {
   try {
     await promise;
   } catch (error) {
     return error;
   }
-  assert.fail('the call should have been refused');
+  assert.fail('the call should fail');
 }
 
 describe('customers', () => {
-  it('are made, found, changed and deleted', async () => {
-    const made = await stripe.customers.create({ email: 'a@example.com', metadata: { tenant_id: 't' } });
-    assert.match(made.id, /^cus_[0-9A-Za-z]{14}$/);
-    assert.match(made.lastResponse.requestId, /^req_/);
-    assert.equal(made.lastResponse.apiVersion, '2026-09-30.endive');
-    const changed = await stripe.customers.update(made.id, { metadata: { more: 'x', tenant_id: '' } });
+  it('are created, retrieved, updated and deleted', async () => {
+    const created = await stripe.customers.create({ email: 'a@example.com', metadata: { tenant_id: 't' } });
+    assert.match(created.id, /^cus_[0-9A-Za-z]{14}$/);
+    assert.match(created.lastResponse.requestId, /^req_/);
+    assert.equal(created.lastResponse.apiVersion, '2026-09-30.endive');
+    const changed = await stripe.customers.update(created.id, { metadata: { more: 'x', tenant_id: '' } });
     assert.deepEqual({ ...changed.metadata }, { more: 'x' });
-    assert.equal((await stripe.customers.retrieve(made.id)).email, 'a@example.com');
-    assert.equal((await stripe.customers.del(made.id)).deleted, true);
-    assert.equal((await stripe.customers.retrieve(made.id)).deleted, true);
-    const error = await refusal(openCheckout(made));
+    assert.equal((await stripe.customers.retrieve(created.id)).email, 'a@example.com');
+    assert.equal((await stripe.customers.del(created.id)).deleted, true);
+    assert.equal((await stripe.customers.retrieve(created.id)).deleted, true);
+    const error = await rejection(openCheckout(created));
     assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
     assert.deepEqual([error.statusCode, error.code, error.param], [400, 'resource_missing', 'customer']);
   });
 
-  it('that nobody knows are refused by the name of the parameter', async () => {
+  it('are rejected with the parameter name if missing', async () => {
     const { customer, subscription } = await subscribe();
     await control('DELETE', `/customers/${customer.id}`);
     const missing = async (promise) => {
-      const error = await refusal(promise);
+      const error = await rejection(promise);
       assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
       assert.equal(error.code, 'resource_missing');
       return [error.statusCode, error.param];
@@ -98,16 +99,16 @@ describe('customers', () => {
 });
 
 describe('time', () => {
-  it('is in the Date of an answer and in what the answer made', async () => {
+  it('of the double is in the Date header and in created objects', async () => {
     const { now } = await control('POST', '/clock', { advance_seconds: 86_400 });
-    const made = await stripe.customers.create({});
-    assert.ok(made.created >= now);
-    assert.ok(Date.parse(made.lastResponse.headers.date) / 1000 >= made.created);
+    const created = await stripe.customers.create({});
+    assert.ok(created.created >= now);
+    assert.ok(Date.parse(created.lastResponse.headers.date) / 1000 >= created.created);
   });
 });
 
 describe('events', () => {
-  it('are found between two seconds, those of some types only', async () => {
+  it('are filtered by time and type', async () => {
     await control('POST', '/clock', { stopped: true, advance_seconds: 60 });
     const { subscription } = await subscribe();
     const { now } = await control('POST', '/clock', { stopped: false, advance_seconds: 60 });
@@ -117,7 +118,7 @@ describe('events', () => {
     assert.deepEqual(list.data.map((event) => event.type), types.toReversed());
   });
 
-  it('are paged through by the SDK, newest first, none twice', async () => {
+  it('are paginated by the SDK, newest first, without duplicates', async () => {
     const mail = `${crypto.randomUUID()}@example.com`;
     for (let number = 0; number < 7; number += 1) await stripe.customers.create({ email: mail });
     const seen = [];
@@ -140,26 +141,26 @@ describe('prices', () => {
 });
 
 describe('checkout', () => {
-  it('opens a session, shows it again and expires it once', async () => {
+  it('creates, retrieves and expires a session', async () => {
     const session = await openCheckout(await stripe.customers.create({}));
     assert.equal(session.status, 'open');
     assert.equal(session.url, `${sandbox.origin}/c/pay/${session.id}`);
     assert.deepEqual(await stripe.checkout.sessions.retrieve(session.id), session);
     const expired = await stripe.checkout.sessions.expire(session.id);
     assert.deepEqual([expired.status, expired.url], ['expired', null]);
-    const error = await refusal(stripe.checkout.sessions.expire(session.id));
+    const error = await rejection(stripe.checkout.sessions.expire(session.id));
     assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
   });
 
-  it('refuses a price that is paid only once', async () => {
+  it('rejects a one-time price', async () => {
     const line_items = [{ price: 'price_setup_once', quantity: 1 }];
-    const error = await refusal(openCheckout(await stripe.customers.create({}), { line_items }));
+    const error = await rejection(openCheckout(await stripe.customers.create({}), { line_items }));
     assert.equal(error.param, 'line_items');
   });
 });
 
 describe('subscriptions', () => {
-  it('have their period on their items and their metadata from the checkout', async () => {
+  it('have periods on items and metadata from the checkout', async () => {
     const { customer, subscription } = await subscribe();
     assert.equal(subscription.status, 'active');
     assert.equal(subscription.billing_mode.type, 'flexible');
@@ -172,7 +173,7 @@ describe('subscriptions', () => {
     assert.deepEqual(listed.data.map((each) => each.id), [subscription.id]);
   });
 
-  it('are changed, scheduled to end, and ended', async () => {
+  it('are updated, set to cancel, and canceled', async () => {
     const { subscription } = await subscribe();
     const [item] = subscription.items.data;
     const changed = await stripe.subscriptions.update(subscription.id, {
@@ -184,13 +185,13 @@ describe('subscriptions', () => {
     const updates = await stripe.events.list({ type: 'customer.subscription.updated', limit: 1 });
     assert.equal(updates.data[0].data.previous_attributes.items.data[0].price.id, 'price_pro_monthly');
     assert.equal((await stripe.subscriptions.cancel(subscription.id)).status, 'canceled');
-    const error = await refusal(stripe.subscriptions.cancel(subscription.id));
+    const error = await rejection(stripe.subscriptions.cancel(subscription.id));
     assert.deepEqual([error.statusCode, error.code], [404, 'resource_missing']);
   });
 });
 
 describe('the portal', () => {
-  it('lets a customer in, at a flow if asked', async () => {
+  it('creates a session with a flow', async () => {
     const { customer, subscription } = await subscribe();
     const session = await stripe.billingPortal.sessions.create({
       customer: customer.id,
@@ -204,12 +205,12 @@ describe('the portal', () => {
     assert.equal(session.configuration, configurations.data[0].id);
   });
 
-  it('refuses a flow for a subscription of somebody else', async () => {
+  it('rejects a flow for the subscription of another customer', async () => {
     const { subscription } = await subscribe();
-    const stranger = await stripe.customers.create({});
-    const error = await refusal(
+    const other = await stripe.customers.create({});
+    const error = await rejection(
       stripe.billingPortal.sessions.create({
-        customer: stranger.id,
+        customer: other.id,
         flow_data: { type: 'subscription_update', subscription_update: { subscription: subscription.id } },
       }),
     );
@@ -218,7 +219,7 @@ describe('the portal', () => {
 });
 
 describe('idempotency', () => {
-  it('answers a repeated call with the first answer', async () => {
+  it('replays the first response to a repeated call', async () => {
     const idempotencyKey = crypto.randomUUID();
     const first = await stripe.customers.create({ name: 'A' }, { idempotencyKey });
     const again = await stripe.customers.create({ name: 'A' }, { idempotencyKey });
@@ -226,59 +227,59 @@ describe('idempotency', () => {
     assert.equal(first.lastResponse.headers['idempotent-replayed'], undefined);
     assert.equal(again.lastResponse.headers['idempotent-replayed'], 'true');
     const events = await stripe.events.list({ type: 'customer.created' });
-    const caused = events.data.filter((event) => event.data.object.id === first.id);
-    assert.deepEqual(caused.map((event) => event.request.idempotency_key), [idempotencyKey]);
+    const ofCustomer = events.data.filter((event) => event.data.object.id === first.id);
+    assert.deepEqual(ofCustomer.map((event) => event.request.idempotency_key), [idempotencyKey]);
   });
 
-  it('refuses a key that was used for something else', async () => {
+  it('rejects a key that was used with other parameters', async () => {
     const idempotencyKey = crypto.randomUUID();
     await stripe.customers.create({ name: 'A' }, { idempotencyKey });
-    const error = await refusal(stripe.customers.create({ name: 'B' }, { idempotencyKey }));
+    const error = await rejection(stripe.customers.create({ name: 'B' }, { idempotencyKey }));
     assert.ok(error instanceof Stripe.errors.StripeIdempotencyError);
     assert.equal(error.statusCode, 400);
   });
 });
 
 describe('errors', () => {
-  it('name the parameter that is unknown', async () => {
-    const error = await refusal(stripe.customers.create({ nmae: 'A' }));
+  it('name an unknown parameter', async () => {
+    const error = await rejection(stripe.customers.create({ nmae: 'A' }));
     assert.ok(error instanceof Stripe.errors.StripeInvalidRequestError);
     assert.deepEqual([error.code, error.param], ['parameter_unknown', 'nmae']);
     assert.match(error.requestId, /^req_/);
   });
 
-  it('name the parameter that is missing', async () => {
-    const error = await refusal(stripe.billingPortal.sessions.create({}));
+  it('name a missing parameter', async () => {
+    const error = await rejection(stripe.billingPortal.sessions.create({}));
     assert.deepEqual([error.code, error.param], ['parameter_missing', 'customer']);
   });
 
-  it('keep strangers out', async () => {
-    const error = await refusal(client('sk_test_wrong').customers.list());
+  it('reject a wrong API key', async () => {
+    const error = await rejection(client('sk_test_wrong').customers.list());
     assert.ok(error instanceof Stripe.errors.StripeAuthenticationError);
     assert.equal(error.statusCode, 401);
   });
 });
 
 describe('retries', () => {
-  it('bring a call through a server that fails twice', async () => {
+  it('succeed after two server errors', async () => {
     const match = 'GET /v1/account';
     await control('POST', '/faults', { match, kind: 'status', status: 500, times: 2 });
     const account = await client('sk_test_sandbox', { maxNetworkRetries: 2 }).accounts.retrieveCurrent();
     assert.match(account.id, /^acct_/);
   });
 
-  it('make nothing twice when only the answer is lost', async () => {
+  it('create one customer when only the response is lost', async () => {
     const email = `${crypto.randomUUID()}@example.com`;
     await control('POST', '/faults', { match: 'POST /v1/customers', kind: 'drop', times: 1, before: false });
-    const made = await client('sk_test_sandbox', { maxNetworkRetries: 2 }).customers.create({ email });
+    const created = await client('sk_test_sandbox', { maxNetworkRetries: 2 }).customers.create({ email });
     const found = await stripe.customers.list({ email });
-    assert.deepEqual(found.data.map((customer) => customer.id), [made.id]);
+    assert.deepEqual(found.data.map((customer) => customer.id), [created.id]);
   });
 
-  it('do not happen when the server says so', async () => {
+  it('do not happen with Stripe-Should-Retry: false', async () => {
     const fault = { match: 'GET /v1/prices', kind: 'status', status: 503, times: 1, should_retry: false };
     await control('POST', '/faults', fault);
-    const error = await refusal(client('sk_test_sandbox', { maxNetworkRetries: 2 }).prices.list());
+    const error = await rejection(client('sk_test_sandbox', { maxNetworkRetries: 2 }).prices.list());
     assert.equal(error.statusCode, 503);
   });
 });
@@ -299,14 +300,14 @@ describe('webhooks', () => {
   after(() => receiver.close());
 
   async function receive(id) {
-    const is = (webhook) => JSON.parse(webhook.body).id === id;
-    while (!received.some(is)) {
+    const hasId = (webhook) => JSON.parse(webhook.body).id === id;
+    while (!received.some(hasId)) {
       await once(receiver, 'webhook', { signal: AbortSignal.timeout(10_000) });
     }
-    return received.find(is);
+    return received.find(hasId);
   }
 
-  it('are signed so that the SDK accepts them', async () => {
+  it('have signatures that the SDK accepts', async () => {
     const endpoint = await stripe.webhookEndpoints.create({
       url: `http://127.0.0.1:${receiver.address().port}/webhook`,
       enabled_events: ['customer.created'],

@@ -1,6 +1,6 @@
-// Reads a body from stdin and prints the Stripe-Signature header that Stripe's own SDK makes for it.
-// The secret is the first argument, or WEBHOOK_SECRET; the second argument, or TIMESTAMP, is the second at which it
-// is signed (now, if there is none).
+// Reads a body from stdin and prints its Stripe-Signature header, created by Stripe's own SDK. The
+// secret is the first argument or WEBHOOK_SECRET. The Unix time of the signature is the second
+// argument or TIMESTAMP (default: now).
 import { text } from 'node:stream/consumers';
 import Stripe from 'stripe';
 

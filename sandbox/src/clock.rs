@@ -1,4 +1,5 @@
-//! The one place that asks what time it is, the double's own time, and the calendar that billing periods follow.
+//! The double's clock, the only call to the system clock, and the calendar arithmetic for billing
+//! periods.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,7 +7,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use time::util::days_in_month;
 
-/// The double's own time: the machine's, until it is moved on or stopped.
+/// Follows the system clock until it is advanced or stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     ahead_seconds: i64,
@@ -14,12 +15,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Now, in whole seconds, as Stripe counts time.
+    /// Unix time in whole seconds, as Stripe counts time.
     pub(crate) fn now(&self) -> i64 {
-        self.stopped_at.unwrap_or_else(|| machine_now().saturating_add(self.ahead_seconds))
+        self.stopped_at.unwrap_or_else(|| system_now().saturating_add(self.ahead_seconds))
     }
 
-    /// So many seconds pass at once.
     pub(crate) fn advance(&mut self, seconds: u32) {
         match &mut self.stopped_at {
             Some(stopped_at) => *stopped_at = stopped_at.saturating_add(seconds.into()),
@@ -27,32 +27,32 @@ impl Clock {
         }
     }
 
-    /// From now on time passes only when it is told to.
+    /// From now on time passes only by [`Clock::advance`].
     pub(crate) fn stop(&mut self) {
         self.stopped_at = Some(self.now());
     }
 
-    /// Time passes by itself again, from where it stands.
-    pub(crate) fn go_on(&mut self) {
+    /// Continues from the time at which it was stopped.
+    pub(crate) fn resume(&mut self) {
         if let Some(stopped_at) = self.stopped_at.take() {
-            self.ahead_seconds = stopped_at.saturating_sub(machine_now());
+            self.ahead_seconds = stopped_at.saturating_sub(system_now());
         }
     }
 
-    /// Whether it was stopped.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped_at.is_some()
     }
 }
 
-/// The machine's time, in whole seconds. Only what must please a receiver's own clock follows it.
+/// Unix time of the machine in seconds. Used where a receiver checks a time against its own clock:
+/// in signatures.
 #[allow(clippy::disallowed_methods, reason = "a double of a remote service has a clock of its own")]
-pub(crate) fn machine_now() -> i64 {
+pub(crate) fn system_now() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The same day and hour so many months on; the last day of the month where that day does not exist.
+/// The same day and hour `months` later, or the last day of that month if it has no such day.
 pub(crate) fn months_after(seconds: i64, months: u8) -> i64 {
     let start = date(seconds);
     let (mut year, mut month) = (start.year(), start.month());
@@ -67,16 +67,16 @@ pub(crate) fn months_after(seconds: i64, months: u8) -> i64 {
         .map_or(seconds, |date| start.replace_date(date).unix_timestamp())
 }
 
-/// A second as an answer's `Date` header says it: `Mon, 23 Nov 2026 03:47:25 GMT`.
-pub(crate) fn header_date(seconds: i64) -> String {
+/// The format of the `Date` header: `Mon, 23 Nov 2026 03:47:25 GMT`.
+pub(crate) fn http_date(seconds: i64) -> String {
     let format = format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
     date(seconds).format(format).unwrap_or_else(|_| seconds.to_string())
 }
 
-/// A date as a page shows it: `23 November 2026`.
-pub(crate) fn readable(seconds: i64) -> String {
+/// The format of dates on hosted pages: `23 November 2026`.
+pub(crate) fn format_date(seconds: i64) -> String {
     date(seconds)
         .format(format_description!("[day padding:none] [month repr:long] [year]"))
         .unwrap_or_else(|_| seconds.to_string())
@@ -91,26 +91,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_goes_on_again_does_not_jump() {
+    fn resumed_clock_does_not_jump() {
         let mut clock = Clock::default();
         clock.stop();
         let stopped_at = clock.now();
         clock.advance(40);
         assert_eq!(clock.now(), stopped_at + 40);
-        clock.go_on();
+        clock.resume();
         assert!((stopped_at + 40..stopped_at + 60).contains(&clock.now()));
     }
 
     #[test]
-    fn a_header_has_its_date_as_http_writes_it() {
-        assert_eq!(header_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+    fn http_date_has_header_format() {
+        assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 
     #[test]
-    fn a_month_after_the_last_of_january_is_the_last_of_february() {
+    fn month_after_january_31_is_february_28() {
         let end_of_january = 1_769_860_800;
-        assert_eq!(readable(end_of_january), "31 January 2026");
-        assert_eq!(readable(months_after(end_of_january, 1)), "28 February 2026");
-        assert_eq!(readable(months_after(end_of_january, 12)), "31 January 2027");
+        assert_eq!(format_date(end_of_january), "31 January 2026");
+        assert_eq!(format_date(months_after(end_of_january, 1)), "28 February 2026");
+        assert_eq!(format_date(months_after(end_of_january, 12)), "31 January 2027");
     }
 }

@@ -1,5 +1,5 @@
-//! Connections that a handler can cut, so that a caller sees the line go dead instead of an answer, and on which it
-//! can hear that the caller has hung up: the server itself lets a handler run on then.
+//! TCP connections that a handler can cut without a response, and on which it can wait for the
+//! client to disconnect. The server itself lets a handler continue after a disconnect.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,44 +16,43 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-/// The open connections, by the caller's address.
+/// The open connections by client address.
 #[derive(Clone, Default)]
-pub(crate) struct Connections(Arc<Mutex<HashMap<SocketAddr, Weak<Line>>>>);
+pub(crate) struct Connections(Arc<Mutex<HashMap<SocketAddr, Weak<ConnectionState>>>>);
 
 #[derive(Default)]
-struct Line {
-    cut: AtomicBool,
-    hung_up: Notify,
+struct ConnectionState {
+    is_cut: AtomicBool,
+    disconnected: Notify,
 }
 
 impl Connections {
-    /// From now on nothing is read from or written to that caller.
-    pub(crate) fn cut(&self, caller: SocketAddr) {
-        if let Some(line) = self.find(caller) {
-            line.cut.store(true, Ordering::Release);
+    /// From now on every read and write on the client's connection fails.
+    pub(crate) fn cut(&self, client: SocketAddr) {
+        if let Some(connection) = self.find(client) {
+            connection.is_cut.store(true, Ordering::Release);
         }
     }
 
-    /// Waits until that caller has hung up.
-    pub(crate) async fn hung_up(&self, caller: SocketAddr) {
-        if let Some(line) = self.find(caller) {
-            line.hung_up.notified().await;
+    pub(crate) async fn wait_for_disconnect(&self, client: SocketAddr) {
+        if let Some(connection) = self.find(client) {
+            connection.disconnected.notified().await;
         }
     }
 
-    fn find(&self, caller: SocketAddr) -> Option<Arc<Line>> {
-        self.lines().get(&caller).and_then(Weak::upgrade)
+    fn find(&self, client: SocketAddr) -> Option<Arc<ConnectionState>> {
+        self.lock().get(&client).and_then(Weak::upgrade)
     }
 
-    fn open(&self, caller: SocketAddr) -> Arc<Line> {
-        let line = Arc::new(Line::default());
-        let mut lines = self.lines();
-        lines.retain(|_, line| line.strong_count() > 0);
-        lines.insert(caller, Arc::downgrade(&line));
-        line
+    fn open(&self, client: SocketAddr) -> Arc<ConnectionState> {
+        let connection = Arc::new(ConnectionState::default());
+        let mut connections = self.lock();
+        connections.retain(|_, connection| connection.strong_count() > 0);
+        connections.insert(client, Arc::downgrade(&connection));
+        connection
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<SocketAddr, Weak<Line>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Weak<ConnectionState>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,30 +65,29 @@ pub(crate) struct CuttableAcceptor {
 }
 
 impl Acceptor for CuttableAcceptor {
-    type Io = Cuttable;
+    type Io = CuttableStream;
 
     fn local_addr(&self) -> Vec<LocalAddr> {
         vec![LocalAddr(self.address.into())]
     }
 
-    async fn accept(&mut self) -> io::Result<(Cuttable, LocalAddr, RemoteAddr, Scheme)> {
-        let (stream, caller) = self.listener.accept().await?;
-        // Answers are small; waiting to fill a packet would only slow the tests down.
+    async fn accept(&mut self) -> io::Result<(CuttableStream, LocalAddr, RemoteAddr, Scheme)> {
+        let (stream, client) = self.listener.accept().await?;
+        // Responses are small: Nagle's algorithm would only slow down the tests.
         stream.set_nodelay(true)?;
-        let io = Cuttable { stream, line: self.connections.open(caller) };
-        Ok((io, LocalAddr(self.address.into()), RemoteAddr(caller.into()), Scheme::HTTP))
+        let io = CuttableStream { stream, connection: self.connections.open(client) };
+        Ok((io, LocalAddr(self.address.into()), RemoteAddr(client.into()), Scheme::HTTP))
     }
 }
 
-/// A TCP stream with a switch and a bell.
-pub(crate) struct Cuttable {
+pub(crate) struct CuttableStream {
     stream: TcpStream,
-    line: Arc<Line>,
+    connection: Arc<ConnectionState>,
 }
 
-impl Cuttable {
-    fn alive(&self) -> io::Result<()> {
-        if self.line.cut.load(Ordering::Acquire) {
+impl CuttableStream {
+    fn fail_if_cut(&self) -> io::Result<()> {
+        if self.connection.is_cut.load(Ordering::Acquire) {
             Err(io::ErrorKind::ConnectionAborted.into())
         } else {
             Ok(())
@@ -97,39 +95,39 @@ impl Cuttable {
     }
 }
 
-impl AsyncRead for Cuttable {
+impl AsyncRead for CuttableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.alive()?;
-        let already = buffer.filled().len();
+        self.fail_if_cut()?;
+        let filled_before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let is_over = match &read {
+        let is_disconnected = match &read {
             Poll::Pending => false,
-            Poll::Ready(Ok(())) => buffer.filled().len() == already,
+            Poll::Ready(Ok(())) => buffer.filled().len() == filled_before,
             Poll::Ready(Err(_)) => true,
         };
-        if is_over {
-            self.line.hung_up.notify_one();
+        if is_disconnected {
+            self.connection.disconnected.notify_one();
         }
         read
     }
 }
 
-impl AsyncWrite for Cuttable {
+impl AsyncWrite for CuttableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.alive()?;
+        self.fail_if_cut()?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.alive()?;
+        self.fail_if_cut()?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

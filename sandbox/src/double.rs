@@ -1,4 +1,4 @@
-//! What all handlers share.
+//! The data that all handlers share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,25 +6,24 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::faults::Faults;
-use crate::api::idempotency::Ledger;
+use crate::api::idempotency::IdempotencyKeys;
 use crate::connection::Connections;
-use crate::journal::Journal;
-use crate::world::dispatch::{Dispatch, Errand};
-use crate::world::{Cause, World};
+use crate::record_log::RecordLog;
+use crate::state::dispatcher::{DeliveryCommand, Dispatcher};
+use crate::state::{Cause, State};
 
-/// The double, as its handlers and couriers see it.
 pub(crate) struct Double {
     pub(crate) api_key: String,
     pub(crate) retry_delay: Duration,
     pub(crate) http: reqwest::Client,
     pub(crate) connections: Connections,
-    pub(crate) ledger: Ledger,
+    pub(crate) idempotency_keys: IdempotencyKeys,
     pub(crate) faults: Faults,
-    /// API requests as they came.
-    pub(crate) requests: Journal,
-    /// Webhook attempts as they went.
-    pub(crate) deliveries: Journal,
-    world: Mutex<World>,
+    /// The API requests received.
+    pub(crate) requests: RecordLog,
+    /// The webhook delivery attempts.
+    pub(crate) deliveries: RecordLog,
+    state: Mutex<State>,
 }
 
 impl Double {
@@ -33,30 +32,29 @@ impl Double {
         api_key: String,
         retry_delay: Duration,
         http: reqwest::Client,
-        errands: UnboundedSender<Errand>,
+        commands: UnboundedSender<DeliveryCommand>,
     ) -> Double {
         Double {
             api_key,
             retry_delay,
             http,
             connections: Connections::default(),
-            ledger: Ledger::default(),
+            idempotency_keys: IdempotencyKeys::default(),
             faults: Faults::default(),
-            requests: Journal::default(),
-            deliveries: Journal::default(),
-            world: Mutex::new(World::new(base_url, Dispatch::new(errands))),
+            requests: RecordLog::default(),
+            deliveries: RecordLog::default(),
+            state: Mutex::new(State::new(base_url, Dispatcher::new(commands))),
         }
     }
 
-    /// The world, for as long as one thing happens in it, and why it does.
-    pub(crate) fn world(&self, cause: Cause) -> MutexGuard<'_, World> {
-        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.cause = cause;
-        world
+    /// Locks the state. Events emitted under this lock carry `cause`.
+    pub(crate) fn state(&self, cause: Cause) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.cause = cause;
+        state
     }
 
-    /// The double's own time.
     pub(crate) fn now(&self) -> i64 {
-        self.world(Cause::default()).now()
+        self.state(Cause::default()).now()
     }
 }

@@ -1,20 +1,24 @@
-//! A Stripe of our own for development and tests: the part of its API that Billhook uses, the hosted pages, and signed
-//! webhooks. Everything is held in memory, and no money moves.
+//! A test double of Stripe for development and tests: the part of the API that Billhook uses, the
+//! hosted pages, and signed webhooks. All data is in memory, and no money moves.
+//!
+//! `api` answers `/v1`, `control` answers `/_sandbox`, `pages` has the hosted pages, `state` the
+//! objects and their changes, and `delivery` sends webhooks. Start with `state/mod.rs` and
+//! `api/handler.rs`.
 
-// Stripe's objects have more fields than the macro that writes JSON expects.
+// Stripe's objects have more fields than the default recursion limit allows in `json!`.
 #![recursion_limit = "256"]
 
 mod api;
 mod clock;
 mod connection;
 mod control;
-mod courier;
+mod delivery;
 mod double;
 mod ids;
-mod journal;
 mod pages;
+mod record_log;
 mod signature;
-mod world;
+mod state;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,14 +35,13 @@ use connection::CuttableAcceptor;
 use double::Double;
 pub use signature::sign;
 
-/// How a double is started.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens. Port 0 takes any free port.
+    /// Port 0 chooses a free port.
     pub listen: SocketAddr,
-    /// The only API key that is let in.
+    /// The only API key that is accepted.
     pub api_key: String,
-    /// The wait before a failed webhook is sent again; it doubles with each further try.
+    /// The delay before a failed webhook is sent again. It doubles with each further attempt.
     pub retry_delay: Duration,
 }
 
@@ -52,7 +55,7 @@ impl Default for Options {
     }
 }
 
-/// A running double. It ends when it is stopped or dropped.
+/// A running double. It stops when it is dropped.
 pub struct Sandbox {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -60,58 +63,57 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts a double; it accepts connections from the moment this returns. Fails if it cannot listen.
+    /// Returns once connections are accepted. Fails if the address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Sandbox> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
-        let http = courier::client().map_err(io::Error::other)?;
-        let (errands, courier) = unbounded_channel();
+        let http = delivery::client().map_err(io::Error::other)?;
+        let (commands, command_receiver) = unbounded_channel();
         let double =
-            Arc::new(Double::new(base_url(address), options.api_key, options.retry_delay, http, errands));
-        tokio::spawn(courier::run(Arc::downgrade(&double), courier));
+            Arc::new(Double::new(base_url(address), options.api_key, options.retry_delay, http, commands));
+        tokio::spawn(delivery::run(Arc::downgrade(&double), command_receiver));
         let acceptor = CuttableAcceptor { listener, address, connections: double.connections.clone() };
         let (stop, stopped) = oneshot::channel();
         let routes = Route::new()
-            .at("/v1/*", api::gate::api)
+            .at("/v1/*", api::handler::handle)
             .nest("/_sandbox", control::routes())
             .nest("/", pages::routes())
             .data(double)
-            .around(logged);
+            .around(log_request);
         let server = tokio::spawn(async move {
             let stopped = async {
-                // A sender that is gone without a word stops the server too.
+                // A dropped sender stops the server, too.
                 let _ = stopped.await;
             };
-            // Nobody waits for answers of a double that is being put away.
+            // No client waits for responses once a test stops the double.
             let grace = Some(Duration::ZERO);
             Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(routes, stopped, grace).await
         });
         Ok(Sandbox { address, stop, server })
     }
 
-    /// Where it is: `http://127.0.0.1:PORT`.
+    /// The base URL: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         base_url(self.address)
     }
 
-    /// Stops listening. Connections after this are refused.
+    /// Stops listening. New connections are refused afterwards.
     pub async fn stop(self) {
-        // If the server is gone already there is nothing to stop, and nothing to report.
+        // Sending fails only if the server has already stopped.
         let _ = self.stop.send(());
         let _ = self.server.await;
     }
 }
 
-/// One line for each request, whoever it is from.
-async fn logged<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {
-    let call = format!("{} {}", request.method(), request.original_uri().path());
+async fn log_request<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {
+    let target = format!("{} {}", request.method(), request.original_uri().path());
     let response = next.get_response(request).await;
     let request_id = response.header("request-id").unwrap_or_default();
-    tracing::info!("{call} -> {} {request_id}", response.status().as_u16());
+    tracing::info!("{target} -> {} {request_id}", response.status().as_u16());
     Ok(response)
 }
 
-/// A double that listens everywhere is found at home.
+/// A double that listens on all interfaces is reached at localhost.
 fn base_url(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("http://{}:{}", Ipv4Addr::LOCALHOST, address.port())

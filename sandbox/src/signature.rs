@@ -1,12 +1,12 @@
-//! How a webhook is signed.
+//! Webhook signatures.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The value of the `Stripe-Signature` header for these bytes, signed at that second with that secret.
+/// Returns the value of the `Stripe-Signature` header.
 ///
-/// Beside the `v1` that counts it has a `v0` that never does, as every event of a Stripe test account has: a
-/// verifier that accepts it can be downgraded.
+/// Like the events of every Stripe test account, it also has an invalid `v0` beside the `v1`. A
+/// verifier that accepts `v0` is open to downgrade attacks.
 pub fn sign(secret: &str, timestamp_seconds: i64, body: &[u8]) -> String {
     let v1 = digest(secret, timestamp_seconds, body);
     let v0 = digest("not the secret", timestamp_seconds, body);
@@ -14,7 +14,7 @@ pub fn sign(secret: &str, timestamp_seconds: i64, body: &[u8]) -> String {
 }
 
 fn digest(secret: &str, timestamp_seconds: i64, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC accepts keys of any length");
     mac.update(timestamp_seconds.to_string().as_bytes());
     mac.update(b".");
     mac.update(body);

@@ -1,75 +1,70 @@
-//! Selling a plan to a tenant.
+//! Creating a checkout session for a tenant, or returning the open one.
 
 use tracing::{Instrument, Span, info_span};
 
-use super::link::{LinkError, link_buyer, raise_generation};
-use super::reconcile::reconcile;
+use super::completed_checkout::refresh_completed_checkout;
+use super::link::{LinkError, link_created_customer, use_next_customer_key};
+use super::missing_customer::MissingCustomer;
+use super::reconcile::refresh_customer;
 use super::request_log::{Operation, RequestLog};
-use super::stale_customer::Suspect;
-use super::sync_checkout::take_over_session;
-use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
-use crate::domain::address::{AppUrl, ReturnPath};
+use super::{Billing, BillingError, STRIPE_DEADLINE, TenantUser};
+use crate::domain::app_url::{AppUrl, ReturnPath};
+use crate::domain::batch::LinkRefusal;
 use crate::domain::event::Session;
 use crate::domain::ids::{CustomerId, PlanName, PriceId, SessionId};
 use crate::domain::journey::{Journey, JourneyId, Traceparent};
 use crate::domain::plan::Plan;
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
-use crate::domain::unit_of_work::LinkRefusal;
-use crate::stripe::{Answer, CheckoutOrder, Deadline, SessionView, Stripe, StripeError};
-use crate::telemetry::loggable::loggable;
-use crate::telemetry::spans::{self, Whose};
+use crate::stripe::{ApiResponse, CheckoutParams, Deadline, Stripe, StripeCheckoutState, StripeError};
+use crate::telemetry::redact::hash_if_email;
+use crate::telemetry::spans::{self, BillingContext};
 
-/// What a user wants to buy.
 #[derive(Debug)]
-pub struct CheckoutWish {
-    /// The plan; the first configured one without it.
+pub struct CheckoutRequest {
+    /// Default: the first configured plan.
     pub plan: Option<PlanName>,
-    /// Where Stripe's page goes when it is paid.
     pub success_path: ReturnPath,
-    /// Where it goes when it is not.
     pub cancel_path: ReturnPath,
 }
 
-/// A session to pay on. Whoever has its URL can pay as the tenant: it goes to the caller and nowhere else.
-pub struct Purchase {
-    /// `cs_...`
+/// Stripe's page for a checkout session. Anyone with its URL can pay as the tenant, so it goes to
+/// the caller only.
+pub struct CheckoutPage {
     pub session: SessionId,
-    /// Stripe's page.
     pub url: String,
 }
 
-/// A checkout that came to nothing, and the id of the trace that tells why: its own, not its caller's.
 #[derive(Debug)]
-pub struct CheckoutFailed {
-    /// Why.
+pub struct CheckoutError {
     pub error: BillingError,
-    /// Where to look.
+    /// The trace of the checkout, which is not that of the HTTP request.
     pub trace: JourneyId,
 }
 
-/// Makes a checkout session, or finds the open one that asks for the same, and returns its page.
+/// Creates a checkout session, or finds the open one for the same request.
 ///
-/// Fails if Stripe, the plans or the app's address are not configured, the plan is unknown, the tenant has a
-/// subscription that another would double, or Stripe or the database refuses.
+/// Fails if Stripe, the plans or the app's URL are not configured, the plan is unknown, the tenant
+/// already has a subscription, or Stripe or the database fails.
 pub async fn create_checkout_session(
     billing: &Billing,
-    caller: &Caller,
-    wish: CheckoutWish,
-) -> Result<Purchase, CheckoutFailed> {
-    // A caller must not choose a journey's id: its trace is new, and the two only link to each other.
+    caller: &TenantUser,
+    request: CheckoutRequest,
+) -> Result<CheckoutPage, CheckoutError> {
+    // A caller must not choose a journey's id, so the journey gets a new trace. The checkout's span
+    // and the request's span link to each other.
     let request_span = Span::current();
     let span = info_span!("create checkout session", billing.journey.origin = true);
     spans::detach(&span);
-    let origin = spans::traceparent_of(&span).unwrap_or_else(made_up_origin);
-    if let Some(request) = spans::traceparent_of(&request_span) {
-        spans::link(&span, request);
+    let origin = spans::traceparent_of(&span).unwrap_or_else(random_origin);
+    if let Some(http_request) = spans::traceparent_of(&request_span) {
+        spans::link(&span, http_request);
         spans::link(&request_span, origin);
     }
     async {
         let mut log = RequestLog::start(billing, caller, Operation::Checkout, request_span);
-        let result = sell(billing, caller, &wish, origin, &mut log).await;
-        log.end(result).map_err(|error| CheckoutFailed { error, trace: origin.journey_id() })
+        let result = sell(billing, caller, &request, origin, &mut log).await;
+        log.end(result).map_err(|error| CheckoutError { error, trace: origin.trace_id() })
     }
     .instrument(span)
     .await
@@ -77,47 +72,48 @@ pub async fn create_checkout_session(
 
 async fn sell(
     billing: &Billing,
-    caller: &Caller,
-    wish: &CheckoutWish,
+    caller: &TenantUser,
+    request: &CheckoutRequest,
     origin: Traceparent,
     log: &mut RequestLog<'_>,
-) -> Result<Purchase, BillingError> {
+) -> Result<CheckoutPage, BillingError> {
     let stripe = billing.stripe()?;
-    billing.catching_up.refuse_until_over()?;
+    billing.catch_up.ensure_over()?;
     let sale = Sale {
         billing,
-        stripe: stripe.on_behalf_of(Whose {
+        stripe: stripe.with_span_context(BillingContext {
             tenant: Some(caller.tenant.clone()),
-            // Which one, an open session or a new one will decide.
+            // Known once an open session is found or a new one is started.
             journey: None,
             customer: None,
         }),
         app_url: billing.app_url()?,
         caller,
-        plan: chosen_plan(billing, wish)?,
-        wish,
+        plan: chosen_plan(billing, request)?,
+        request,
         origin,
         deadline: Deadline::after(STRIPE_DEADLINE),
     };
-    for _ in 1..TRIES {
-        if let Some(purchase) = sale.attempt(log).await? {
-            return Ok(purchase);
+    for _ in 0..MAX_ATTEMPTS {
+        if let Some(page) = sale.attempt(log).await? {
+            return Ok(page);
         }
     }
-    sale.attempt(log).await?.ok_or(BillingError::Outpaced)
+    Err(BillingError::Contention)
 }
 
-/// How often a sale starts again because another request of the tenant's was as fast.
-const TRIES: u32 = 3;
+/// How often a sale is attempted while the tenant's state changes during each attempt.
+const MAX_ATTEMPTS: u32 = 3;
 
-/// A session with less time left is not handed out again: the user would fill in a page that expires. Stripe gives a new one
-/// at least as long (<https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at>).
+/// An open session with less time left is replaced, because the user would fill in a page that
+/// expires. A new session lives at least this long
+/// (<https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at>).
 const MIN_SECONDS_LEFT: i64 = 30 * 60;
 
-fn chosen_plan<'a>(billing: &'a Billing, wish: &CheckoutWish) -> Result<&'a Plan, BillingError> {
+fn chosen_plan<'a>(billing: &'a Billing, request: &CheckoutRequest) -> Result<&'a Plan, BillingError> {
     let catalog = &billing.policy.catalog;
     let default = catalog.default_plan().ok_or(BillingError::NotConfigured("BILLHOOK_PLANS"))?;
-    match &wish.plan {
+    match &request.plan {
         None => Ok(default),
         Some(name) => {
             catalog.plan(name.as_str()).ok_or(BillingError::InvalidRequest("there is no plan of that name"))
@@ -125,59 +121,60 @@ fn chosen_plan<'a>(billing: &'a Billing, wish: &CheckoutWish) -> Result<&'a Plan
     }
 }
 
-/// One request to sell a plan, and what it takes.
+/// One request to sell a plan.
 struct Sale<'a> {
     billing: &'a Billing,
     stripe: Stripe,
     app_url: &'a AppUrl,
-    caller: &'a Caller,
+    caller: &'a TenantUser,
     plan: &'a Plan,
-    wish: &'a CheckoutWish,
+    request: &'a CheckoutRequest,
     origin: Traceparent,
     deadline: Deadline,
 }
 
-/// What is sold.
 struct SoldPrice {
     id: PriceId,
     is_metered: bool,
 }
 
 impl Sale<'_> {
-    /// Finds or makes a page to pay on; none if another request of the tenant's made one at the same time that stands.
-    async fn attempt(&self, log: &mut RequestLog<'_>) -> Result<Option<Purchase>, BillingError> {
-        self.ask_what_it_has().await?;
-        self.refuse_a_second_subscription().await?;
-        self.refuse_beside_another_customer().await?;
-        let price = self.price(log).await?;
-        for checkout in self.billing.store.pending_checkouts(&self.caller.tenant).await? {
-            if let Some(purchase) = self.settle(&checkout, &price.id, log).await? {
-                return Ok(Some(purchase));
+    /// Finds or creates a page to pay on. None if the state changed and the attempt must be
+    /// repeated.
+    async fn attempt(&self, log: &mut RequestLog<'_>) -> Result<Option<CheckoutPage>, BillingError> {
+        self.run_queued_refresh().await?;
+        self.ensure_no_subscription().await?;
+        self.ensure_no_subscription_elsewhere().await?;
+        let price = self.resolve_price(log).await?;
+        for checkout in self.billing.store.checkouts_to_check(&self.caller.tenant).await? {
+            if let Some(page) = self.reuse_or_end(&checkout, &price.id, log).await? {
+                return Ok(Some(page));
             }
         }
-        self.refuse_a_second_subscription().await?;
+        self.ensure_no_subscription().await?;
 
-        let journey = Journey { origin: self.origin, began_at_ms: self.billing.clock.now_ms() };
+        let journey = Journey { origin: self.origin, started_at_ms: self.billing.clock.now_ms() };
         log.journey = Some(journey);
-        let Some(customer) = self.customer(log).await? else { return Ok(None) };
+        let Some(customer) = self.get_or_create_customer(log).await? else { return Ok(None) };
         log.customer = Some(customer.clone());
-        self.open(customer, &price, journey, log).await
+        self.open_session(customer, &price, journey, log).await
     }
 
-    /// What a customer has is not known when it was linked lately, or its events were missed. The service asks for it, but
-    /// its turn may be hours away: the buyer's comes now.
-    async fn ask_what_it_has(&self) -> Result<(), BillingError> {
+    /// Refreshes the customer now if its refresh is still queued, because the queue can take hours
+    /// and the buyer waits. A refresh is queued when the customer was linked recently, or events
+    /// were missed.
+    async fn run_queued_refresh(&self) -> Result<(), BillingError> {
         let (store, tenant) = (&self.billing.store, &self.caller.tenant);
         let customer = store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
         if let Some(customer) = customer
-            && store.is_asked_about(&customer).await?
+            && store.has_customer_refresh(&customer).await?
         {
-            reconcile(self.billing, tenant, &customer, true).await?;
+            refresh_customer(self.billing, &self.stripe, tenant, &customer, self.deadline).await?;
         }
         Ok(())
     }
 
-    async fn refuse_a_second_subscription(&self) -> Result<(), BillingError> {
+    async fn ensure_no_subscription(&self) -> Result<(), BillingError> {
         let subscriptions = self.billing.store.subscriptions(&self.caller.tenant).await?;
         if subscriptions.iter().any(|subscription| subscription.state.status.blocks_checkout()) {
             return Err(BillingError::AlreadySubscribed);
@@ -185,67 +182,74 @@ impl Sale<'_> {
         Ok(())
     }
 
-    /// A purchase by a Payment Link or in the Dashboard can be of another customer than the tenant's, and waits for the
-    /// operator. Meanwhile nothing is sold beside it.
-    async fn refuse_beside_another_customer(&self) -> Result<(), BillingError> {
+    /// A purchase by a Payment Link or in the Dashboard can belong to a customer that is not the
+    /// tenant's, until the operator moves the tenant there. Nothing else is sold until then.
+    async fn ensure_no_subscription_elsewhere(&self) -> Result<(), BillingError> {
         let tenant = &self.caller.tenant;
         for customer in self.billing.store.other_customers_of(tenant).await? {
-            let answer = match self.stripe.list_subscriptions(&customer, self.deadline).await {
+            let subscriptions = match self.stripe.list_subscriptions(&customer, self.deadline).await {
                 Err(error) if error.is_missing_customer() => continue,
-                answer => answer?.value,
+                listed => listed?.value,
             };
-            if answer.snapshots.iter().any(|snapshot| snapshot.state.status.blocks_checkout()) {
+            if subscriptions.snapshots.iter().any(|snapshot| snapshot.state.status.blocks_checkout()) {
                 tracing::error!(
-                    %tenant, customer = loggable(customer.as_str()),
-                    "the tenant has a subscription as another customer: `billhook tenant link --replace` moves it there"
+                    %tenant, customer = hash_if_email(customer.as_str()),
+                    "the tenant has a subscription under another Stripe customer; move it there with `billhook tenant link --replace`"
                 );
-                // What is open could still be paid beside it.
-                for checkout in self.billing.store.pending_checkouts(tenant).await? {
+                // An open session could still be paid in addition.
+                for checkout in self.billing.store.checkouts_to_check(tenant).await? {
                     if checkout.status == CheckoutStatus::Open {
-                        self.close(&checkout).await?;
+                        self.expire(&checkout).await?;
                     }
                 }
-                return Err(BillingError::SubscribedElsewhere);
+                return Err(BillingError::SubscribedAsOtherCustomer);
             }
         }
         Ok(())
     }
 
-    /// Looks a session of the tenant's up at Stripe, unless it is known how it ended. One that was paid is taken over,
-    /// one that asks for the same is handed out again, and any other is closed, so that it cannot be paid beside a new
-    /// one. Its row is closed too, whatever Stripe says: an event that would do so may be late, or lost.
-    async fn settle(
+    /// Decides on one of the tenant's earlier sessions by its state at Stripe, unless no check is
+    /// needed. A paid one is refreshed, a matching open one is returned, and any other is expired,
+    /// so that it cannot be paid in addition to a new one. The result is stored here at once,
+    /// because its event can be late or lost.
+    async fn reuse_or_end(
         &self,
-        last: &Checkout,
+        earlier: &Checkout,
         price: &PriceId,
         log: &mut RequestLog<'_>,
-    ) -> Result<Option<Purchase>, BillingError> {
-        if self.is_settled(last).await? {
+    ) -> Result<Option<CheckoutPage>, BillingError> {
+        if self.needs_no_check_before_sale(earlier).await? {
             return Ok(None);
         }
-        let Some(seen) = self.look_up(last).await? else { return self.expire(last).await.map(|()| None) };
-        log.request_id = seen.request_id;
-        match seen.value {
-            SessionView::Open { url, seconds_left }
+        let Some(found) = self.retrieve(earlier).await? else {
+            return self.mark_expired(earlier).await.map(|()| None);
+        };
+        log.stripe_request_id = found.request_id;
+        match found.value {
+            StripeCheckoutState::Open { url, seconds_left }
                 if seconds_left >= MIN_SECONDS_LEFT
-                    && self.asks_for(last, price)
-                    && self.pays_for_the_tenant(last).await? =>
+                    && self.matches_request(earlier, price)
+                    && self.is_for_current_customer(earlier).await? =>
             {
-                log.customer = Some(last.customer.clone());
-                log.journey = Some(last.journey);
-                spans::link(&Span::current(), last.journey.origin);
-                Ok(Some(Purchase { session: last.session.clone(), url }))
+                log.customer = Some(earlier.customer.clone());
+                log.journey = Some(earlier.journey);
+                spans::link(&Span::current(), earlier.journey.origin);
+                Ok(Some(CheckoutPage { session: earlier.session.clone(), url }))
             }
-            SessionView::Open { .. } => self.close(last).await.map(|()| None),
-            SessionView::Complete(session) => self.take_over(last, &session).await.map(|()| None),
-            SessionView::Expired => self.expire(last).await.map(|()| None),
+            StripeCheckoutState::Open { .. } => self.expire(earlier).await.map(|()| None),
+            StripeCheckoutState::Complete(session) => {
+                self.refresh_completed(earlier, &session).await.map(|()| None)
+            }
+            StripeCheckoutState::Expired => self.mark_expired(earlier).await.map(|()| None),
         }
     }
 
-    /// Whether nothing is to be learned about a session: it ended without a purchase, or we hold what it made. An incomplete
-    /// subscription may have been paid since, and another one beside it would be paid twice.
-    async fn is_settled(&self, last: &Checkout) -> Result<bool, BillingError> {
-        let id = match (last.status, &last.subscription) {
+    /// Whether the session ended without a subscription, or its subscription is stored, because
+    /// [`Self::ensure_no_subscription`] then decides. An incomplete one does not block a sale, so
+    /// it is checked: it may have been paid since, and the tenant would pay for two. A buyer who
+    /// returns needs a stricter rule: `needs_no_refresh` in `refresh_checkout`.
+    async fn needs_no_check_before_sale(&self, earlier: &Checkout) -> Result<bool, BillingError> {
+        let id = match (earlier.status, &earlier.subscription) {
             (CheckoutStatus::Open, _) => return Ok(false),
             (CheckoutStatus::Expired, _) | (_, None) => return Ok(true),
             (_, Some(id)) => id,
@@ -254,98 +258,101 @@ impl Sale<'_> {
         Ok(held.is_some_and(|held| held.state.status != Status::Incomplete))
     }
 
-    fn asks_for(&self, last: &Checkout, price: &PriceId) -> bool {
-        last.plan == self.plan.name
-            && last.price.as_ref() == Some(price)
-            && last.success_path == self.wish.success_path.as_str()
-            && last.cancel_path == self.wish.cancel_path.as_str()
+    fn matches_request(&self, earlier: &Checkout, price: &PriceId) -> bool {
+        earlier.plan == self.plan.name
+            && earlier.price.as_ref() == Some(price)
+            && earlier.success_path == self.request.success_path.as_str()
+            && earlier.cancel_path == self.request.cancel_path.as_str()
     }
 
-    /// What is paid for a customer that the tenant has lost grants nothing.
-    async fn pays_for_the_tenant(&self, last: &Checkout) -> Result<bool, BillingError> {
-        let tenant = self.billing.store.tenant(&last.tenant).await?;
-        Ok(tenant.and_then(|tenant| tenant.customer).as_ref() == Some(&last.customer))
+    /// A payment for a customer that is no longer the tenant's would grant nothing.
+    async fn is_for_current_customer(&self, earlier: &Checkout) -> Result<bool, BillingError> {
+        let tenant = self.billing.store.tenant(&earlier.tenant).await?;
+        Ok(tenant.and_then(|tenant| tenant.customer).as_ref() == Some(&earlier.customer))
     }
 
-    async fn look_up(&self, checkout: &Checkout) -> Result<Option<Answer<SessionView>>, BillingError> {
+    async fn retrieve(
+        &self,
+        checkout: &Checkout,
+    ) -> Result<Option<ApiResponse<StripeCheckoutState>>, BillingError> {
         match self.stripe.retrieve_checkout_session(&checkout.session, self.deadline).await {
-            Ok(seen) => Ok(Some(seen)),
+            Ok(found) => Ok(Some(found)),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Closes an open session. Somebody may have paid or closed it since it was looked up.
-    async fn close(&self, open: &Checkout) -> Result<(), BillingError> {
+    /// Expires an open session at Stripe and here. It may have been paid or have expired since it
+    /// was retrieved.
+    async fn expire(&self, open: &Checkout) -> Result<(), BillingError> {
         if let Err(error) = self.stripe.expire_checkout_session(&open.session, self.deadline).await {
-            match self.look_up(open).await?.map(|seen| seen.value) {
-                Some(SessionView::Complete(session)) => return self.take_over(open, &session).await,
-                Some(SessionView::Open { .. }) => return Err(error.into()),
-                Some(SessionView::Expired) | None => {}
+            match self.retrieve(open).await?.map(|found| found.value) {
+                Some(StripeCheckoutState::Complete(session)) => {
+                    return self.refresh_completed(open, &session).await;
+                }
+                Some(StripeCheckoutState::Open { .. }) => return Err(error.into()),
+                Some(StripeCheckoutState::Expired) | None => {}
             }
         }
-        self.expire(open).await
+        self.mark_expired(open).await
     }
 
-    async fn expire(&self, checkout: &Checkout) -> Result<(), BillingError> {
+    async fn mark_expired(&self, checkout: &Checkout) -> Result<(), BillingError> {
         Ok(self.billing.store.expire_checkout(&checkout.session, self.billing.clock.now_ms()).await?)
     }
 
-    async fn take_over(&self, checkout: &Checkout, session: &Session) -> Result<(), BillingError> {
-        take_over_session(self.billing, &self.stripe, checkout, session, self.deadline).await
+    async fn refresh_completed(&self, checkout: &Checkout, session: &Session) -> Result<(), BillingError> {
+        refresh_completed_checkout(self.billing, &self.stripe, checkout, session, self.deadline).await
     }
 
-    /// The tenant's customer, created on its first checkout. None if the idempotency key turned out to be used up, and the
-    /// next attempt uses another one.
-    async fn customer(&self, log: &mut RequestLog<'_>) -> Result<Option<CustomerId>, BillingError> {
+    /// Returns the tenant's customer, created on its first checkout. None if the idempotency key
+    /// was used before: the next attempt uses another one.
+    async fn get_or_create_customer(
+        &self,
+        log: &mut RequestLog<'_>,
+    ) -> Result<Option<CustomerId>, BillingError> {
         let tenant = self.billing.store.tenant(&self.caller.tenant).await?;
         let tenant = tenant.unwrap_or_else(|| Tenant::new(self.caller.tenant.clone()));
         if tenant.customer.is_some() {
             return Ok(tenant.customer);
         }
-        let stripe = self.stripe.on_behalf_of(log.whose());
-        let made = match self.create_customer(&stripe, &tenant).await {
+        let stripe = self.stripe.with_span_context(log.billing_context());
+        let deployment = &self.billing.policy.deployment;
+        let created = stripe.create_customer(deployment, &tenant.id, tenant.generation, self.deadline).await;
+        let created = match created {
             Err(error) if error.is_replayed() => {
-                tracing::warn!(tenant = %tenant.id, "Stripe replays a failure; creating the customer with another key");
-                return raise_generation(self.billing, &tenant).await.map(|()| None);
+                tracing::warn!(tenant = %tenant.id, "Stripe replays a failure; creating the customer with another idempotency key");
+                return use_next_customer_key(self.billing, &tenant).await.map(|()| None);
             }
-            made => made?,
+            created => created?,
         };
-        log.request_id = made.request_id;
-        match link_buyer(self.billing, &tenant.id, &made.value).await {
-            Ok(()) => Ok(Some(made.value)),
+        log.stripe_request_id = created.request_id;
+        match link_created_customer(self.billing, &tenant.id, &created.value).await {
+            Ok(()) => Ok(Some(created.value)),
             Err(LinkError::Store(error)) => Err(error.into()),
-            // Another request linked the tenant meanwhile: its customer stands.
+            // A concurrent request linked the tenant; use its customer.
             Err(LinkError::Refused(LinkRefusal::TenantHasCustomer)) => {
                 let linked = self.billing.store.tenant(&tenant.id).await?.and_then(|tenant| tenant.customer);
                 Ok(Some(linked.ok_or(BillingError::NoCustomer)?))
             }
-            // Stripe replays a customer that was created under this key before, and was deleted or moved since.
+            // Stripe replays the creation of a customer that was deleted or moved since.
             Err(LinkError::Refused(refusal)) => {
                 tracing::warn!(
-                    tenant = %tenant.id, customer = loggable(made.value.as_str()), %refusal,
-                    "Stripe replays an earlier customer; creating another one with another key"
+                    tenant = %tenant.id, customer = hash_if_email(created.value.as_str()), %refusal,
+                    "Stripe replays an earlier customer; creating another one with another idempotency key"
                 );
-                raise_generation(self.billing, &tenant).await.map(|()| None)
+                use_next_customer_key(self.billing, &tenant).await.map(|()| None)
             }
         }
     }
 
-    async fn create_customer(
-        &self,
-        stripe: &Stripe,
-        tenant: &Tenant,
-    ) -> Result<Answer<CustomerId>, StripeError> {
-        let deployment = &self.billing.policy.deployment;
-        stripe.create_customer(deployment, &tenant.id, tenant.generation, self.deadline).await
-    }
-
-    /// The plan's first price. A restricted key that may not read prices can still sell one that is configured by its id.
-    async fn price(&self, log: &RequestLog<'_>) -> Result<SoldPrice, BillingError> {
+    /// Returns the plan's first price. A restricted key that may not read prices can still sell one
+    /// that is configured by its id.
+    async fn resolve_price(&self, log: &RequestLog<'_>) -> Result<SoldPrice, BillingError> {
         let Some(first) = self.plan.prices.first() else {
             return Err(BillingError::NotConfigured("BILLHOOK_PLANS"));
         };
-        let stripe = self.stripe.on_behalf_of(log.whose());
+        let stripe = self.stripe.with_span_context(log.billing_context());
         match stripe.price(first, self.deadline).await {
             Ok(Some(price)) => Ok(SoldPrice { is_metered: price.is_metered(), id: price.id }),
             // Stripe rejects a session with a price that it does not have.
@@ -357,22 +364,16 @@ impl Sale<'_> {
         }
     }
 
-    /// Lets a customer go that Stripe does not have, so that the sale begins anew with another one.
-    async fn let_go(&self, customer: &CustomerId) -> Result<bool, BillingError> {
-        let suspect = Suspect { tenant: &self.caller.tenant, customer };
-        suspect.let_go(self.billing, &self.stripe, self.deadline).await
-    }
-
-    async fn open(
+    async fn open_session(
         &self,
         customer: CustomerId,
         price: &SoldPrice,
         journey: Journey,
         log: &mut RequestLog<'_>,
-    ) -> Result<Option<Purchase>, BillingError> {
-        let CheckoutWish { success_path, cancel_path, .. } = self.wish;
+    ) -> Result<Option<CheckoutPage>, BillingError> {
+        let CheckoutRequest { success_path, cancel_path, .. } = self.request;
         let now_ms = self.billing.clock.now_ms();
-        let order = CheckoutOrder {
+        let params = CheckoutParams {
             deployment: &self.billing.policy.deployment,
             tenant: &self.caller.tenant,
             customer: &customer,
@@ -382,15 +383,18 @@ impl Sale<'_> {
             success_url: &self.app_url.join(success_path),
             cancel_url: &self.app_url.join(cancel_path),
         };
-        let stripe = self.stripe.on_behalf_of(log.whose());
-        let made = match stripe.create_checkout_session(&order, self.deadline).await {
-            Err(error) if error.is_missing_customer() && self.let_go(&customer).await? => return Ok(None),
-            made => made,
-        };
-        let Answer { value: made, request_id } = made.map_err(|error| log.explain(error))?;
-        log.request_id = request_id;
+        let stripe = self.stripe.with_span_context(log.billing_context());
+        let created = stripe.create_checkout_session(&params, self.deadline).await;
+        if created.as_ref().is_err_and(StripeError::is_missing_customer) {
+            let missing = MissingCustomer { tenant: &self.caller.tenant, customer: &customer };
+            if missing.unlink_missing(self.billing, &self.stripe, self.deadline).await? {
+                return Ok(None);
+            }
+        }
+        let ApiResponse { value: created, request_id } = created.map_err(|error| log.explain(error))?;
+        log.stripe_request_id = request_id;
         let checkout = Checkout {
-            session: made.id.clone(),
+            session: created.id.clone(),
             tenant: self.caller.tenant.clone(),
             customer,
             plan: self.plan.name.clone(),
@@ -402,23 +406,23 @@ impl Sale<'_> {
             journey,
         };
         if !self.billing.store.insert_checkout(&checkout, now_ms).await? {
-            // Another request of the tenant's was faster. Nobody has seen this page: the other one stands.
-            self.close(&checkout).await?;
+            // A concurrent request of the tenant won. No user has seen this page.
+            self.expire(&checkout).await?;
             return Ok(None);
         }
-        if let Err(refusal) = self.refuse_a_second_subscription().await {
-            self.close(&checkout).await?;
-            return Err(refusal);
+        if let Err(error) = self.ensure_no_subscription().await {
+            self.expire(&checkout).await?;
+            return Err(error);
         }
-        Ok(Some(Purchase { session: made.id, url: made.url }))
+        Ok(Some(CheckoutPage { session: created.id, url: created.url }))
     }
 }
 
-/// An origin where nothing makes trace ids: a journey has an id all the same.
-fn made_up_origin() -> Traceparent {
-    let chance = uuid::Uuid::new_v4().into_bytes();
+/// If no tracing subscriber is installed: a journey always has an id.
+fn random_origin() -> Traceparent {
+    let random = uuid::Uuid::new_v4().into_bytes();
     let mut span_id = [0; 8];
-    span_id.copy_from_slice(&chance[8..]);
-    let origin = JourneyId::from_bytes(chance).and_then(|id| Traceparent::new(id, span_id, false));
-    origin.expect("a version 4 UUID is never zero, in neither half")
+    span_id.copy_from_slice(&random[8..]);
+    let origin = JourneyId::from_bytes(random).and_then(|id| Traceparent::new(id, span_id, false));
+    origin.expect("neither half of a version 4 UUID is zero")
 }

@@ -1,19 +1,19 @@
-//! The end of a transaction that no event started.
+//! Committing a batch that no event started.
 
 use super::Billing;
-use crate::domain::unit_of_work::UnitOfWork;
+use crate::domain::batch::Batch;
 use crate::store::{StoreError, Transaction};
 use crate::telemetry::spans;
 
-/// Writes what has changed, commits it, and then reports it.
+/// Writes the changes of the batch, commits, and then reports them.
 pub(super) async fn commit(
     billing: &Billing,
     mut transaction: Transaction,
-    work: &UnitOfWork,
+    batch: &Batch,
 ) -> Result<(), StoreError> {
     let trace = spans::current_trace();
-    transaction.save_batch(work, &[], |_| trace, billing.clock.now_ms()).await?;
+    transaction.save_batch(batch, &[], |_| trace, billing.clock.now_ms()).await?;
     transaction.commit().await?;
-    billing.reporter.report_changes(work.changes(), trace);
+    billing.reporter.report_changes(batch.changes(), trace);
     Ok(())
 }

@@ -1,21 +1,18 @@
-//! Linking tenants to their customers, and taking a customer from its tenant.
+//! Linking tenants to customers, and unlinking them.
 
 use super::commit::commit;
 use super::{Billing, BillingError};
+use crate::domain::batch::{Batch, Cause, LinkRefusal, cause};
 use crate::domain::ids::{CustomerId, SessionId, SubscriptionId, TenantId};
 use crate::domain::subscription::Status;
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
-use crate::domain::unit_of_work::{Cause, LinkRefusal, UnitOfWork, cause};
-use crate::store::{BatchScope, StoreError, Transaction};
-use crate::store::{MayConflict, retry_on_conflict};
+use crate::store::{BatchScope, MayConflict, StoreError, Transaction, retry_on_conflict};
 
-/// Why a tenant could not be linked.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The link would take something away from somebody.
+    /// The link would take a customer or a tenant from another link.
     #[error(transparent)]
     Refused(#[from] LinkRefusal),
-    /// The database refused or was not there.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -26,51 +23,45 @@ impl MayConflict for LinkError {
     }
 }
 
-/// Whether what is asked for is done, or only told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Run {
-    /// It is done.
-    Real,
-    /// It is decided as if it were, and then left as it was.
-    Dry,
+pub enum RunMode {
+    Apply,
+    /// Computes the same result in a transaction that is rolled back.
+    DryRun,
 }
 
-/// What came of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Linked {
-    /// The tenant has its customer now.
-    Now,
-    /// It had it before.
-    Before,
+pub enum LinkOutcome {
+    Linked,
+    AlreadyLinked,
 }
 
 /// What a tenant loses with its customer.
 #[derive(Debug)]
-pub struct Unlinked {
-    /// The customer.
+pub struct UnlinkReport {
     pub customer: CustomerId,
-    /// What is held no longer, and goes on at Stripe as it stands.
+    /// The subscriptions that are no longer stored. At Stripe they continue unchanged.
     pub subscriptions: Vec<(SubscriptionId, Status)>,
-    /// Pages on which somebody can still pay for the customer.
+    /// Sessions on which the customer can still pay.
     pub open_checkouts: Vec<SessionId>,
 }
 
-/// Has the tenant's next customer created under another idempotency key, unless another request has done so or has linked the
-/// tenant meanwhile.
-pub(super) async fn raise_generation(billing: &Billing, seen: &Tenant) -> Result<(), BillingError> {
+/// Raises the tenant's generation, so that its next customer is created under another idempotency
+/// key. Does nothing if a concurrent request did so or linked the tenant since `seen` was read.
+pub(super) async fn use_next_customer_key(billing: &Billing, seen: &Tenant) -> Result<(), BillingError> {
     retry_on_conflict(|| async {
         let transaction = billing.store.begin().await?;
-        let mut work = transaction.unit_of_work(&BatchScope::tenant(&seen.id)).await?;
-        work.raise_generation(seen);
-        commit(billing, transaction, &work).await
+        let mut batch = transaction.load_batch(&BatchScope::tenant(&seen.id)).await?;
+        batch.raise_generation(seen);
+        commit(billing, transaction, &batch).await
     })
     .await
     .map_err(BillingError::from)
 }
 
-/// Links a tenant to the customer that its checkout has made, and applies what was parked for it. Linking twice is linking
-/// once.
-pub(super) async fn link_buyer(
+/// Links a tenant to the customer created by its checkout, and applies the events parked for that
+/// customer. Idempotent.
+pub(super) async fn link_created_customer(
     billing: &Billing,
     tenant: &TenantId,
     customer: &CustomerId,
@@ -78,151 +69,143 @@ pub(super) async fn link_buyer(
     retry_on_conflict(|| link_once(billing, tenant, customer, cause::CHECKOUT, |_| {})).await
 }
 
-/// The same for a customer that the operator names, also if the operator has taken it from its tenant before.
-pub async fn link_by_hand(
+/// Links a tenant to a customer that the operator names, even one that the operator unlinked
+/// before.
+pub async fn link_as_operator(
     billing: &Billing,
     tenant: &TenantId,
     customer: &CustomerId,
 ) -> Result<(), LinkError> {
-    retry_on_conflict(|| link_once(billing, tenant, customer, cause::OPERATOR, |work| work.release(customer)))
-        .await
+    retry_on_conflict(|| {
+        link_once(billing, tenant, customer, cause::OPERATOR, |batch| {
+            batch.clear_unlinked_by_operator(customer);
+        })
+    })
+    .await
 }
 
-/// Moves a tenant to another customer that the operator names, once everything that its customer had is over. Returns the
-/// customer that it replaces, if the tenant had one.
-pub async fn replace_by_hand(
+/// Moves a tenant to a customer that the operator names. Refused unless all subscriptions of its
+/// current customer have ended. Returns the replaced customer, if there was one.
+pub async fn replace_as_operator(
     billing: &Billing,
     tenant: &TenantId,
     customer: &CustomerId,
 ) -> Result<Option<CustomerId>, LinkError> {
-    retry_on_conflict(|| replace_once(billing, tenant, customer)).await
-}
-
-async fn replace_once(
-    billing: &Billing,
-    tenant: &TenantId,
-    customer: &CustomerId,
-) -> Result<Option<CustomerId>, LinkError> {
-    let before = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
-    if let Some(replaced) = &before
-        && billing.store.is_asked_about(replaced).await?
-    {
-        return Err(LinkRefusal::CustomerNotKnown.into());
-    }
-    let customers = before.iter().chain([customer]);
-    let transaction = billing.store.begin().await?;
-    let scope = BatchScope::pairs(customers.map(|customer| (tenant, customer)));
-    let mut work = transaction.unit_of_work(&scope).await?;
-    if work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) != before.as_ref() {
-        return Err(StoreError::lost_race("the tenant's customer changed").into());
-    }
-    work.release(customer);
-    let cause = now(billing, cause::OPERATOR);
-    let replaced = work.replace_customer(tenant, customer, cause, &billing.policy)?;
-    commit(billing, transaction, &work).await?;
-    Ok(replaced)
+    retry_on_conflict(|| async {
+        let before = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
+        if let Some(replaced) = &before
+            && billing.store.has_customer_refresh(replaced).await?
+        {
+            return Err(LinkRefusal::CustomerNotKnown.into());
+        }
+        let customers = before.iter().chain([customer]);
+        let transaction = billing.store.begin().await?;
+        let scope = BatchScope::links(customers.map(|customer| (tenant, customer)));
+        let mut batch = transaction.load_batch(&scope).await?;
+        if batch.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) != before.as_ref() {
+            return Err(StoreError::conflict("the tenant's customer changed").into());
+        }
+        batch.clear_unlinked_by_operator(customer);
+        let cause = cause_now(billing, cause::OPERATOR);
+        let replaced = batch.replace_customer(tenant, customer, cause, &billing.policy)?;
+        commit(billing, transaction, &batch).await?;
+        Ok(replaced)
+    })
+    .await
 }
 
 async fn link_once(
     billing: &Billing,
     tenant: &TenantId,
     customer: &CustomerId,
-    cause: &'static str,
-    prepare: impl FnOnce(&mut UnitOfWork),
+    cause_name: &'static str,
+    prepare: impl FnOnce(&mut Batch),
 ) -> Result<(), LinkError> {
     let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&BatchScope::pair(tenant, customer)).await?;
-    prepare(&mut work);
-    work.link(tenant, customer, now(billing, cause), &billing.policy)?;
-    Ok(commit(billing, transaction, &work).await?)
+    let mut batch = transaction.load_batch(&BatchScope::link(tenant, customer)).await?;
+    prepare(&mut batch);
+    batch.link(tenant, customer, cause_now(billing, cause_name), &billing.policy)?;
+    Ok(commit(billing, transaction, &batch).await?)
 }
 
-fn now(billing: &Billing, cause: &'static str) -> Cause<'static> {
-    Cause { name: cause, event: None, at: billing.clock.now_seconds() }
+fn cause_now(billing: &Billing, name: &'static str) -> Cause<'static> {
+    Cause { name, event: None, at: billing.clock.now_seconds() }
 }
 
-/// Links many tenants in one transaction, because of what `cause` says. What came of each, in their order. A list that is
-/// older than the operator's word does not take it back: what was taken from its tenant stays so.
+/// Links many tenants in one transaction and returns the results in the same order. Never links a
+/// customer that the operator unlinked, because the list may be older than that.
 pub async fn link_tenants(
     billing: &Billing,
     links: &[(TenantId, CustomerId)],
-    cause: &'static str,
-    run: Run,
-) -> Result<Vec<Result<Linked, LinkRefusal>>, StoreError> {
-    retry_on_conflict(|| link_all_once(billing, links, cause, run)).await
+    cause_name: &'static str,
+    run: RunMode,
+) -> Result<Vec<Result<LinkOutcome, LinkRefusal>>, StoreError> {
+    retry_on_conflict(|| async {
+        // Skips existing links without locking them: a resumed import has many.
+        let before = billing.store.customers_of(links.iter().map(|(tenant, _)| tenant)).await?;
+        let is_linked = |tenant: &TenantId, customer: &CustomerId| before.get(tenant) == Some(customer);
+        let new = links.iter().filter(|(tenant, customer)| !is_linked(tenant, customer));
+        let new: Vec<_> = new.map(|(tenant, customer)| (tenant, customer)).collect();
+        if new.is_empty() {
+            return Ok(vec![Ok(LinkOutcome::AlreadyLinked); links.len()]);
+        }
+        let transaction = billing.store.begin().await?;
+        let mut batch = transaction.load_batch(&BatchScope::links(new)).await?;
+        let cause = cause_now(billing, cause_name);
+        let link = |(tenant, customer): &(TenantId, CustomerId)| {
+            if is_linked(tenant, customer) {
+                return Ok(LinkOutcome::AlreadyLinked);
+            }
+            let had = batch.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) == Some(customer);
+            let outcome = if had { LinkOutcome::AlreadyLinked } else { LinkOutcome::Linked };
+            batch.link(tenant, customer, cause, &billing.policy).map(|()| outcome)
+        };
+        let outcomes = links.iter().map(link).collect();
+        commit_or_roll_back(billing, transaction, &batch, run).await?;
+        Ok(outcomes)
+    })
+    .await
 }
 
-/// What is linked already is passed over without a lock: whoever goes on has much of it.
-async fn link_all_once(
-    billing: &Billing,
-    links: &[(TenantId, CustomerId)],
-    cause: &'static str,
-    run: Run,
-) -> Result<Vec<Result<Linked, LinkRefusal>>, StoreError> {
-    let before = billing.store.customers_of(links.iter().map(|(tenant, _)| tenant)).await?;
-    let is_linked = |tenant: &TenantId, customer: &CustomerId| before.get(tenant) == Some(customer);
-    let new = links.iter().filter(|(tenant, customer)| !is_linked(tenant, customer));
-    let new: Vec<_> = new.map(|(tenant, customer)| (tenant, customer)).collect();
-    if new.is_empty() {
-        return Ok(vec![Ok(Linked::Before); links.len()]);
-    }
-    let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&BatchScope::pairs(new)).await?;
-    let cause = now(billing, cause);
-    let mut link = |tenant: &TenantId, customer: &CustomerId| {
-        let had = work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) == Some(customer);
-        let linked = if had { Linked::Before } else { Linked::Now };
-        work.link(tenant, customer, cause, &billing.policy).map(|()| linked)
-    };
-    let came_of_each = links.iter().map(|(tenant, customer)| {
-        if is_linked(tenant, customer) { Ok(Linked::Before) } else { link(tenant, customer) }
-    });
-    let came_of_each = came_of_each.collect();
-    finish(billing, transaction, &work, run).await?;
-    Ok(came_of_each)
-}
-
-/// Takes its customer from a tenant: it is then as if the two had never been linked, and only the operator links the
-/// customer again. None if the tenant has no customer.
+/// Removes the link between a tenant and its customer, and the customer's subscriptions. Events
+/// cannot restore it. None, and nothing changed, if the tenant has no customer or a concurrent
+/// change moved it.
 pub async fn unlink_tenant(
     billing: &Billing,
     tenant: &TenantId,
-    run: Run,
-) -> Result<Option<Unlinked>, StoreError> {
-    retry_on_conflict(|| unlink_once(billing, tenant, run)).await
+    run: RunMode,
+) -> Result<Option<UnlinkReport>, StoreError> {
+    retry_on_conflict(|| async {
+        let customer = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
+        let Some(customer) = customer else { return Ok(None) };
+        let transaction = billing.store.begin().await?;
+        let mut batch = transaction.load_batch(&BatchScope::link(tenant, &customer)).await?;
+        let subscriptions = batch
+            .subscriptions_of(&customer)
+            .map(|held| (held.subscription.id.clone(), held.subscription.state.status.clone()))
+            .collect();
+        if batch.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) != Some(&customer) {
+            return Ok(None);
+        }
+        batch.unlink(&customer, cause_now(billing, cause::OPERATOR));
+        commit_or_roll_back(billing, transaction, &batch, run).await?;
+        let checkouts = billing.store.checkouts_to_check(tenant).await?;
+        let is_open =
+            |checkout: &Checkout| checkout.status == CheckoutStatus::Open && checkout.customer == customer;
+        let open_checkouts = checkouts.into_iter().filter(is_open).map(|checkout| checkout.session).collect();
+        Ok(Some(UnlinkReport { customer, subscriptions, open_checkouts }))
+    })
+    .await
 }
 
-async fn unlink_once(billing: &Billing, tenant: &TenantId, run: Run) -> Result<Option<Unlinked>, StoreError> {
-    let customer = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
-    let Some(customer) = customer else { return Ok(None) };
-    let transaction = billing.store.begin().await?;
-    let mut work = transaction.unit_of_work(&BatchScope::pair(tenant, &customer)).await?;
-    let subscriptions = work
-        .held_of(&customer)
-        .map(|held| (held.subscription.id.clone(), held.subscription.state.status.clone()))
-        .collect();
-    // Whoever was faster has freed the tenant already, or given its customer to another.
-    if work.tenant(tenant).and_then(|tenant| tenant.customer.as_ref()) != Some(&customer) {
-        return Ok(None);
-    }
-    work.unlink(&customer, now(billing, cause::OPERATOR));
-    finish(billing, transaction, &work, run).await?;
-    let checkouts = billing.store.pending_checkouts(tenant).await?;
-    let is_open =
-        |checkout: &Checkout| checkout.status == CheckoutStatus::Open && checkout.customer == customer;
-    let open_checkouts = checkouts.into_iter().filter(is_open).map(|checkout| checkout.session).collect();
-    Ok(Some(Unlinked { customer, subscriptions, open_checkouts }))
-}
-
-/// Commits what was decided, or drops it with its transaction.
-async fn finish(
+async fn commit_or_roll_back(
     billing: &Billing,
     transaction: Transaction,
-    work: &UnitOfWork,
-    run: Run,
+    batch: &Batch,
+    run: RunMode,
 ) -> Result<(), StoreError> {
     match run {
-        Run::Real => commit(billing, transaction, work).await,
-        Run::Dry => Ok(()),
+        RunMode::Apply => commit(billing, transaction, batch).await,
+        RunMode::DryRun => Ok(()),
     }
 }

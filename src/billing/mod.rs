@@ -1,144 +1,128 @@
-//! The use cases: checkout, portal, the tenant's entitlement, linking and what an operator asks for.
+//! The use cases: checkout, portal, entitlements, links between tenants and customers, and the
+//! operator's commands.
 //!
-//! Each is a free function over [`Billing`], which holds the database, the client of Stripe's API and the configuration. A use
-//! case reads and decides, asks Stripe where it must, and commits through `commit`. `jobs` is the work that no request waits
-//! for. Start reading at `checkout`. How an event is applied stands in [`crate::ingest`], and the rules in [`crate::domain`].
+//! Each use case is a free function over [`Billing`], which holds the database, the Stripe client
+//! and the configuration. It reads, decides, calls Stripe where needed, and commits through
+//! `commit`. `jobs` is the background work. Start reading at `checkout`. Applying an event is in
+//! [`crate::ingest`], the rules are in [`crate::domain`].
 
-mod catching_up;
+mod catch_up;
 mod checkout;
 mod commit;
+mod completed_checkout;
+mod entitlement;
 mod erase;
 mod first_payment;
 mod jobs;
 mod link;
+mod missing_customer;
 mod portal;
 mod reconcile;
 mod refresh_checkout;
 mod replay;
 mod request_log;
-mod stale_customer;
 mod streams;
-mod subscription;
-mod sync_checkout;
 mod webhook_record;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use catching_up::CatchingUp;
-pub use checkout::{CheckoutFailed, CheckoutWish, Purchase, create_checkout_session};
-pub use erase::{Erased, NotErased, erase_tenant};
+pub use catch_up::CatchUp;
+pub use checkout::{CheckoutError, CheckoutPage, CheckoutRequest, create_checkout_session};
+pub use entitlement::entitlement;
+pub use erase::{EraseError, Erasure, erase_tenant};
 pub use jobs::price_check::MissingPrices;
-pub use jobs::{LISTED_SECONDS, known_account, run as run_jobs};
+pub use jobs::{EVENT_LIST_SECONDS, known_account, run as run_jobs};
 pub use link::{
-    LinkError, Linked, Run, Unlinked, link_by_hand, link_tenants, replace_by_hand, unlink_tenant,
+    LinkError, LinkOutcome, RunMode, UnlinkReport, link_as_operator, link_tenants, replace_as_operator,
+    unlink_tenant,
 };
-pub use portal::{PortalFlowWish, PortalWish, create_portal_session};
+pub use portal::{PortalRequest, RequestedFlow, create_portal_session};
 pub use reconcile::{Comparison, Drift, reconcile};
 pub use refresh_checkout::refresh_checkout_session;
-pub use replay::{NotReplayed, Replayed, replay};
-pub use request_log::{Operation, log_invalid, refuse};
-pub use streams::{NotOpened, Stream, Streams};
-pub use subscription::entitlement;
+pub use replay::{Replay, ReplayError, replay};
+pub use request_log::{Operation, deny, log_invalid_request};
+pub use streams::{EntitlementStream, OpenStreamError, Streams};
 pub use webhook_record::{TRUSTED_AFTER_VERIFIED_MS, WebhookRecord};
 
 use crate::clock::Clock;
-use crate::domain::address::AppUrl;
+use crate::domain::app_url::AppUrl;
+use crate::domain::batch::Policy;
 use crate::domain::ids::{PortalConfigurationId, TenantId, UserId};
 use crate::domain::retention::Retention;
-use crate::domain::unit_of_work::Policy;
 use crate::ingest::Reporter;
-use crate::store::{Store, StoreError, StoreFailure};
+use crate::store::{Store, StoreError, StoreErrorKind};
 use crate::stripe::{Stripe, StripeError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::topics::TopicLogs;
 
-/// What the use cases work with.
+/// The dependencies of the use cases.
 #[derive(Clone)]
 pub struct Billing {
-    /// The database.
     pub store: Store,
-    /// Stripe's API, once there is a key for it.
+    /// None without `STRIPE_SECRET_KEY`.
     pub stripe: Option<Stripe>,
-    /// Where the app is, once that is known.
+    /// None without `BILLHOOK_APP_URL`.
     pub app_url: Option<AppUrl>,
-    /// The configuration that portal sessions use instead of Stripe's default one.
+    /// Replaces Stripe's default portal configuration.
     pub portal_configuration: Option<PortalConfigurationId>,
-    /// What the configuration says about events.
     pub policy: Policy,
-    /// How long payloads are kept, unless for good.
+    /// How long payloads are kept; forever without it.
     pub retention: Option<Retention>,
-    /// The topic log files.
     pub topics: TopicLogs,
-    /// What is counted.
     pub metrics: Metrics,
-    /// Reports what was committed.
     pub reporter: Reporter,
-    /// Whether what was bought in a long absence is still being read.
-    pub catching_up: CatchingUp,
-    /// Who is told when an entitlement changes.
+    pub catch_up: CatchUp,
     pub streams: Streams,
-    /// The configured prices that are not at Stripe.
     pub missing_prices: Arc<MissingPrices>,
-    /// When webhooks were last verified and refused.
     pub webhook_record: Arc<WebhookRecord>,
-    /// The time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Whoever asks: a tenant's user, named by a token.
+/// A tenant's user, as named by a token.
 #[derive(Debug, Clone)]
-pub struct Caller {
-    /// The tenant.
+pub struct TenantUser {
     pub tenant: TenantId,
-    /// The user.
     pub user: UserId,
-    /// Whether the token lets its user manage the tenant's billing: open checkout and portal.
+    /// Whether the user may open checkout and portal.
     pub may_manage: bool,
-    /// From when on the token is not taken any more, in Unix seconds.
-    pub token_ends_at: i64,
+    /// The token's `exp` plus the leeway, in Unix seconds.
+    pub token_accepted_until: i64,
 }
 
-/// How long one call of ours may wait for Stripe in all, however many requests it takes.
+/// How long a user's request may wait for Stripe in total, however many requests it sends. Commands
+/// and background work may wait this long in each step.
 const STRIPE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Why a use case came to nothing.
+/// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BillingError {
-    /// Something is missing in the configuration: names what.
+    /// Names the missing or wrong setting.
     #[error("not configured: {0}")]
     NotConfigured(&'static str),
-    /// The request asks for what there is not.
     #[error("{0}")]
     InvalidRequest(&'static str),
-    /// The caller may not manage the tenant's billing.
     #[error("the caller may not manage billing")]
     NotAllowed,
-    /// The tenant has no customer at Stripe.
     #[error("the tenant has no customer")]
     NoCustomer,
-    /// The tenant has no subscription that can be changed: it never had one, or all are over.
+    /// The tenant never had a subscription, or all of them have ended.
     #[error("the tenant has no subscription")]
     NoSubscription,
-    /// The tenant has a subscription already.
-    #[error("the tenant has a subscription already")]
+    #[error("the tenant already has a subscription")]
     AlreadySubscribed,
-    /// The tenant has bought a subscription as another customer, to which it is not linked.
-    #[error("the tenant has a subscription as another customer already")]
-    SubscribedElsewhere,
-    /// The tenant has no such checkout.
+    /// The tenant bought a subscription under a Stripe customer to which it is not linked.
+    #[error("the tenant already has a subscription under another Stripe customer")]
+    SubscribedAsOtherCustomer,
     #[error("the tenant has no such checkout")]
     UnknownCheckout,
-    /// What was bought while we were away is not known yet.
-    #[error("what was bought while we were away is not known yet")]
+    #[error("the service is still reading the events it missed")]
     CatchingUp,
-    /// Other requests of the tenant's were faster each time.
-    #[error("other requests of the tenant were faster each time")]
-    Outpaced,
-    /// Stripe refused or was not there.
+    /// The state changed during every attempt, for example by concurrent requests of the tenant.
+    #[error("the tenant's state changed during every attempt")]
+    Contention,
     #[error(transparent)]
     Stripe(#[from] StripeError),
-    /// The database refused or was not there.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -152,13 +136,13 @@ impl BillingError {
             Self::NotAllowed => "not_allowed",
             Self::NoCustomer => "no_customer",
             Self::NoSubscription => "no_subscription",
-            Self::AlreadySubscribed | Self::SubscribedElsewhere => "already_subscribed",
+            Self::AlreadySubscribed | Self::SubscribedAsOtherCustomer => "already_subscribed",
             Self::UnknownCheckout => "not_found",
             Self::Stripe(error) if error.is_not_permitted() => "billing_not_configured",
             Self::Stripe(StripeError::Rejected(_)) => "stripe_rejected",
             Self::Stripe(StripeError::Unavailable { .. }) => "stripe_unavailable",
-            Self::Store(error) if error.failure() == StoreFailure::Refused => "internal",
-            Self::CatchingUp | Self::Outpaced | Self::Store(_) => "unavailable",
+            Self::Store(error) if error.kind() == StoreErrorKind::Rejected => "internal",
+            Self::CatchingUp | Self::Contention | Self::Store(_) => "unavailable",
         }
     }
 }

@@ -2,54 +2,49 @@
 
 use tracing::{Instrument, Span, info_span};
 
+use super::missing_customer::MissingCustomer;
 use super::request_log::{Operation, RequestLog};
-use super::stale_customer::Suspect;
-use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
-use crate::domain::address::ReturnPath;
+use super::{Billing, BillingError, STRIPE_DEADLINE, TenantUser};
+use crate::domain::app_url::ReturnPath;
 use crate::domain::ids::SubscriptionId;
 use crate::domain::locale::Locale;
 use crate::domain::subscription::{Status, Subscription};
-use crate::domain::tenant::Tenant;
-use crate::stripe::{Answer, Deadline, PortalFlow, PortalOrder, PortalRefusal, Stripe, StripeError};
+use crate::stripe::{ApiResponse, Deadline, PortalFlow, PortalParams, PortalRefusal, Stripe, StripeError};
 use crate::telemetry::spans;
 
-/// What a user wants of the portal.
 #[derive(Debug)]
-pub struct PortalWish {
-    /// Where the portal's way back leads.
+pub struct PortalRequest {
     pub return_path: ReturnPath,
-    /// The one thing to do, if it is not the whole portal.
-    pub flow: Option<PortalFlowWish>,
-    /// The page's language.
+    /// None opens the portal's home.
+    pub flow: Option<RequestedFlow>,
+    /// Default: the browser's language.
     pub locale: Option<Locale>,
 }
 
-/// The one thing to do in the portal. Which subscription it is about is ours to know, not the caller's.
+/// The portal flow to open. The service picks the subscription, not the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortalFlowWish {
-    /// A new card for what is subscribed to.
+pub enum RequestedFlow {
     PaymentMethodUpdate,
-    /// Another plan.
     SubscriptionUpdate,
-    /// The end.
     SubscriptionCancel,
 }
 
-/// Opens the portal, or the page of an open invoice, and returns its URL, which must reach nobody but the caller.
+/// Opens the portal, or the page of an open invoice, and returns its URL, which must go to the
+/// caller only.
 ///
-/// Fails if Stripe or the app's address is not configured, the tenant has no customer, the flow needs a subscription and
-/// there is none that is not over, or Stripe or the database refuses.
+/// Fails if Stripe or the app's URL is not configured, the tenant has no customer, the flow needs a
+/// subscription and all have ended, or Stripe or the database fails.
 pub async fn create_portal_session(
     billing: &Billing,
-    caller: &Caller,
-    wish: PortalWish,
+    caller: &TenantUser,
+    request: PortalRequest,
 ) -> Result<String, BillingError> {
     let (request_span, span) = (Span::current(), info_span!("create portal session"));
     async {
         let mut log = RequestLog::start(billing, caller, Operation::Portal, request_span);
-        let result = open(billing, caller, &wish, &mut log).await;
+        let result = open(billing, caller, &request, &mut log).await;
         if let Ok(page) = &result {
-            leave_milestone(billing, &log, page.step);
+            log.record_milestone(page.step);
         }
         log.end(result).map(|page| page.url)
     }
@@ -57,30 +52,29 @@ pub async fn create_portal_session(
     .await
 }
 
-/// A page that was opened.
 struct OpenedPage {
     url: String,
-    /// What the trace of the tenant's journey calls it.
+    /// The name of the step in the trace of the tenant's journey.
     step: &'static str,
 }
 
-/// Where a wish leads.
 enum Destination {
-    /// The portal, or one thing to do there.
     Portal(Option<PortalFlow>),
-    /// The page of the open invoice of this subscription.
+    /// The page of this subscription's open invoice.
     Invoice(SubscriptionId),
 }
 
-/// What the log says of a request that came to something else than it asked for.
+/// Reasons in the log why a successful request got another page than it asked for.
 mod note {
-    /// A flow would give the customer another card, and the subscription's own would go on being charged.
+    /// The flow would change the customer's card, while Stripe charges the card on the
+    /// subscription.
     pub(super) const SUBSCRIPTION_CARD: &str = "card_is_on_subscription";
-    /// The subscription is unpaid: Stripe tries no card any more, and the open invoice has to be paid.
+    /// The subscription is unpaid: Stripe charges no card any more, and the open invoice has to be
+    /// paid.
     pub(super) const OPEN_INVOICE: &str = "open_invoice";
-    /// The portal's settings do not offer what the flow is for.
+    /// The flow is off in the portal's settings.
     pub(super) const FLOW_DISABLED: &str = "flow_disabled";
-    /// The subscription that was to be cancelled has an end already, which can be taken back in the portal.
+    /// The subscription is already set to end. The portal's home can undo that.
     pub(super) const ALREADY_CANCELING: &str = "already_canceling";
     /// Stripe rejected the flow for another reason.
     pub(super) const FLOW_REJECTED: &str = "flow_rejected";
@@ -88,19 +82,22 @@ mod note {
 
 async fn open(
     billing: &Billing,
-    caller: &Caller,
-    wish: &PortalWish,
+    caller: &TenantUser,
+    request: &PortalRequest,
     log: &mut RequestLog<'_>,
 ) -> Result<OpenedPage, BillingError> {
     let stripe = billing.stripe()?;
     let app_url = billing.app_url()?;
     let tenant = billing.store.tenant(&caller.tenant).await?;
-    follow_journey(tenant.as_ref(), log);
+    if let Some(journey) = tenant.as_ref().and_then(|tenant| tenant.journey) {
+        log.journey = Some(journey);
+        spans::link(&Span::current(), journey.origin);
+    }
     let customer = tenant.and_then(|tenant| tenant.customer).ok_or(BillingError::NoCustomer)?;
     log.customer = Some(customer.clone());
-    let stripe = stripe.on_behalf_of(log.whose());
+    let stripe = stripe.with_span_context(log.billing_context());
     let deadline = Deadline::after(STRIPE_DEADLINE);
-    let flow = match destination(billing, caller, wish.flow, log).await? {
+    let flow = match destination(billing, caller, request.flow, log).await? {
         Destination::Portal(flow) => flow,
         Destination::Invoice(subscription) => {
             if let Some(page) = open_invoice(&stripe, &subscription, deadline, log).await? {
@@ -109,83 +106,85 @@ async fn open(
             None
         }
     };
-    let order = PortalOrder {
+    let params = PortalParams {
         customer: &customer,
-        return_url: &app_url.join(&wish.return_path),
-        locale: wish.locale.as_ref(),
+        return_url: &app_url.join(&request.return_path),
+        locale: request.locale.as_ref(),
         configuration: billing.portal_configuration.as_ref(),
         flow: flow.as_ref(),
     };
-    let mut answer = stripe.create_portal_session(&order, deadline).await;
-    if let Err(error) = &answer
+    let mut opened = stripe.create_portal_session(&params, deadline).await;
+    if let Err(error) = &opened
         && flow.is_some()
         && is_about_flow(error)
     {
         log.note = Some(note_rejected_flow(error));
-        answer = stripe.create_portal_session(&PortalOrder { flow: None, ..order }, deadline).await;
+        opened = stripe.create_portal_session(&PortalParams { flow: None, ..params }, deadline).await;
     }
-    if answer.as_ref().is_err_and(StripeError::is_missing_customer) {
-        let suspect = Suspect { tenant: &caller.tenant, customer: &customer };
-        suspect.end_if_deleted(billing, &stripe, deadline).await?;
+    if let Err(error) = &opened
+        && error.is_missing_customer()
+    {
+        let missing = MissingCustomer { tenant: &caller.tenant, customer: &customer };
+        if missing.record_if_deleted(billing, &stripe, deadline).await? {
+            log.stripe_request_id = error.request_id().map(str::to_owned);
+            return Err(BillingError::NoCustomer);
+        }
     }
-    let answer = answer.map_err(|error| explain(error, log))?;
-    log.request_id = answer.request_id;
-    Ok(OpenedPage { url: answer.value, step: "portal opened" })
+    let opened = opened.map_err(|error| explain(error, log))?;
+    log.stripe_request_id = opened.request_id;
+    Ok(OpenedPage { url: opened.value, step: "portal opened" })
 }
 
-fn follow_journey(tenant: Option<&Tenant>, log: &mut RequestLog<'_>) {
-    if let Some(journey) = tenant.and_then(|tenant| tenant.journey) {
-        log.journey = Some(journey);
-        spans::link(&Span::current(), journey.origin);
-    }
-}
-
-/// Where the wish leads: the caller does not name a subscription, and need not have one for a new card.
+/// Picks the page for a requested flow. The caller does not name a subscription, and needs none to
+/// change the card.
 ///
-/// Stripe's own flow for a new card sets the customer's (<https://docs.stripe.com/customer-management/portal-deep-links>).
-/// A subscription that Checkout made has its card on itself, and Stripe goes on charging that one. On the portal's home both
-/// can be changed, and what is owed can be paid. Once a subscription is `unpaid` no new card is tried at all
+/// Stripe's flow for a new card changes the customer's card
+/// (<https://docs.stripe.com/customer-management/portal-deep-links>). A subscription created by
+/// Checkout has a card of its own, and Stripe keeps charging that one. The portal's home can change
+/// both, and open invoices can be paid there. Once a subscription is `unpaid`, Stripe does not try
+/// a new card at all
 /// (<https://docs.stripe.com/billing/subscriptions/overview#unpaid-subscriptions>).
 async fn destination(
     billing: &Billing,
-    caller: &Caller,
-    wish: Option<PortalFlowWish>,
+    caller: &TenantUser,
+    requested: Option<RequestedFlow>,
     log: &mut RequestLog<'_>,
 ) -> Result<Destination, BillingError> {
-    let Some(wish) = wish else { return Ok(Destination::Portal(None)) };
-    let subscription = living_subscription(billing, caller).await?;
-    Ok(match (wish, subscription) {
-        (PortalFlowWish::PaymentMethodUpdate, None) => {
+    let Some(requested) = requested else { return Ok(Destination::Portal(None)) };
+    let subscription = current_subscription(billing, caller).await?;
+    Ok(match (requested, subscription) {
+        (RequestedFlow::PaymentMethodUpdate, None) => {
             Destination::Portal(Some(PortalFlow::PaymentMethodUpdate))
         }
-        (PortalFlowWish::PaymentMethodUpdate, Some(Subscription { id, state, .. })) => {
+        (RequestedFlow::PaymentMethodUpdate, Some(Subscription { id, state, .. })) => {
             log.note = Some(note::SUBSCRIPTION_CARD);
             if state.status == Status::Unpaid { Destination::Invoice(id) } else { Destination::Portal(None) }
         }
-        (PortalFlowWish::SubscriptionUpdate, Some(subscription)) => {
+        (RequestedFlow::SubscriptionUpdate, Some(subscription)) => {
             Destination::Portal(Some(PortalFlow::SubscriptionUpdate(subscription.id)))
         }
-        (PortalFlowWish::SubscriptionCancel, Some(subscription)) => {
+        (RequestedFlow::SubscriptionCancel, Some(subscription)) => {
             Destination::Portal(Some(PortalFlow::SubscriptionCancel(subscription.id)))
         }
         (_, None) => return Err(BillingError::NoSubscription),
     })
 }
 
-/// Of the subscriptions that are not over, the one that speaks. Whether it grants its plan or not, it can be paid, changed
-/// and cancelled.
-async fn living_subscription(
+/// Returns the subscription that decides the tenant's plan among those that have not ended. It can
+/// be paid, changed and cancelled even if it grants nothing.
+async fn current_subscription(
     billing: &Billing,
-    caller: &Caller,
+    caller: &TenantUser,
 ) -> Result<Option<Subscription>, BillingError> {
     let catalog = &billing.policy.catalog;
     let mut subscriptions = billing.store.subscriptions(&caller.tenant).await?;
     subscriptions.retain(|subscription| !subscription.state.status.is_final());
-    let known = billing.store.known_prices(&catalog.prices_found_by_key(&subscriptions)).await?;
-    Ok(catalog.speaker(&subscriptions, &known).cloned())
+    let known = billing.store.known_prices(&catalog.prices_not_configured_by_id(&subscriptions)).await?;
+    Ok(catalog.effective_subscription(&subscriptions, &known).cloned())
 }
 
-/// The page of the invoice that is to be paid, if there is one that can be read. In the portal it can be paid as well.
+/// Returns the page of the open invoice. None if there is none or the key may not read it: the
+/// portal can show it as well.
 async fn open_invoice(
     stripe: &Stripe,
     subscription: &SubscriptionId,
@@ -193,42 +192,41 @@ async fn open_invoice(
     log: &mut RequestLog<'_>,
 ) -> Result<Option<OpenedPage>, BillingError> {
     match stripe.open_invoice_page(subscription, deadline).await {
-        Ok(Answer { value: Some(url), request_id }) => {
-            log.request_id = request_id;
+        Ok(ApiResponse { value: Some(url), request_id }) => {
+            log.stripe_request_id = request_id;
             log.note = Some(note::OPEN_INVOICE);
             Ok(Some(OpenedPage { url, step: "invoice opened" }))
         }
-        Ok(Answer { value: None, .. }) => Ok(None),
+        Ok(ApiResponse { value: None, .. }) => Ok(None),
         Err(error @ StripeError::Rejected(_)) => {
-            tracing::warn!(%error, "could not look for the open invoice; opened the Customer Portal");
+            tracing::warn!(%error, "could not read the open invoice; opening the Customer Portal");
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether a session without the flow may still be made. What Stripe rejects about a flow has no code and no parameter, so
-/// that only what is known to be about something else is left out.
+/// Whether to retry without the flow. Stripe rejects a flow without a code or a parameter, so only
+/// the errors that are known to concern something else are excluded.
 fn is_about_flow(error: &StripeError) -> bool {
     error.is_invalid_request()
         && !error.is_missing_customer()
-        && !error.is_of_portal_configuration()
+        && !error.is_about_portal_configuration()
         && error.portal_refusal() != Some(PortalRefusal::NotConfigured)
 }
 
-/// Logs why a flow was rejected, where an operator can do something about it, and returns the reason for the topic log.
+/// Logs a rejected flow if an operator can fix it, and returns the reason for the topic log.
 fn note_rejected_flow(error: &StripeError) -> &'static str {
     match error.portal_refusal() {
         Some(PortalRefusal::AlreadyCanceling) => note::ALREADY_CANCELING,
         Some(PortalRefusal::FlowDisabled) => {
             tracing::warn!(
-                "the Customer Portal's settings do not allow a flow; opened the plain portal; `billhook doctor` lists \
-                 what is off"
+                "the requested flow is off in the Customer Portal's settings; opening the portal's home; run `billhook doctor`"
             );
             note::FLOW_DISABLED
         }
         Some(PortalRefusal::NotConfigured) | None => {
-            tracing::warn!(%error, "Stripe rejected a flow of the Customer Portal; opened the plain portal");
+            tracing::warn!(%error, "Stripe rejected a flow of the Customer Portal; opening the portal's home");
             note::FLOW_REJECTED
         }
     }
@@ -236,27 +234,17 @@ fn note_rejected_flow(error: &StripeError) -> &'static str {
 
 fn explain(error: StripeError, log: &mut RequestLog<'_>) -> BillingError {
     if error.portal_refusal() == Some(PortalRefusal::NotConfigured) {
-        log.request_id = error.request_id().map(str::to_owned);
+        log.stripe_request_id = error.request_id().map(str::to_owned);
         tracing::error!(
-            "the Customer Portal has no configuration: save its settings once at \
-             https://dashboard.stripe.com/settings/billing/portal, in test and in live mode each"
+            "the Customer Portal has no configuration; save its settings at \
+             https://dashboard.stripe.com/settings/billing/portal, once in test and once in live mode"
         );
         return BillingError::NotConfigured("the Customer Portal's settings at Stripe");
     }
-    if error.is_of_portal_configuration() {
-        log.request_id = error.request_id().map(str::to_owned);
-        tracing::error!(%error, "Stripe does not open the portal with BILLHOOK_PORTAL_CONFIGURATION; `billhook doctor` checks it");
+    if error.is_about_portal_configuration() {
+        log.stripe_request_id = error.request_id().map(str::to_owned);
+        tracing::error!(%error, "Stripe rejected BILLHOOK_PORTAL_CONFIGURATION; run `billhook doctor`");
         return BillingError::NotConfigured("BILLHOOK_PORTAL_CONFIGURATION");
     }
     log.explain(error)
-}
-
-/// Marks the page's opening in the trace of the checkout that it follows from.
-fn leave_milestone(billing: &Billing, log: &RequestLog<'_>, step: &'static str) {
-    if let Some(journey) = log.journey
-        && billing.reporter.is_open(journey, billing.clock.now_ms())
-    {
-        let here = spans::current_trace();
-        spans::milestone(journey.origin, step, &log.attributes(), here);
-    }
 }

@@ -1,26 +1,28 @@
-//! Asking Stripe about one of a tenant's checkouts, for a buyer who is back and whose webhook is not.
+//! Asking Stripe about one of a tenant's checkouts, for a buyer who returns before the webhook
+//! arrives.
 
 use tracing::{Instrument, Span, info_span};
 
+use super::completed_checkout::refresh_completed_checkout;
+use super::entitlement::entitlement;
 use super::request_log::{Operation, RequestLog};
-use super::subscription::entitlement;
-use super::sync_checkout::take_over_session;
-use super::{Billing, BillingError, Caller, STRIPE_DEADLINE};
+use super::{Billing, BillingError, STRIPE_DEADLINE, TenantUser};
 use crate::domain::ids::SessionId;
 use crate::domain::plan::Entitlement;
 use crate::domain::tenant::{Checkout, CheckoutStatus};
 use crate::store::StoreError;
-use crate::stripe::{Answer, Deadline, SessionView};
+use crate::stripe::{ApiResponse, Deadline, StripeCheckoutState};
 use crate::telemetry::spans;
 
-/// Asks Stripe how far a checkout of the tenant's got, takes over what it made, and returns what the tenant is entitled to.
-/// One that is still open changes nothing, and one that is known to its end is not asked about. Without a `session`, what
-/// was named can be nobody's.
+/// Refreshes a checkout from Stripe and returns the tenant's entitlement. An open session changes
+/// nothing, and Stripe is not asked about one that needs no refresh. `session` is None if the
+/// caller's id is malformed.
 ///
-/// Fails if the session is not one of the tenant's, Stripe is not configured, or Stripe or the database refuses.
+/// Fails if the session is not the tenant's, Stripe is not configured, or Stripe or the database
+/// fails.
 pub async fn refresh_checkout_session(
     billing: &Billing,
-    caller: &Caller,
+    caller: &TenantUser,
     session: Option<&SessionId>,
 ) -> Result<Entitlement, BillingError> {
     let (request_span, span) = (Span::current(), info_span!("refresh checkout session"));
@@ -35,7 +37,7 @@ pub async fn refresh_checkout_session(
 
 async fn refresh(
     billing: &Billing,
-    caller: &Caller,
+    caller: &TenantUser,
     session: Option<&SessionId>,
     log: &mut RequestLog<'_>,
 ) -> Result<Entitlement, BillingError> {
@@ -45,15 +47,16 @@ async fn refresh(
     log.customer = Some(checkout.customer.clone());
     log.journey = Some(checkout.journey);
     spans::link(&Span::current(), checkout.journey.origin);
-    if !is_known_to_its_end(billing, &checkout).await? {
-        ask(billing, &checkout, log).await?;
+    if !needs_no_refresh(billing, &checkout).await? {
+        refresh_from_stripe(billing, &checkout, log).await?;
     }
     entitlement(billing, &caller.tenant).await
 }
 
-/// Whether nothing is to be learned about a checkout: nobody can pay it any more, or it is paid and what it made grants its
-/// plan or is over. Any other status may be from before the payment, whose event is the one that is lost.
-async fn is_known_to_its_end(billing: &Billing, checkout: &Checkout) -> Result<bool, StoreError> {
+/// Whether the session expired, or its subscription is stored and grants its plan or has ended. Any
+/// other status may be from before a payment whose event was lost. Before a sale a weaker rule is
+/// enough: `needs_no_check_before_sale` in `checkout`.
+async fn needs_no_refresh(billing: &Billing, checkout: &Checkout) -> Result<bool, StoreError> {
     let (CheckoutStatus::Complete, Some(id)) = (checkout.status, &checkout.subscription) else {
         return Ok(checkout.status == CheckoutStatus::Expired);
     };
@@ -61,36 +64,31 @@ async fn is_known_to_its_end(billing: &Billing, checkout: &Checkout) -> Result<b
     Ok(held.is_some_and(|held| billing.policy.catalog.grants(&held) || held.state.status.is_final()))
 }
 
-async fn ask(billing: &Billing, checkout: &Checkout, log: &mut RequestLog<'_>) -> Result<(), BillingError> {
-    let stripe = billing.stripe()?.on_behalf_of(log.whose());
+async fn refresh_from_stripe(
+    billing: &Billing,
+    checkout: &Checkout,
+    log: &mut RequestLog<'_>,
+) -> Result<(), BillingError> {
+    let stripe = billing.stripe()?.with_span_context(log.billing_context());
     let deadline = Deadline::after(STRIPE_DEADLINE);
-    let seen = match stripe.retrieve_checkout_session(&checkout.session, deadline).await {
-        // Nobody can pay it either.
-        Err(error) if error.is_missing() => {
-            Answer { value: SessionView::Expired, request_id: error.request_id().map(str::to_owned) }
-        }
-        seen => seen.map_err(|error| log.explain(error))?,
+    let found = match stripe.retrieve_checkout_session(&checkout.session, deadline).await {
+        // A missing session cannot be paid either.
+        Err(error) if error.is_missing() => ApiResponse {
+            value: StripeCheckoutState::Expired,
+            request_id: error.request_id().map(str::to_owned),
+        },
+        found => found.map_err(|error| log.explain(error))?,
     };
-    log.request_id = seen.request_id;
-    match seen.value {
-        SessionView::Open { .. } => {}
-        SessionView::Expired => {
+    log.stripe_request_id = found.request_id;
+    match found.value {
+        StripeCheckoutState::Open { .. } => {}
+        StripeCheckoutState::Expired => {
             billing.store.expire_checkout(&checkout.session, billing.clock.now_ms()).await?;
         }
-        SessionView::Complete(session) => {
-            take_over_session(billing, &stripe, checkout, &session, deadline).await?;
-            leave_milestone(billing, log);
+        StripeCheckoutState::Complete(session) => {
+            refresh_completed_checkout(billing, &stripe, checkout, &session, deadline).await?;
+            log.record_milestone("checkout refreshed");
         }
     }
     Ok(())
-}
-
-/// Marks in the checkout's trace that its end was learned by asking.
-fn leave_milestone(billing: &Billing, log: &RequestLog<'_>) {
-    if let Some(journey) = log.journey
-        && billing.reporter.is_open(journey, billing.clock.now_ms())
-    {
-        let here = spans::current_trace();
-        spans::milestone(journey.origin, "checkout refreshed", &log.attributes(), here);
-    }
 }

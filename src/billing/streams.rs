@@ -1,8 +1,8 @@
-//! Streams: who wants to be told when a tenant's entitlement changes. Here is who they are, how many there may be, and
-//! what they were told last; [`follow`](super::jobs::stream_updates) keeps it up to date.
+//! The open entitlement streams: their limits and their latest update.
+//! [`stream_updates`](super::jobs::stream_updates) keeps them up to date.
 //!
-//! However many streams a tenant has, its entitlement is read once for all of them. Each is told the latest and nothing
-//! between, so that one that is slow holds nobody up.
+//! A tenant's entitlement is read once for all of its streams. Each stream gets only the latest
+//! update, so that a slow client delays no other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,185 +11,177 @@ use tokio::sync::{Notify, watch};
 
 use crate::domain::ids::TenantId;
 use crate::domain::plan::Entitlement;
-use crate::store::{StoreFailure, TenantKey};
+use crate::store::{StoreErrorKind, TenantKey};
 
-/// Streams of all tenants. Each holds a connection, and a process may have 1024 files open unless somebody allowed it
-/// more: half of them are for those who ask and go, webhooks above all.
-const STREAMS: usize = 512;
+/// Limit for all tenants. Each stream holds a connection, and the usual limit of a process is 1024
+/// open files: half of them stay free for other requests, above all webhooks.
+const MAX_STREAMS: usize = 512;
 
-/// Streams of one tenant: a billing page is for a few people of an organisation, and each has it open in a tab or two.
-/// Some thirty tenants would have to mean harm before the others are left to asking again and again.
-const STREAMS_OF_TENANT: usize = 16;
+/// Enough for a few people with a tab or two each. Some thirty tenants would have to be hostile
+/// before the others have to poll.
+const MAX_STREAMS_PER_TENANT: usize = 16;
 
-/// Who is told. Cheap to clone.
+/// Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Streams(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     tenants: Mutex<Tenants>,
-    /// Told when there is something to read.
-    wanted: Notify,
-    /// Whether all streams are to end.
-    ended: watch::Sender<bool>,
+    read_requested: Notify,
+    closed: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Tenants {
-    followed: HashMap<TenantKey, Followed>,
-    /// How many rounds of reading have begun.
+    watched: HashMap<TenantKey, WatchedTenant>,
+    /// The number of rounds started so far.
     rounds: u64,
 }
 
-/// A tenant that has streams.
+/// A tenant with open streams.
 #[derive(Debug)]
-struct Followed {
+struct WatchedTenant {
     tenant: TenantId,
     streams: usize,
-    /// Something may have changed since it was read.
-    is_wanted: bool,
-    /// What was told last.
-    told: watch::Sender<Option<Told>>,
+    /// The entitlement may have changed since it was read.
+    needs_read: bool,
+    latest: watch::Sender<Option<StreamUpdate>>,
 }
 
-/// What a tenant is entitled to, or why that could not be read.
-pub(super) type Read = Result<Entitlement, StoreFailure>;
+pub(super) type ReadResult = Result<Entitlement, StoreErrorKind>;
 
 #[derive(Debug, Clone)]
-struct Told {
+struct StreamUpdate {
     round: u64,
-    read: Read,
+    result: ReadResult,
 }
 
-/// What is to be read in one go. It is older than the streams that are opened meanwhile.
+/// The tenants to read in one go. A stream that is opened after the start does not use the result.
 #[derive(Debug)]
 pub(super) struct Round {
-    /// Later ones have greater numbers.
+    /// Rises with each round.
     pub(super) number: u64,
     pub(super) tenants: Vec<TenantId>,
 }
 
-/// Why a stream was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotOpened {
-    /// There are as many as there may be.
-    #[error("there are too many streams already")]
-    Crowded,
-    /// The tenant has as many as it may have.
-    #[error("the tenant has too many streams already")]
-    TenantCrowded,
-    /// What there would be to tell cannot be read.
-    #[error("what there is to tell cannot be read: {}", .0.as_str())]
-    NotRead(StoreFailure),
-    /// We are stopping.
+pub enum OpenStreamError {
+    #[error("too many streams are open")]
+    TooMany,
+    #[error("the tenant has too many open streams")]
+    TooManyOfTenant,
+    #[error("could not read the entitlement: {}", .0.as_str())]
+    Database(StoreErrorKind),
     #[error("the service is stopping")]
     Stopping,
 }
 
-/// Tells what a tenant is entitled to, now and whenever it may have changed. Dropping it ends it.
+/// Yields a tenant's entitlement whenever it may have changed. Closed by dropping it.
 #[derive(Debug)]
-pub struct Stream {
+pub struct EntitlementStream {
     streams: Streams,
     key: TenantKey,
-    told: watch::Receiver<Option<Told>>,
-    ended: watch::Receiver<bool>,
+    updates: watch::Receiver<Option<StreamUpdate>>,
+    closed: watch::Receiver<bool>,
 }
 
 impl Streams {
-    /// Opens a stream, and waits for the first that it has to tell: from a round that begins after it was opened, so that no
-    /// change is missed between the two.
-    pub async fn open(&self, tenant: &TenantId) -> Result<(Stream, Entitlement), NotOpened> {
-        let (mut stream, rounds) = self.enter(tenant)?;
-        let stopping = stream.ended();
-        let read = tokio::select! {
+    /// Opens a stream and waits for its first entitlement. That comes from a round which starts
+    /// after the stream is registered, so that no change in between is missed.
+    pub async fn open(&self, tenant: &TenantId) -> Result<(EntitlementStream, Entitlement), OpenStreamError> {
+        let (mut stream, rounds) = self.register(tenant)?;
+        let closed = stream.closed();
+        let result = tokio::select! {
             biased;
-            () = stopping => return Err(NotOpened::Stopping),
-            read = stream.told_after(rounds) => read,
+            () = closed => return Err(OpenStreamError::Stopping),
+            result = stream.result_after(rounds) => result,
         };
-        read.map(|first| (stream, first)).map_err(NotOpened::NotRead)
+        result.map(|first| (stream, first)).map_err(OpenStreamError::Database)
     }
 
-    /// Takes a place for a stream, and says how many rounds had begun by then.
-    fn enter(&self, tenant: &TenantId) -> Result<(Stream, u64), NotOpened> {
+    /// Returns the stream and the number of rounds started before it.
+    fn register(&self, tenant: &TenantId) -> Result<(EntitlementStream, u64), OpenStreamError> {
         let key = TenantKey::of(tenant);
         let mut tenants = self.tenants();
-        if tenants.streams() >= STREAMS {
-            return Err(NotOpened::Crowded);
+        if tenants.streams() >= MAX_STREAMS {
+            return Err(OpenStreamError::TooMany);
         }
         let rounds = tenants.rounds;
-        let of_tenant = tenants.followed.entry(key.clone()).or_insert_with(|| Followed {
+        let watched = tenants.watched.entry(key.clone()).or_insert_with(|| WatchedTenant {
             tenant: tenant.clone(),
             streams: 0,
-            is_wanted: true,
-            told: watch::Sender::new(None),
+            needs_read: true,
+            latest: watch::Sender::new(None),
         });
-        if of_tenant.streams >= STREAMS_OF_TENANT {
-            return Err(NotOpened::TenantCrowded);
+        if watched.streams >= MAX_STREAMS_PER_TENANT {
+            return Err(OpenStreamError::TooManyOfTenant);
         }
-        of_tenant.streams += 1;
-        of_tenant.is_wanted = true;
-        self.0.wanted.notify_one();
-        let told = of_tenant.told.subscribe();
-        Ok((Stream { streams: self.clone(), key, told, ended: self.0.ended.subscribe() }, rounds))
+        watched.streams += 1;
+        watched.needs_read = true;
+        self.0.read_requested.notify_one();
+        let updates = watched.latest.subscribe();
+        let closed = self.0.closed.subscribe();
+        Ok((EntitlementStream { streams: self.clone(), key, updates, closed }, rounds))
     }
 
-    fn leave(&self, key: &TenantKey) {
-        let followed = &mut self.tenants().followed;
-        if let Some(of_tenant) = followed.get_mut(key) {
-            of_tenant.streams -= 1;
-            if of_tenant.streams == 0 {
-                followed.remove(key);
+    fn unregister(&self, key: &TenantKey) {
+        let all = &mut self.tenants().watched;
+        if let Some(watched) = all.get_mut(key) {
+            watched.streams -= 1;
+            if watched.streams == 0 {
+                all.remove(key);
             }
         }
     }
 
-    /// How many are open.
+    /// The number of open streams.
     pub fn count(&self) -> usize {
         self.tenants().streams()
     }
 
-    /// What the tenant is entitled to may have changed.
-    pub(super) fn want(&self, key: &TenantKey) {
-        if let Some(of_tenant) = self.tenants().followed.get_mut(key) {
-            of_tenant.is_wanted = true;
-            self.0.wanted.notify_one();
+    /// The tenant's entitlement may have changed.
+    pub(super) fn request_read(&self, key: &TenantKey) {
+        if let Some(watched) = self.tenants().watched.get_mut(key) {
+            watched.needs_read = true;
+            self.0.read_requested.notify_one();
         }
     }
 
-    /// Anything may have changed.
-    pub(super) fn want_all(&self) {
-        self.tenants().followed.values_mut().for_each(|of_tenant| of_tenant.is_wanted = true);
-        self.0.wanted.notify_one();
+    pub(super) fn request_read_of_all(&self) {
+        self.tenants().watched.values_mut().for_each(|watched| watched.needs_read = true);
+        self.0.read_requested.notify_one();
     }
 
-    /// Tells when there is something to read.
-    pub(super) fn wanted(&self) -> &Notify {
-        &self.0.wanted
+    /// Notified when a tenant has to be read.
+    pub(super) fn read_requested(&self) -> &Notify {
+        &self.0.read_requested
     }
 
-    /// Begins a round with the tenants that are to be read. Who changes from now on is to be read again.
-    pub(super) fn take_wanted(&self) -> Round {
+    /// Starts a round with all tenants that have to be read. A change from now on needs another
+    /// round.
+    pub(super) fn start_round(&self) -> Round {
         let mut tenants = self.tenants();
         tenants.rounds += 1;
         let number = tenants.rounds;
-        let wanted = tenants.followed.values_mut().filter(|of_tenant| of_tenant.is_wanted);
-        let wanted = wanted.map(|of_tenant| {
-            of_tenant.is_wanted = false;
-            of_tenant.tenant.clone()
+        let to_read = tenants.watched.values_mut().filter(|watched| watched.needs_read);
+        let to_read = to_read.map(|watched| {
+            watched.needs_read = false;
+            watched.tenant.clone()
         });
-        Round { number, tenants: wanted.collect() }
+        Round { number, tenants: to_read.collect() }
     }
 
-    /// Tells a tenant's streams what was read in a round, or why it could not be.
-    pub(super) fn tell(&self, round: u64, tenant: &TenantId, read: Read) {
-        if let Some(of_tenant) = self.tenants().followed.get(&TenantKey::of(tenant)) {
-            of_tenant.told.send_replace(Some(Told { round, read }));
+    /// Sends the result of a round to the tenant's streams.
+    pub(super) fn publish(&self, round: u64, tenant: &TenantId, result: ReadResult) {
+        if let Some(watched) = self.tenants().watched.get(&TenantKey::of(tenant)) {
+            watched.latest.send_replace(Some(StreamUpdate { round, result }));
         }
     }
 
-    /// Ends all streams, and opens none any more.
-    pub(super) fn end(&self) {
-        self.0.ended.send_replace(true);
+    /// Closes all streams and opens no more.
+    pub(super) fn close_all(&self) {
+        self.0.closed.send_replace(true);
     }
 
     fn tenants(&self) -> MutexGuard<'_, Tenants> {
@@ -199,56 +191,55 @@ impl Streams {
 
 impl Tenants {
     fn streams(&self) -> usize {
-        self.followed.values().map(|one| one.streams).sum()
+        self.watched.values().map(|one| one.streams).sum()
     }
 }
 
-impl Stream {
-    /// Waits until the entitlement was read again, which does not mean that it is another. The caller may give up waiting and
-    /// come again.
+impl EntitlementStream {
+    /// Waits for the next read, whose result may be unchanged. Cancel-safe.
     pub async fn next(&mut self) -> Entitlement {
         loop {
-            if let Ok(entitlement) = self.told().await.read {
+            if let Ok(entitlement) = self.update().await.result {
                 return entitlement;
             }
         }
     }
 
-    /// Waits until all streams end.
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut ended = self.ended.clone();
+    /// Waits until all streams are closed.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closed = self.closed.clone();
         async move {
-            // An error means that the service is gone, which is as good as being told.
-            let _ = ended.wait_for(|ended| *ended).await;
+            // An error means that the sender is gone, so the service has stopped.
+            let _ = closed.wait_for(|closed| *closed).await;
         }
     }
 
-    async fn told_after(&mut self, rounds: u64) -> Read {
+    async fn result_after(&mut self, rounds: u64) -> ReadResult {
         loop {
-            let told = self.told().await;
-            if told.round > rounds {
-                return told.read;
+            let update = self.update().await;
+            if update.round > rounds {
+                return update.result;
             }
         }
     }
 
-    async fn told(&mut self) -> Told {
+    async fn update(&mut self) -> StreamUpdate {
         loop {
-            if self.told.changed().await.is_err() {
-                // The other end is kept for as long as there is this one.
+            if self.updates.changed().await.is_err() {
+                // Unreachable: the sender lives as long as the tenant has a stream.
                 std::future::pending::<()>().await;
             }
-            let told = self.told.borrow_and_update().clone();
-            if let Some(told) = told {
-                return told;
+            let update = self.updates.borrow_and_update().clone();
+            if let Some(update) = update {
+                return update;
             }
         }
     }
 }
 
-impl Drop for Stream {
+impl Drop for EntitlementStream {
     fn drop(&mut self) {
-        self.streams.leave(&self.key);
+        self.streams.unregister(&self.key);
     }
 }
 
@@ -263,117 +254,119 @@ mod tests {
     use super::*;
 
     fn tenant(number: usize) -> TenantId {
-        TenantId::parse(&format!("tenant-{number}")).expect("a tenant")
+        TenantId::parse(&format!("tenant-{number}")).expect("a valid tenant")
     }
 
     fn paid_until(seconds: i64) -> Entitlement {
         Entitlement { current_period_end: Some(seconds), ..Entitlement::default() }
     }
 
-    fn tell_all(streams: &Streams, round: &Round, read: &Read) {
-        round.tenants.iter().for_each(|tenant| streams.tell(round.number, tenant, read.clone()));
+    fn publish_all(streams: &Streams, round: &Round, result: &ReadResult) {
+        round.tenants.iter().for_each(|tenant| streams.publish(round.number, tenant, result.clone()));
     }
 
-    /// Opens a stream whose first is read at once.
-    async fn opened(streams: &Streams, tenant: &TenantId) -> Result<Stream, NotOpened> {
-        let reading = async {
-            streams.wanted().notified().await;
-            tell_all(streams, &streams.take_wanted(), &Ok(Entitlement::default()));
+    /// Opens a stream and publishes its first entitlement at once.
+    async fn opened(streams: &Streams, tenant: &TenantId) -> Result<EntitlementStream, OpenStreamError> {
+        let read = async {
+            streams.read_requested().notified().await;
+            publish_all(streams, &streams.start_round(), &Ok(Entitlement::default()));
             std::future::pending::<()>().await;
         };
         tokio::select! {
             opened = streams.open(tenant) => opened.map(|(stream, _)| stream),
-            () = reading => unreachable!(),
+            () = read => unreachable!(),
         }
     }
 
     #[tokio::test]
-    async fn there_are_only_so_many_streams_and_only_so_many_of_a_tenant() {
+    async fn streams_are_limited_in_total_and_per_tenant() {
         let streams = Streams::default();
         let mut open = Vec::new();
-        for number in 0..STREAMS {
-            open.push(opened(&streams, &tenant(number / STREAMS_OF_TENANT)).await.expect("there is room"));
-            if number == STREAMS_OF_TENANT {
-                assert_eq!(opened(&streams, &tenant(0)).await.err(), Some(NotOpened::TenantCrowded));
+        for number in 0..MAX_STREAMS {
+            open.push(
+                opened(&streams, &tenant(number / MAX_STREAMS_PER_TENANT)).await.expect("below the limit"),
+            );
+            if number == MAX_STREAMS_PER_TENANT {
+                assert_eq!(opened(&streams, &tenant(0)).await.err(), Some(OpenStreamError::TooManyOfTenant));
             }
         }
-        assert_eq!(streams.count(), STREAMS);
-        assert_eq!(opened(&streams, &tenant(9999)).await.err(), Some(NotOpened::Crowded));
+        assert_eq!(streams.count(), MAX_STREAMS);
+        assert_eq!(opened(&streams, &tenant(9999)).await.err(), Some(OpenStreamError::TooMany));
         open.pop();
-        open.push(opened(&streams, &tenant(9999)).await.expect("there is room again"));
+        open.push(opened(&streams, &tenant(9999)).await.expect("below the limit again"));
         open.clear();
         assert_eq!(streams.count(), 0);
-        assert!(streams.tenants().followed.is_empty(), "and nobody is remembered");
+        assert!(streams.tenants().watched.is_empty(), "no tenant is left over");
     }
 
     #[tokio::test]
-    async fn a_stream_that_is_slow_hears_the_latest_and_nothing_between() {
+    async fn slow_stream_gets_only_the_latest_entitlement() {
         let streams = Streams::default();
         let mut slow = opened(&streams, &tenant(1)).await.expect("open");
         for seconds in 1..=1000 {
-            streams.tell(2, &tenant(1), Ok(paid_until(seconds)));
+            streams.publish(2, &tenant(1), Ok(paid_until(seconds)));
         }
         assert_eq!(slow.next().await, paid_until(1000));
         let more = tokio::time::timeout(Duration::from_millis(10), slow.next()).await;
-        assert!(more.is_err(), "there is no more: {more:?}");
+        assert!(more.is_err(), "only one update: {more:?}");
     }
 
     #[tokio::test]
-    async fn many_changes_are_one_thing_to_read_and_those_of_others_none() {
+    async fn round_contains_each_changed_watched_tenant_once() {
         let streams = Streams::default();
         let _open = opened(&streams, &tenant(1)).await.expect("open");
         for _ in 0..1000 {
-            streams.want(&TenantKey::of(&tenant(1)));
-            streams.want(&TenantKey::of(&tenant(2)));
+            streams.request_read(&TenantKey::of(&tenant(1)));
+            streams.request_read(&TenantKey::of(&tenant(2)));
         }
-        assert_eq!(streams.take_wanted().tenants, [tenant(1)]);
-        assert!(streams.take_wanted().tenants.is_empty());
-        streams.want_all();
-        assert_eq!(streams.take_wanted().tenants, [tenant(1)]);
+        assert_eq!(streams.start_round().tenants, [tenant(1)]);
+        assert!(streams.start_round().tenants.is_empty());
+        streams.request_read_of_all();
+        assert_eq!(streams.start_round().tenants, [tenant(1)]);
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_opens_no_stream_and_ends_none() {
+    async fn failed_read_rejects_new_streams_and_keeps_open_ones() {
         let streams = Streams::default();
         let mut open = opened(&streams, &tenant(1)).await.expect("open");
-        for failure in [StoreFailure::Unavailable, StoreFailure::Refused] {
+        for failure in [StoreErrorKind::Unavailable, StoreErrorKind::Rejected] {
             let failing = async {
-                streams.wanted().notified().await;
-                tell_all(&streams, &streams.take_wanted(), &Err(failure));
+                streams.read_requested().notified().await;
+                publish_all(&streams, &streams.start_round(), &Err(failure));
             };
             let one = tenant(1);
             let (refused, ()) = tokio::join!(streams.open(&one), failing);
-            assert_eq!(refused.err(), Some(NotOpened::NotRead(failure)));
+            assert_eq!(refused.err(), Some(OpenStreamError::Database(failure)));
         }
-        streams.tell(9, &tenant(1), Ok(paid_until(2)));
+        streams.publish(9, &tenant(1), Ok(paid_until(2)));
         assert_eq!(open.next().await, paid_until(2));
     }
 
     #[tokio::test]
-    async fn a_stream_that_is_opened_during_a_round_waits_for_the_next() {
+    async fn stream_opened_during_a_round_waits_for_the_next() {
         let (streams, tenant) = (Streams::default(), tenant(1));
         let mut before = pin!(streams.open(&tenant));
         assert!(poll!(&mut before).is_pending());
-        let round = streams.take_wanted();
+        let round = streams.start_round();
         let mut during = pin!(streams.open(&tenant));
         assert!(poll!(&mut during).is_pending());
 
-        tell_all(&streams, &round, &Ok(paid_until(1)));
-        let Poll::Ready(Ok((_stream, first))) = poll!(before) else { panic!("it was told") };
+        publish_all(&streams, &round, &Ok(paid_until(1)));
+        let Poll::Ready(Ok((_stream, first))) = poll!(before) else { panic!("not published") };
         assert_eq!(first, paid_until(1));
-        assert!(poll!(&mut during).is_pending(), "this is from before it was opened");
+        assert!(poll!(&mut during).is_pending(), "that round started before it was opened");
 
-        tell_all(&streams, &streams.take_wanted(), &Ok(paid_until(2)));
-        let Poll::Ready(Ok((_stream, first))) = poll!(during) else { panic!("it was told") };
+        publish_all(&streams, &streams.start_round(), &Ok(paid_until(2)));
+        let Poll::Ready(Ok((_stream, first))) = poll!(during) else { panic!("not published") };
         assert_eq!(first, paid_until(2));
     }
 
     #[tokio::test]
-    async fn when_we_stop_all_streams_end_and_none_is_opened() {
+    async fn close_all_ends_open_streams_and_rejects_new_ones() {
         let streams = Streams::default();
         let open = opened(&streams, &tenant(1)).await.expect("open");
-        streams.end();
-        open.ended().await;
-        assert_eq!(streams.open(&tenant(2)).await.err(), Some(NotOpened::Stopping));
+        streams.close_all();
+        open.closed().await;
+        assert_eq!(streams.open(&tenant(2)).await.err(), Some(OpenStreamError::Stopping));
     }
 }

@@ -1,22 +1,23 @@
-//! When webhooks were last verified and refused: for the warning about a wrong secret, and stored now and then for
-//! `billhook doctor`, which runs in another process.
+//! When webhooks were last verified and rejected. The service uses it to warn about a wrong secret,
+//! and stores it for `billhook doctor`, which runs in another process.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::jobs::schedule::{DueTime, Step, forever};
+use super::jobs::schedule::{DueTime, Step, run_forever};
 use super::{Billing, BillingError};
 use crate::domain::ids::SecretName;
-use crate::domain::signature::RefusalReason;
+use crate::domain::signature::RejectionReason;
 use crate::domain::webhook_secret::SecretFingerprint;
 
-/// How often the record is stored, in milliseconds, if anything came. What a failed write loses, the next one brings.
+/// How often changes are stored. The next write makes up for a failed one.
 const SAVE_INTERVAL_MS: i64 = 60_000;
 
-/// For how long after a verified webhook refused ones are taken for a stranger's: by then a busy account has sent more.
+/// For how long after a verified webhook rejected ones are blamed on third parties: by then a busy
+/// account has sent another.
 pub const TRUSTED_AFTER_VERIFIED_MS: i64 = 60 * 60 * 1000;
 
-/// When webhooks were verified and refused since the service started.
+/// Since the service started.
 #[derive(Debug, Default)]
 pub struct WebhookRecord(Mutex<Record>);
 
@@ -24,8 +25,8 @@ pub struct WebhookRecord(Mutex<Record>);
 struct Record {
     last_verified_ms: Option<i64>,
     verified: BTreeMap<SecretFingerprint, Verified>,
-    /// By the word for the reason.
-    refused: BTreeMap<&'static str, Refused>,
+    /// Keyed by [`RejectionReason::as_str`].
+    rejected: BTreeMap<&'static str, Rejected>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,17 +38,17 @@ struct Verified {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Refused {
+struct Rejected {
     last_at_ms: i64,
     saving: Saving,
 }
 
-/// How far something is stored.
+/// Whether an entry has to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Saving {
-    /// Not at all: it is stored at once, since an operator who rotates a secret waits for it.
+    /// Not stored yet. Stored at once, because an operator who rotates a secret waits for it.
     New,
-    /// But for its latest time.
+    /// Only its latest time is not stored.
     Changed,
     Saved,
 }
@@ -61,7 +62,6 @@ impl Saving {
 }
 
 impl WebhookRecord {
-    /// Notes a webhook that a secret verified.
     pub fn note_verified(&self, name: &SecretName, fingerprint: SecretFingerprint, now_ms: i64) {
         let mut record = self.record();
         record.last_verified_ms = Some(now_ms);
@@ -72,17 +72,16 @@ impl WebhookRecord {
         verified.saving.change();
     }
 
-    /// Notes a webhook whose signature was refused.
-    pub fn note_refused(&self, reason: RefusalReason, now_ms: i64) {
+    pub fn note_rejected(&self, reason: RejectionReason, now_ms: i64) {
         let mut record = self.record();
-        let new = Refused { last_at_ms: now_ms, saving: Saving::New };
-        let refused = record.refused.entry(reason.as_str()).or_insert(new);
-        refused.last_at_ms = now_ms;
-        refused.saving.change();
+        let new = Rejected { last_at_ms: now_ms, saving: Saving::New };
+        let rejected = record.rejected.entry(reason.as_str()).or_insert(new);
+        rejected.last_at_ms = now_ms;
+        rejected.saving.change();
     }
 
-    /// Whether no webhook was verified since the start, or for an hour.
-    pub fn has_long_verified_none(&self, now_ms: i64) -> bool {
+    /// True before the first verified webhook since the start, and an hour after the last one.
+    pub fn has_no_recent_verification(&self, now_ms: i64) -> bool {
         self.record().last_verified_ms.is_none_or(|last| now_ms - last >= TRUSTED_AFTER_VERIFIED_MS)
     }
 
@@ -94,20 +93,20 @@ impl WebhookRecord {
 impl Record {
     fn has_new(&self) -> bool {
         let verified = self.verified.values().map(|verified| verified.saving);
-        let refused = self.refused.values().map(|refused| refused.saving);
-        verified.chain(refused).any(|saving| saving == Saving::New)
+        let rejected = self.rejected.values().map(|rejected| rejected.saving);
+        verified.chain(rejected).any(|saving| saving == Saving::New)
     }
 }
 
-/// Stores the record once a minute, and what is new in it at once.
+/// Stores new entries at once and changes once a minute.
 pub(super) async fn run(billing: &Billing) {
     let due = DueTime::now();
-    forever("storing when webhooks came", None, || step(billing, &due)).await;
+    run_forever("storing the webhook record", None, || step(billing, &due)).await;
 }
 
 async fn step(billing: &Billing, due: &DueTime) -> Result<Step, BillingError> {
     let steady_ms = billing.clock.steady_ms();
-    let (verified, refused) = {
+    let (verified, rejected) = {
         let mut record = billing.webhook_record.record();
         if !due.has_come(steady_ms) && !record.has_new() {
             return Ok(Step::Idle);
@@ -119,18 +118,18 @@ async fn step(billing: &Billing, due: &DueTime) -> Result<Step, BillingError> {
             .iter_mut()
             .filter_map(|(by, verified)| unsaved(&mut verified.saving).then(|| (*by, verified.clone())))
             .collect();
-        let refused: Vec<(&'static str, Refused)> = record
-            .refused
+        let rejected: Vec<(&'static str, Rejected)> = record
+            .rejected
             .iter_mut()
-            .filter_map(|(reason, refused)| unsaved(&mut refused.saving).then_some((*reason, *refused)))
+            .filter_map(|(reason, rejected)| unsaved(&mut rejected.saving).then_some((*reason, *rejected)))
             .collect();
-        (verified, refused)
+        (verified, rejected)
     };
     for (fingerprint, Verified { name, first_at_ms, last_at_ms, .. }) in verified {
-        billing.store.note_verified_webhooks(fingerprint, &name, first_at_ms, last_at_ms).await?;
+        billing.store.record_verified_webhooks(fingerprint, &name, first_at_ms, last_at_ms).await?;
     }
-    for (reason, Refused { last_at_ms, .. }) in refused {
-        billing.store.note_refused_webhooks(reason, last_at_ms).await?;
+    for (reason, Rejected { last_at_ms, .. }) in rejected {
+        billing.store.record_rejected_webhooks(reason, last_at_ms).await?;
     }
     Ok(Step::Idle)
 }
@@ -141,14 +140,18 @@ mod tests {
     use crate::domain::webhook_secret::WebhookSecrets;
 
     #[test]
-    fn none_is_verified_long_before_the_first_and_an_hour_after() {
+    fn verification_is_recent_for_an_hour() {
         let record = WebhookRecord::default();
-        assert!(record.has_long_verified_none(0));
-        let secrets = WebhookSecrets::parse("whsec_a").expect("a secret");
-        let name = SecretName::of_place(1);
-        record.note_verified(&name, secrets.fingerprint(&name).expect("its fingerprint"), 1000);
-        record.note_refused(RefusalReason::NoMatch, 2000);
-        assert!(!record.has_long_verified_none(1000 + TRUSTED_AFTER_VERIFIED_MS - 1));
-        assert!(record.has_long_verified_none(1000 + TRUSTED_AFTER_VERIFIED_MS));
+        assert!(record.has_no_recent_verification(0));
+        let secrets = WebhookSecrets::parse("whsec_a").expect("a valid secret");
+        let name = SecretName::from_position(1);
+        record.note_verified(
+            &name,
+            secrets.fingerprint(&name).expect("the fingerprint of a known name"),
+            1000,
+        );
+        record.note_rejected(RejectionReason::NoMatch, 2000);
+        assert!(!record.has_no_recent_verification(1000 + TRUSTED_AFTER_VERIFIED_MS - 1));
+        assert!(record.has_no_recent_verification(1000 + TRUSTED_AFTER_VERIFIED_MS));
     }
 }

@@ -1,20 +1,21 @@
-//! The command line: one file for each subcommand, and `serve`, which is the service.
+//! The command line: one file for each subcommand, and the folder `serve` for the service.
 //!
-//! Start reading at [`run`]. Here is what commands share: opening the database, Stripe's client, exit codes, output. What a
-//! command does with billing is decided in [`crate::billing`]; its values come from [`crate::config`].
+//! Start reading at [`run`]. This file has what commands share: opening the database, the Stripe
+//! client, exit codes and output. [`crate::billing`] decides what a command does with billing, and
+//! [`crate::config`] reads its configuration.
 
 mod configured_files;
 mod deployment;
 mod doctor;
-mod entry;
 mod event;
 mod migrate;
-mod openapi;
 mod prune;
 mod reconcile;
 pub mod serve;
 mod table;
 mod tenant;
+mod text;
+mod timeline_entry;
 mod token;
 mod unknown_variables;
 mod webhook;
@@ -26,14 +27,16 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
 
-use crate::billing::{Billing, CatchingUp, NotErased, Streams, known_account};
+use crate::billing::{Billing, CatchUp, EraseError, Streams, known_account};
 use crate::clock::SystemClock;
-use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeApiConfig};
+use crate::config::{ConfigError, DatabaseArgs, LogDirArgs, StripeApiConfig};
+use crate::domain::batch::{LinkRefusal, OwnAccount, Policy};
 use crate::domain::ids::{AccountId, DeploymentId};
 use crate::domain::mode::Mode;
 use crate::domain::plan::Catalog;
-use crate::domain::unit_of_work::{LinkRefusal, OwnAccount, Policy};
+use crate::http;
 use crate::ingest::Reporter;
 use crate::store::{AccountConflict, CopyError, DeploymentConflict, ModeConflict, Store, StoreError};
 use crate::stripe::{Stripe, StripeError};
@@ -46,6 +49,7 @@ use crate::telemetry::{self, InitError};
 #[command(
     name = "billhook",
     version,
+    max_term_width = 100,
     after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration."
 )]
 pub struct Cli {
@@ -55,28 +59,28 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service; brings the database up to date first
-    #[command(after_help = serve::MORE_VARIABLES)]
+    /// Migrate the database and run the service
+    #[command(after_help = serve::AFTER_HELP)]
     Serve(Box<serve::ServeArgs>),
-    /// Bring the database up to date and exit; copies a SQLite database into it first with `--from`
-    #[command(after_help = migrate::MOVE)]
+    /// Migrate the database and exit; with --from, copy a SQLite database into it
+    #[command(after_help = migrate::AFTER_HELP)]
     Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
     Openapi,
-    /// Check the whole setup, here and at Stripe, and say what mends it
-    #[command(after_help = doctor::HEALTH)]
+    /// Check the whole setup, here and at Stripe, and print how to fix each problem
+    #[command(after_help = doctor::AFTER_HELP)]
     Doctor(Box<doctor::DoctorArgs>),
-    /// Tell Stripe where to post events, and roll the secret that signs them
+    /// Create the webhook endpoint at Stripe, or rotate its secret
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
-    /// Compare every linked customer's subscriptions with Stripe's, and print what differs
+    /// Compare the subscriptions of all linked customers with Stripe, and print the differences
     Reconcile(reconcile::ReconcileArgs),
-    /// Drop the payloads of old events, as the service does by itself
+    /// Delete the payloads of old events, as the service does once an hour
     Prune(prune::PruneArgs),
-    /// Look at events, and have them tried or asked about again
+    /// List and show webhook events, replay them, or retry dead ones
     #[command(subcommand, alias = "events")]
     Event(event::EventCommand),
-    /// Look at tenants, link them to customers, unlink them and erase them
+    /// List and show tenants, link them to Stripe customers, unlink or erase them
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Show or change which deployment the database belongs to
@@ -86,76 +90,56 @@ enum Command {
     Token(Box<token::TokenCommandArgs>),
 }
 
-/// Why a command came to nothing: one sentence for a person, and a class for a script.
+/// Why a command failed: one sentence for people, and an exit code for scripts.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The configuration or an argument cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The key and the database belong to different worlds.
     #[error(transparent)]
     Mode(#[from] ModeConflict),
-    /// The key and the database belong to different accounts.
     #[error(transparent)]
     Account(#[from] AccountConflict),
-    /// The configuration and the database belong to different deployments.
     #[error(transparent)]
     Deployment(#[from] DeploymentConflict),
-    /// Telemetry cannot be set up as configured.
     #[error(transparent)]
     Telemetry(#[from] InitError),
-    /// The database refused or was not there.
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
-    /// The link would take something away from somebody.
     #[error("not linked: {0}")]
     Link(#[from] LinkRefusal),
-    /// The database was not copied into another one.
     #[error(transparent)]
     Copy(#[from] CopyError),
-    /// Something of the tenant is alive, or nothing could be learned of it.
     #[error("not erased: {0}")]
-    Erase(#[from] NotErased),
-    /// Stripe refused or was not there.
+    Erase(#[from] EraseError),
     #[error(transparent)]
     Stripe(#[from] StripeError),
-    /// The service could not start or run.
     #[error("{0}")]
     Failed(String),
-    /// The answer could not be written.
-    #[error("the output cannot be written: {0}")]
+    #[error("could not write the output: {0}")]
     Output(#[from] io::Error),
 }
 
 impl CommandError {
     fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Config(_) | Self::Mode(_) | Self::Account(_) | Self::Deployment(_) | Self::Telemetry(_) => {
-                ExitCode::from(2)
-            }
-            Self::Store(_)
-            | Self::Link(_)
-            | Self::Copy(_)
-            | Self::Erase(_)
-            | Self::Stripe(_)
-            | Self::Failed(_)
-            | Self::Output(_) => ExitCode::from(1),
-        }
+        let is_configuration = matches!(
+            self,
+            Self::Config(_) | Self::Mode(_) | Self::Account(_) | Self::Deployment(_) | Self::Telemetry(_)
+        );
+        ExitCode::from(if is_configuration { 2 } else { 1 })
     }
 }
 
-/// Runs the command that the command line names.
 pub async fn run(cli: Cli) -> ExitCode {
     // `serve` logs them, and `doctor` reports them.
     if !matches!(cli.command, Command::Serve(_) | Command::Doctor(_)) {
         for name in unknown_variables::find() {
-            warn(format_args!("{name} is set, and no such variable is read: check its spelling"));
+            warn(format_args!("{name} is set, but no command reads it: check its spelling"));
         }
     }
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args).await,
         Command::Migrate(args) => migrate::run(&args).await,
-        Command::Openapi => openapi::run(),
+        Command::Openapi => print(http::openapi_document()),
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Webhook(command) => webhook::run(&command).await,
         Command::Reconcile(args) => reconcile::run(&args).await,
@@ -167,6 +151,8 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader has enough, as in `billhook tenant list | head`.
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::report_failure(&error);
             error.exit_code()
@@ -174,29 +160,28 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// The database of a service that has been set up: a mistyped path must not make a new one.
-async fn migrated(database: &DatabaseArgs) -> Result<Store, CommandError> {
+/// Opens a database that exists and is migrated. A mistyped path must not create a new database.
+async fn open_store(database: &DatabaseArgs) -> Result<Store, CommandError> {
     let store = Store::connect_existing(&database.read()?).await?;
     if store.is_migrated().await? {
         store.check_copy().await?;
         Ok(store)
     } else {
-        Err(CommandError::Failed(
-            "DATABASE_URL: the database is not up to date: run `billhook migrate`".into(),
-        ))
+        Err(CommandError::Failed("DATABASE_URL: the database is not migrated: run `billhook migrate`".into()))
     }
 }
 
-/// The mode to hold events against: the key's, which the database then remembers, else the remembered one.
-async fn guarded_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, CommandError> {
+/// The mode that events must have: the key's, which is then stored in the database, else the stored
+/// one.
+async fn resolve_mode(store: &Store, key: Option<Mode>) -> Result<Option<Mode>, CommandError> {
     let Some(key) = key else { return Ok(store.mode().await?) };
-    store.claim_mode(key).await??;
+    store.bind_mode(key).await??;
     Ok(Some(key))
 }
 
-/// The account to hold events against: the one that `STRIPE_ACCOUNT` asserts, which the database then remembers, else the
-/// remembered one.
-async fn guarded_account(store: &Store, asserted: Option<AccountId>) -> Result<OwnAccount, CommandError> {
+/// The account that events must belong to: that of `STRIPE_ACCOUNT`, which is then stored in the
+/// database, else the stored one.
+async fn resolve_account(store: &Store, asserted: Option<AccountId>) -> Result<OwnAccount, CommandError> {
     let account = OwnAccount::default();
     if let Some(known) = known_account(store, asserted).await?? {
         account.learn(known);
@@ -204,52 +189,54 @@ async fn guarded_account(store: &Store, asserted: Option<AccountId>) -> Result<O
     Ok(account)
 }
 
-/// The deployment that the database belongs to: the configured one, which the database then remembers, else its own.
-async fn guarded_deployment(
+/// The deployment that the database belongs to: the configured one, which is then stored in the
+/// database, else the stored one.
+async fn resolve_deployment(
     store: &Store,
     asserted: Option<&DeploymentId>,
 ) -> Result<DeploymentId, CommandError> {
-    Ok(store.claim_deployment(asserted).await??)
+    Ok(store.bind_deployment(asserted).await??)
 }
 
-/// The policy of a command that applies no event: it needs no plans, and leaves a database without a deployment to the
-/// service's first start.
-async fn policy_without_events(
+/// The policy of a command that applies no event. It needs no plans, and stores no deployment: the
+/// service's first start does.
+async fn policy_without_plans(
     store: &Store,
     config: &StripeApiConfig,
     account: Option<AccountId>,
 ) -> Result<Policy, CommandError> {
     Ok(Policy {
-        mode: guarded_mode(store, config.mode()).await?,
-        account: guarded_account(store, account).await?,
+        mode: resolve_mode(store, config.mode()).await?,
+        account: resolve_account(store, account).await?,
         deployment: store.deployment_or_new().await?,
         trust_client_reference: false,
         catalog: Catalog::empty(true),
     })
 }
 
-/// The connection to Stripe's API, if there is a key.
-fn stripe(config: &StripeApiConfig, metrics: &Metrics) -> Result<Option<Stripe>, CommandError> {
+/// `None` without a secret key.
+fn stripe_client(config: &StripeApiConfig, metrics: &Metrics) -> Result<Option<Stripe>, CommandError> {
     let connect = |key| Stripe::new(config.base.clone(), key, metrics.clone());
-    config.secret_key.clone().map(connect).transpose().map_err(|error| no_http_client(&error))
+    config.secret_key.clone().map(connect).transpose().map_err(|error| http_client_error(&error))
 }
 
-fn no_http_client(error: &reqwest::Error) -> CommandError {
-    CommandError::Failed(format!("the HTTP client cannot be made: {error}"))
+fn http_client_error(error: &reqwest::Error) -> CommandError {
+    CommandError::Failed(format!("could not create the HTTP client: {error}"))
 }
 
-/// The connection to Stripe's API of a command that asks and writes no line.
-fn asking_stripe(config: &StripeApiConfig) -> Result<Stripe, CommandError> {
+/// The client of a command that needs Stripe and writes no topic log.
+fn required_stripe_client(config: &StripeApiConfig) -> Result<Stripe, CommandError> {
     let metrics = Metrics::new(TopicLogs::none(), Arc::default());
-    stripe(config, &metrics)?.ok_or_else(without_a_key)
+    stripe_client(config, &metrics)?.ok_or_else(missing_key_error)
 }
 
-fn without_a_key() -> CommandError {
-    config::missing("STRIPE_SECRET_KEY is not set: Stripe cannot be asked without it").into()
+fn missing_key_error() -> CommandError {
+    ConfigError::new("STRIPE_SECRET_KEY", "is not set: this command calls Stripe's API").into()
 }
 
-/// What a command works with: nobody waits for a page, no journey begins, and nobody comes for what is counted.
-fn at_the_command_line(
+/// Billing for a command: without checkout and portal, journeys, streams, and a reader of the
+/// metrics.
+fn command_billing(
     store: Store,
     stripe_config: Option<&StripeApiConfig>,
     policy: Policy,
@@ -257,7 +244,7 @@ fn at_the_command_line(
 ) -> Result<Billing, CommandError> {
     let topics = TopicLogs::open(&logs.read()?);
     let metrics = Metrics::new(topics.clone(), Arc::default());
-    let client = stripe_config.map(|config| stripe(config, &metrics)).transpose()?;
+    let client = stripe_config.map(|config| stripe_client(config, &metrics)).transpose()?;
     let clock = Arc::new(SystemClock);
     let reporter = Reporter::new(topics.clone(), metrics.clone(), clock.clone(), 0);
     Ok(Billing {
@@ -270,7 +257,7 @@ fn at_the_command_line(
         topics,
         metrics,
         reporter,
-        catching_up: CatchingUp::default(),
+        catch_up: CatchUp::default(),
         streams: Streams::default(),
         missing_prices: Arc::default(),
         webhook_record: Arc::default(),
@@ -278,36 +265,46 @@ fn at_the_command_line(
     })
 }
 
-/// Writes a warning. Not on stdout, which is for the answer.
+/// Writes a warning to stderr, since stdout is for the command's output.
 fn warn(warning: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "billhook: {warning}");
 }
 
-/// Warns where an answer depends on the plans and none is configured.
+/// For commands with an output that depends on the plans.
 fn warn_without_plans(catalog: &Catalog) {
     if catalog.plans().is_empty() {
-        warn("BILLHOOK_PLANS is not set: every price means the plan `free`");
+        warn("BILLHOOK_PLANS is not set, so every price means the plan `free`");
     }
 }
 
-/// Tells that a list ends before the last entry, and how to go on. Not on stdout, where every line and every member of the
-/// array is an entry.
-fn say_there_are_more(last: &impl fmt::Display) -> Result<(), CommandError> {
-    Ok(writeln!(io::stderr(), "billhook: there are more; they begin with --after {last}")?)
+/// Writes to stderr how to list the next entries, since every line and array member on stdout is an
+/// entry.
+fn print_more_hint(last: &impl fmt::Display) -> Result<(), CommandError> {
+    Ok(writeln!(io::stderr(), "billhook: there are more entries; list them with --after {last}")?)
 }
 
-/// A bar on a terminal, and nothing elsewhere. `counts` says what it counts, in indicatif's words.
-fn progress(length: u64, counts: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(&format!("{{bar:40}} {counts}, {{eta}} to go"));
+/// Shows a bar on a terminal, and nothing elsewhere. `counts` is an indicatif template of the
+/// counted units.
+fn progress_bar(length: u64, counts: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {counts}, {{eta}} left"));
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Writes a command's answer.
-fn say(text: &str) -> Result<(), CommandError> {
+/// Writes a command's output to stdout, with a line feed at the end.
+fn print(text: &str) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {
         out.write_all(b"\n")?;
     }
     Ok(out.flush()?)
+}
+
+/// Prints sentences, with the long ones wrapped.
+fn print_sentences(text: &str) -> Result<(), CommandError> {
+    print(&text::wrap_lines(text))
+}
+
+fn print_json(json: &Value) -> Result<(), CommandError> {
+    print(&format!("{json:#}"))
 }

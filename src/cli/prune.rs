@@ -1,20 +1,20 @@
-//! `billhook prune`: drops payloads that nobody needs any more, as the service does by itself.
+//! `billhook prune`: deletes old payloads, as the service does once an hour.
 
 use clap::Args;
 use serde_json::json;
 
-use super::{CommandError, migrated, say};
+use super::text::count;
+use super::{CommandError, open_store, print, print_json};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, DatabaseArgs, RetentionArgs};
-use crate::store::{Store, StoreError};
+use crate::config::{ConfigError, DatabaseArgs, RetentionArgs};
 
 #[derive(Args)]
 pub(super) struct PruneArgs {
-    /// Say how many payloads would be dropped, and drop none
+    /// Print how many payloads would be deleted; delete none
     #[arg(long)]
     dry_run: bool,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -27,29 +27,26 @@ pub(super) struct PruneArgs {
 
 pub(super) async fn run(args: &PruneArgs) -> Result<(), CommandError> {
     let Some(retention) = args.retention.read()? else {
-        return Err(config::missing("BILLHOOK_KEEP_PAYLOADS_DAYS is 0: payloads are kept for good").into());
+        let problem = "is 0: payloads are kept forever";
+        return Err(ConfigError::new("BILLHOOK_KEEP_PAYLOADS_DAYS", problem).into());
     };
-    let store = migrated(&args.database).await?;
-    let old_before_ms = retention.ends_at_ms(SystemClock.now_ms());
-    let events = if args.dry_run {
-        store.count_old_payloads(old_before_ms).await?
+    let store = open_store(&args.database).await?;
+    let cutoff_ms = retention.cutoff_ms(SystemClock.now_ms());
+    let mut events = 0;
+    if args.dry_run {
+        events = store.count_old_payloads(cutoff_ms).await?;
     } else {
-        drop_all(&store, old_before_ms).await?
-    };
+        while let Some(deleted) = store.delete_old_payloads(cutoff_ms).await? {
+            events += deleted;
+        }
+    }
     if args.json {
-        return say(&format!("{:#}", json!({ "events": events, "dry_run": args.dry_run })));
+        return print_json(&json!({ "events": events, "dry_run": args.dry_run }));
     }
-    say(&if args.dry_run {
-        format!("Would drop the payloads of {events} events; what they were and did would stay.")
+    let payloads = count(events, "payload");
+    print(&if args.dry_run {
+        format!("Would delete {payloads}; the event records would be kept.")
     } else {
-        format!("Dropped the payloads of {events} events; what they were and did stays.")
+        format!("Deleted {payloads}; the event records were kept.")
     })
-}
-
-async fn drop_all(store: &Store, old_before_ms: i64) -> Result<u64, StoreError> {
-    let mut all = 0;
-    while let Some(dropped) = store.drop_old_payloads(old_before_ms).await? {
-        all += dropped;
-    }
-    Ok(all)
 }

@@ -1,4 +1,4 @@
-//! `billhook token`: tokens for development.
+//! `billhook token`: signs tokens for development.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -7,31 +7,30 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::{CommandError, say};
+use super::{CommandError, print};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, KeySource, TokenArgs};
+use crate::config::{self, ConfigError, KeySource, TokenArgs};
 use crate::domain::ids::{TenantId, UserId};
 use crate::domain::token::{HS256, SERVICE_SCOPE, TokenRules};
 
-/// How long a development token lives.
-const LIFETIME_SECONDS: i64 = 8 * 3600;
+const TOKEN_LIFETIME_SECONDS: i64 = 8 * 3600;
 
 #[derive(Args)]
 pub(super) struct TokenCommandArgs {
-    /// The tenant; only a token with the scope `billing:service` does without
+    /// The tenant. Required unless the scope has `billing:service`
     #[arg(long)]
     tenant: Option<String>,
 
-    /// The user, for `sub`
+    /// The user, for the claim `sub`
     #[arg(long)]
     user: String,
 
-    /// The scopes, separated by spaces; by default those that the service is configured to require, for checkout and
-    /// portal too
+    /// The scopes, separated by spaces [default: the scopes that the service requires, including
+    /// those for checkout and portal]
     #[arg(long)]
     scope: Option<String>,
 
-    /// The role; by default the first of those that the service is configured to let to checkout and portal
+    /// The role [default: the first of BILLHOOK_JWT_MANAGE_ROLES]
     #[arg(long)]
     role: Option<String>,
 
@@ -41,16 +40,17 @@ pub(super) struct TokenCommandArgs {
 
 pub(super) fn run(args: &TokenCommandArgs) -> Result<(), CommandError> {
     let config = args.tokens.read()?;
-    let user: UserId = config::argument("--user", &args.user)?;
+    let user: UserId = config::parse_id("--user", &args.user)?;
     let tenant =
-        args.tenant.as_deref().map(|text| config::argument::<TenantId>("--tenant", text)).transpose()?;
+        args.tenant.as_deref().map(|text| config::parse_id::<TenantId>("--tenant", text)).transpose()?;
     let claims = claims(args, &config.rules, &user, tenant.as_ref())?;
     match config.keys {
-        Some(KeySource::Secret(secret)) => say(&sign(&secret, &claims)),
-        Some(KeySource::PublicKey(_) | KeySource::Jwks(..)) => Err(CommandError::Config(config::missing(
-            "BILLHOOK_JWT_ALGORITHM is not HS256: only who has the private key, your issuer, can sign its tokens",
+        Some(KeySource::Secret(secret)) => print(&sign(&secret, &claims)),
+        Some(KeySource::PublicKey(_) | KeySource::Jwks(..)) => Err(CommandError::Config(ConfigError::new(
+            "BILLHOOK_JWT_ALGORITHM",
+            "is not HS256: only your issuer has the private key that signs these tokens",
         ))),
-        None => Err(CommandError::Config(config::missing("BILLHOOK_JWT_SECRET is not set"))),
+        None => Err(CommandError::Config(ConfigError::new("BILLHOOK_JWT_SECRET", "is not set"))),
     }
 }
 
@@ -64,14 +64,14 @@ fn claims(
     let scope = args.scope.clone().unwrap_or_else(|| required.collect::<Vec<_>>().join(" "));
     let is_service = scope.split(' ').any(|one| one == SERVICE_SCOPE);
     if tenant.is_none() && !is_service {
-        let message = "--tenant is missing: only a token with `--scope billing:service` does without";
-        return Err(CommandError::Config(config::missing(message)));
+        let problem = "is missing: set it, or sign a service token with `--scope billing:service`";
+        return Err(CommandError::Config(ConfigError::new("--tenant", problem)));
     }
     let now = SystemClock.now_seconds();
     let mut claims = Map::new();
     claims.insert("sub".into(), user.as_str().into());
     claims.insert("iat".into(), now.into());
-    claims.insert("exp".into(), (now + LIFETIME_SECONDS).into());
+    claims.insert("exp".into(), (now + TOKEN_LIFETIME_SECONDS).into());
     for (claim, value) in [("iss", &rules.issuer), ("aud", &rules.audience)] {
         if let Some(value) = value {
             claims.insert(claim.into(), value.as_str().into());
@@ -81,16 +81,16 @@ fn claims(
         claims.insert("scope".into(), scope.into());
     }
     if let Some(tenant) = tenant {
-        rules.tenant_claim.put(&mut claims, tenant.as_str().into());
+        rules.tenant_claim.set(&mut claims, tenant.as_str().into());
     }
     match &rules.manage_roles {
-        Some(asked) => {
-            let role = args.role.as_ref().or(asked.roles.first());
-            asked.claim.put(&mut claims, role.into_iter().cloned().collect());
+        Some(required) => {
+            let role = args.role.as_ref().or(required.roles.first());
+            required.claim.set(&mut claims, role.into_iter().cloned().collect());
         }
         None if args.role.is_some() => {
-            let message = "--role needs BILLHOOK_JWT_MANAGE_ROLES: without it roles mean nothing";
-            return Err(CommandError::Config(config::missing(message)));
+            let problem = "needs BILLHOOK_JWT_MANAGE_ROLES: without it the service ignores roles";
+            return Err(CommandError::Config(ConfigError::new("--role", problem)));
         }
         None => {}
     }
@@ -98,10 +98,10 @@ fn claims(
 }
 
 fn sign(secret: &SecretString, claims: &Map<String, Value>) -> String {
-    let encoded = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
     let header = json!({ "alg": HS256, "typ": "JWT" });
     let claims = Value::Object(claims.clone());
-    let message = format!("{}.{}", encoded(header.to_string()), encoded(claims.to_string()));
+    let message = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
     let signature = hmac::sign(&key, message.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))

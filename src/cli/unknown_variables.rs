@@ -1,4 +1,5 @@
-//! Variables that look like ours and are not. A misspelt name sets nothing, and nothing else would say so.
+//! Finds environment variables that start with `BILLHOOK_` but that no command reads, such as a
+//! misspelt name.
 
 use clap::{Command, CommandFactory};
 
@@ -6,39 +7,38 @@ use super::Cli;
 
 const PREFIX: &str = "BILLHOOK_";
 
-/// The variables of the environment that begin as ours do and that no command reads.
+/// The names in alphabetical order.
 pub(super) fn find() -> Vec<String> {
-    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    unknown(set)
+    unknown(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
 }
 
-fn unknown(set: impl Iterator<Item = String>) -> Vec<String> {
+fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut known = Vec::new();
     add_variables(&Cli::command(), &mut known);
     let is_unknown = |name: &String| {
-        name.starts_with(PREFIX) && !is_of_kubernetes(name) && !known.iter().any(|known| known == name)
+        name.starts_with(PREFIX) && !is_set_by_kubernetes(name) && !known.iter().any(|known| known == name)
     };
-    let mut unknown: Vec<String> = set.filter(is_unknown).collect();
+    let mut unknown: Vec<String> = names.filter(is_unknown).collect();
     unknown.sort_unstable();
     unknown
 }
 
 fn add_variables(command: &Command, known: &mut Vec<String>) {
-    let named = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
-    known.extend(named.map(str::to_owned));
+    let variables = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+    known.extend(variables.map(str::to_owned));
     for subcommand in command.get_subcommands() {
         add_variables(subcommand, known);
     }
 }
 
-/// Kubernetes sets variables for each service of a namespace, and one may be called `billhook`
+/// Kubernetes sets variables for each service in the namespace, and one of them may be named
+/// `billhook`
 /// (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
-fn is_of_kubernetes(name: &str) -> bool {
-    let of_service = name.strip_prefix(PREFIX).unwrap_or_default();
-    let is_or_continues = |word: &str| {
-        of_service.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-    };
-    of_service == "SERVICE_HOST" || is_or_continues("SERVICE_PORT") || is_or_continues("PORT")
+fn is_set_by_kubernetes(name: &str) -> bool {
+    let suffix = name.strip_prefix(PREFIX).unwrap_or_default();
+    let is_or_continues =
+        |word: &str| suffix.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    suffix == "SERVICE_HOST" || is_or_continues("SERVICE_PORT") || is_or_continues("PORT")
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_variables_that_no_command_reads_are_unknown() {
+    fn variable_that_no_command_reads_is_unknown() {
         let set = [
             "BILLHOOK_PLAN",
             "BILLHOOK_PLANS",

@@ -1,4 +1,4 @@
-//! Where the database is.
+//! The URL of the database.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::ConfigError;
 use super::secret::SecretVariable;
+use super::setting::{Setting, parsed_by, path};
 use crate::domain::database_url::DatabaseUrl;
 
 const DATABASE_URL: SecretVariable =
@@ -14,26 +15,24 @@ const DATABASE_URL: SecretVariable =
 
 const DEFAULT_URL: &str = "sqlite://billhook.db";
 
-/// Where the database is.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
-    /// `sqlite://path/to/file.db` for one replica, `postgres://user:password@host/database` for several [default:
-    /// sqlite://billhook.db]
+    /// `sqlite://path/to/file.db` for one replica, or `postgres://user:password@host/database` for
+    /// several [default: sqlite://billhook.db]
     #[arg(long, env = DATABASE_URL.variable, hide_env_values = true)]
     database_url: Option<SecretString>,
 
-    /// A file that holds it
-    #[arg(long, env = DATABASE_URL.file_variable, value_name = "FILE")]
-    database_url_file: Option<PathBuf>,
+    /// A file that contains the database URL
+    #[arg(long, env = DATABASE_URL.file_variable, value_name = "FILE", value_parser = parsed_by(path))]
+    database_url_file: Option<Setting<PathBuf>>,
 }
 
 impl DatabaseArgs {
-    /// Reads the URL from its variable or its file.
     pub fn read(&self) -> Result<DatabaseUrl, ConfigError> {
-        let given = DATABASE_URL.read(self.database_url.as_ref(), self.database_url_file.as_deref())?;
-        let variable = given.as_ref().map_or(DATABASE_URL.variable, |given| given.variable);
-        DatabaseUrl::parse(given.as_ref().map_or(DEFAULT_URL, |given| given.text()))
+        let loaded = DATABASE_URL.read(self.database_url.as_ref(), self.database_url_file.as_ref())?;
+        let variable = loaded.as_ref().map_or(DATABASE_URL.variable, |loaded| loaded.variable);
+        DatabaseUrl::parse(loaded.as_ref().map_or(DEFAULT_URL, |loaded| loaded.text()))
             .map_err(|error| ConfigError::new(variable, error))
     }
 }

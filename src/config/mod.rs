@@ -1,8 +1,9 @@
 //! The configuration: one file and one struct for each concern.
 //!
-//! Start reading at `setting`, which says how one value is declared. The `...Args` are what the command line and the
-//! environment give; their `read` returns the `...Config` that the rest of the program works with. Files with secrets and keys
-//! are read here; the certificate and the built page by [`crate::cli`].
+//! Start reading at `setting`, which describes how one value is declared. The `...Args` hold the
+//! values of the command line and the environment. Their `read` returns the `...Config` that the
+//! rest of the program uses. Files with secrets and keys are read here; the certificate and the
+//! built page are read by [`crate::cli`].
 
 mod billing;
 mod database;
@@ -35,7 +36,8 @@ pub use tls::{TlsArgs, TlsConfig};
 pub use tokens::{KeySource, TokenArgs, TokenConfig};
 pub use web::{WebArgs, WebConfig};
 
-/// A value that cannot be used: which, and why. Never repeats the value.
+/// A variable or flag and why its value cannot be used. Never shows the value, which may be a
+/// secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} {problem}")]
 pub struct ConfigError {
@@ -44,15 +46,15 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// A problem of a variable: how the sentence goes on that begins with its name.
+    /// `problem` continues a sentence that starts with the variable's name, such as "is not a URL".
     pub(crate) fn new(variable: impl Into<Cow<'static, str>>, problem: impl fmt::Display) -> Self {
         Self { variable: variable.into(), problem: problem.to_string() }
     }
 }
 
-/// The variables that are not set, and without which a part of the service refuses to work. A part of the configuration that
-/// cannot be read is passed over: it has a problem of its own.
-pub(crate) fn needed_but_not_set(
+/// The variables that are not set although a part of the service needs them. `None` stands for a
+/// part of the configuration that could not be read, which is reported separately.
+pub(crate) fn missing_variables(
     stripe: Option<&StripeConfig>,
     tokens: Option<&TokenConfig>,
     billing: Option<&BillingConfig>,
@@ -67,29 +69,33 @@ pub(crate) fn needed_but_not_set(
     needed.into_iter().filter(|(_, is_missing)| *is_missing).map(|(variable, _)| variable).collect()
 }
 
-/// An error from one sentence, whose first word is the variable or the flag.
-pub fn missing(sentence: &'static str) -> ConfigError {
-    let (variable, problem) = sentence.split_once(' ').unwrap_or((sentence, "is missing"));
-    ConfigError::new(variable, problem)
+/// What the service does without one of the [`missing_variables`].
+pub(crate) fn effect_of_missing(variable: &str) -> &'static str {
+    match variable {
+        "STRIPE_WEBHOOK_SECRET" => "webhooks are answered 503",
+        "BILLHOOK_JWT_SECRET" => "all tokens are rejected",
+        "BILLHOOK_PLANS" => "checkout is answered 503, and every price means the plan `free`",
+        _ => "checkout and portal are answered 503",
+    }
 }
 
-/// Reads `BILLHOOK_WEBHOOK_URL`, which only commands need.
-pub fn webhook_url(text: &str) -> Result<WebhookUrl, ConfigError> {
+/// Reads `BILLHOOK_WEBHOOK_URL`, which only commands use.
+pub fn parse_webhook_url(text: &str) -> Result<WebhookUrl, ConfigError> {
     WebhookUrl::parse(text).map_err(|error| ConfigError::new("BILLHOOK_WEBHOOK_URL", error))
 }
 
-/// Reads the tenant of a command that only reads or changes what is stored. It also accepts a stored name that
-/// [`TenantId::parse`] rejects now.
-pub fn stored_tenant(name: &'static str, text: &str) -> Result<TenantId, ConfigError> {
+/// Reads the tenant of a command that only reads or changes stored data. Also accepts stored names
+/// that [`TenantId::parse`] now rejects. `name` is the argument's name in the error.
+pub fn parse_stored_tenant(name: &'static str, text: &str) -> Result<TenantId, ConfigError> {
     TenantId::parse_stored(text).map_err(|error| ConfigError::new(name, format_args!("is {error}")))
 }
 
-/// Reads the URL of a database other than that of `DATABASE_URL`. The error calls it `name`.
-pub fn database(name: &'static str, url: &str) -> Result<DatabaseUrl, ConfigError> {
+/// Reads a database URL other than `DATABASE_URL`. `name` is the flag's name in the error.
+pub fn parse_database_url(name: &'static str, url: &str) -> Result<DatabaseUrl, ConfigError> {
     DatabaseUrl::parse(url).map_err(|error| ConfigError::new(name, error))
 }
 
-/// Reads an argument that is an identifier. The error calls it `name`.
-pub fn argument<T: FromStr<Err = InvalidId>>(name: &'static str, text: &str) -> Result<T, ConfigError> {
+/// Reads an identifier. `name` is the argument's name in the error.
+pub fn parse_id<T: FromStr<Err = InvalidId>>(name: &'static str, text: &str) -> Result<T, ConfigError> {
     setting::id(text).map_err(|problem| ConfigError::new(name, problem))
 }

@@ -1,44 +1,39 @@
-//! The certificate, where the service speaks HTTPS by itself.
+//! The certificate, if the service terminates TLS itself.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::ConfigError;
-use super::setting::{Setting, by, given, path};
+use super::setting::{Setting, parsed_by, path, read_optional};
 
-/// The variable that names the certificate's file.
 pub(crate) const CERTIFICATE_FILE: &str = "BILLHOOK_TLS_CERTIFICATE_FILE";
-/// The variable that names the key's file.
 pub(crate) const KEY_FILE: &str = "BILLHOOK_TLS_KEY_FILE";
 
-/// The certificate, where the service speaks HTTPS by itself.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "HTTPS")]
 pub struct TlsArgs {
-    /// The file of a certificate and, after it, of those that lead to its authority, as PEM: the service then speaks HTTPS
-    /// and no HTTP. A new one is taken when it is there
-    #[arg(long, env = CERTIFICATE_FILE, value_name = "FILE", value_parser = by(path))]
+    /// A PEM file with the certificate, followed by its intermediate certificates. The service then
+    /// serves HTTPS instead of HTTP, and reloads the file when it changes
+    #[arg(long, env = CERTIFICATE_FILE, value_name = "FILE", value_parser = parsed_by(path))]
     tls_certificate_file: Option<Setting<PathBuf>>,
 
-    /// The file of the certificate's key, as PEM and not encrypted
-    #[arg(long, env = KEY_FILE, value_name = "FILE", value_parser = by(path))]
+    /// A PEM file with the certificate's private key, not encrypted
+    #[arg(long, env = KEY_FILE, value_name = "FILE", value_parser = parsed_by(path))]
     tls_key_file: Option<Setting<PathBuf>>,
 }
 
-/// Where the certificate and its key are.
 #[derive(Debug, Clone)]
 pub struct TlsConfig {
-    /// `BILLHOOK_TLS_CERTIFICATE_FILE`
     pub certificate_file: PathBuf,
-    /// `BILLHOOK_TLS_KEY_FILE`
     pub key_file: PathBuf,
 }
 
 impl TlsArgs {
-    /// Reads `BILLHOOK_TLS_CERTIFICATE_FILE` and `BILLHOOK_TLS_KEY_FILE`.
+    /// `None` if neither file is set.
     pub fn read(&self) -> Result<Option<TlsConfig>, ConfigError> {
-        match (given(self.tls_certificate_file.as_ref())?, given(self.tls_key_file.as_ref())?) {
+        match (read_optional(self.tls_certificate_file.as_ref())?, read_optional(self.tls_key_file.as_ref())?)
+        {
             (None, None) => Ok(None),
             (Some(certificate_file), Some(key_file)) => Ok(Some(TlsConfig { certificate_file, key_file })),
             (Some(_), None) => Err(ConfigError::new(KEY_FILE, needed_by(CERTIFICATE_FILE))),
@@ -48,5 +43,5 @@ impl TlsArgs {
 }
 
 fn needed_by(other: &str) -> String {
-    format!("is not set, and {other} is: HTTPS takes both")
+    format!("is not set, but {other} is: HTTPS needs both")
 }

@@ -1,43 +1,39 @@
-//! What browsers get.
+//! The page that the service serves, and the origins of other pages.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::ConfigError;
-use super::setting::{Setting, by, given, path};
-use crate::domain::address::{InvalidOrigin, Origin};
+use super::setting::{Setting, parsed_by, path, read_optional};
+use crate::domain::app_url::{InvalidOrigin, Origin};
 
-/// What browsers get: the page that the service brings, and other pages that may ask it.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Browsers")]
 pub struct WebArgs {
-    /// The directory of a built page, with its `index.html`, which the service then serves beside the API. It is read
-    /// once, at the start
-    #[arg(long, env = "BILLHOOK_STATIC_DIR", value_name = "DIRECTORY", value_parser = by(path))]
+    /// The directory of a built page with an `index.html`, which the service serves besides the
+    /// API. Read only at start-up
+    #[arg(long, env = "BILLHOOK_STATIC_DIR", value_name = "DIRECTORY", value_parser = parsed_by(path))]
     static_dir: Option<Setting<PathBuf>>,
 
-    /// The origins of pages hosted elsewhere that may ask the API, with commas: `https://host[:port]`, or plain http to
-    /// this machine. Without it there are none
-    #[arg(long, env = "BILLHOOK_CORS_ORIGINS", value_name = "ORIGIN,..", value_parser = by(origins))]
+    /// The origins of pages on other hosts that may call the API, separated by commas:
+    /// `https://host[:port]`, or plain http for this machine. Without it, no other origin is
+    /// allowed
+    #[arg(long, env = "BILLHOOK_CORS_ORIGINS", value_name = "ORIGIN,..", value_parser = parsed_by(origins))]
     cors_origins: Option<Setting<Vec<Origin>>>,
 }
 
-/// What browsers get.
 #[derive(Debug, Clone)]
 pub struct WebConfig {
-    /// `BILLHOOK_STATIC_DIR`
     pub static_dir: Option<PathBuf>,
-    /// `BILLHOOK_CORS_ORIGINS`
     pub cors_origins: Vec<Origin>,
 }
 
 impl WebArgs {
-    /// Reads what browsers get.
     pub fn read(&self) -> Result<WebConfig, ConfigError> {
         Ok(WebConfig {
-            static_dir: given(self.static_dir.as_ref())?,
-            cors_origins: given(self.cors_origins.as_ref())?.unwrap_or_default(),
+            static_dir: read_optional(self.static_dir.as_ref())?,
+            cors_origins: read_optional(self.cors_origins.as_ref())?.unwrap_or_default(),
         })
     }
 }

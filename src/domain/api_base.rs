@@ -1,24 +1,21 @@
-//! Where Stripe's API is.
-
 use url::Url;
 
 use super::secure_url::{InvalidUrl, SecureUrl};
 
-/// Where Stripe's API is.
+/// The base URL of Stripe's API.
 #[derive(Debug, Clone)]
 pub struct ApiBase(Url);
 
 const FORM: &str = "https://host[:port]";
 
 impl ApiBase {
-    /// Reads a base URL: `https`, or plain `http` to loopback.
+    /// `https`, or plain `http` to loopback.
     pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
-        let url = SecureUrl::parse(text, FORM, "the key would travel in the clear")?.into_url();
-        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        if is_bare { Ok(Self(url)) } else { Err(InvalidUrl::NotAUrl(FORM)) }
+        let url = SecureUrl::parse(text, FORM, "the API key would be sent unencrypted")?.into_url();
+        let has_no_path = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if has_no_path { Ok(Self(url)) } else { Err(InvalidUrl::NotAUrl(FORM)) }
     }
 
-    /// The URL, whose path is `/`.
     pub fn into_url(self) -> Url {
         self.0
     }
@@ -29,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_goes_to_loopback_only() {
+    fn api_base_requires_https_except_loopback() {
         for good in
             ["https://api.stripe.com", "http://127.0.0.1:12111", "http://localhost:1/", "http://[::1]:12111"]
         {

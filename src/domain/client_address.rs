@@ -1,14 +1,12 @@
-//! The address that limits on unauthenticated traffic count by.
+use std::net::IpAddr;
 
-use std::net::{IpAddr, Ipv6Addr};
-
-/// A client's address: an IPv4 address, or the /64 of an IPv6 address. A /64 is the least that a network is given, and one
-/// machine can use any address in it.
+/// The key of limits on unauthenticated traffic: an IPv4 address, or the /64 of an IPv6 address. A
+/// /64 is the smallest network that is assigned, and one machine can use any address in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ClientAddress {
-    /// An IPv4 address, also one that was written as IPv6.
+    /// Includes IPv4-mapped IPv6 addresses.
     V4([u8; 4]),
-    /// The first four groups of an IPv6 address.
+    /// The first 64 bits.
     V6([u16; 4]),
 }
 
@@ -16,14 +14,12 @@ impl From<IpAddr> for ClientAddress {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => Self::V6(prefix(address)),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self::V6([a, b, c, d])
+            }
         }
     }
-}
-
-fn prefix(address: Ipv6Addr) -> [u16; 4] {
-    let [a, b, c, d, ..] = address.segments();
-    [a, b, c, d]
 }
 
 #[cfg(test)]

@@ -1,5 +1,3 @@
-//! Where the database is.
-
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
@@ -8,42 +6,41 @@ use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-/// PostgreSQL's words for how TLS is used (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
+/// <https://www.postgresql.org/docs/current/libpq-ssl.html>
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-/// The URL of the database. Its password is never printed.
+/// The password is never printed.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     url: SecretString,
     is_sqlite: bool,
 }
 
-/// Why a text is not a database's URL. Never repeats the text.
+/// Never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDatabaseUrl {
-    /// It is of no database that is supported.
+    /// Neither SQLite nor PostgreSQL.
     #[error("is not a URL of the form `sqlite://path/to/file.db` or `postgres://user@host/database`")]
     Form,
-    /// A password with characters that have a meaning in URLs is the usual reason.
+    /// Usually because the password contains characters with a meaning in URLs.
     #[error(
-        "cannot be read as a URL: percent-encode special characters of the password, such as %40 for @, %23 for # and \
-         %2F for /, and check the port and the parameters"
+        "cannot be parsed as a URL: percent-encode special characters in the password (%40 for @, %23 for #, %2F for /), and \
+         check the port and the parameters"
     )]
     Unreadable,
 }
 
 impl DatabaseUrl {
-    /// Reads a `sqlite:` or `postgres:` URL.
     pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
         let is_sqlite = match text.split_once(':') {
-            // In memory each connection would have a database of its own.
+            // Each connection to an in-memory database has a database of its own.
             Some(("sqlite", path)) if path.contains(":memory:") || path.contains("mode=memory") => {
                 return Err(InvalidDatabaseUrl::Form);
             }
             Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => true,
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") && rest.len() > 2 => {
-                let url = Url::parse(text).ok().filter(is_readable);
-                if ends_in_its_password(&rest[2..]) || url.is_none() {
+                let url = Url::parse(text).ok().filter(is_accepted_by_driver);
+                if splits_password(&rest[2..]) || url.is_none() {
                     return Err(InvalidDatabaseUrl::Unreadable);
                 }
                 false
@@ -53,33 +50,33 @@ impl DatabaseUrl {
         Ok(Self { url: text.into(), is_sqlite })
     }
 
-    /// Whether it is a SQLite file.
     pub fn is_sqlite(&self) -> bool {
         self.is_sqlite
     }
 
-    /// The whole URL, with its password.
+    /// Includes the password.
     pub(crate) fn expose(&self) -> &str {
         self.url.expose_secret()
     }
 }
 
-/// Whether the driver can read the credentials and the parameters of a PostgreSQL URL.
-fn is_readable(url: &Url) -> bool {
-    let is_text = |part: &str| percent_decode_str(part).decode_utf8().is_ok();
-    let can_be_read = |(name, value): (Cow<'_, str>, Cow<'_, str>)| match &*name {
+/// Checks the credentials and parameters that the PostgreSQL driver parses.
+fn is_accepted_by_driver(url: &Url) -> bool {
+    let is_utf8 = |part: &str| percent_decode_str(part).decode_utf8().is_ok();
+    let is_valid = |(name, value): (Cow<'_, str>, Cow<'_, str>)| match &*name {
         "sslmode" | "ssl-mode" => SSL_MODES.contains(&value.to_ascii_lowercase().as_str()),
         "port" => value.parse::<u16>().is_ok(),
         "hostaddr" => value.parse::<IpAddr>().is_ok(),
         "statement-cache-capacity" => value.parse::<usize>().is_ok(),
         _ => true,
     };
-    is_text(url.username()) && url.password().is_none_or(is_text) && url.query_pairs().all(can_be_read)
+    is_utf8(url.username()) && url.password().is_none_or(is_utf8) && url.query_pairs().all(is_valid)
 }
 
-/// Whether the authority of a URL ends inside of a password that has a `/`, `?` or `#`, so that part of the password would be
-/// taken for the host: the `@` then comes later, and in no parameter.
-fn ends_in_its_password(url: &str) -> bool {
+/// Whether the password contains a `/`, `?` or `#`, which ends the URL's authority, so that part of
+/// the password would be parsed as the host. Then the `@` comes after the authority and before the
+/// parameters.
+fn splits_password(url: &str) -> bool {
     let (authority, rest) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
     let before_parameters = rest.split('=').next().unwrap_or_default();
     !authority.contains('@') && before_parameters.contains('@')
@@ -96,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_in_memory_is_none_that_two_connections_share() {
+    fn in_memory_sqlite_is_rejected() {
         for url in ["sqlite::memory:", "sqlite://:memory:", "sqlite://billhook.db?mode=memory"] {
             assert_eq!(DatabaseUrl::parse(url).err(), Some(InvalidDatabaseUrl::Form), "{url}");
         }
     }
 
     #[test]
-    fn password_that_is_not_encoded_is_no_part_of_the_host() {
+    fn unencoded_password_is_never_parsed_as_host() {
         for password in ["pa/ss", "12/34", "12#34", "12?34", "pa#s@s"] {
             let url = format!("postgres://user:{password}@db.example/billhook");
             assert_eq!(DatabaseUrl::parse(&url).err(), Some(InvalidDatabaseUrl::Unreadable), "{url}");
@@ -119,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_that_the_driver_cannot_read_is_rejected() {
+    fn parameter_invalid_for_driver_is_rejected() {
         for bad in ["sslmode=canary", "port=65536", "hostaddr=db", "statement-cache-capacity=-1"] {
             let url = format!("postgres://db.example/billhook?{bad}");
             assert_eq!(DatabaseUrl::parse(&url).err(), Some(InvalidDatabaseUrl::Unreadable), "{url}");

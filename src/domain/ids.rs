@@ -1,28 +1,28 @@
-//! The identifiers. Each is parsed once, at the edge, and can then be logged, stored and compared
-//! without a second thought: no control characters, no white space, a bounded length.
+//! Identifiers. Each is parsed once, at the edge of the service, and is then safe to log, store and
+//! compare: its length is bounded and it contains no control characters.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The most characters in an identifier of Stripe's: "at most 255 characters" in its upgrade guide
+/// Stripe's own limit
 /// (<https://docs.stripe.com/upgrades#what-changes-does-stripe-consider-to-be-backwards-compatible>).
-const STRIPE_ID_LENGTH: usize = 255;
+const MAX_STRIPE_ID_CHARS: usize = 255;
 
-/// The most characters in a tenant id: what a DNS label or a PostgreSQL schema name can carry.
-const TENANT_ID_LENGTH: usize = 63;
+/// The limit of a DNS label and of a PostgreSQL schema name.
+const MAX_TENANT_ID_BYTES: usize = 63;
 
-/// The most characters in a deployment id: a UUID, or a name with some room.
-const DEPLOYMENT_ID_LENGTH: usize = 64;
+const MAX_DEPLOYMENT_ID_BYTES: usize = 64;
 
-/// The most characters in a secret's name: a date and a word.
-const SECRET_NAME_LENGTH: usize = 32;
+const MAX_PLAN_NAME_BYTES: usize = 63;
 
-/// Why a text is not the identifier it was taken for. Never repeats the text, which may be anything.
+const MAX_SECRET_NAME_BYTES: usize = 32;
+
+/// Never repeats the text, which may contain anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not {0}")]
 pub struct InvalidId(&'static str);
 
-/// Declares an identifier: a cheap-to-clone, parsed string.
+/// Declares an identifier: a string that is validated once and cheap to clone.
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $what:literal, $accepts:expr) => {
         $(#[$doc])*
@@ -30,13 +30,11 @@ macro_rules! identifier {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Reads the identifier, or says what it is not.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 let accepts: fn(&str) -> bool = $accepts;
                 if accepts(text) { Ok(Self(text.into())) } else { Err(InvalidId($what)) }
             }
 
-            /// The identifier as Stripe, the token or the operator wrote it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -78,127 +76,109 @@ macro_rules! identifier {
 }
 
 identifier!(
-    /// What logs and metrics call a webhook secret. 1 to 32 of lower-case letters, digits, `_` and `-`.
-    SecretName, "a secret's name (1 to 32 of lower-case letters, digits, `_`, `-`)", |text| {
-        (1..=SECRET_NAME_LENGTH).contains(&text.len())
+    /// The name of a webhook secret in logs and metrics.
+    SecretName, "a secret name (1 to 32 lower-case letters, digits, `_`, `-`)", |text| {
+        (1..=MAX_SECRET_NAME_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
     }
 );
 
 impl SecretName {
-    /// The name of a secret that was given none: its place in the list, from 1.
-    pub fn of_place(place: usize) -> Self {
-        Self(place.to_string().into())
+    /// The name of a secret for which the operator chose none: its position in the list, from 1.
+    pub fn from_position(position: usize) -> Self {
+        Self(position.to_string().into())
     }
 }
 
 identifier!(
-    /// A tenant: the SaaS's customer organisation. 1 to 63 of letters, digits, `_`, `-` and `.`, but not `.`, `..` or
-    /// a `-` at the start: it is a part of URL paths, where `..` leads elsewhere, and an argument of commands, where
-    /// `-x` is an option.
+    /// `.`, `..` and a leading `-` are rejected: the id is a segment of URL paths and an argument
+    /// of commands, where `..` is the parent and `-x` an option.
     TenantId,
-    "a tenant id (1 to 63 of letters, digits, `_`, `-`, `.`; not `.` or `..`, and not starting with `-`)",
+    "a tenant id (1 to 63 letters, digits, `_`, `-`, `.`; not `.` or `..`, and not starting with `-`)",
     |text| has_tenant_characters(text) && !matches!(text, "." | "..") && !text.starts_with('-')
 );
 
 impl TenantId {
-    /// Reads a tenant id from the database. Earlier versions accepted `.`, `..` and a `-` at the start, and a tenant stored
-    /// under such a name must not make its rows, or lists of all tenants, unreadable.
+    /// Parses a tenant id from the database. Earlier versions accepted `.`, `..` and a leading `-`.
+    /// Such a tenant must stay readable, also in lists of all tenants.
     pub fn parse_stored(text: &str) -> Result<Self, InvalidId> {
         if has_tenant_characters(text) { Ok(Self(text.into())) } else { Self::parse(text) }
     }
 }
 
 fn has_tenant_characters(text: &str) -> bool {
-    (1..=TENANT_ID_LENGTH).contains(&text.len())
+    (1..=MAX_TENANT_ID_BYTES).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
 identifier!(
-    /// Stripe's customer: `cus_...`, or an id of its owner's choosing, which old accounts could give. 1 to 255 characters,
-    /// none of them a control character. What Stripe calls a subscription is none.
+    /// `cus_...`, or an id that the owner of the account chose, which Stripe once allowed: 1 to 255
+    /// characters, no control characters. `sub_...` is rejected: it is a subscription id.
     CustomerId, "a Stripe customer id (`cus_...`)", |text| {
         is_owner_chosen_id(text) && !text.starts_with("sub_")
     }
 );
 
-identifier!(
-    /// Stripe's subscription, `sub_...`.
-    SubscriptionId, "a Stripe subscription id (`sub_...`)", |text| is_stripe_id(text, "sub_")
-);
+identifier!(SubscriptionId, "a Stripe subscription id (`sub_...`)", |text| is_stripe_id(text, "sub_"));
+identifier!(EventId, "a Stripe event id (`evt_...`)", |text| is_stripe_id(text, "evt_"));
+identifier!(SessionId, "a Stripe checkout session id (`cs_...`)", |text| is_stripe_id(text, "cs_"));
+identifier!(InvoiceId, "a Stripe invoice id (`in_...`)", |text| is_stripe_id(text, "in_"));
+identifier!(AccountId, "a Stripe account id (`acct_...`)", |text| is_stripe_id(text, "acct_"));
 
 identifier!(
-    /// Stripe's event, `evt_...`.
-    EventId, "a Stripe event id (`evt_...`)", |text| is_stripe_id(text, "evt_")
-);
-
-identifier!(
-    /// Stripe's checkout session, `cs_...`.
-    SessionId, "a Stripe checkout session id (`cs_...`)", |text| is_stripe_id(text, "cs_")
-);
-
-identifier!(
-    /// Stripe's invoice, `in_...`.
-    InvoiceId, "a Stripe invoice id (`in_...`)", |text| is_stripe_id(text, "in_")
-);
-
-identifier!(
-    /// Stripe's account, `acct_...`.
-    AccountId, "a Stripe account id (`acct_...`)", |text| is_stripe_id(text, "acct_")
-);
-
-identifier!(
-    /// A deployment: one installation of Billhook with its database. 1 to 64 of letters, digits, `_`, `-` and `.`.
-    DeploymentId, "a deployment id (1 to 64 of letters, digits, `_`, `-`, `.`)", |text| {
-        (1..=DEPLOYMENT_ID_LENGTH).contains(&text.len())
+    /// One installation of Billhook with its database. Long enough for a UUID.
+    DeploymentId, "a deployment id (1 to 64 letters, digits, `_`, `-`, `.`)", |text| {
+        (1..=MAX_DEPLOYMENT_ID_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
     }
 );
 
 identifier!(
-    /// Stripe's configuration of the Customer Portal, `bpc_...`.
+    /// A configuration of Stripe's Customer Portal.
     PortalConfigurationId, "a Stripe portal configuration id (`bpc_...`)", |text| is_stripe_id(text, "bpc_")
 );
 
 identifier!(
-    /// A price's id or its lookup key. Prices that began as plans have ids of their owner's choosing: spaces, slashes and
-    /// any script. 1 to 255 characters, none of them a control character.
+    /// A price's id or its lookup key. The owner of the account chose the ids of legacy plans,
+    /// which may contain spaces, slashes and any script.
     PriceId, "a price id or lookup key (1 to 255 characters, no control characters)", is_owner_chosen_id
 );
 
 impl PriceId {
-    /// Whether it has the form of the ids that Stripe gives to prices: then it is an id before it is a lookup key.
+    /// Whether it has the form of an id that Stripe generates. If so, it is tried as an id before
+    /// it is tried as a lookup key.
     pub fn looks_like_an_id(&self) -> bool {
         self.0.starts_with("price_")
     }
 }
 
 identifier!(
-    /// A plan's name in the configuration. `free` is nobody's to give: it is what remains without a plan.
-    PlanName, "a plan name (1 to 63 of lower-case letters, digits, `_`, `-`; not `free`)", |text| {
-        (1..=TENANT_ID_LENGTH).contains(&text.len())
+    /// A plan in the configuration. `free` is reserved for tenants without a plan.
+    PlanName, "a plan name (1 to 63 lower-case letters, digits, `_`, `-`; not `free`)", |text| {
+        (1..=MAX_PLAN_NAME_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
             && text != "free"
     }
 );
 
 identifier!(
-    /// The `sub` of a token: whoever clicked. 1 to 255 characters, none of them a control character.
+    /// The `sub` of a token.
     UserId, "a user id (1 to 255 characters, no control characters)", |text| {
         (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)
     }
 );
 
-/// Whether an object's owner may have chosen this id. `.` and `..` would be steps in a URL's path, however they are encoded
-/// (<https://url.spec.whatwg.org/#double-dot-path-segment>), so that nothing could be asked about them.
+/// Rejects `.` and `..`: as segments of a URL path they are resolved however they are encoded
+/// (<https://url.spec.whatwg.org/#double-dot-path-segment>), so Stripe could not be asked about
+/// such an object.
 fn is_owner_chosen_id(text: &str) -> bool {
-    (1..=STRIPE_ID_LENGTH).contains(&text.chars().count())
+    (1..=MAX_STRIPE_ID_CHARS).contains(&text.chars().count())
         && !text.chars().any(char::is_control)
         && !matches!(text, "." | "..")
 }
 
 fn is_stripe_id(text: &str, prefix: &str) -> bool {
-    text.len() <= STRIPE_ID_LENGTH
+    text.len() <= MAX_STRIPE_ID_CHARS
         && text.strip_prefix(prefix).is_some_and(|rest| {
             !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         })
@@ -209,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_id_is_1_to_63_of_a_small_alphabet() {
+    fn tenant_id_has_1_to_63_allowed_characters() {
         for good in ["a", "acme", "Acme-2.eu_west", "_", "a-", ".well-known", "...", "a..b", &"t".repeat(63)]
         {
             assert!(TenantId::parse(good).is_ok(), "{good}");
@@ -220,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_named_like_a_path_or_option_is_only_read_back() {
+    fn dot_segment_or_option_as_tenant_id_is_only_read_from_store() {
         for bad in [".", "..", "-", "--", "-a", "--json"] {
             let error = TenantId::parse(bad).expect_err(bad).to_string();
             assert!(error.contains("not `.` or `..`, and not starting with `-`"), "{error}");
@@ -232,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stripe_id_bears_its_prefix_and_nothing_odd() {
+    fn stripe_id_has_its_prefix_and_plain_characters() {
         assert!(SubscriptionId::parse("sub_1MowQVLkdIwHu7ixeRlqHVzs").is_ok());
         for bad in ["", "sub_", "cus_1", "sub_a b", "sub_\u{0}", "SUB_1", &format!("sub_{}", "1".repeat(252))]
         {
@@ -241,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn owner_chosen_id_has_255_characters_and_no_control_character() {
+    fn owner_chosen_id_has_255_characters_no_control_characters() {
         let longest = "É".repeat(255);
         for good in ["price_1", "gold", "Pro plan $69/month", "Équipe-2016", "a,b;c=d", "\"q\"\\", &longest]
         {
@@ -252,11 +232,11 @@ mod tests {
             assert!(PriceId::parse(bad).is_err(), "{bad}");
             assert!(CustomerId::parse(bad).is_err(), "{bad}");
         }
-        assert!(CustomerId::parse("sub_1").is_err(), "a subscription is no customer");
+        assert!(CustomerId::parse("sub_1").is_err(), "a subscription id");
     }
 
     #[test]
-    fn an_error_never_repeats_the_text() {
+    fn id_error_never_repeats_the_text() {
         let error = SubscriptionId::parse("sk_live_secret").expect_err("not a subscription id");
         assert!(!error.to_string().contains("sk_live"));
     }

@@ -1,18 +1,16 @@
-//! The journey: everything that followed one checkout, known by the trace id of the request that began it; and the
-//! W3C `traceparent` that carries such an id from one place to another.
-//!
-//! The format is W3C Trace Context, level 1 (<https://www.w3.org/TR/trace-context-1/#traceparent-header>).
+//! Journey ids and W3C `traceparent` values, in the format of Trace Context, level 1
+//! (<https://www.w3.org/TR/trace-context-1/#traceparent-header>).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The length of a version 00 `traceparent`: `00-` + 32 + `-` + 16 + `-` + 2.
+/// Of version 00: `00-` + 32 + `-` + 16 + `-` + 2.
 const TRACEPARENT_LENGTH: usize = 55;
 
 /// The only flag that level 1 defines.
-const SAMPLED: u8 = 0x01;
+const SAMPLED_FLAG: u8 = 0x01;
 
-/// Why a text is not what it was taken for. Never repeats the text, which may be anything.
+/// Does not contain the rejected text, which may be anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not {0}")]
 pub struct InvalidJourney(&'static str);
@@ -20,22 +18,20 @@ pub struct InvalidJourney(&'static str);
 const NOT_A_JOURNEY: InvalidJourney = InvalidJourney("a journey id (32 lower-case hex digits, not all zero)");
 const NOT_A_TRACEPARENT: InvalidJourney = InvalidJourney("a traceparent (W3C Trace Context)");
 
-/// A journey's id, which is the trace id of the request that began it. Never all zero.
+/// The trace id of the journey's root span. Never all zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JourneyId([u8; 16]);
 
 impl JourneyId {
-    /// Reads 32 lower-case hex digits that are not all zero.
+    /// Accepts 32 lower-case hex digits that are not all zero.
     pub fn parse(text: &str) -> Result<Self, InvalidJourney> {
         lower_hex(text.as_bytes()).and_then(not_zero).map(Self).ok_or(NOT_A_JOURNEY)
     }
 
-    /// Takes the bytes of a trace id; all zero is no trace.
     pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, InvalidJourney> {
         not_zero(bytes).map(Self).ok_or(NOT_A_JOURNEY)
     }
 
-    /// The bytes of the trace id.
     pub fn as_bytes(self) -> [u8; 16] {
         self.0
     }
@@ -67,64 +63,59 @@ impl fmt::Debug for JourneyId {
     }
 }
 
-/// One checkout's journey: where it began and when.
+/// Everything that follows one checkout, or a subscription that no checkout of ours created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Journey {
-    /// The span that began it.
+    /// The root span.
     pub origin: Traceparent,
-    /// When, in Unix milliseconds.
-    pub began_at_ms: i64,
+    pub started_at_ms: i64,
 }
 
 impl Journey {
-    /// Its id: the trace id of its origin.
     pub fn id(&self) -> JourneyId {
-        self.origin.journey_id()
+        self.origin.trace_id()
     }
 
-    /// Whether what happens now still leaves a mark in the journey's own trace. Nothing holds a trace open for longer.
+    /// Whether events still add steps to the journey's trace.
     pub fn is_open(&self, window_hours: u32, now_ms: i64) -> bool {
-        now_ms.saturating_sub(self.began_at_ms) <= i64::from(window_hours) * 3_600_000
+        now_ms.saturating_sub(self.started_at_ms) <= i64::from(window_hours) * 3_600_000
     }
 }
 
-/// One span, named so that another process can continue it or link to it.
+/// A reference to a span, which another process can continue or link to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Traceparent {
-    journey_id: JourneyId,
+    trace_id: JourneyId,
     span_id: [u8; 8],
     sampled: bool,
 }
 
 impl Traceparent {
-    /// Names a span; a span id of all zero is no span.
-    pub fn new(journey_id: JourneyId, span_id: [u8; 8], sampled: bool) -> Result<Self, InvalidJourney> {
+    /// Fails if the span id is all zero.
+    pub fn new(trace_id: JourneyId, span_id: [u8; 8], sampled: bool) -> Result<Self, InvalidJourney> {
         let span_id = not_zero(span_id).ok_or(NOT_A_TRACEPARENT)?;
-        Ok(Self { journey_id, span_id, sampled })
+        Ok(Self { trace_id, span_id, sampled })
     }
 
-    /// Reads version 00 to the letter, and of a later version the fields that version 00 knows, as the standard asks.
-    /// Flags that level 1 does not define are dropped.
+    /// Parses version 00 strictly. Of later versions it reads the fields of version 00, as the
+    /// standard requires. Flags that level 1 does not define are dropped.
     pub fn parse(text: &str) -> Result<Self, InvalidJourney> {
-        read_traceparent(text.as_bytes()).ok_or(NOT_A_TRACEPARENT)
+        parse_traceparent(text.as_bytes()).ok_or(NOT_A_TRACEPARENT)
     }
 
-    /// The trace that the span belongs to.
-    pub fn journey_id(self) -> JourneyId {
-        self.journey_id
+    pub fn trace_id(self) -> JourneyId {
+        self.trace_id
     }
 
-    /// The span itself.
     pub fn span_id(self) -> [u8; 8] {
         self.span_id
     }
 
-    /// The span's id as it is written: 16 lower-case hex digits.
+    /// 16 lower-case hex digits.
     pub fn span_id_hex(self) -> String {
         format!("{:016x}", u64::from_be_bytes(self.span_id))
     }
 
-    /// Whether the span is recorded where it was made.
     pub fn sampled(self) -> bool {
         self.sampled
     }
@@ -140,7 +131,7 @@ impl FromStr for Traceparent {
 
 impl fmt::Display for Traceparent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{}-", self.journey_id)?;
+        write!(f, "00-{}-", self.trace_id)?;
         write_hex(f, &self.span_id)?;
         f.write_str(if self.sampled { "-01" } else { "-00" })
     }
@@ -152,37 +143,37 @@ impl fmt::Debug for Traceparent {
     }
 }
 
-fn read_traceparent(text: &[u8]) -> Option<Traceparent> {
+fn parse_traceparent(text: &[u8]) -> Option<Traceparent> {
     let (known, rest) = text.split_at_checked(TRACEPARENT_LENGTH)?;
     let [version] = lower_hex(&known[..2])?;
-    let ends_well = match version {
+    let is_complete = match version {
         0x00 => rest.is_empty(),
         0xff => false,
         _ => rest.is_empty() || rest.starts_with(b"-"),
     };
-    if !ends_well || [known[2], known[35], known[52]] != *b"---" {
+    if !is_complete || [known[2], known[35], known[52]] != *b"---" {
         return None;
     }
     let [flags] = lower_hex(&known[53..])?;
     Some(Traceparent {
-        journey_id: JourneyId(not_zero(lower_hex(&known[3..35])?)?),
+        trace_id: JourneyId(not_zero(lower_hex(&known[3..35])?)?),
         span_id: not_zero(lower_hex(&known[36..52])?)?,
-        sampled: flags & SAMPLED != 0,
+        sampled: flags & SAMPLED_FLAG != 0,
     })
 }
 
-/// Exactly `2 * N` lower-case hex digits. The standard forbids upper case, so `hex::decode` alone is too kind.
+/// Exactly `2 * N` lower-case hex digits. The standard forbids upper case, which `hex` accepts.
 fn lower_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    let lower = !digits.iter().any(u8::is_ascii_uppercase);
-    (lower && hex::decode_to_slice(digits, &mut bytes).is_ok()).then_some(bytes)
+    let is_lower = !digits.iter().any(u8::is_ascii_uppercase);
+    (is_lower && hex::decode_to_slice(digits, &mut bytes).is_ok()).then_some(bytes)
 }
 
 fn not_zero<const N: usize>(bytes: [u8; N]) -> Option<[u8; N]> {
     (bytes != [0; N]).then_some(bytes)
 }
 
-/// At once, for every line and row has several of them.
+/// Writes all digits in one call, since every log line and row has several ids.
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     let mut digits = [0; 32];
     let digits = &mut digits[..2 * bytes.len()];
@@ -198,7 +189,7 @@ mod tests {
     const SPAN: &str = "b7ad6b7169203331";
 
     #[test]
-    fn a_journey_id_is_32_lower_case_hex_digits_and_not_all_zero() {
+    fn journey_id_is_32_lower_case_hex_digits_and_not_all_zero() {
         let journey = JourneyId::parse(TRACE).expect("the standard's own example");
         assert_eq!(journey.to_string(), TRACE);
         assert_eq!(JourneyId::from_bytes(journey.as_bytes()), Ok(journey));
@@ -213,32 +204,32 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_reads_back_as_it_was_written() {
+    fn traceparent_parses_back_to_the_same_text() {
         for text in [format!("00-{TRACE}-{SPAN}-01"), format!("00-{TRACE}-{SPAN}-00")] {
             assert_eq!(Traceparent::parse(&text).expect("well-formed").to_string(), text);
         }
     }
 
     #[test]
-    fn a_traceparent_gives_its_trace_its_span_and_its_flag() {
+    fn traceparent_has_trace_id_span_id_and_flag() {
         let traceparent = Traceparent::parse(&format!("00-{TRACE}-{SPAN}-01")).expect("well-formed");
-        assert_eq!(traceparent.journey_id().to_string(), TRACE);
+        assert_eq!(traceparent.trace_id().to_string(), TRACE);
         assert_eq!(traceparent.span_id_hex(), SPAN);
         assert!(traceparent.sampled());
-        let same = Traceparent::new(traceparent.journey_id(), traceparent.span_id(), true);
+        let same = Traceparent::new(traceparent.trace_id(), traceparent.span_id(), true);
         assert_eq!(same, Ok(traceparent));
-        assert!(Traceparent::new(traceparent.journey_id(), [0; 8], true).is_err());
+        assert!(Traceparent::new(traceparent.trace_id(), [0; 8], true).is_err());
     }
 
     #[test]
-    fn unknown_flags_are_dropped() {
+    fn traceparent_drops_unknown_flags() {
         let traceparent = Traceparent::parse(&format!("00-{TRACE}-{SPAN}-fe")).expect("well-formed");
         assert!(!traceparent.sampled());
         assert_eq!(traceparent.to_string(), format!("00-{TRACE}-{SPAN}-00"));
     }
 
     #[test]
-    fn version_00_is_read_to_the_letter() {
+    fn traceparent_of_version_00_is_parsed_strictly() {
         let zero_trace = "0".repeat(32);
         let zero_span = "0".repeat(16);
         for bad in [
@@ -263,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_later_version_the_known_fields_are_read() {
+    fn traceparent_of_later_version_has_the_known_fields() {
         let known = Traceparent::parse(&format!("00-{TRACE}-{SPAN}-01"));
         assert_eq!(Traceparent::parse(&format!("cc-{TRACE}-{SPAN}-01")), known);
         assert_eq!(Traceparent::parse(&format!("cc-{TRACE}-{SPAN}-01-what-the-future-holds")), known);

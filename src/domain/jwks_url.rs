@@ -1,23 +1,20 @@
-//! Where the issuer of tokens publishes its keys.
-
 use url::Url;
 
 use super::secure_url::{InvalidUrl, SecureUrl};
 
-/// Where an issuer publishes its keys.
+/// The URL of a token issuer's JWK Set.
 #[derive(Clone)]
 pub struct JwksUrl(Url);
 
 const FORM: &str = "https://host[:port]/path";
 
 impl JwksUrl {
-    /// Reads a URL: `https`, or plain `http` to loopback. A query is fine, some issuers have one; credentials are not.
+    /// `https`, or plain `http` to loopback. Some issuers need a query, so it is allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
-        let url = SecureUrl::parse(text, FORM, "keys could be replaced on their way")?.into_url();
+        let url = SecureUrl::parse(text, FORM, "the keys could be replaced in transit")?.into_url();
         if url.fragment().is_none() { Ok(Self(url)) } else { Err(InvalidUrl::NotAUrl(FORM)) }
     }
 
-    /// The URL.
     pub fn into_url(self) -> Url {
         self.0
     }
@@ -28,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_over_tls_or_from_loopback_only() {
+    fn jwks_url_requires_https_except_loopback() {
         for good in [
             "https://id.example.com/.well-known/jwks.json",
             "https://id.example.com/keys?p=policy",

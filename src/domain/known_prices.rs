@@ -1,20 +1,21 @@
 //! The lookup keys that prices have had.
 //!
-//! A lookup key can move to another price (`transfer_lookup_key`, <https://docs.stripe.com/api/prices/update>). The
-//! subscriptions of the price that loses it stay as they are, and their later events show that price without a key. So
-//! each key that a price was seen with is kept.
+//! A lookup key can move to another price (`transfer_lookup_key`,
+//! <https://docs.stripe.com/api/prices/update>). Subscriptions to the former price stay as they
+//! are, but their later events show the price without a key. Therefore every key that a price was
+//! seen with is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::PriceId;
 
-/// Prices and the lookup keys that they have had, with the first time at which each was seen, in Unix seconds of
-/// Stripe's clock.
+/// For each price its lookup keys, with Stripe's time of the first event that showed the key, in
+/// Unix seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownPrices(BTreeMap<PriceId, BTreeMap<PriceId, i64>>);
 
 impl KnownPrices {
-    /// Adds a key that a price had at that time. Returns whether that was new, or earlier than known.
+    /// Returns whether the key is new for the price, or was seen earlier than known.
     pub fn add(&mut self, price: &PriceId, lookup_key: &PriceId, seen_at: i64) -> bool {
         let keys = self.0.entry(price.clone()).or_default();
         if keys.get(lookup_key).is_some_and(|known| *known <= seen_at) {
@@ -24,40 +25,37 @@ impl KnownPrices {
         true
     }
 
-    /// Adds all that is known there.
     pub fn merge(&mut self, others: &Self) {
         for (price, lookup_key, seen_at) in others.iter() {
             self.add(price, lookup_key, seen_at);
         }
     }
 
-    /// The keys that a price has had, the first one first.
+    /// Oldest first.
     pub fn keys_of(&self, price: &PriceId) -> Vec<&PriceId> {
         let mut keys: Vec<_> = self.0.get(price).into_iter().flatten().collect();
         keys.sort_by_key(|(lookup_key, seen_at)| (**seen_at, *lookup_key));
         keys.into_iter().map(|(lookup_key, _)| lookup_key).collect()
     }
 
-    /// What is known of these prices.
+    /// The part about these prices.
     #[must_use]
     pub fn of(&self, prices: &BTreeSet<PriceId>) -> Self {
         let known = prices.iter().filter_map(|price| self.0.get_key_value(price));
         Self(known.map(|(price, keys)| (price.clone(), keys.clone())).collect())
     }
 
-    /// The prices that have had a key.
     pub fn prices(&self) -> impl Iterator<Item = &PriceId> {
         self.0.keys()
     }
 
-    /// Every price with every key and the first time at which it was seen with it.
+    /// Each price, key and time.
     pub fn iter(&self) -> impl Iterator<Item = (&PriceId, &PriceId, i64)> {
         self.0.iter().flat_map(|(price, keys)| {
             keys.iter().map(move |(lookup_key, seen_at)| (price, lookup_key, *seen_at))
         })
     }
 
-    /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -72,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_in_the_order_of_stripes_time() {
+    fn keys_are_ordered_by_first_seen_time() {
         let mut known = KnownPrices::default();
         assert!(known.add(&price("price_a"), &price("later"), 20));
         assert!(known.add(&price("price_a"), &price("first"), 10));
@@ -85,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_earlier_time_is_news_of_a_known_key() {
+    fn known_key_is_updated_only_by_an_earlier_time() {
         let mut known = KnownPrices::default();
         assert!(known.add(&price("price_a"), &price("pro"), 10));
         assert!(!known.add(&price("price_a"), &price("pro"), 11));

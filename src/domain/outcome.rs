@@ -1,47 +1,47 @@
-//! What became of an event.
-
 use std::fmt;
 
 use super::subscription::StaleReason;
 
-/// What became of an event. Every event in the inbox has one; a repeat is told apart from all of them.
+/// The result of processing an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// It stands in the state.
     Applied,
-    /// What we hold is later or final.
+    /// Not applied, and it never will be. The reason says why.
     Stale,
-    /// Nothing in it concerns us.
+    /// Billhook does not use the event.
     Ignored,
-    /// It waits until its customer is linked to a tenant.
+    /// Waits until its customer is linked to a tenant.
     Parked,
-    /// It belongs to another mode or account.
+    /// Belongs to another mode, account or deployment.
     Quarantined,
-    /// It could not be applied; it will be tried again.
+    /// Could not be applied. It is retried.
     Failed,
-    /// It could not be applied, and will not be tried again by itself.
+    /// Could not be applied, and is no longer retried automatically.
     Dead,
-    /// It was in the inbox already.
+    /// Repeats an event of the inbox or of the same batch. The inbox itself never has this outcome.
     Duplicate,
 }
 
-/// Why an event is `ignored` that was parked: its customer was linked to nobody for too long, and its payload was dropped.
+/// Reason of `ignored`: the event was parked for too long, and its payload was deleted.
 pub const NEVER_LINKED: &str = "never_linked";
 
-/// Why an event is `quarantined` that names an account while our own is not known. It is applied once that is, if it is ours.
+/// Reason of `quarantined`: the event names an account while our own is unknown. It is retried when
+/// ours is known.
 pub const ACCOUNT_UNKNOWN: &str = "account_unknown";
 
-/// Why an event is `quarantined` whose customer belongs to another deployment on the same Stripe account.
+/// Reason of `quarantined`: the customer belongs to another deployment on the same Stripe account.
 pub const FOREIGN_DEPLOYMENT: &str = "foreign_deployment";
 
-/// Why an event is `parked` that names a tenant which has another customer. The operator decides which one it keeps.
+/// Reason of `parked`: the event names a tenant that has another customer. The operator decides
+/// which customer the tenant keeps.
 pub const OTHER_CUSTOMER: &str = "tenant_has_another_customer";
 
-/// Why an event is `ignored` that waited, or had failed, when its tenant was erased. Its payload was deleted.
+/// Reason of `ignored`: the event was parked or failed when its tenant was erased, and its payload
+/// was deleted.
 pub const TENANT_ERASED: &str = "tenant_erased";
 
 impl Outcome {
-    /// The word in logs, spans, metrics and the inbox.
+    /// The value in logs, spans, metrics and the inbox.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -55,7 +55,7 @@ impl Outcome {
         }
     }
 
-    /// The name of the log line that tells it.
+    /// The log line's `event` field.
     pub fn log_event(self) -> &'static str {
         match self {
             Self::Applied => "event.applied",
@@ -69,7 +69,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the event has had its effect, if it was to have any: deciding on it anew could have it twice.
+    /// Whether the event must not be processed again, because that could apply it twice.
     pub fn is_settled(self) -> bool {
         match self {
             Self::Applied | Self::Stale | Self::Ignored | Self::Duplicate => true,
@@ -77,13 +77,12 @@ impl Outcome {
         }
     }
 
-    /// Reads the word in the inbox.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::OF_THE_INBOX.into_iter().find(|outcome| outcome.as_str() == text)
+        Self::STORED.into_iter().find(|outcome| outcome.as_str() == text)
     }
 
-    /// Those that an event in the inbox can have, in their order.
-    pub const OF_THE_INBOX: [Self; 7] = [
+    /// The outcomes that an event in the inbox can have.
+    pub const STORED: [Self; 7] = [
         Self::Applied,
         Self::Stale,
         Self::Ignored,
@@ -93,8 +92,8 @@ impl Outcome {
         Self::Dead,
     ];
 
-    /// Whether the payload is worth its room: what was ignored needs no second look. Nor does what comes about a customer that
-    /// was deleted, or whose tenant was erased: nothing personal is kept about it.
+    /// Whether the payload is stored. Ignored events are never looked at again. No personal data is
+    /// kept of a customer that was deleted, or that belonged to an erased tenant.
     pub fn keeps_payload(self, reason: Option<&str>) -> bool {
         let is_of_deleted_customer = reason == Some(StaleReason::CustomerDeleted.as_str());
         !matches!(self, Self::Ignored | Self::Duplicate) && !is_of_deleted_customer

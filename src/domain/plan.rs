@@ -1,4 +1,5 @@
-//! Prices to plan, status to access, and which of a tenant's subscriptions speaks for it.
+//! Which plan a price belongs to, which status grants access, and which of a tenant's subscriptions
+//! determines its entitlement.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,69 +7,60 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ids::{PlanName, PriceId};
 use super::known_prices::KnownPrices;
 use super::subscription::{Item, Status, Subscription};
-use super::tenant::Holdings;
+use super::tenant::BillingState;
 
-/// A plan and the prices that mean it. An entry matches a price's id or its lookup key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Its name.
     pub name: PlanName,
-    /// Its prices, never empty; the first is what a checkout sells.
+    /// Ids or lookup keys of its prices. Never empty. A checkout sells the first one.
     pub prices: Vec<PriceId>,
 }
 
-/// The configured plans, worst first, and what `past_due` means for access.
+/// The configured plans.
 #[derive(Debug, Clone)]
 pub struct Catalog {
+    /// In ascending rank.
     plans: Vec<Plan>,
     past_due_grants: bool,
 }
 
-/// Why a text is not a list of plans.
+/// Why `BILLHOOK_PLANS` is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPlans {
-    /// Nothing between two semicolons, or at an end.
     #[error("has an empty entry between its semicolons")]
     EmptyEntry,
-    /// An entry is not `name=price,price`.
     #[error("has an entry that is not of the form `plan=price,price`")]
     NoPrices,
-    /// A name that no plan can have.
     #[error("names a plan that is not 1 to 63 of lower-case letters, digits, `_`, `-`, or that is `free`")]
     BadName,
-    /// A price that no price can be.
     #[error("has an empty or unreadable price")]
     BadPrice,
-    /// The same plan twice.
     #[error("names a plan twice")]
     PlanTwice,
-    /// The same price in two plans, or twice in one.
     #[error("names a price twice")]
     PriceTwice,
 }
 
-/// How the price of a subscription's item leads to a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the items of a subscription match a plan, from worst to best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Recognition {
-    /// By its id, or by the lookup key that it has now.
-    Current,
-    /// Only by a lookup key that it once had.
-    FormerKey,
-    /// Not at all.
     Unknown,
+    /// Only by a lookup key that the price once had.
+    FormerKey,
+    /// By the price's id or its present lookup key.
+    Current,
 }
 
-/// Why a subscription does not grant its plan.
+/// Why a subscription grants no access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Withheld {
-    /// Its status does not.
+pub enum AccessDenial {
     Status,
-    /// Its checkout was completed, and its first payment has not arrived.
+    /// The checkout completed, but the first payment has not arrived.
     AwaitingPayment,
 }
 
-impl Withheld {
-    /// The word for tools.
+impl AccessDenial {
+    /// The value in JSON output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Status => "status",
@@ -77,122 +69,109 @@ impl Withheld {
     }
 }
 
-/// A price that leads to its plan only by a lookup key that another price has now, or none.
+/// A price that matches its plan only by a lookup key that it no longer has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FormerKey {
-    /// The price.
     pub price: PriceId,
-    /// The key that it once had.
     pub lookup_key: PriceId,
-    /// The plan that has this key.
     pub plan: PlanName,
 }
 
-/// What a tenant is entitled to right now, and the facts behind it. Times are Unix seconds.
+/// What a tenant is entitled to now, and why. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entitlement {
-    /// The plan; none is `free`.
+    /// `None` is `free`.
     pub plan: Option<PlanName>,
-    /// Whether the subscription that speaks grants its plan.
     pub access: bool,
-    /// Stripe's status.
     pub status: Option<Status>,
-    /// The price that gives the plan, else the first.
+    /// The price that grants the plan, else the first one.
     pub price: Option<PriceId>,
-    /// How many of it.
     pub quantity: Option<i64>,
-    /// When the paid period ends.
     pub current_period_end: Option<i64>,
-    /// When the trial ends or ended.
     pub trial_end: Option<i64>,
-    /// Whether an end is set.
     pub scheduled_cancel: bool,
-    /// The end that is set.
+    /// The scheduled end.
     pub cancel_at: Option<i64>,
-    /// Whether there is a customer, so that the Customer Portal can be opened. Invoices can be open after the last
-    /// subscription has ended.
+    /// Whether the tenant has a customer, so that it can open the Customer Portal. After the last
+    /// subscription has ended, invoices can still be open.
     pub can_manage: bool,
-    /// The last change that was applied.
+    /// Stripe's time of the last applied change of any subscription.
     pub as_of: Option<i64>,
 }
 
 impl Catalog {
-    /// Makes a catalog from plans as `BILLHOOK_PLANS` lists them, the best one last.
+    /// Parses `BILLHOOK_PLANS`, which lists the best plan last.
     pub fn parse(text: &str, past_due_grants: bool) -> Result<Self, InvalidPlans> {
         let plans = text.split(';').map(parse_plan).collect::<Result<Vec<_>, _>>()?;
-        if has_twins(plans.iter().map(|plan| &plan.name)) {
+        if has_duplicates(plans.iter().map(|plan| &plan.name)) {
             return Err(InvalidPlans::PlanTwice);
         }
-        if has_twins(plans.iter().flat_map(|plan| &plan.prices)) {
+        if has_duplicates(plans.iter().flat_map(|plan| &plan.prices)) {
             return Err(InvalidPlans::PriceTwice);
         }
         Ok(Self { plans, past_due_grants })
     }
 
-    /// A catalog in which every price means `free`.
+    /// Every price gives `free`.
     pub fn empty(past_due_grants: bool) -> Self {
         Self { plans: Vec::new(), past_due_grants }
     }
 
-    /// The plans, worst first.
+    /// In ascending rank.
     pub fn plans(&self) -> &[Plan] {
         &self.plans
     }
 
-    /// The plan of that name.
     pub fn plan(&self, name: &str) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.name.as_str() == name)
     }
 
-    /// The plan that a checkout sells unless it is told otherwise.
+    /// The plan of a checkout that names none.
     pub fn default_plan(&self) -> Option<&Plan> {
         self.plans.first()
     }
 
-    /// How a subscription with these items leads to a plan. One that does not gives `free` and is worth a report.
+    /// How well the best matching item is recognised.
     pub fn recognise(&self, items: &[Item], known: &KnownPrices) -> Recognition {
-        let of_item = |item: &Item| match self.find(item, known) {
+        let of_item = |item: &Item| match self.match_item(item, known) {
             None => Recognition::Unknown,
             Some((_, matched)) if *matched == item.price || Some(matched) == item.lookup_key.as_ref() => {
                 Recognition::Current
             }
             Some(_) => Recognition::FormerKey,
         };
-        let recognitions: Vec<_> = items.iter().map(of_item).collect();
-        [Recognition::Current, Recognition::FormerKey]
-            .into_iter()
-            .find(|one| recognitions.contains(one))
-            .unwrap_or(Recognition::Unknown)
+        items.iter().map(of_item).max().unwrap_or(Recognition::Unknown)
     }
 
-    /// The prices of these subscriptions that can have a plan only by a lookup key: what is known of their keys decides.
-    pub fn prices_found_by_key<'a>(
+    /// The prices of these subscriptions that are not configured by id, so that their plan depends
+    /// on their lookup keys.
+    pub fn prices_not_configured_by_id<'a>(
         &self,
         subscriptions: impl IntoIterator<Item = &'a Subscription>,
     ) -> BTreeSet<PriceId> {
         let items = subscriptions.into_iter().flat_map(|subscription| &subscription.state.items);
-        items.map(|item| &item.price).filter(|price| self.position_of(price).is_none()).cloned().collect()
+        items.map(|item| &item.price).filter(|price| self.rank_of_entry(price).is_none()).cloned().collect()
     }
 
-    /// The prices that have a plan only by a key that they once had. `holders` says which price has which key now.
+    /// The prices that match a plan only by a former key. `holders` has the price that has each key
+    /// now.
     pub fn former_keys(&self, known: &KnownPrices, holders: &BTreeMap<PriceId, PriceId>) -> Vec<FormerKey> {
         let former_key = |price: &PriceId| {
             let keys = known.keys_of(price);
-            let (position, lookup_key) = self.position(price, keys.into_iter())?;
+            let (rank, lookup_key) = self.match_price(price, keys.into_iter())?;
             let is_former = lookup_key != price && holders.get(lookup_key) != Some(price);
-            let plan = self.plans[position].name.clone();
+            let plan = self.plans[rank].name.clone();
             is_former.then(|| FormerKey { price: price.clone(), lookup_key: lookup_key.clone(), plan })
         };
         known.prices().filter_map(former_key).collect()
     }
 
-    /// Whether the subscription grants its plan.
     pub fn grants(&self, subscription: &Subscription) -> bool {
-        self.withheld(subscription).is_none()
+        self.access_denial(subscription).is_none()
     }
 
-    /// Why the subscription does not grant its plan, if it does not.
-    pub fn withheld(&self, subscription: &Subscription) -> Option<Withheld> {
+    /// `None` if the subscription grants its plan.
+    pub fn access_denial(&self, subscription: &Subscription) -> Option<AccessDenial> {
         let by_status = match subscription.state.status {
             Status::Trialing | Status::Active => true,
             Status::PastDue => self.past_due_grants,
@@ -203,43 +182,47 @@ impl Catalog {
             | Status::Paused
             | Status::Other(_) => false,
         };
-        match (by_status, subscription.awaiting_payment) {
-            (false, _) => Some(Withheld::Status),
-            (true, true) => Some(Withheld::AwaitingPayment),
-            (true, false) => None,
+        if by_status {
+            subscription.awaiting_payment.then_some(AccessDenial::AwaitingPayment)
+        } else {
+            Some(AccessDenial::Status)
         }
     }
 
-    /// Which of a tenant's subscriptions speaks for it: of those that grant access the one with the best plan, then
-    /// one in good standing, then the one that is paid for longest; if none grants, the newest. The id decides what
-    /// is left, so that every replica answers the same.
-    pub fn speaker<'a>(
+    /// The subscription that determines the tenant's entitlement. Among those that grant access it
+    /// is the one with the best plan, then one that is not past due, then the one with the latest
+    /// period end. If none grants access, it is the newest. The smallest id breaks a tie, so that
+    /// every replica gives the same answer.
+    pub fn effective_subscription<'a>(
         &self,
         subscriptions: &'a [Subscription],
         known: &KnownPrices,
     ) -> Option<&'a Subscription> {
         subscriptions.iter().max_by_key(|subscription| {
             let grants = self.grants(subscription);
-            let standing = subscription.state.status != Status::PastDue;
-            let by_merit = grants
-                .then(|| (self.best(subscription, known), standing, subscription.state.current_period_end));
+            let is_current = subscription.state.status != Status::PastDue;
+            let by_merit = grants.then(|| {
+                (self.best_rank(subscription, known), is_current, subscription.state.current_period_end)
+            });
             let by_age = (!grants).then_some(subscription.state.started_at);
             (grants, by_merit, by_age, Reverse(&subscription.id))
         })
     }
 
-    /// What a tenant that has this is entitled to. `known` says which lookup keys the prices have had.
-    pub fn entitlement(&self, holdings: &Holdings, known: &KnownPrices) -> Entitlement {
-        let Holdings { has_customer: can_manage, ref subscriptions } = *holdings;
-        let Some(speaker) = self.speaker(subscriptions, known) else {
+    pub fn entitlement(&self, billing_state: &BillingState, known: &KnownPrices) -> Entitlement {
+        let BillingState { has_customer: can_manage, ref subscriptions } = *billing_state;
+        let Some(effective) = self.effective_subscription(subscriptions, known) else {
             return Entitlement { can_manage, ..Entitlement::default() };
         };
-        let state = &speaker.state;
-        // Of equals the last is the greatest: backwards, so that it is the first.
-        let item = state.items.iter().rev().max_by_key(|item| self.rank(item, known));
-        let access = self.grants(speaker);
+        let state = &effective.state;
+        // Reversed, because `max_by_key` returns the last of equal items and the first is needed.
+        let item = state.items.iter().rev().max_by_key(|item| self.rank_of(item, known));
+        let access = self.grants(effective);
         Entitlement {
-            plan: self.best(speaker, known).filter(|_| access).map(|rank| self.plans[rank].name.clone()),
+            plan: self
+                .best_rank(effective, known)
+                .filter(|_| access)
+                .map(|rank| self.plans[rank].name.clone()),
             access,
             status: Some(state.status.clone()),
             price: item.map(|item| item.price.clone()),
@@ -253,35 +236,34 @@ impl Catalog {
         }
     }
 
-    fn best(&self, subscription: &Subscription, known: &KnownPrices) -> Option<usize> {
-        subscription.state.items.iter().filter_map(|item| self.rank(item, known)).max()
+    fn best_rank(&self, subscription: &Subscription, known: &KnownPrices) -> Option<usize> {
+        subscription.state.items.iter().filter_map(|item| self.rank_of(item, known)).max()
     }
 
-    /// The position of the plan that the item grants. Stripe allows a quantity of 0, which is nothing
-    /// (<https://docs.stripe.com/billing/subscriptions/change-price>).
-    fn rank(&self, item: &Item, known: &KnownPrices) -> Option<usize> {
+    /// The rank of the plan that the item grants. An item with quantity 0 grants none; Stripe
+    /// allows it (<https://docs.stripe.com/billing/subscriptions/change-price>).
+    fn rank_of(&self, item: &Item, known: &KnownPrices) -> Option<usize> {
         let is_empty = item.quantity.is_some_and(|quantity| quantity <= 0);
-        self.find(item, known).filter(|_| !is_empty).map(|(position, _)| position)
+        self.match_item(item, known).filter(|_| !is_empty).map(|(rank, _)| rank)
     }
 
-    /// The position of the item's plan, and the id or lookup key by which it was found.
-    fn find<'a>(&self, item: &'a Item, known: &'a KnownPrices) -> Option<(usize, &'a PriceId)> {
+    /// The rank of the item's plan, and the id or lookup key that matches.
+    fn match_item<'a>(&self, item: &'a Item, known: &'a KnownPrices) -> Option<(usize, &'a PriceId)> {
         let keys = known.keys_of(&item.price).into_iter().chain(&item.lookup_key);
-        self.position(&item.price, keys)
+        self.match_price(&item.price, keys)
     }
 
-    /// An explicit id wins over a key, and the first key over later ones.
-    fn position<'a>(
+    /// The price's id wins over its keys, and an earlier key over a later one.
+    fn match_price<'a>(
         &self,
         price: &'a PriceId,
         mut keys: impl Iterator<Item = &'a PriceId>,
     ) -> Option<(usize, &'a PriceId)> {
-        let by_id = self.position_of(price).map(|position| (position, price));
-        by_id.or_else(|| keys.find_map(|key| Some((self.position_of(key)?, key))))
+        let by_id = self.rank_of_entry(price).map(|rank| (rank, price));
+        by_id.or_else(|| keys.find_map(|key| Some((self.rank_of_entry(key)?, key))))
     }
 
-    /// The position of the plan that has this id or lookup key in the configuration's order.
-    fn position_of(&self, entry: &PriceId) -> Option<usize> {
+    fn rank_of_entry(&self, entry: &PriceId) -> Option<usize> {
         self.plans.iter().position(|plan| plan.prices.contains(entry))
     }
 }
@@ -300,7 +282,7 @@ fn parse_plan(entry: &str) -> Result<Plan, InvalidPlans> {
     Ok(Plan { name, prices })
 }
 
-fn has_twins<'a, T: Ord + 'a>(values: impl Iterator<Item = &'a T>) -> bool {
+fn has_duplicates<'a, T: Ord + 'a>(values: impl Iterator<Item = &'a T>) -> bool {
     let mut seen = std::collections::BTreeSet::new();
     !values.into_iter().all(|value| seen.insert(value))
 }
@@ -343,11 +325,11 @@ mod tests {
     }
 
     fn entitlement(subscriptions: &[Subscription]) -> Entitlement {
-        catalog().entitlement(&holdings(subscriptions), &KnownPrices::default())
+        catalog().entitlement(&billing_state(subscriptions), &KnownPrices::default())
     }
 
-    fn holdings(subscriptions: &[Subscription]) -> Holdings {
-        Holdings { has_customer: true, subscriptions: subscriptions.to_vec() }
+    fn billing_state(subscriptions: &[Subscription]) -> BillingState {
+        BillingState { has_customer: true, subscriptions: subscriptions.to_vec() }
     }
 
     fn price(text: &str) -> PriceId {
@@ -365,20 +347,20 @@ mod tests {
 
     fn plan_of(catalog: &Catalog, subscriptions: &[Subscription]) -> Option<String> {
         catalog
-            .entitlement(&holdings(subscriptions), &KnownPrices::default())
+            .entitlement(&billing_state(subscriptions), &KnownPrices::default())
             .plan
             .map(|plan| plan.to_string())
     }
 
     #[test]
-    fn without_a_subscription_a_tenant_is_free() {
-        let free = catalog().entitlement(&Holdings::default(), &KnownPrices::default());
+    fn tenant_without_subscription_is_free() {
+        let free = catalog().entitlement(&BillingState::default(), &KnownPrices::default());
         assert_eq!(free, Entitlement::default());
         assert_eq!(entitlement(&[]), Entitlement { can_manage: true, ..free }, "it has a customer");
     }
 
     #[test]
-    fn a_status_grants_or_it_does_not() {
+    fn access_depends_on_status() {
         for (status, grants) in [
             ("incomplete", false),
             ("incomplete_expired", false),
@@ -399,14 +381,14 @@ mod tests {
     }
 
     #[test]
-    fn money_still_on_its_way_grants_nothing() {
+    fn subscription_awaiting_payment_grants_no_access() {
         let mut waiting = subscription("sub_1", "active", "price_a");
         waiting.awaiting_payment = true;
         assert!(!entitlement(&[waiting]).access);
     }
 
     #[test]
-    fn a_lookup_key_matches_as_well_as_an_id() {
+    fn price_is_matched_by_its_lookup_key() {
         let mut by_key = subscription("sub_1", "active", "price_unknown");
         by_key.state.items[0].lookup_key = PriceId::parse("pro_yearly").ok();
         assert_eq!(plan_of(&catalog(), &[by_key]).as_deref(), Some("pro"));
@@ -414,12 +396,12 @@ mod tests {
 
     #[test]
     fn price_that_lost_its_key_keeps_its_plan() {
-        let held = [subscription("sub_1", "active", "price_old")];
+        let stored = [subscription("sub_1", "active", "price_old")];
         let known = known(&[("price_old", "pro_yearly"), ("price_new", "pro_yearly")]);
-        let entitlement = catalog().entitlement(&holdings(&held), &known);
+        let entitlement = catalog().entitlement(&billing_state(&stored), &known);
         assert_eq!(entitlement.plan.as_ref().map(PlanName::as_str), Some("pro"));
-        assert_eq!(catalog().recognise(&held[0].state.items, &known), Recognition::FormerKey);
-        assert_eq!(catalog().prices_found_by_key(&held), [price("price_old")].into());
+        assert_eq!(catalog().recognise(&stored[0].state.items, &known), Recognition::FormerKey);
+        assert_eq!(catalog().prices_not_configured_by_id(&stored), [price("price_old")].into());
         let holders = [(price("pro_yearly"), price("price_new"))].into();
         let former: Vec<_> =
             catalog().former_keys(&known, &holders).into_iter().map(|one| one.price).collect();
@@ -427,35 +409,35 @@ mod tests {
     }
 
     #[test]
-    fn explicit_id_wins_over_key() {
-        let mut held = subscription("sub_1", "active", "price_a");
-        held.state.items[0].lookup_key = Some(price("price_c"));
+    fn price_id_wins_over_lookup_key() {
+        let mut stored = subscription("sub_1", "active", "price_a");
+        stored.state.items[0].lookup_key = Some(price("price_c"));
         let known = known(&[("price_a", "price_c")]);
-        let entitlement = catalog().entitlement(&holdings(std::slice::from_ref(&held)), &known);
+        let entitlement = catalog().entitlement(&billing_state(std::slice::from_ref(&stored)), &known);
         assert_eq!(entitlement.plan.as_ref().map(PlanName::as_str), Some("pro"));
-        assert_eq!(catalog().recognise(&held.state.items, &known), Recognition::Current);
-        assert!(catalog().prices_found_by_key(&[held]).is_empty());
+        assert_eq!(catalog().recognise(&stored.state.items, &known), Recognition::Current);
+        assert!(catalog().prices_not_configured_by_id(&[stored]).is_empty());
         assert_eq!(catalog().former_keys(&known, &BTreeMap::new()), []);
     }
 
     #[test]
-    fn first_key_of_a_plan_wins_over_later_ones() {
+    fn first_lookup_key_wins_over_later_ones() {
         let catalog = Catalog::parse("pro=pro_key;team=team_key", true).expect("plans");
-        let mut held = subscription("sub_1", "active", "price_x");
-        held.state.items[0].lookup_key = Some(price("team_key"));
+        let mut stored = subscription("sub_1", "active", "price_x");
+        stored.state.items[0].lookup_key = Some(price("team_key"));
         for (keys, plan) in [
             (known(&[]), "team"),
             (known(&[("price_x", "team_key")]), "team"),
             (known(&[("price_x", "pro_key"), ("price_x", "team_key")]), "pro"),
             (known(&[("price_x", "draft"), ("price_x", "pro_key"), ("price_x", "team_key")]), "pro"),
         ] {
-            let entitlement = catalog.entitlement(&holdings(std::slice::from_ref(&held)), &keys);
+            let entitlement = catalog.entitlement(&billing_state(std::slice::from_ref(&stored)), &keys);
             assert_eq!(entitlement.plan.as_ref().map(PlanName::as_str), Some(plan), "{keys:?}");
         }
     }
 
     #[test]
-    fn the_plan_may_be_on_any_item() {
+    fn plan_is_that_of_the_best_item() {
         let mut several = subscription("sub_1", "active", "price_addon");
         several.state.items.push(item("price_c"));
         let entitlement = entitlement(&[several]);
@@ -464,22 +446,26 @@ mod tests {
     }
 
     #[test]
-    fn item_of_quantity_0_grants_nothing() {
-        let mut held = subscription("sub_1", "active", "price_c");
-        held.state.items[0].quantity = Some(0);
-        assert_eq!(entitlement(&[held.clone()]).plan, None);
+    fn item_with_quantity_0_grants_no_plan() {
+        let mut stored = subscription("sub_1", "active", "price_c");
+        stored.state.items[0].quantity = Some(0);
+        assert_eq!(entitlement(&[stored.clone()]).plan, None);
         let none = KnownPrices::default();
-        assert_eq!(catalog().recognise(&held.state.items, &none), Recognition::Current, "it is configured");
-        held.state.items.push(item("price_a"));
-        let granted = entitlement(&[held.clone()]);
+        assert_eq!(catalog().recognise(&stored.state.items, &none), Recognition::Current, "it is configured");
+        stored.state.items.push(item("price_a"));
+        let granted = entitlement(&[stored.clone()]);
         assert_eq!(granted.plan.as_ref().map(PlanName::as_str), Some("pro"));
         assert_eq!((granted.price, granted.quantity), (Some(price("price_a")), Some(1)));
-        held.state.items[0].quantity = None;
-        assert_eq!(entitlement(&[held]).plan.as_ref().map(PlanName::as_str), Some("team"), "a metered price");
+        stored.state.items[0].quantity = None;
+        assert_eq!(
+            entitlement(&[stored]).plan.as_ref().map(PlanName::as_str),
+            Some("team"),
+            "a metered price"
+        );
     }
 
     #[test]
-    fn a_price_configured_nowhere_gives_free_and_is_known_to_be_unknown() {
+    fn unconfigured_price_gives_free_and_is_unknown() {
         let unknown = subscription("sub_1", "active", "price_x");
         let none = KnownPrices::default();
         assert_eq!(catalog().recognise(&unknown.state.items, &none), Recognition::Unknown);
@@ -488,19 +474,19 @@ mod tests {
     }
 
     #[test]
-    fn the_best_granting_subscription_speaks() {
+    fn best_plan_with_access_determines_entitlement() {
         let pro = subscription("sub_1", "active", "price_a");
         let team = subscription("sub_2", "active", "price_c");
-        let dead_team = subscription("sub_3", "canceled", "price_c");
+        let ended_team = subscription("sub_3", "canceled", "price_c");
         assert_eq!(
-            plan_of(&catalog(), &[pro.clone(), team.clone(), dead_team.clone()]).as_deref(),
+            plan_of(&catalog(), &[pro.clone(), team.clone(), ended_team.clone()]).as_deref(),
             Some("team")
         );
-        assert_eq!(plan_of(&catalog(), &[dead_team, pro]).as_deref(), Some("pro"));
+        assert_eq!(plan_of(&catalog(), &[ended_team, pro]).as_deref(), Some("pro"));
     }
 
     #[test]
-    fn good_standing_then_the_longer_period_then_the_id_decides() {
+    fn equal_plans_are_ordered_by_standing_period_end_and_id() {
         let good = subscription("sub_2", "active", "price_a");
         let mut late = subscription("sub_1", "past_due", "price_a");
         late.state.current_period_end = Some(9000);
@@ -508,35 +494,43 @@ mod tests {
         longer.state.current_period_end = Some(2000);
         let twin = subscription("sub_0", "active", "price_a");
 
-        let speaks = |subscriptions: &[Subscription]| {
-            catalog().speaker(subscriptions, &KnownPrices::default()).expect("a speaker").id.to_string()
+        let effective = |subscriptions: &[Subscription]| {
+            catalog()
+                .effective_subscription(subscriptions, &KnownPrices::default())
+                .expect("a subscription")
+                .id
+                .to_string()
         };
-        assert_eq!(speaks(&[late.clone(), good.clone()]), "sub_2");
-        assert_eq!(speaks(&[good.clone(), longer, late]), "sub_3");
-        assert_eq!(speaks(&[good.clone(), twin.clone()]), speaks(&[twin, good]));
+        assert_eq!(effective(&[late.clone(), good.clone()]), "sub_2");
+        assert_eq!(effective(&[good.clone(), longer, late]), "sub_3");
+        assert_eq!(effective(&[good.clone(), twin.clone()]), effective(&[twin, good]));
     }
 
     #[test]
-    fn if_none_grants_the_newest_speaks() {
+    fn newest_subscription_counts_if_none_grants_access() {
         let mut newer = subscription("sub_1", "canceled", "price_a");
         newer.state.started_at = Some(500);
         let older = subscription("sub_2", "unpaid", "price_a");
         let both = [older, newer];
         assert_eq!(
-            catalog().speaker(&both, &KnownPrices::default()).expect("a speaker").id.as_str(),
+            catalog()
+                .effective_subscription(&both, &KnownPrices::default())
+                .expect("a subscription")
+                .id
+                .as_str(),
             "sub_1"
         );
     }
 
     #[test]
-    fn price_ids_from_before_2018_can_be_named() {
+    fn catalog_accepts_price_ids_from_before_2018() {
         let catalog = Catalog::parse("pro=Pro plan $69/month, Équipe-2016 ;team=a=b", true).expect("plans");
         let prices: Vec<_> = catalog.plans().iter().map(|plan| plan.prices.clone()).collect();
         assert_eq!(prices, [vec![price("Pro plan $69/month"), price("Équipe-2016")], vec![price("a=b")]]);
     }
 
     #[test]
-    fn a_list_of_plans_is_read_or_told_what_is_wrong_with_it() {
+    fn invalid_plans_are_rejected_with_the_reason() {
         assert_eq!(catalog().default_plan().map(|p| p.name.as_str()), Some("pro"));
         for (text, error) in [
             ("", InvalidPlans::EmptyEntry),

@@ -1,35 +1,29 @@
-//! What Stripe is to be asked about, and why: the question that is left where events alone cannot decide.
+//! Requests to fetch the current state from Stripe, where events alone do not determine it.
 
 use std::fmt;
 
 use super::ids::{CustomerId, EventId, InvalidId, SubscriptionId, TenantId};
 
-/// A question to Stripe: how something stands.
+/// A request to fetch a subscription, or all of a customer's subscriptions, from Stripe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refresh {
-    /// About what.
     pub subject: RefreshSubject,
-    /// The customer.
     pub customer: CustomerId,
-    /// For whom.
     pub tenant: TenantId,
-    /// Why.
     pub reason: RefreshReason,
-    /// The event that left the question open, if it was one.
+    /// The event that caused the refresh.
     pub event: Option<EventId>,
 }
 
-/// What there is to ask about. Its id says which of the two it is.
+/// The prefix of the id says which of the two it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefreshSubject {
-    /// One subscription.
     Subscription(SubscriptionId),
     /// All subscriptions of a customer.
     Customer(CustomerId),
 }
 
 impl RefreshSubject {
-    /// The id.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Subscription(id) => id.as_str(),
@@ -37,14 +31,12 @@ impl RefreshSubject {
         }
     }
 
-    /// Reads the id.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         SubscriptionId::parse(text)
             .map(Self::Subscription)
             .or_else(|_| CustomerId::parse(text).map(Self::Customer))
     }
 
-    /// The subscription, if it is one.
     pub fn subscription(&self) -> Option<&SubscriptionId> {
         match self {
             Self::Subscription(id) => Some(id),
@@ -59,31 +51,32 @@ impl fmt::Display for RefreshSubject {
     }
 }
 
-/// Why Stripe is to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshReason {
-    /// The snapshots of one second do not say which of them is the latest.
+    /// Several snapshots have the same `created` second, and their contents do not say which is the
+    /// latest.
     UndecidedSecond,
-    /// An event came that Stripe made before the one we hold, and it says something else.
+    /// An event older than the stored state differs from it.
     Older,
-    /// An announcement says something else than we hold, and announcements can be old.
+    /// An announcement differs from the stored state, and announcements can carry old snapshots.
     Announcement,
-    /// A newer update was made to another state than the one we hold: one between them is missing or out of order.
+    /// The `previous_attributes` of a newer update do not match the stored state: an event is
+    /// missing or late.
     MissedUpdate,
-    /// The list of items in an event was cut.
+    /// The event did not contain all items.
     IncompleteItems,
-    /// A session or an invoice names a subscription that we do not hold.
+    /// A session or an invoice names a subscription that is not stored.
     NotHeld,
-    /// The customer was linked: what it has at Stripe from before is not known.
+    /// The customer was just linked: its earlier subscriptions are unknown.
     Linked,
-    /// Events were missed that Stripe lists no longer.
+    /// Events were missed, and Stripe no longer lists them.
     MissedEvents,
-    /// The operator wants to know.
+    /// An operator asked for it.
     Operator,
 }
 
 impl RefreshReason {
-    /// The word in logs and in the database.
+    /// The value in logs and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UndecidedSecond => "undecided_second",
@@ -98,7 +91,6 @@ impl RefreshReason {
         }
     }
 
-    /// Reads the word in the database.
     pub fn parse(text: &str) -> Option<Self> {
         [
             Self::UndecidedSecond,

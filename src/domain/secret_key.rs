@@ -1,55 +1,44 @@
-//! The key to Stripe's API.
-
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::mode::Mode;
 
-/// Stripe's secret key. It cannot be printed, and it knows its mode.
+/// A secret or restricted key for Stripe's API. It cannot be printed.
 #[derive(Clone)]
 pub struct SecretKey {
     key: SecretString,
     mode: Mode,
 }
 
-/// Why a text is not a key we can use. Never repeats the text.
+/// Never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// A publishable key, which cannot do what we do.
     #[error("is a publishable key: use a secret key (`sk_...`) or a restricted key (`rk_...`)")]
     Publishable,
-    /// Anything else.
     #[error("is not a Stripe secret key (`sk_test_...`, `sk_live_...`, `rk_test_...` or `rk_live_...`)")]
     Unknown,
 }
 
 impl SecretKey {
-    /// Reads a secret or restricted key.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         if text.starts_with("pk_") {
             return Err(InvalidKey::Publishable);
         }
-        let kinds = [
-            ("sk_test_", Mode::Test),
-            ("rk_test_", Mode::Test),
-            ("sk_live_", Mode::Live),
-            ("rk_live_", Mode::Live),
-        ];
-        let named = |(prefix, _): &(&str, Mode)| {
-            text.strip_prefix(prefix)
-                .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic()))
+        let (prefix, rest) = text.split_at_checked("sk_test_".len()).ok_or(InvalidKey::Unknown)?;
+        let mode = match prefix {
+            "sk_test_" | "rk_test_" => Mode::Test,
+            "sk_live_" | "rk_live_" => Mode::Live,
+            _ => return Err(InvalidKey::Unknown),
         };
-        let (_, mode) = kinds.into_iter().find(named).ok_or(InvalidKey::Unknown)?;
-        Ok(Self { key: text.into(), mode })
+        let is_valid = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic());
+        if is_valid { Ok(Self { key: text.into(), mode }) } else { Err(InvalidKey::Unknown) }
     }
 
-    /// The key itself, for the header that authenticates a request.
     pub(crate) fn expose(&self) -> &str {
         self.key.expose_secret()
     }
 
-    /// Test or live.
     pub fn mode(&self) -> Mode {
         self.mode
     }
@@ -66,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_knows_its_mode_and_cannot_be_printed() {
+    fn secret_key_has_a_mode_and_is_never_printed() {
         for (text, mode) in [
             ("sk_test_canary", Mode::Test),
             ("rk_test_canary", Mode::Test),

@@ -1,25 +1,25 @@
-//! One reading of the addresses that the configuration names.
+//! Parsing shared by all URLs in the configuration.
 
 use url::{Host, Url};
 
-/// A URL that nobody on the way can read or change: `https`, or plain `http` to this machine. Without credentials.
+/// `https`, or plain `http` to loopback. Without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SecureUrl(Url);
 
-/// Why a text is not a usable URL. Never repeats the text.
+/// Never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// Not an absolute `http` or `https` URL of this form, or one with credentials.
+    /// Not of the given form, or with credentials.
     #[error("is not a URL of the form `{0}`")]
     NotAUrl(&'static str),
-    /// Plain `http` to another machine, and what is wrong with that.
-    #[error("is plain http to a host that is not loopback, where {0}: use https")]
+    /// The text says what could happen.
+    #[error("is plain http to a remote host: {0}. Use https")]
     PlainHttp(&'static str),
 }
 
 impl SecureUrl {
-    /// Reads a URL as [`http_url`] does, and rejects plain `http` to another machine. `form` and `danger` are for the error:
-    /// how the URL should look, and what could happen on the way.
+    /// Parses with [`http_url`] and rejects plain `http` to a remote host. `form` and `danger` are
+    /// for the error text: the expected form of the URL, and what could happen without TLS.
     pub(super) fn parse(text: &str, form: &'static str, danger: &'static str) -> Result<Self, InvalidUrl> {
         let url = http_url(text).ok_or(InvalidUrl::NotAUrl(form))?;
         let is_secure = url.scheme() == "https" || is_loopback(&url);
@@ -31,22 +31,23 @@ impl SecureUrl {
     }
 }
 
-/// Reads an absolute `http` or `https` URL without credentials, written as a URL is: what the URL Standard repairs (white
-/// space, backslashes, missing slashes, a name that is not ASCII) is a mistake in a configuration.
+/// Parses an absolute `http` or `https` URL without credentials. Rejects text that the URL Standard
+/// would repair (white space, backslashes, missing slashes, non-ASCII host names), since it is a
+/// mistake in a configuration.
 pub(super) fn http_url(text: &str) -> Option<Url> {
     let (scheme, rest) = text.split_once("://")?;
     let is_http = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let in_authority = |byte: u8| byte.is_ascii_alphanumeric() || b".-[]:".contains(&byte);
-    let is_plain = is_http
+    let is_well_formed = is_http
         && !authority.is_empty()
         && !authority.ends_with(':')
         && authority.bytes().all(in_authority)
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    Url::parse(text).ok().filter(|_| is_plain)
+    Url::parse(text).ok().filter(|_| is_well_formed)
 }
 
-/// Whether a URL leads to this machine. Names below `localhost` do (RFC 6761, section 6.3).
+/// Names below `localhost` are loopback, too (RFC 6761, section 6.3).
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn https_goes_anywhere_and_plain_http_to_this_machine() {
+    fn plain_http_is_accepted_for_loopback_only() {
         for good in [
             "https://a.example",
             "https://a.example:8443/path?query#fragment",
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_repaired() {
+    fn malformed_urls_are_rejected_not_repaired() {
         for bad in [
             "",
             "a.example",

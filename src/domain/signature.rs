@@ -1,9 +1,11 @@
-//! The `Stripe-Signature` header: who signed these bytes, and when.
+//! Verification of the `Stripe-Signature` header.
 //!
-//! The rules are those of <https://docs.stripe.com/webhooks#verify-manually>: the signed text is the header's
-//! timestamp, a full stop and the raw body; the key is the whole `whsec_...` string; only the `v1` scheme counts;
-//! while a secret is being rolled there is one `v1` for each secret, and any match is enough.
+//! The rules are those of <https://docs.stripe.com/webhooks#verify-manually>. The signed payload is
+//! the header's timestamp, a full stop and the raw body. The key is the whole `whsec_...` string.
+//! Only the `v1` scheme counts. During a roll there is one `v1` per secret, and one match is
+//! enough.
 
+use hex::FromHex;
 use hmac::Hmac;
 use hmac::digest::CtOutput;
 use sha2::Sha256;
@@ -11,48 +13,44 @@ use sha2::Sha256;
 use super::ids::SecretName;
 use super::webhook_secret::WebhookSecrets;
 
-/// How old a signature may be. Exactly this age is still accepted, as in Stripe's own SDKs.
+/// The maximum age of a signature, inclusive as in Stripe's SDKs.
 pub const TOLERANCE_SECONDS: i64 = 300;
 
-/// The longest header that is read: as long as the whole head of a request may be. Each live secret adds a `v1` of 64
-/// characters, and Stripe may add items of other schemes, so a shorter bound could reject a good signature. The work is
-/// bounded by it too: fewer than 500 signatures fit, and each costs one comparison per secret.
+/// Equal to the limit of all request headers together. Stripe sends a `v1` of 64 characters per
+/// live secret and may add other schemes, so a lower limit could reject a valid signature. It also
+/// bounds the work: fewer than 500 signatures fit, each compared once per secret.
 pub const MAX_HEADER_BYTES: usize = 32 * 1024;
 
-/// A body that one of our secrets signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Which of the configured secrets it was.
+    /// The secret that signed the body.
     pub secret: SecretName,
-    /// Our clock less the header's timestamp. Negative when the header comes from our future.
+    /// Our clock minus the header's timestamp. Negative if the timestamp is in the future.
     pub skew_seconds: i64,
 }
 
-/// A body that cannot be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// The class of the refusal.
-    pub reason: RefusalReason,
-    /// Our clock less the header's timestamp, where one could be read.
+pub struct SignatureError {
+    pub reason: RejectionReason,
+    /// Our clock minus the header's timestamp. `None` if the header has no valid timestamp.
     pub skew_seconds: Option<i64>,
 }
 
-/// The classes of refusal that are logged and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalReason {
+pub enum RejectionReason {
     /// No `Stripe-Signature` header.
     Missing,
-    /// No timestamp, two timestamps, or no `v1` in the header.
+    /// No timestamp, two timestamps, no `v1`, or too long.
     Malformed,
-    /// No `v1` fits any secret.
+    /// No `v1` matches any secret.
     NoMatch,
-    /// By the header's own timestamp longer ago than [`TOLERANCE_SECONDS`], whoever signed it: a replay, or a clock that
-    /// is wrong.
+    /// The header's timestamp is older than [`TOLERANCE_SECONDS`], whether or not a `v1` matches: a
+    /// replay, or a wrong clock.
     TooOld,
 }
 
-impl RefusalReason {
-    /// The word in logs and metrics.
+impl RejectionReason {
+    /// The value in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -63,46 +61,45 @@ impl RefusalReason {
     }
 }
 
-/// Refuses a header that no body can save: it is missing, malformed or too old, or has nothing that could match. Whoever
-/// asks this first need not read the body of such a request.
-pub fn check_header(header: Option<&str>, now_seconds: i64) -> Result<(), Refusal> {
+/// Rejects a header that cannot match any body: missing, malformed, too old, or without a
+/// well-formed `v1`. The caller can skip reading the body of such a request.
+pub fn check_header(header: Option<&str>, now_seconds: i64) -> Result<(), SignatureError> {
     Header::read(header, now_seconds).map(|_| ())
 }
 
-/// Checks the timestamp against the clock, and every `v1` of the header against every secret, in constant time.
-///
-/// A timestamp from the future is accepted, as Stripe's SDKs do; the caller sees it in the skew.
+/// Checks the timestamp, and compares every `v1` with every secret's signature in constant time. A
+/// future timestamp is accepted, as in Stripe's SDKs, and shows in the skew.
 pub fn verify(
     body: &[u8],
     header: Option<&str>,
     secrets: &WebhookSecrets,
     now_seconds: i64,
-) -> Result<Verified, Refusal> {
+) -> Result<Verified, SignatureError> {
     let (header, skew_seconds) = Header::read(header, now_seconds)?;
-    let no_match = Refusal { reason: RefusalReason::NoMatch, skew_seconds: Some(skew_seconds) };
-    let secret = header.matching(secrets, body).ok_or(no_match)?;
+    let no_match = SignatureError { reason: RejectionReason::NoMatch, skew_seconds: Some(skew_seconds) };
+    let secret = header.matching_secret(secrets, body).ok_or(no_match)?;
     Ok(Verified { secret, skew_seconds })
 }
 
-/// The header's parts that count. `v1` items that are not 32 bytes of hex are dropped: they can match nothing.
 struct Header<'a> {
     timestamp: &'a str,
     timestamp_seconds: i64,
+    /// Without `v1` items that are not 32 bytes in hex.
     signatures: Vec<[u8; 32]>,
 }
 
 impl<'a> Header<'a> {
-    /// The header, unless it cannot be good, and how old it is.
-    fn read(text: Option<&'a str>, now_seconds: i64) -> Result<(Self, i64), Refusal> {
-        let refuse = |reason, skew_seconds| Err(Refusal { reason, skew_seconds });
-        let Some(text) = text else { return refuse(RefusalReason::Missing, None) };
-        let Some(header) = Self::parse(text) else { return refuse(RefusalReason::Malformed, None) };
+    /// Returns the header and the skew in seconds.
+    fn read(text: Option<&'a str>, now_seconds: i64) -> Result<(Self, i64), SignatureError> {
+        let reject = |reason, skew_seconds| Err(SignatureError { reason, skew_seconds });
+        let Some(text) = text else { return reject(RejectionReason::Missing, None) };
+        let Some(header) = Self::parse(text) else { return reject(RejectionReason::Malformed, None) };
         let skew_seconds = now_seconds.saturating_sub(header.timestamp_seconds);
         if skew_seconds > TOLERANCE_SECONDS {
-            return refuse(RefusalReason::TooOld, Some(skew_seconds));
+            return reject(RejectionReason::TooOld, Some(skew_seconds));
         }
         if header.signatures.is_empty() {
-            return refuse(RefusalReason::NoMatch, Some(skew_seconds));
+            return reject(RejectionReason::NoMatch, Some(skew_seconds));
         }
         Ok((header, skew_seconds))
     }
@@ -120,32 +117,23 @@ impl<'a> Header<'a> {
         }
         let mut v1 = items().filter(|(scheme, _)| *scheme == "v1").map(|(_, value)| value).peekable();
         v1.peek()?;
-        let signatures = v1.filter_map(decode).collect();
+        let signatures = v1.filter_map(|v1| <[u8; 32]>::from_hex(v1).ok()).collect();
         Some(Self { timestamp, timestamp_seconds: timestamp.parse().ok()?, signatures })
     }
 
-    /// The last secret that any signature fits. No early exit: the time taken tells nothing about which one fits.
-    fn matching(&self, secrets: &WebhookSecrets, body: &[u8]) -> Option<SecretName> {
+    /// `CtOutput` compares in constant time. No early exit, so that the time taken does not reveal
+    /// which secret or signature matched.
+    fn matching_secret(&self, secrets: &WebhookSecrets, body: &[u8]) -> Option<SecretName> {
         let mut found = None;
         for (name, expected) in secrets.sign(self.timestamp, body) {
             for signature in &self.signatures {
-                if equal_in_constant_time(&expected, signature) {
+                if CtOutput::<Hmac<Sha256>>::new(expected.into()) == CtOutput::new((*signature).into()) {
                     found = Some(name.clone());
                 }
             }
         }
         found
     }
-}
-
-fn decode(hex_text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(hex_text, &mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn equal_in_constant_time(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    CtOutput::<Hmac<Sha256>>::new((*a).into()) == CtOutput::new((*b).into())
 }
 
 #[cfg(test)]
@@ -170,12 +158,12 @@ mod tests {
         format!("t={timestamp},{}", v1(secret_text, timestamp, BODY))
     }
 
-    fn reason(header: Option<&str>) -> RefusalReason {
-        verify(BODY, header, &secrets("whsec_a"), NOW).expect_err("refused").reason
+    fn reason(header: Option<&str>) -> RejectionReason {
+        verify(BODY, header, &secrets("whsec_a"), NOW).expect_err("a rejection").reason
     }
 
     #[test]
-    fn a_good_signature_names_its_secret_and_skew() {
+    fn valid_signature_returns_secret_name_and_skew() {
         let secrets = secrets("old=whsec_old,new=whsec_new");
         let verified = verify(BODY, Some(&signed("whsec_new", NOW - 7)), &secrets, NOW);
         let new = SecretName::parse("new").expect("a name");
@@ -183,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn any_v1_of_a_roll_is_enough_wherever_it_stands() {
+    fn one_matching_v1_is_enough_at_any_position() {
         let good = v1("whsec_a", NOW, BODY);
         let other = v1("whsec_b", NOW, BODY);
         for header in [
@@ -198,9 +186,8 @@ mod tests {
         }
     }
 
-    /// A header as long as it may be: the good signature among as many other items as fit.
     #[test]
-    fn a_long_header_is_verified_wherever_its_good_v1_stands() {
+    fn longest_header_is_verified_with_v1_at_any_position() {
         let good = v1("whsec_a", NOW, BODY);
         let others = [v1("whsec_b", NOW, BODY), good.replace("v1", "v0"), "v1=nothex".into(), "v2=1".into()];
         for other in others {
@@ -217,28 +204,31 @@ mod tests {
                 assert!(verify(BODY, Some(&header), &secrets("whsec_b2,whsec_a"), NOW).is_ok(), "{other}");
             }
             let forged = format!("t={NOW},{many},{}", v1("whsec_c", NOW, BODY));
-            assert_eq!(reason(Some(&forged)), RefusalReason::NoMatch, "{other}");
+            assert_eq!(reason(Some(&forged)), RejectionReason::NoMatch, "{other}");
         }
     }
 
     #[test]
-    fn exactly_the_tolerance_passes_and_a_second_more_does_not() {
+    fn signature_is_accepted_up_to_the_tolerance() {
         let secrets = secrets("whsec_a");
         assert!(verify(BODY, Some(&signed("whsec_a", NOW - 300)), &secrets, NOW).is_ok());
-        let refusal = verify(BODY, Some(&signed("whsec_a", NOW - 301)), &secrets, NOW);
-        assert_eq!(refusal, Err(Refusal { reason: RefusalReason::TooOld, skew_seconds: Some(301) }));
+        let rejected = verify(BODY, Some(&signed("whsec_a", NOW - 301)), &secrets, NOW);
+        assert_eq!(
+            rejected,
+            Err(SignatureError { reason: RejectionReason::TooOld, skew_seconds: Some(301) })
+        );
     }
 
     #[test]
-    fn a_future_timestamp_is_accepted_and_shows_in_the_skew() {
+    fn future_timestamp_is_accepted_with_negative_skew() {
         let verified = verify(BODY, Some(&signed("whsec_a", NOW + 3600)), &secrets("whsec_a"), NOW);
         assert_eq!(verified.map(|v| v.skew_seconds), Ok(-3600));
     }
 
     #[test]
-    fn refusals_are_classified() {
+    fn signature_rejection_has_its_reason() {
         let good = v1("whsec_a", NOW, BODY);
-        assert_eq!(reason(None), RefusalReason::Missing);
+        assert_eq!(reason(None), RejectionReason::Missing);
         for malformed in [
             String::new(),
             "garbage".into(),
@@ -252,31 +242,31 @@ mod tests {
             format!("t={NOW},{}", good.replace("v1", "v0")),
             format!("t={NOW},{good},x={}", "y".repeat(MAX_HEADER_BYTES)),
         ] {
-            assert_eq!(reason(Some(&malformed)), RefusalReason::Malformed, "{malformed}");
+            assert_eq!(reason(Some(&malformed)), RejectionReason::Malformed, "{malformed}");
         }
         for no_match in [signed("whsec_b", NOW), format!("t={},{good}", NOW - 1), format!("t={NOW},v1=00")] {
-            assert_eq!(reason(Some(&no_match)), RefusalReason::NoMatch, "{no_match}");
+            assert_eq!(reason(Some(&no_match)), RejectionReason::NoMatch, "{no_match}");
         }
     }
 
     #[test]
-    fn what_no_body_can_save_is_known_from_the_header() {
+    fn hopeless_header_is_rejected_without_the_body() {
         let good = signed("whsec_a", NOW);
         let forged = signed("whsec_b", NOW);
-        for (header, refused) in [
-            (None, Some(RefusalReason::Missing)),
-            (Some("garbage"), Some(RefusalReason::Malformed)),
-            (Some(&*signed("whsec_b", NOW - 301)), Some(RefusalReason::TooOld)),
-            (Some(&*format!("t={NOW},v1=nothex")), Some(RefusalReason::NoMatch)),
+        for (header, expected) in [
+            (None, Some(RejectionReason::Missing)),
+            (Some("garbage"), Some(RejectionReason::Malformed)),
+            (Some(&*signed("whsec_b", NOW - 301)), Some(RejectionReason::TooOld)),
+            (Some(&*format!("t={NOW},v1=nothex")), Some(RejectionReason::NoMatch)),
             (Some(&*forged), None),
             (Some(&*good), None),
         ] {
-            assert_eq!(check_header(header, NOW).err().map(|refusal| refusal.reason), refused, "{header:?}");
+            assert_eq!(check_header(header, NOW).err().map(|error| error.reason), expected, "{header:?}");
         }
     }
 
     #[test]
-    fn one_flipped_bit_of_the_body_is_seen() {
+    fn one_flipped_bit_of_the_body_is_rejected() {
         let header = signed("whsec_a", NOW);
         for index in 0..BODY.len() {
             let mut body = BODY.to_vec();
@@ -286,8 +276,8 @@ mod tests {
     }
 
     #[test]
-    fn without_secrets_nothing_is_trusted() {
-        let refusal = verify(BODY, Some(&signed("whsec_a", NOW)), &WebhookSecrets::none(), NOW);
-        assert_eq!(refusal.map_err(|r| r.reason), Err(RefusalReason::NoMatch));
+    fn no_signature_matches_without_secrets() {
+        let rejected = verify(BODY, Some(&signed("whsec_a", NOW)), &WebhookSecrets::none(), NOW);
+        assert_eq!(rejected.map_err(|error| error.reason), Err(RejectionReason::NoMatch));
     }
 }

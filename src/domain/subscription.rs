@@ -1,4 +1,5 @@
-//! The subscription's states, and the rule that says which of two snapshots stands.
+//! A subscription as Stripe sends it ([`Snapshot`]) and as it is stored ([`Subscription`]), and the
+//! rule that decides whether a snapshot replaces the stored state ([`decide`]).
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,19 +8,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{CustomerId, InvoiceId, PriceId, SubscriptionId};
-use super::previous::{Previous, Replaced};
-use super::tags::Tags;
+use super::metadata::Metadata;
+use super::previous_attributes::{PreviousAttributes, PreviousValue};
 
-/// Which of the `customer.subscription.*` types.
+/// The kind of a `customer.subscription.*` event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubscriptionChange {
-    /// `.created`: the first snapshot, and the oldest of its second.
+pub enum SubscriptionEventKind {
+    /// `.created`. Its snapshot is the oldest of its second.
     Created,
-    /// `.updated`, `.paused`, `.resumed`: a snapshot of the moment.
+    /// `.updated`, `.paused`, `.resumed`
     Changed,
-    /// `.deleted`: the end.
+    /// `.deleted`
     Deleted,
-    /// `.trial_will_end`, `.pending_update_applied`, `.pending_update_expired`: the snapshot can be an old one.
+    /// `.trial_will_end`, `.pending_update_applied`, `.pending_update_expired`. The snapshot can be
+    /// older than the event.
     Announced,
 }
 
@@ -27,31 +29,30 @@ pub enum SubscriptionChange {
 /// (<https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// The first payment is open.
+    /// The first payment is pending.
     Incomplete,
-    /// The first payment never came. Final.
+    /// The first payment did not arrive in time. Final.
     IncompleteExpired,
-    /// In its trial.
     Trialing,
-    /// Paid.
     Active,
-    /// The latest invoice failed; Stripe tries again.
+    /// The payment of the latest invoice failed. Stripe retries it.
     PastDue,
-    /// Stripe has stopped trying.
+    /// The payment of the latest invoice failed. Stripe no longer retries it.
     Unpaid,
-    /// Over. Final.
+    /// Final.
     Canceled,
-    /// On hold, by its owner or for want of a payment method.
+    /// Paused by its owner, or because the trial ended without a payment method.
     Paused,
-    /// A status that Stripe has added since. It grants nothing.
+    /// A status that Stripe has added since. It grants no access.
     Other(Arc<str>),
 }
 
-/// The longest status that is kept. Stripe's longest has 18 characters.
-const STATUS_LENGTH: usize = 64;
+/// Bytes. Stripe's longest status has 18.
+const MAX_STATUS_LENGTH: usize = 64;
 
 impl Status {
-    /// Reads Stripe's word. `None` for what no status could be: empty, too long, or not a word.
+    /// `None` if the text is empty, longer than `MAX_STATUS_LENGTH`, or has other characters than
+    /// letters, digits and `_`.
     pub fn parse(text: &str) -> Option<Self> {
         let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         Some(match text {
@@ -63,14 +64,13 @@ impl Status {
             "unpaid" => Self::Unpaid,
             "canceled" => Self::Canceled,
             "paused" => Self::Paused,
-            other if (1..=STATUS_LENGTH).contains(&other.len()) && is_word(other) => {
+            other if (1..=MAX_STATUS_LENGTH).contains(&other.len()) && is_word(other) => {
                 Self::Other(other.into())
             }
             _ => return None,
         })
     }
 
-    /// Stripe's word.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Other(text) => text,
@@ -78,7 +78,7 @@ impl Status {
         }
     }
 
-    /// Stripe's word, for the statuses that we know.
+    /// `None` for [`Self::Other`].
     pub fn known_name(&self) -> Option<&'static str> {
         Some(match self {
             Self::Incomplete => "incomplete",
@@ -93,18 +93,17 @@ impl Status {
         })
     }
 
-    /// Whether that subscription id is over for good.
+    /// Whether the subscription has ended. Its id is never active again.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Canceled | Self::IncompleteExpired)
     }
 
-    /// Whether it is paid, or in its trial.
     pub fn is_in_good_standing(&self) -> bool {
         matches!(self, Self::Active | Self::Trialing)
     }
 
-    /// Whether a subscription in this status stands in the way of another one for the same tenant: everything but
-    /// an end or a first payment that never came.
+    /// Whether the tenant cannot buy another subscription while it has one with this status: it is
+    /// not final, and its first payment is not pending.
     pub fn blocks_checkout(&self) -> bool {
         !self.is_final() && *self != Self::Incomplete
     }
@@ -116,15 +115,13 @@ impl fmt::Display for Status {
     }
 }
 
-/// One line of a subscription: a price and how many of it. Items are equal whatever their price is called: a lookup key is
-/// the price's own, and can move to another price while the subscription stays as it is.
+/// An item of a subscription. Comparison ignores the lookup key: it belongs to the price and can
+/// move to another price while the subscription stays the same.
 #[derive(Debug, Clone, Eq, Serialize, Deserialize)]
 pub struct Item {
-    /// The price's id.
     pub price: PriceId,
-    /// The name that the price's owner gave it, which outlives a change of amount.
     pub lookup_key: Option<PriceId>,
-    /// How many; none for metered prices.
+    /// `None` for metered prices.
     pub quantity: Option<i64>,
 }
 
@@ -145,128 +142,136 @@ impl fmt::Display for Item {
     }
 }
 
-/// One field of a subscription that is not the same here and at Stripe. Times are Unix seconds.
+/// A field whose stored value differs from Stripe's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Its name.
     pub field: &'static str,
-    /// What we hold.
-    pub ours: String,
-    /// What Stripe says.
-    pub theirs: String,
+    pub ours: FieldValue,
+    pub theirs: FieldValue,
 }
 
-/// The part of a subscription that Stripe tells and we keep. Times are Unix seconds.
+/// A value for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldValue {
+    Text(String),
+    /// In Unix seconds.
+    Time(Option<i64>),
+}
+
+/// The fields of Stripe's subscription that are stored. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Stripe's status.
     pub status: Status,
-    /// When Stripe made the subscription.
+    /// Stripe's `created`.
     pub started_at: Option<i64>,
-    /// What is subscribed to.
     pub items: Vec<Item>,
-    /// When the paid period ends; of several items, the earliest.
+    /// If the items have different periods, the earliest end.
     pub current_period_end: Option<i64>,
-    /// When the trial ends or ended.
     pub trial_end: Option<i64>,
-    /// When it will end, if an end is set.
     pub cancel_at: Option<i64>,
-    /// Whether it ends with its period.
     pub cancel_at_period_end: bool,
-    /// When it ended.
     pub ended_at: Option<i64>,
 }
 
 impl State {
-    /// Whether an end is set. The Customer Portal sets `cancel_at` alone under flexible billing and both fields under
-    /// classic billing, the API possibly `cancel_at_period_end` alone
+    /// Whether a cancellation is scheduled. The Customer Portal sets only `cancel_at` under
+    /// flexible billing and both fields under classic billing. The API can set only
+    /// `cancel_at_period_end`
     /// (<https://docs.stripe.com/billing/subscriptions/billing-mode/compare>).
     pub fn scheduled_cancel(&self) -> bool {
         !self.status.is_final() && (self.cancel_at_period_end || self.cancel_at.is_some())
     }
 
-    /// What Stripe says otherwise than we do.
     pub fn differences(&self, theirs: &Self) -> Vec<Difference> {
         let items = |state: &Self| state.items.iter().map(Item::to_string).collect::<Vec<_>>().join(", ");
-        let time = |at: Option<i64>| at.map_or_else(|| "none".to_owned(), |at| at.to_string());
+        let text = |field, ours, theirs| Difference {
+            field,
+            ours: FieldValue::Text(ours),
+            theirs: FieldValue::Text(theirs),
+        };
+        let time = |field, ours, theirs| Difference {
+            field,
+            ours: FieldValue::Time(ours),
+            theirs: FieldValue::Time(theirs),
+        };
         let items_differ = self.items != theirs.items;
-        [
-            ("status", self.status.to_string(), theirs.status.to_string()),
-            ("started_at", time(self.started_at), time(theirs.started_at)),
-            ("items", items(self), if items_differ { items(theirs) } else { items(self) }),
-            ("current_period_end", time(self.current_period_end), time(theirs.current_period_end)),
-            ("trial_end", time(self.trial_end), time(theirs.trial_end)),
-            ("cancel_at", time(self.cancel_at), time(theirs.cancel_at)),
-            (
+        let fields = [
+            text("status", self.status.to_string(), theirs.status.to_string()),
+            time("started_at", self.started_at, theirs.started_at),
+            text("items", items(self), if items_differ { items(theirs) } else { items(self) }),
+            time("current_period_end", self.current_period_end, theirs.current_period_end),
+            time("trial_end", self.trial_end, theirs.trial_end),
+            time("cancel_at", self.cancel_at, theirs.cancel_at),
+            text(
                 "cancel_at_period_end",
                 self.cancel_at_period_end.to_string(),
                 theirs.cancel_at_period_end.to_string(),
             ),
-            ("ended_at", time(self.ended_at), time(theirs.ended_at)),
-        ]
-        .into_iter()
-        .filter(|(_, ours, theirs)| ours != theirs)
-        .map(|(field, ours, theirs)| Difference { field, ours, theirs })
-        .collect()
+            time("ended_at", self.ended_at, theirs.ended_at),
+        ];
+        fields.into_iter().filter(|difference| difference.ours != difference.theirs).collect()
     }
 
-    /// When it will end or was to end.
+    /// The scheduled end, also if the subscription has ended already.
     pub fn ends_at(&self) -> Option<i64> {
         self.cancel_at.or(if self.cancel_at_period_end { self.current_period_end } else { None })
     }
 }
 
-/// A subscription as Stripe drew it at one moment.
+/// A subscription as Stripe sends it in an event or an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// Which subscription.
     pub id: SubscriptionId,
-    /// Who pays.
     pub customer: CustomerId,
-    /// How it stood.
     pub state: State,
-    /// What our checkout wrote into it.
-    pub tags: Tags,
-    /// What the event that brought it replaced, if the event says.
-    pub previous: Option<Previous>,
-    /// Whether its items are all there are. Lists inside objects are cut, to ten entries by default, and say so by `has_more`
+    pub metadata: Metadata,
+    /// The event's `previous_attributes`, if it has any.
+    pub previous: Option<PreviousAttributes>,
+    /// Stripe truncates lists inside objects, to ten entries by default, and sets `has_more`
     /// (<https://docs.stripe.com/api/expanding_objects>).
     pub has_all_items: bool,
-    /// The invoice that Stripe made for it last.
     pub latest_invoice: Option<InvoiceId>,
 }
 
 impl Snapshot {
-    /// Whether a plan can be judged by it: all of its items are there, or it is over and grants none.
-    pub fn judges_plan(&self) -> bool {
+    /// `customer.subscription.deleted` always ends the subscription, whatever status its snapshot
+    /// has.
+    #[must_use]
+    pub fn ended_if_deleted(mut self, kind: SubscriptionEventKind) -> Self {
+        if kind == SubscriptionEventKind::Deleted && !self.state.status.is_final() {
+            self.state.status = Status::Canceled;
+        }
+        self
+    }
+
+    /// Whether all items are present, or the subscription has ended and grants no plan.
+    pub fn can_determine_plan(&self) -> bool {
         self.has_all_items || self.state.status.is_final()
     }
 
-    /// The prices of its items, and of those that an update replaced.
+    /// The prices of the items and of the items that the update replaced.
     pub fn prices(&self) -> impl Iterator<Item = &PriceId> {
         self.state.items.iter().chain(self.replaced_items()).map(|item| &item.price)
     }
 
-    /// The items that an update replaced, if it replaced them.
+    /// The items before the update, if it changed them.
     pub fn replaced_items(&self) -> &[Item] {
         match self.previous.as_ref().map(|previous| &previous.items) {
-            Some(Replaced::Value(Some(items))) => items,
-            Some(Replaced::Value(None) | Replaced::Not) | None => &[],
+            Some(PreviousValue::Was(Some(items))) => items,
+            _ => &[],
         }
     }
 }
 
-/// Why a payment needs its owner's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaymentProblem {
-    /// The charge failed.
     Failed,
-    /// The bank wants its customer to confirm.
+    /// The customer must confirm the payment, for example with 3-D Secure.
     ActionRequired,
 }
 
 impl PaymentProblem {
-    /// The word in the database.
+    /// The value in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "payment_failed",
@@ -274,38 +279,38 @@ impl PaymentProblem {
         }
     }
 
-    /// Reads the word in the database.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Failed, Self::ActionRequired].into_iter().find(|problem| problem.as_str() == text)
     }
 }
 
-/// A subscription as we hold it.
+/// The `as_of` of a state that comes from an announcement: every other snapshot is newer.
+const ANNOUNCED: i64 = i64::MIN;
+
+/// A stored subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// Which subscription.
     pub id: SubscriptionId,
-    /// Who pays.
     pub customer: CustomerId,
-    /// How it stands.
     pub state: State,
-    /// Stripe's time of the last event or answer that was applied, in Unix seconds.
+    /// Stripe's time of the last applied event or answer, in Unix seconds. [`ANNOUNCED`] if the
+    /// state comes from an announcement.
     pub as_of: i64,
-    /// Goes up with every change, so that an answer from Stripe can tell whether it was overtaken.
+    /// Incremented with every change. If it changes while a refresh is running, the refresh's
+    /// answer is outdated.
     pub revision: i64,
-    /// Its checkout completed with the money still on its way: it grants nothing yet.
+    /// The checkout completed, but a delayed first payment is pending. Grants no access.
     pub awaiting_payment: bool,
-    /// The last payment's trouble, if it had any.
+    /// The problem of the latest payment.
     pub payment_problem: Option<PaymentProblem>,
-    /// Stripe's time of the invoice event that says so, or that the last payment had no trouble.
+    /// Stripe's time of the invoice event that set or cleared `payment_problem`.
     pub payment_noted_at: Option<i64>,
-    /// Stripe's time of the last that was heard of money having come.
+    /// Stripe's time of the last successful payment.
     pub paid_at: Option<i64>,
 }
 
 impl Subscription {
-    /// A subscription seen for the first time.
-    pub fn first(snapshot: &Snapshot, as_of: i64) -> Self {
+    pub fn new(snapshot: &Snapshot, as_of: i64) -> Self {
         Self {
             id: snapshot.id.clone(),
             customer: snapshot.customer.clone(),
@@ -319,29 +324,39 @@ impl Subscription {
         }
     }
 
-    /// Notes how the last payment went, unless what is noted came later. Within a second a payment comes after its
-    /// troubles, and the bank's question after the failure that it explains.
+    /// Lets every other snapshot replace the state.
+    pub fn mark_announced(&mut self) {
+        self.as_of = ANNOUNCED;
+    }
+
+    pub fn is_from_announcement(&self) -> bool {
+        self.as_of == ANNOUNCED
+    }
+
+    /// Notes the result of a payment, unless a later one is noted. Returns whether it was the
+    /// latest. Within one second, a success is later than a required action, and a required action
+    /// later than the failure that led to it.
     pub fn note_payment(&mut self, problem: Option<PaymentProblem>, at: i64) -> bool {
         let rank = |problem: Option<PaymentProblem>| match problem {
             Some(PaymentProblem::Failed) => 0,
             Some(PaymentProblem::ActionRequired) => 1,
             None => 2,
         };
-        let is_later = self
+        let is_latest = self
             .payment_noted_at
             .is_none_or(|noted| (at, rank(problem)) >= (noted, rank(self.payment_problem)));
         if problem.is_none() {
             self.mark_paid(at);
         }
-        if is_later {
+        if is_latest {
             self.payment_problem = problem;
             self.payment_noted_at = Some(at);
             self.revision += 1;
         }
-        is_later
+        is_latest
     }
 
-    /// Money has come, at that time: the question whether its first has is answered.
+    /// A payment succeeded, so the first payment is no longer pending.
     pub fn mark_paid(&mut self, at: i64) {
         if self.paid_at < Some(at) || self.awaiting_payment {
             self.paid_at = self.paid_at.max(Some(at));
@@ -350,8 +365,8 @@ impl Subscription {
         }
     }
 
-    /// The money is still on its way, as far as whoever says so knew. Once any has come, the question is answered, however
-    /// late it is asked.
+    /// The first payment is pending, unless a payment has already succeeded: the event that reports
+    /// it can be late.
     pub fn await_payment(&mut self) {
         if self.paid_at.is_none() && !self.awaiting_payment {
             self.awaiting_payment = true;
@@ -359,48 +374,46 @@ impl Subscription {
         }
     }
 
-    /// Takes the state over. `as_of` goes back only for an end, which stands however old it is: after it only other ends
-    /// count, and they compare with its own time.
-    pub fn advance(&mut self, state: State, as_of: i64) {
-        let ends = state.status.is_final() && !self.state.status.is_final();
-        self.as_of = if ends { as_of } else { self.as_of.max(as_of) };
+    /// `as_of` never decreases, except for a final state, which applies however old it is. Only
+    /// other final states can follow, and they are compared with its time.
+    pub fn set_state(&mut self, state: State, as_of: i64) {
+        let is_end = state.status.is_final() && !self.state.status.is_final();
+        self.as_of = if is_end { as_of } else { self.as_of.max(as_of) };
         self.state = state;
         self.revision += 1;
     }
 }
 
-/// What becomes of a snapshot.
+/// What to do with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It stands: take it over.
+    /// It replaces the current state.
     Apply,
-    /// It says what we hold already.
+    /// It equals the current state.
     Unchanged,
-    /// What we hold stands.
+    /// The current state stays.
     Stale(StaleReason),
-    /// It is of the second of what we hold: all that second's snapshots decide together.
+    /// It has the same second as the current state. [`latest`](super::same_second::latest) decides.
     SameSecond,
 }
 
-/// Why a snapshot does not stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StaleReason {
-    /// The subscription is over, and nothing revives its id.
+    /// The subscription has ended.
     AlreadyFinal,
-    /// Stripe made the event before the one we hold.
+    /// The event is older than the stored state.
     Older,
     /// Another snapshot of the same second is later.
     SameSecond,
-    /// Announcements can carry old snapshots: they never overwrite.
+    /// An announcement never overwrites a stored state.
     Announcement,
-    /// Its list of items was cut.
+    /// Stripe truncated the list of items.
     IncompleteItems,
-    /// Its customer was deleted.
     CustomerDeleted,
 }
 
 impl StaleReason {
-    /// The word in logs and in the inbox.
+    /// The value in logs and in the inbox.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AlreadyFinal => "already_final",
@@ -413,27 +426,36 @@ impl StaleReason {
     }
 }
 
-/// Decides between the snapshot of an event made at `created` and the subscription that we hold.
+/// The ordering rule: compares the snapshot of an event with the current state. `created` is the
+/// event's. In order of precedence, with the numbers of `docs/ordering.md`:
+///
+/// - A final snapshot applies however old it is, and only another final one replaces it (rule 1).
+/// - An announcement can carry an old snapshot, so it creates a subscription but never overwrites
+///   one (rule 4).
+/// - All snapshots of one second are compared (rule 3).
+/// - An equal snapshot changes nothing, however old it is. Of the others a newer one applies, and
+///   an older one is stale (rule 2).
 pub fn decide(
-    held: Option<&Subscription>,
-    change: SubscriptionChange,
+    current: Option<&Subscription>,
+    kind: SubscriptionEventKind,
     snapshot: &Snapshot,
     created: i64,
 ) -> Decision {
-    let Some(held) = held else { return Decision::Apply };
-    let equal = held.state == snapshot.state;
-    match (held.state.status.is_final(), snapshot.state.status.is_final()) {
+    let Some(current) = current else { return Decision::Apply };
+    match (current.state.status.is_final(), snapshot.state.status.is_final()) {
         (true, false) => return Decision::Stale(StaleReason::AlreadyFinal),
         (false, true) => return Decision::Apply,
         (true, true) | (false, false) => {}
     }
-    match (created.cmp(&held.as_of), change) {
-        _ if equal && change == SubscriptionChange::Announced => Decision::Unchanged,
-        (_, SubscriptionChange::Announced) => Decision::Stale(StaleReason::Announcement),
-        (Ordering::Equal, _) => Decision::SameSecond,
-        _ if equal => Decision::Unchanged,
-        (Ordering::Less, _) => Decision::Stale(StaleReason::Older),
-        (Ordering::Greater, _) => Decision::Apply,
+    let is_equal = current.state == snapshot.state;
+    if kind == SubscriptionEventKind::Announced {
+        return if is_equal { Decision::Unchanged } else { Decision::Stale(StaleReason::Announcement) };
+    }
+    match created.cmp(&current.as_of) {
+        Ordering::Equal => Decision::SameSecond,
+        _ if is_equal => Decision::Unchanged,
+        Ordering::Less => Decision::Stale(StaleReason::Older),
+        Ordering::Greater => Decision::Apply,
     }
 }
 
@@ -459,87 +481,90 @@ mod tests {
             id: SubscriptionId::parse("sub_1").expect("an id"),
             customer: CustomerId::parse("cus_1").expect("an id"),
             state: state(status),
-            tags: Tags::default(),
+            metadata: Metadata::default(),
             previous: None,
             has_all_items: true,
             latest_invoice: None,
         }
     }
 
-    fn held(status: &str, as_of: i64) -> Subscription {
-        Subscription::first(&snapshot(status), as_of)
+    fn stored(status: &str, as_of: i64) -> Subscription {
+        Subscription::new(&snapshot(status), as_of)
     }
 
-    fn decided(held: &Subscription, change: SubscriptionChange, status: &str, created: i64) -> Decision {
-        decide(Some(held), change, &snapshot(status), created)
+    fn decision(stored: &Subscription, kind: SubscriptionEventKind, status: &str, created: i64) -> Decision {
+        decide(Some(stored), kind, &snapshot(status), created)
     }
 
     #[test]
-    fn the_first_snapshot_of_any_kind_makes_the_row() {
-        for change in [
-            SubscriptionChange::Created,
-            SubscriptionChange::Changed,
-            SubscriptionChange::Deleted,
-            SubscriptionChange::Announced,
+    fn first_snapshot_of_any_kind_is_applied() {
+        for kind in [
+            SubscriptionEventKind::Created,
+            SubscriptionEventKind::Changed,
+            SubscriptionEventKind::Deleted,
+            SubscriptionEventKind::Announced,
         ] {
-            assert_eq!(decide(None, change, &snapshot("active"), 5), Decision::Apply);
+            assert_eq!(decide(None, kind, &snapshot("active"), 5), Decision::Apply);
         }
     }
 
     #[test]
-    fn a_newer_snapshot_stands_and_an_older_one_does_not() {
-        let held = held("active", 10);
-        assert_eq!(decided(&held, SubscriptionChange::Changed, "past_due", 11), Decision::Apply);
+    fn newer_snapshot_is_applied_and_older_one_is_stale() {
+        let stored = stored("active", 10);
+        assert_eq!(decision(&stored, SubscriptionEventKind::Changed, "past_due", 11), Decision::Apply);
         assert_eq!(
-            decided(&held, SubscriptionChange::Changed, "past_due", 9),
+            decision(&stored, SubscriptionEventKind::Changed, "past_due", 9),
             Decision::Stale(StaleReason::Older)
         );
     }
 
     #[test]
-    fn a_final_snapshot_stands_however_old_and_nothing_revives_it() {
-        assert_eq!(decided(&held("active", 10), SubscriptionChange::Deleted, "canceled", 3), Decision::Apply);
+    fn final_snapshot_is_applied_however_old_and_never_revived() {
         assert_eq!(
-            decided(&held("canceled", 10), SubscriptionChange::Changed, "active", 99),
+            decision(&stored("active", 10), SubscriptionEventKind::Deleted, "canceled", 3),
+            Decision::Apply
+        );
+        assert_eq!(
+            decision(&stored("canceled", 10), SubscriptionEventKind::Changed, "active", 99),
             Decision::Stale(StaleReason::AlreadyFinal)
         );
     }
 
     #[test]
-    fn an_end_has_its_own_time_and_nothing_else_turns_it_back() {
-        let mut subscription = held("active", 10);
-        subscription.advance(state("past_due"), 3);
+    fn as_of_decreases_only_for_a_final_state() {
+        let mut subscription = stored("active", 10);
+        subscription.set_state(state("past_due"), 3);
         assert_eq!((subscription.as_of, subscription.revision), (10, 2));
-        subscription.advance(state("canceled"), 3);
+        subscription.set_state(state("canceled"), 3);
         assert_eq!((subscription.as_of, subscription.revision), (3, 3));
     }
 
     #[test]
-    fn a_second_decides_as_a_whole() {
-        for change in [SubscriptionChange::Created, SubscriptionChange::Changed] {
-            assert_eq!(decided(&held("active", 10), change, "past_due", 10), Decision::SameSecond);
-            assert_eq!(decided(&held("active", 10), change, "active", 10), Decision::SameSecond);
+    fn snapshots_of_the_same_second_are_compared() {
+        for kind in [SubscriptionEventKind::Created, SubscriptionEventKind::Changed] {
+            assert_eq!(decision(&stored("active", 10), kind, "past_due", 10), Decision::SameSecond);
+            assert_eq!(decision(&stored("active", 10), kind, "active", 10), Decision::SameSecond);
         }
     }
 
     #[test]
-    fn an_announcement_never_overwrites() {
+    fn announcement_never_overwrites() {
         assert_eq!(
-            decided(&held("active", 10), SubscriptionChange::Announced, "trialing", 11),
+            decision(&stored("active", 10), SubscriptionEventKind::Announced, "trialing", 11),
             Decision::Stale(StaleReason::Announcement)
         );
     }
 
     #[test]
-    fn an_equal_snapshot_changes_nothing() {
+    fn equal_snapshot_changes_nothing() {
         assert_eq!(
-            decided(&held("active", 10), SubscriptionChange::Changed, "active", 3),
+            decision(&stored("active", 10), SubscriptionEventKind::Changed, "active", 3),
             Decision::Unchanged
         );
     }
 
     #[test]
-    fn an_end_is_scheduled_by_either_field_until_it_has_come() {
+    fn either_cancel_field_schedules_an_end_until_it_has_ended() {
         let mut by_date = state("active");
         by_date.cancel_at = Some(500);
         assert!(by_date.scheduled_cancel());
@@ -556,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_told_field_by_field() {
+    fn differences_are_listed_by_field() {
         assert_eq!(state("active").differences(&state("active")), []);
         let mut theirs = state("past_due");
         theirs.cancel_at = Some(500);
@@ -566,17 +591,24 @@ mod tests {
             quantity,
         };
         theirs.items = vec![item(Some(2)), item(None)];
-        let told: Vec<String> = state("active")
-            .differences(&theirs)
-            .into_iter()
-            .map(|Difference { field, ours, theirs }| format!("{field}: {ours} / {theirs}"))
-            .collect();
-        let items = "items:  / price_a (pro) x 2, price_a (pro)";
-        assert_eq!(told, ["status: active / past_due", items, "cancel_at: none / 500"]);
+        let text = |text: &str| FieldValue::Text(text.to_owned());
+        let items = text("price_a (pro) x 2, price_a (pro)");
+        assert_eq!(
+            state("active").differences(&theirs),
+            [
+                Difference { field: "status", ours: text("active"), theirs: text("past_due") },
+                Difference { field: "items", ours: text(""), theirs: items },
+                Difference {
+                    field: "cancel_at",
+                    ours: FieldValue::Time(None),
+                    theirs: FieldValue::Time(Some(500))
+                },
+            ]
+        );
     }
 
     #[test]
-    fn a_status_that_stripe_adds_is_kept_word_for_word() {
+    fn unknown_status_is_kept_verbatim() {
         assert_eq!(Status::parse("hibernating").map(|s| s.to_string()).as_deref(), Some("hibernating"));
         for bad in ["", "two words", &"x".repeat(65)] {
             assert_eq!(Status::parse(bad), None);

@@ -1,4 +1,4 @@
-//! The secrets that sign an endpoint's webhooks: one, or several while one is being rolled
+//! The signing secrets of a webhook endpoint: several during a roll
 //! (<https://docs.stripe.com/webhooks#roll-endpoint-secrets>).
 
 use std::fmt;
@@ -9,11 +9,11 @@ use sha2::Sha256;
 
 use super::ids::SecretName;
 
-/// The most secrets at once: each costs every webhook an HMAC, and a rolled one lives for a day at most.
-const SECRETS: usize = 16;
+/// Each secret costs one HMAC per webhook, and a rolled secret expires within a day.
+const MAX_SECRETS: usize = 16;
 
-/// Tells one secret from another without giving it away: the start of an HMAC under it. A name does not, since one that
-/// is a place in the list passes to another secret when the list changes.
+/// Identifies a secret without revealing it: the first bytes of an HMAC keyed with it. A name does
+/// not identify a secret, since a default name is a position in the list, which may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretFingerprint([u8; 8]);
 
@@ -23,7 +23,7 @@ impl fmt::Display for SecretFingerprint {
     }
 }
 
-/// One webhook secret, ready to check signatures. It cannot be printed, and is wiped from memory when it is dropped.
+/// It cannot be printed, and is wiped from memory when dropped.
 #[derive(Clone)]
 struct WebhookSecret {
     name: SecretName,
@@ -31,77 +31,70 @@ struct WebhookSecret {
     key: Hmac<Sha256>,
 }
 
-/// The secrets that an endpoint's webhooks may be signed with. Cheap to clone.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct WebhookSecrets(Arc<[WebhookSecret]>);
 
-/// Why a text is no list of webhook secrets. Never repeats the text.
+/// Never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecrets {
-    /// Two commas, or one at an end.
-    #[error("has an empty item between its commas")]
-    Empty,
-    /// Something else than a webhook secret.
+    #[error("has an empty item between commas")]
+    EmptyItem,
     #[error("has an item that is not of the form `whsec_...` or `name=whsec_...`")]
     NotASecret,
-    /// A name that logs and metrics could not bear.
-    #[error("gives a secret a name that is not 1 to 32 of lower-case letters, digits, `_` and `-`")]
+    #[error("has a secret whose name is not 1 to 32 lower-case letters, digits, `_` or `-`")]
     BadName,
-    /// Nobody could tell which of them verified.
-    #[error("gives two secrets one name; what has no name is named by its place, from 1")]
-    SameName,
-    /// A roll that is none.
-    #[error("has one secret twice")]
-    SameSecret,
-    /// More than any roll needs.
-    #[error("has more than {SECRETS} secrets")]
+    #[error(
+        "has two secrets with the same name; a secret without a name is named after its position, from 1"
+    )]
+    DuplicateName,
+    #[error("has the same secret twice")]
+    DuplicateSecret,
+    #[error("has more than {MAX_SECRETS} secrets")]
     TooMany,
 }
 
 impl WebhookSecrets {
-    /// No secret at all: nothing is verified.
+    /// No secrets: no signature can be verified.
     pub fn none() -> Self {
         Self(Arc::new([]))
     }
 
-    /// Reads `whsec_...`, or several with commas between them, each with a name before it or without:
-    /// `new=whsec_...,old=whsec_...`. What has no name is named by its place, from 1.
+    /// Parses a comma-separated list of `whsec_...` or `name=whsec_...`. A secret without a name is
+    /// named after its position, from 1.
     pub fn parse(text: &str) -> Result<Self, InvalidSecrets> {
         let items: Vec<&str> = text.split(',').map(str::trim).collect();
-        if items.len() > SECRETS {
+        if items.len() > MAX_SECRETS {
             return Err(InvalidSecrets::TooMany);
         }
-        let named = items.iter().zip(1..).map(|(item, place)| named(item, place));
+        let named = items.iter().zip(1..).map(|(item, position)| named(item, position));
         let named = named.collect::<Result<Vec<_>, _>>()?;
         for (index, (name, secret)) in named.iter().enumerate() {
-            let before = &named[..index];
-            if before.iter().any(|(other, _)| other == name) {
-                return Err(InvalidSecrets::SameName);
+            let earlier = &named[..index];
+            if earlier.iter().any(|(other, _)| other == name) {
+                return Err(InvalidSecrets::DuplicateName);
             }
-            if before.iter().any(|(_, other)| other == secret) {
-                return Err(InvalidSecrets::SameSecret);
+            if earlier.iter().any(|(_, other)| other == secret) {
+                return Err(InvalidSecrets::DuplicateSecret);
             }
         }
         let secrets = named.into_iter().map(|(name, secret)| WebhookSecret::new(name, secret));
         secrets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &SecretName> {
         self.0.iter().map(|secret| &secret.name)
     }
 
-    /// The fingerprint of the secret with this name.
     pub fn fingerprint(&self, name: &SecretName) -> Option<SecretFingerprint> {
         self.0.iter().find(|secret| secret.name == *name).map(|secret| secret.fingerprint)
     }
 
-    /// What each of them signs this with, by its name.
+    /// The signature by each secret, with the secret's name.
     pub(super) fn sign<'a>(
         &'a self,
         timestamp: &'a str,
@@ -111,12 +104,13 @@ impl WebhookSecrets {
     }
 }
 
-/// An item's name and secret. A secret may have an `=` in it, so that what begins as one has no name.
-fn named(item: &str, place: usize) -> Result<(SecretName, &str), InvalidSecrets> {
+/// An item's name and secret. A secret may contain `=`, so an item that starts like a secret has no
+/// name.
+fn named(item: &str, position: usize) -> Result<(SecretName, &str), InvalidSecrets> {
     let (name, secret) = match item.split_once('=') {
-        _ if item.is_empty() => return Err(InvalidSecrets::Empty),
+        _ if item.is_empty() => return Err(InvalidSecrets::EmptyItem),
         Some((name, secret)) if !item.starts_with(PREFIX) => (name.trim_end(), secret.trim_start()),
-        _ => return Ok((SecretName::of_place(place), item)),
+        _ => return Ok((SecretName::from_position(position), item)),
     };
     Ok((SecretName::parse(name).map_err(|_| InvalidSecrets::BadName)?, secret))
 }
@@ -124,8 +118,8 @@ fn named(item: &str, place: usize) -> Result<(SecretName, &str), InvalidSecrets>
 const PREFIX: &str = "whsec_";
 
 impl WebhookSecret {
-    /// Takes a secret as Stripe shows it. An empty or foreign one is refused, since an empty key would make every
-    /// sender a signer.
+    /// Rejects a secret that is empty after the prefix: with a key that is public, anybody could
+    /// sign.
     fn new(name: SecretName, text: &str) -> Result<Self, InvalidSecrets> {
         let rest = text.strip_prefix(PREFIX).ok_or(InvalidSecrets::NotASecret)?;
         if rest.is_empty() || !rest.bytes().all(|b| b.is_ascii_graphic()) {
@@ -136,20 +130,17 @@ impl WebhookSecret {
     }
 
     fn sign(&self, timestamp: &str, body: &[u8]) -> [u8; 32] {
-        let mut mac = self.key.clone();
-        mac.update(timestamp.as_bytes());
-        mac.update(b".");
-        mac.update(body);
+        let mac = self.key.clone().chain_update(timestamp).chain_update(b".").chain_update(body);
         mac.finalize().into_bytes().into()
     }
 }
 
-/// Of a text that no webhook can have: what Stripe signs starts with a number.
+/// The HMAC of a text that Stripe never signs: its signed payloads start with a number.
 fn fingerprint(key: &Hmac<Sha256>) -> SecretFingerprint {
     let mac: [u8; 32] = key.clone().chain_update(b"fingerprint").finalize().into_bytes().into();
-    let mut start = [0; 8];
-    start.copy_from_slice(&mac[..8]);
-    SecretFingerprint(start)
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&mac[..8]);
+    SecretFingerprint(prefix)
 }
 
 impl fmt::Debug for WebhookSecrets {
@@ -167,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn openssl_computes_the_same_signature() {
+    fn signature_equals_openssl_hmac() {
         // printf "1700000000.{}" | openssl dgst -sha256 -hmac whsec_test
         let secrets = WebhookSecrets::parse("whsec_test").expect("a secret");
         let (_, signature) = secrets.sign("1700000000", b"{}").next().expect("one");
@@ -178,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_have_the_names_they_are_given_or_their_place() {
+    fn secret_without_name_is_named_after_its_position() {
         for (text, expected) in [
             ("whsec_a", vec!["1"]),
             ("whsec_a, whsec_b", vec!["1", "2"]),
@@ -191,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_secrets_is_refused() {
-        let too_many: Vec<String> = (0..=SECRETS).map(|number| format!("whsec_{number}")).collect();
+    fn invalid_secret_list_is_rejected() {
+        let too_many: Vec<String> = (0..=MAX_SECRETS).map(|number| format!("whsec_{number}")).collect();
         for (text, error) in [
-            ("", InvalidSecrets::Empty),
-            (" ", InvalidSecrets::Empty),
-            ("whsec_a,", InvalidSecrets::Empty),
+            ("", InvalidSecrets::EmptyItem),
+            (" ", InvalidSecrets::EmptyItem),
+            ("whsec_a,", InvalidSecrets::EmptyItem),
             ("whsec_", InvalidSecrets::NotASecret),
             ("whsec_a b", InvalidSecrets::NotASecret),
             ("sk_test_1", InvalidSecrets::NotASecret),
@@ -204,9 +195,9 @@ mod tests {
             ("new=old=whsec_a", InvalidSecrets::NotASecret),
             ("=whsec_a", InvalidSecrets::BadName),
             ("New=whsec_a", InvalidSecrets::BadName),
-            ("new=whsec_a,new=whsec_b", InvalidSecrets::SameName),
-            ("2=whsec_a,whsec_b", InvalidSecrets::SameName),
-            ("new=whsec_a,old=whsec_a", InvalidSecrets::SameSecret),
+            ("new=whsec_a,new=whsec_b", InvalidSecrets::DuplicateName),
+            ("2=whsec_a,whsec_b", InvalidSecrets::DuplicateName),
+            ("new=whsec_a,old=whsec_a", InvalidSecrets::DuplicateSecret),
             (too_many.join(",").as_str(), InvalidSecrets::TooMany),
         ] {
             assert_eq!(names(text), Err(error), "{text}");
@@ -214,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_secret_signs_with_is_wiped_when_it_is_dropped() {
-        // An HMAC that is keyed is two states of its hash and nothing else.
+    fn secret_is_wiped_from_memory_when_dropped() {
+        // A keyed HMAC consists of two hash states.
         fn is_wiped<T: hmac::digest::zeroize::ZeroizeOnDrop>() {}
         is_wiped::<Sha256>();
     }
 
     #[test]
-    fn fingerprint_belongs_to_secret_not_to_its_name() {
+    fn fingerprint_depends_on_secret_not_on_name() {
         let fingerprint = |secrets: &str, name: &str| {
             let name = SecretName::parse(name).expect("a name");
             WebhookSecrets::parse(secrets).expect("secrets").fingerprint(&name)
@@ -235,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_cannot_be_printed() {
+    fn secrets_are_never_printed() {
         let secrets = WebhookSecrets::parse("new=whsec_canary").expect("a secret");
         assert_eq!(format!("{secrets:?}"), "{new}");
     }

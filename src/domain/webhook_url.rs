@@ -1,66 +1,56 @@
-//! Where Stripe is told to post events.
-
 use std::fmt;
 
 use url::Url;
 
 use super::secure_url::{InvalidUrl, SecureUrl};
 
-/// The route of webhooks below an address.
-const ROUTE: &str = "/api/billing/webhook/";
+const WEBHOOK_PATH: &str = "/api/billing/webhook/";
 
-/// The URL of a webhook endpoint.
+/// The URL to which Stripe posts events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookUrl(Url);
 
 const FORM: &str = "https://host[:port][/path]";
 
 impl WebhookUrl {
-    /// Reads the endpoint's URL, or the address of the service, to which the route of webhooks is added.
+    /// Accepts the endpoint's URL, or the URL of the service, to which the webhook path is
+    /// appended.
     pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
-        let mut url = SecureUrl::parse(text, FORM, "Stripe does not post")?.into_url();
+        let mut url = SecureUrl::parse(text, FORM, "Stripe does not post to it")?.into_url();
         if url.query().is_some() || url.fragment().is_some() {
             return Err(InvalidUrl::NotAUrl(FORM));
         }
-        match without_double_slashes(url.path()).as_str() {
-            "/" => url.set_path(ROUTE),
-            path => url.set_path(path),
+        // The service has no route with an empty segment, so a double slash is a mistake.
+        let mut path = url.path().to_owned();
+        while path.contains("//") {
+            path = path.replace("//", "/");
         }
+        url.set_path(if path == "/" { WEBHOOK_PATH } else { &path });
         Ok(Self(url))
     }
 
-    /// Whether an endpoint's URL is this one; the service takes both with and without the slash at the end.
-    pub fn is(&self, url: &str) -> bool {
-        Url::parse(url).is_ok_and(|url| without_last_slash(&url) == without_last_slash(&self.0))
+    /// Ignores a trailing slash, since the service accepts both forms.
+    pub fn matches(&self, url: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| without_trailing_slash(&url) == without_trailing_slash(&self.0))
     }
 
-    /// Whether an endpoint's URL ends in the route of our webhooks.
-    pub fn is_like_ours(url: &str) -> bool {
-        url.trim_end_matches('/').ends_with(ROUTE.trim_end_matches('/'))
+    /// Whether an endpoint's URL ends with Billhook's webhook path.
+    pub fn has_webhook_path(url: &str) -> bool {
+        url.trim_end_matches('/').ends_with(WEBHOOK_PATH.trim_end_matches('/'))
     }
 
-    /// The host that Stripe posts to.
+    /// Without port, and without the brackets of an IPv6 address.
     pub fn host(&self) -> String {
         self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned()
     }
 
-    /// The URL.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 }
 
-fn without_last_slash(url: &Url) -> &str {
+fn without_trailing_slash(url: &Url) -> &str {
     url.as_str().trim_end_matches('/')
-}
-
-/// The service has no route with an empty part, so a second slash is a mistake.
-fn without_double_slashes(path: &str) -> String {
-    let mut plain = path.to_owned();
-    while plain.contains("//") {
-        plain = plain.replace("//", "/");
-    }
-    plain
 }
 
 impl fmt::Display for WebhookUrl {
@@ -74,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_host_is_without_a_port() {
+    fn webhook_host_has_no_port() {
         for (text, host) in [
             ("https://billing.example.com", "billing.example.com"),
             ("https://billing.example.com:8443/hook", "billing.example.com"),
@@ -85,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_gets_the_route_and_an_endpoint_keeps_its_own() {
+    fn webhook_path_is_appended_only_to_url_without_path() {
         for (text, url) in [
             ("https://billing.example.com", "https://billing.example.com/api/billing/webhook/"),
             ("https://billing.example.com/", "https://billing.example.com/api/billing/webhook/"),
@@ -103,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stripe_should_not_post_to_is_refused() {
+    fn invalid_webhook_url_is_rejected() {
         for text in [
             "",
             "billing.example.com",
@@ -118,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slash_at_the_end_makes_no_other_endpoint() {
+    fn webhook_url_matches_without_trailing_slash() {
         let url = WebhookUrl::parse("https://a.example").expect("a URL");
-        assert!(url.is("https://a.example/api/billing/webhook"));
-        assert!(!url.is("https://b.example/api/billing/webhook/"));
-        assert!(WebhookUrl::is_like_ours("https://b.example/api/billing/webhook"));
-        assert!(!WebhookUrl::is_like_ours("https://b.example/webhook"));
+        assert!(url.matches("https://a.example/api/billing/webhook"));
+        assert!(!url.matches("https://b.example/api/billing/webhook/"));
+        assert!(WebhookUrl::has_webhook_path("https://b.example/api/billing/webhook"));
+        assert!(!WebhookUrl::has_webhook_path("https://b.example/webhook"));
     }
 }

@@ -1,9 +1,9 @@
-//! The HTTP API: routes and handlers. Outside of this folder only [`crate::server`] knows poem, as what it serves.
+//! The HTTP API: routes, middleware and handlers. Only this folder and [`crate::server`] use poem.
 //!
-//! Start reading at `routes`: the middleware, in order, around the operations that `openapi` lists. `webhook` is where Stripe posts its events;
-//! `api` has the operations for tenants, services and operators, one file for each resource; `auth` verifies their tokens;
-//! `middleware` is what every request passes; `problem` turns errors into responses. What an operation does is decided in
-//! [`crate::billing`] and [`crate::ingest`], and how bytes come and go in [`crate::server`].
+//! Start reading at `routes`. `webhook` is Stripe's endpoint. `api` has the operations for tenants,
+//! services and operators, one file per resource, and `auth` verifies their tokens. `problem`
+//! converts errors to responses. The operations call [`crate::billing`] and [`crate::ingest`].
+//! [`crate::server`] does the socket work.
 
 mod api;
 pub mod auth;
@@ -11,7 +11,6 @@ mod body;
 mod etag;
 mod middleware;
 mod openapi;
-mod periodic_cleanup;
 mod problem;
 mod routes;
 mod static_files;
@@ -19,7 +18,6 @@ mod throttle;
 mod webhook;
 
 pub(crate) use api::subscription::Subscription;
-pub use openapi::contract;
-pub use periodic_cleanup::PeriodicCleanup;
-pub use routes::{App, metrics_routes, routes};
+pub use openapi::openapi_document;
+pub use routes::{App, PeriodicCleanup, metrics_routes, routes};
 pub use static_files::{InvalidStaticFiles, StaticFiles};

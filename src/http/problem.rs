@@ -1,9 +1,10 @@
-//! The one place that turns errors into answers: RFC 9457 problem details with a stable `code`.
+//! Converts errors to responses: RFC 9457 problem details with a stable `code`.
 //!
-//! Made here and not by a crate: poem-openapi knows no media type but its own for an error, and a crate for problem details
-//! would still need the table of codes, which is most of this file.
+//! The detail says what is wrong and what to do. It never contains the cause, which is logged, or
+//! text from Stripe.
 //!
-//! A problem says what to do next and nothing of the cause, which goes to the log. What Stripe said is never passed on.
+//! No crate does this: poem-openapi supports only its own media type for errors, and a
+//! problem-details crate would still need the table of codes, which is most of this file.
 
 use std::marker::PhantomData;
 
@@ -17,119 +18,98 @@ use poem_openapi::registry::{
 use poem_openapi::types::{Example, Type};
 use poem_openapi::{ApiResponse, Enum, Object};
 
-use crate::billing::{BillingError, CheckoutFailed, NotOpened};
+use crate::billing::{BillingError, CheckoutError, OpenStreamError};
 use crate::domain::journey::{JourneyId, Traceparent};
-use crate::store::{StoreError, StoreFailure};
+use crate::store::{StoreError, StoreErrorKind};
 use crate::stripe::StripeError;
 use crate::telemetry::spans;
 
 /// RFC 9457's media type.
 const CONTENT_TYPE: &str = "application/problem+json";
 
-/// What went wrong, in a word that never changes.
+/// The kind of problem. A code never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename_all = "snake_case")]
 pub enum Code {
-    /// The request does not make sense; the detail says why.
     InvalidRequest,
-    /// The webhook is not signed by one of our secrets, or too long ago.
     InvalidSignature,
-    /// The webhook is signed, but no event.
     UnreadableEvent,
-    /// There is no valid token.
     NotAuthenticated,
-    /// The token is valid, but not for this.
     NotAllowed,
-    /// There is nothing here.
     NotFound,
-    /// There is something here, but not for this method.
     MethodNotAllowed,
-    /// The tenant has no customer at Stripe yet.
     NoCustomer,
-    /// The tenant has no subscription that can be changed.
     NoSubscription,
-    /// The tenant has a subscription that another one would double.
     AlreadySubscribed,
-    /// The body is too large.
     TooLarge,
-    /// The body is not JSON.
     UnsupportedMediaType,
-    /// Too many requests of this tenant.
     Throttled,
-    /// A defect of ours.
     Internal,
-    /// Stripe refused what we asked.
     StripeRejected,
-    /// Stripe did not answer in time.
     StripeUnavailable,
-    /// Billing is not set up to do this yet.
     BillingNotConfigured,
-    /// Our database, or what else it takes, is not available.
     Unavailable,
 }
 
-/// What is fixed about a code.
-struct Kind {
+struct ProblemType {
     code: &'static str,
     status: StatusCode,
     title: &'static str,
-    /// What to do next, unless the place that reports the problem says it more exactly.
-    advice: &'static str,
+    /// Used unless the place that reports the problem has a more specific detail.
+    default_detail: &'static str,
 }
 
 impl Code {
-    /// The table of problems.
     #[rustfmt::skip]
-    fn kind(self) -> Kind {
-        let (code, status, title, advice) = match self {
+    fn problem_type(self) -> ProblemType {
+        let (code, status, title, default_detail) = match self {
             Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST,
-                "The request cannot be understood", "Look the operation up in /openapi.json."),
+                "The request is invalid", "The request is invalid. See the operation in /openapi.json."),
             Self::InvalidSignature => ("invalid_signature", StatusCode::BAD_REQUEST,
-                "The signature is not valid", "Sign the raw body with this endpoint's secret, now."),
+                "The signature is invalid", "The signature is invalid or too old. Sign the raw body with this endpoint's signing secret and the current time."),
             Self::UnreadableEvent => ("unreadable_event", StatusCode::BAD_REQUEST,
-                "The body is not a Stripe event", "Send snapshot events as Stripe makes them."),
+                "The body is not a Stripe event", "The body is not a Stripe event. Send Stripe snapshot events."),
             Self::NotAuthenticated => ("not_authenticated", StatusCode::UNAUTHORIZED,
-                "A valid token is needed", "Send a token: `Authorization: Bearer ...`."),
+                "A valid token is required", "The request has no bearer token. Send `Authorization: Bearer ...`."),
             Self::NotAllowed => ("not_allowed", StatusCode::FORBIDDEN,
-                "The token does not allow this", "Ask an owner of your organisation to do this, or to let you manage its billing."),
+                "The token does not allow this", "You may not manage billing. Ask an administrator of your organization to do this or to give you the permission."),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND,
-                "There is nothing here", "Look the path up in /openapi.json."),
+                "Not found", "There is nothing at this path. See /openapi.json for the paths of this API."),
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED,
-                "This method is not allowed here", "Look the method up in /openapi.json."),
+                "Method not allowed", "This path does not support the method. See /openapi.json for its methods."),
             Self::NoCustomer => ("no_customer", StatusCode::CONFLICT,
-                "There is nothing to manage yet", "Start a checkout first: it makes the customer that can be managed."),
+                "There is no Stripe customer", "This tenant has no Stripe customer. Start a checkout to create one."),
             Self::NoSubscription => ("no_subscription", StatusCode::CONFLICT,
-                "There is no subscription", "Start a checkout first: there is no subscription to change."),
+                "There is no subscription", "This tenant has no subscription to change. Start a checkout first."),
             Self::AlreadySubscribed => ("already_subscribed", StatusCode::CONFLICT,
-                "There is a subscription already", "Open the customer portal instead: the subscription can be changed or paid there."),
+                "There is already a subscription", "This tenant already has a subscription. Open the customer portal to change it or pay for it."),
             Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE,
-                "The body is too large", "Send a smaller body."),
+                "The body is too large", "The body is too large. Send a smaller one."),
             Self::UnsupportedMediaType => ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "The body must be JSON", "Send `Content-Type: application/json`."),
+                "The body must be JSON", "The body must be JSON. Send `Content-Type: application/json`."),
             Self::Throttled => ("throttled", StatusCode::TOO_MANY_REQUESTS,
-                "Too many requests", "Try again in a minute."),
+                "Too many requests", "Too many requests. Try again in a minute."),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong on our side", "Try again; if it persists, quote the trace id to whoever runs this service."),
+                "Internal error", "The request failed because of an internal error. Try again. If it fails again, send the trace id to the operator of this service."),
             Self::StripeRejected => ("stripe_rejected", StatusCode::BAD_GATEWAY,
-                "The payment provider refused the request", "Trying again will not help; quote the trace id to whoever runs this service."),
+                "The payment provider rejected the request", "The payment provider rejected the request. Trying again will not help. Send the trace id to the operator of this service."),
             Self::StripeUnavailable => ("stripe_unavailable", StatusCode::BAD_GATEWAY,
-                "The payment provider does not answer", "Nothing was charged. Try again in a minute."),
+                "The payment provider does not respond", "The payment provider does not respond. This request charged nothing. Try again in a minute."),
             Self::BillingNotConfigured => ("billing_not_configured", StatusCode::SERVICE_UNAVAILABLE,
-                "Billing is not set up yet", "Ask whoever runs this service to finish setting up billing."),
+                "Billing is not set up yet", "Billing is not set up yet. Ask the operator of this service to finish the setup."),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE,
-                "The service is not available right now", "Try again in a few seconds."),
+                "The service is temporarily unavailable", "The service is temporarily unavailable. Try again in a few seconds."),
         };
-        Kind { code, status, title, advice }
+        ProblemType { code, status, title, default_detail }
     }
 }
 
-/// An answer that is not the one that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     code: Code,
     detail: String,
     retry_after_seconds: Option<u64>,
-    /// Where to look, if it is not the trace that we are in.
+    /// Replaces the current trace.
     trace: Option<JourneyId>,
 }
 
@@ -137,21 +117,21 @@ pub struct Problem {
 #[derive(Debug, Object)]
 #[oai(rename = "Problem", example)]
 struct ProblemBody {
-    /// A URI that names the kind of problem.
+    /// A URI that identifies the kind of problem.
     #[oai(rename = "type", validator(min_length = 1))]
     kind: String,
-    /// The kind of problem in a sentence.
+    /// A short summary of the kind of problem.
     #[oai(validator(min_length = 1))]
     title: String,
     /// The HTTP status.
     #[oai(validator(minimum(value = "400"), maximum(value = "599")))]
     status: u16,
-    /// What to do next.
+    /// What is wrong, and what to do.
     #[oai(validator(min_length = 1))]
     detail: String,
-    /// The kind of problem in a word that never changes.
+    /// The kind of problem. A code never changes.
     code: Code,
-    /// The id to quote to support.
+    /// The trace id. Include it when you contact support.
     #[oai(skip_serializing_if_is_none, validator(min_length = 32, max_length = 32))]
     trace_id: Option<String>,
 }
@@ -164,45 +144,44 @@ impl Example for ProblemBody {
 }
 
 impl Problem {
-    /// A problem, and what to do next.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), retry_after_seconds: None, trace: None }
     }
 
-    /// Why nothing was learned of a checkout. Whoever asks may just have paid: what else is said of a silent Stripe, that
-    /// nothing was charged, would be wrong here.
-    pub fn of_checkout_refresh(error: BillingError) -> Self {
+    /// For the refresh of a checkout session. The user may just have paid, so the default detail
+    /// "This request charged nothing" could be misread.
+    pub fn from_checkout_refresh(error: BillingError) -> Self {
         match error {
             BillingError::Stripe(StripeError::Unavailable { .. }) => Self::new(
                 Code::StripeUnavailable,
-                "A payment that was made is not lost. Ask again in a minute.",
+                "The payment provider does not respond. A completed payment is not lost. Try again in a minute.",
             ),
             other => other.into(),
         }
     }
 
-    /// Says when to come back.
+    /// Adds `Retry-After`.
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
-    /// Names another trace than the one that we are in.
+    /// Shows this trace's id instead of the current one.
     #[must_use]
     pub fn in_trace(self, trace: JourneyId) -> Self {
         Self { trace: Some(trace), ..self }
     }
 
     fn body(&self) -> ProblemBody {
-        let here = || spans::current_trace().map(Traceparent::journey_id);
-        let Kind { code, status, title, .. } = self.code.kind();
+        let current = || spans::current_trace().map(Traceparent::trace_id);
+        let ProblemType { code, status, title, .. } = self.code.problem_type();
         ProblemBody {
             kind: format!("urn:billhook:problem:{code}"),
             title: title.to_owned(),
             status: status.as_u16(),
             detail: self.detail.clone(),
             code: self.code,
-            trace_id: self.trace.or_else(here).map(|trace| trace.to_string()),
+            trace_id: self.trace.or_else(current).map(|trace| trace.to_string()),
         }
     }
 }
@@ -210,13 +189,13 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Json(self.body()).into_response();
-        response.set_status(self.code.kind().status);
+        response.set_status(self.code.problem_type().status);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.code == Code::NotAuthenticated {
-            // RFC 9110, section 15.5.2: a 401 names the scheme that would be taken.
+            // Required by RFC 9110, section 15.5.2.
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
@@ -231,7 +210,7 @@ impl From<Problem> for poem::Error {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self::new(code, code.kind().advice)
+        Self::new(code, code.problem_type().default_detail)
     }
 }
 
@@ -244,85 +223,88 @@ impl From<BillingError> for Problem {
             BillingError::NoCustomer => Code::NoCustomer.into(),
             BillingError::NoSubscription => Code::NoSubscription.into(),
             BillingError::AlreadySubscribed => Code::AlreadySubscribed.into(),
-            BillingError::SubscribedElsewhere => Self::new(
+            BillingError::SubscribedAsOtherCustomer => Self::new(
                 Code::AlreadySubscribed,
-                "This tenant has bought a subscription as another customer. Ask support to link it to that customer.",
+                "This tenant bought a subscription under another Stripe customer. Ask support to link the tenant to that customer.",
             ),
             BillingError::UnknownCheckout => {
-                Self::new(Code::NotFound, "The tenant has no checkout session of this id.")
+                Self::new(Code::NotFound, "This tenant has no checkout session with this id.")
             }
             BillingError::Stripe(error) if error.is_not_permitted() => Self::new(
                 Code::BillingNotConfigured,
-                "The service's Stripe key lacks a permission; quote the trace id to whoever runs this service.",
+                "The service's Stripe key lacks a permission. Send the trace id to the operator of this service.",
             ),
             BillingError::Stripe(StripeError::Rejected(_)) => Code::StripeRejected.into(),
             BillingError::Stripe(StripeError::Unavailable { .. }) => Code::StripeUnavailable.into(),
             BillingError::CatchingUp => Self::new(
                 Code::Unavailable,
-                "What was bought while the service was away is being read. Try again in a few seconds.",
+                "The service was down and is still reading missed events. Try again in a few seconds.",
             )
             .retry_after(RETRY_AFTER_SECONDS),
-            BillingError::Outpaced => Self::new(Code::Unavailable, "Ask once, and wait for the answer.")
-                .retry_after(RETRY_AFTER_SECONDS),
+            BillingError::Contention => Self::new(
+                Code::Unavailable,
+                "The tenant's state changed during the request. Send one request at a time, and try again in a few seconds.",
+            )
+            .retry_after(RETRY_AFTER_SECONDS),
             BillingError::Store(error) => error.into(),
         }
     }
 }
 
-impl From<CheckoutFailed> for Problem {
-    fn from(failed: CheckoutFailed) -> Self {
-        Self::from(failed.error).in_trace(failed.trace)
+impl From<CheckoutError> for Problem {
+    fn from(error: CheckoutError) -> Self {
+        Self::from(error.error).in_trace(error.trace)
     }
 }
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        error.failure().into()
+        error.kind().into()
     }
 }
 
-impl From<StoreFailure> for Problem {
-    fn from(failure: StoreFailure) -> Self {
-        if failure == StoreFailure::Refused {
+impl From<StoreErrorKind> for Problem {
+    fn from(kind: StoreErrorKind) -> Self {
+        if kind == StoreErrorKind::Rejected {
             return Code::Internal.into();
         }
         Self::from(Code::Unavailable).retry_after(RETRY_AFTER_SECONDS)
     }
 }
 
-impl From<NotOpened> for Problem {
-    fn from(error: NotOpened) -> Self {
+impl From<OpenStreamError> for Problem {
+    fn from(error: OpenStreamError) -> Self {
         match error {
-            NotOpened::Crowded | NotOpened::TenantCrowded => {
-                Self::new(Code::Unavailable, "Too many follow it already: ask for it now and then instead.")
-                    .retry_after(CROWDED_RETRY_AFTER_SECONDS)
+            OpenStreamError::TooMany | OpenStreamError::TooManyOfTenant => {
+                Self::new(Code::Unavailable, "Too many open streams. Poll the subscription endpoint instead.")
+                    .retry_after(TOO_MANY_STREAMS_RETRY_AFTER_SECONDS)
             }
-            NotOpened::NotRead(failure) => failure.into(),
-            NotOpened::Stopping => Self::from(Code::Unavailable).retry_after(RETRY_AFTER_SECONDS),
+            OpenStreamError::Database(kind) => kind.into(),
+            OpenStreamError::Stopping => Self::from(Code::Unavailable).retry_after(RETRY_AFTER_SECONDS),
         }
     }
 }
 
-/// When to come back to where there was no room: pages are open for longer, and each can ask without a stream.
-const CROWDED_RETRY_AFTER_SECONDS: u64 = 60;
+/// Pages usually stay open for longer than this, and can poll instead.
+const TOO_MANY_STREAMS_RETRY_AFTER_SECONDS: u64 = 60;
 
-/// When to come back to a database that was not there: it may be failing over.
+/// For an unavailable database, which may be failing over.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
+/// Adds an initial capital and a full stop.
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(char::to_uppercase).into_iter().flatten();
     first.chain(chars).chain(['.']).collect()
 }
 
-/// The problems that an operation can answer with, for the contract: each status once, with its codes.
-pub trait Documented: Send + Sync + 'static {
-    /// Status and codes.
+/// The problems that an operation can return, for the OpenAPI document.
+pub trait DocumentedProblems: Send + Sync + 'static {
+    /// Each status once, with its codes.
     const PROBLEMS: &'static [(u16, &'static str)];
 }
 
-/// The headers of a problem, which are those of its status.
-fn headers(status: u16) -> Vec<MetaHeader> {
+fn documented_headers(status: u16) -> Vec<MetaHeader> {
     let header = |name: &str, description: &str, required, schema| {
         let (name, description) = (name.to_owned(), Some(description.to_owned()));
         let schema = MetaSchemaRef::Inline(Box::new(schema));
@@ -330,42 +312,36 @@ fn headers(status: u16) -> Vec<MetaHeader> {
     };
     let seconds = || MetaSchema { minimum: Some(1.0), ..MetaSchema::new("integer") };
     match status {
-        401 => header("WWW-Authenticate", "The scheme that is taken.", true, MetaSchema::new("string")),
-        429 => header("Retry-After", "After how many seconds to come back.", true, seconds()),
-        503 => {
-            let description = "After how many seconds to come back, where that is known.";
-            header("Retry-After", description, false, seconds())
-        }
+        401 => header("WWW-Authenticate", "The supported scheme.", true, MetaSchema::new("string")),
+        429 => header("Retry-After", "Seconds to wait before the next attempt.", true, seconds()),
+        503 => header("Retry-After", "Seconds to wait before the next attempt, if known.", false, seconds()),
         _ => Vec::new(),
     }
 }
 
-/// A problem as an operation's answer.
+/// A problem as the error response of an operation.
 #[derive(Debug)]
-pub struct Failure<D>(Problem, PhantomData<D>);
+pub struct ProblemResponse<D>(Problem, PhantomData<D>);
 
-impl<D, E: Into<Problem>> From<E> for Failure<D> {
+impl<D, E: Into<Problem>> From<E> for ProblemResponse<D> {
     fn from(error: E) -> Self {
         Self(error.into(), PhantomData)
     }
 }
 
-impl<D> IntoResponse for Failure<D>
-where
-    D: Send,
-{
+impl<D: Send> IntoResponse for ProblemResponse<D> {
     fn into_response(self) -> Response {
         self.0.into_response()
     }
 }
 
-impl<D> From<Failure<D>> for poem::Error {
-    fn from(failure: Failure<D>) -> Self {
-        failure.0.into()
+impl<D> From<ProblemResponse<D>> for poem::Error {
+    fn from(response: ProblemResponse<D>) -> Self {
+        response.0.into()
     }
 }
 
-impl<D: Documented> ApiResponse for Failure<D> {
+impl<D: DocumentedProblems> ApiResponse for ProblemResponse<D> {
     fn meta() -> MetaResponses {
         let response = |(status, description): &(u16, &'static str)| MetaResponse {
             description,
@@ -375,7 +351,7 @@ impl<D: Documented> ApiResponse for Failure<D> {
                 content_type: CONTENT_TYPE,
                 schema: <ProblemBody as Type>::schema_ref(),
             }],
-            headers: headers(*status),
+            headers: documented_headers(*status),
         };
         MetaResponses { responses: D::PROBLEMS.iter().map(response).collect() }
     }
@@ -385,7 +361,8 @@ impl<D: Documented> ApiResponse for Failure<D> {
     }
 }
 
-/// Gives the framework's own errors the shape of ours. The matched route stays with the answer, for the span's name.
+/// Converts poem's own errors to problems. The response keeps the matched route, which names the
+/// span.
 pub(super) fn from_framework(error: poem::Error) -> Response {
     if error.is_from_response() {
         return error.into_response();
@@ -400,7 +377,7 @@ pub(super) fn from_framework(error: poem::Error) -> Response {
 
 fn framework_problem(error: &poem::Error) -> Problem {
     if error.is::<ParsePathError>() || error.is::<poem::error::ParsePathError>() {
-        return Problem::new(Code::NotFound, "Nothing can have this name.");
+        return Problem::new(Code::NotFound, "This path contains an invalid name.");
     }
     let code = match error.status() {
         StatusCode::UNAUTHORIZED => Code::NotAuthenticated,
@@ -410,20 +387,20 @@ fn framework_problem(error: &poem::Error) -> Problem {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
         status if status.is_client_error() => Code::InvalidRequest,
         status => {
-            tracing::error!(%status, %error, "a request failed inside the framework");
+            tracing::error!(%status, %error, "poem could not handle a request");
             Code::Internal
         }
     };
     code.into()
 }
 
-/// Gives a panic the shape of our other errors. What it said is in the log already.
+/// For a panic, which is already logged.
 pub(super) fn from_panic() -> Response {
     Problem::from(Code::Internal).into_response()
 }
 
-/// What takes too long to answer is told to come again.
-pub(super) fn from_silence() -> Response {
-    tracing::error!("an answer took too long");
+/// For a request that took too long.
+pub(super) fn from_timeout() -> Response {
+    tracing::error!("a request timed out");
     Problem::from(Code::Unavailable).retry_after(RETRY_AFTER_SECONDS).into_response()
 }

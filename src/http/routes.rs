@@ -1,11 +1,13 @@
-//! The endpoint that the server serves: the operations of `openapi::service`, and the middleware around them.
+//! The endpoint that the server serves: the operations of `openapi::service` inside the middleware.
+//! Each operation declares its own path. That of the webhook is in `webhook::handler`.
 
 use std::future::ready;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use poem::middleware::{NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Route, get};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Route, get};
 use tokio::sync::watch;
 
 use super::api::ApiState;
@@ -14,44 +16,40 @@ use super::api::metrics::scrape;
 use super::auth::TokenVerifier;
 use super::middleware::{CorsRules, Middleware, handle_scrape};
 use super::openapi;
-use super::periodic_cleanup::PeriodicCleanup;
 use super::static_files::StaticFiles;
 use super::throttle::Throttle;
-use super::webhook::Webhook;
+use super::webhook::{Admission, WebhookState};
 use crate::billing::Billing;
-use crate::domain::address::Origin;
+use crate::domain::app_url::Origin;
 use crate::domain::trusted_proxies::TrustedProxies;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::ingest::Ingest;
 use crate::server::LifecycleWatch;
 
-/// What the routes are made of.
+/// The dependencies and settings of the routes.
 pub struct App {
-    /// What the use cases work with.
     pub billing: Arc<Billing>,
-    /// Where verified events are handed in.
     pub ingest: Ingest,
-    /// The secrets that sign webhooks, as they are at the moment.
+    /// Follows reloads of the configuration.
     pub webhook_secrets: watch::Receiver<WebhookSecrets>,
-    /// The proxies whose word is taken for who sent a request.
+    /// The proxies whose `X-Forwarded-For` is used.
     pub trusted_proxies: TrustedProxies,
-    /// Says whose tokens are taken.
     pub tokens: Arc<TokenVerifier>,
-    /// How many checkout, refresh and portal requests a tenant may make in a minute.
+    /// The checkout, refresh and portal requests that a tenant may send per minute.
     pub throttle_per_minute: NonZeroU32,
-    /// The page that is served beside the API.
+    /// The built frontend, served beside the API.
     pub static_files: Option<StaticFiles>,
-    /// The origins of other pages that may ask.
+    /// Other origins whose pages may call the API.
     pub cors_origins: Vec<Origin>,
-    /// Variables that are not set, without which a part of the service refuses to work.
+    /// Unset variables that a part of the service needs.
     pub not_configured: Vec<&'static str>,
-    /// Whether the service drains.
     pub lifecycle: LifecycleWatch,
 }
 
-/// The routes, and the cleanup that the caller runs at intervals while they are served.
+/// Returns the routes, and the cleanup to run every [`PeriodicCleanup::INTERVAL`] while they are
+/// served.
 pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
-    let (clock, counters) = (app.billing.clock.clone(), app.billing.metrics.clone());
+    let (clock, metrics) = (app.billing.clock.clone(), app.billing.metrics.clone());
     let throttle = Arc::new(Throttle::per_minute(app.throttle_per_minute, clock.clone()));
     let state = ApiState { billing: app.billing.clone(), throttle: throttle.clone() };
     let readiness = Readiness {
@@ -60,49 +58,52 @@ pub fn routes(app: App) -> (impl Endpoint + 'static, PeriodicCleanup) {
         not_configured: app.not_configured,
         lifecycle: app.lifecycle,
     };
-    let webhook = Webhook::new(app.billing, app.ingest, app.webhook_secrets, app.trusted_proxies);
+    let webhook = WebhookState::new(app.billing, app.ingest, app.webhook_secrets, app.trusted_proxies);
     let cleanup = PeriodicCleanup { throttle, admission: webhook.admission() };
-    let shared = Shared {
-        state: Arc::new(state),
-        readiness: Arc::new(readiness),
-        webhook: Arc::new(webhook),
-        tokens: app.tokens,
-    };
+    let (state, readiness, webhook) = (Arc::new(state), Arc::new(readiness), Arc::new(webhook));
     let middleware = Arc::new(Middleware {
-        metrics: counters,
+        metrics,
         cors: CorsRules::new(app.cors_origins, clock),
         static_files: app.static_files,
     });
     let routes = Route::new()
         .at("/openapi.json", openapi::document())
-        .at("/docs", openapi::page())
+        .at("/docs", openapi::swagger_page())
         .nest("/", openapi::service())
-        .before(move |request| ready(Ok(shared.attach_to(request))))
+        .before(move |mut request| {
+            // The operations extract these.
+            request.set_data(state.clone());
+            request.set_data(readiness.clone());
+            request.set_data(webhook.clone());
+            request.set_data(app.tokens.clone());
+            ready(Ok(request))
+        })
         .around(move |next, request| middleware.clone().handle(next, request))
-        // poem-openapi registers each path without the slash at its end. This removes it from requests, so that both match.
+        // poem-openapi registers paths without the trailing slash. This removes it from requests,
+        // so that both forms match.
         .with(NormalizePath::new(TrailingSlash::Trim));
     (routes.into_endpoint(), cleanup)
 }
 
-/// What operations take from their request.
-struct Shared {
-    state: Arc<ApiState>,
-    readiness: Arc<Readiness>,
-    webhook: Arc<Webhook>,
-    tokens: Arc<TokenVerifier>,
-}
-
-impl Shared {
-    fn attach_to(&self, mut request: Request) -> Request {
-        request.set_data(self.state.clone());
-        request.set_data(self.readiness.clone());
-        request.set_data(self.webhook.clone());
-        request.set_data(self.tokens.clone());
-        request
-    }
-}
-
-/// The routes of the listener for metrics.
+/// The routes of the metrics listener.
 pub fn metrics_routes(billing: Arc<Billing>) -> impl Endpoint + 'static {
     Route::new().at("/metrics", get(scrape)).data(billing).around(handle_scrape).into_endpoint()
+}
+
+/// Clones share the same state.
+#[derive(Clone)]
+pub struct PeriodicCleanup {
+    throttle: Arc<Throttle>,
+    admission: Arc<Admission>,
+}
+
+impl PeriodicCleanup {
+    pub const INTERVAL: Duration = Duration::from_mins(1);
+
+    /// Removes the tenants and clients that have their full quota again, and logs the suppressed
+    /// webhook rejections.
+    pub fn sweep(&self) {
+        self.throttle.sweep();
+        self.admission.sweep();
+    }
 }

@@ -1,6 +1,5 @@
-//! One throttle for all that asks Stripe for somebody who waits, checkout and portal above all, for each tenant.
+//! A rate limit per tenant for the requests that call Stripe, such as checkout and portal.
 
-use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,22 +15,21 @@ use super::problem::{Code, Problem};
 use crate::clock::Clock;
 use crate::domain::ids::TenantId;
 
-/// Tenants that are remembered at once, some 100 bytes each. Only tenants of valid tokens come here, and they are
-/// forgotten when their quota is whole again.
-const TENANTS: usize = 100_000;
+/// About 100 bytes each. Only tenants with a valid token are counted, and they are removed when
+/// their quota is full again.
+const MAX_TENANTS: usize = 100_000;
 
-/// How long to stay away when even a sweep leaves no room.
-const CROWDED_SECONDS: u64 = 60;
+/// `Retry-After` when there are too many tenants even after a sweep.
+const TOO_MANY_TENANTS_RETRY_SECONDS: u64 = 60;
 
 type Limiter = RateLimiter<TenantId, DashMapStateStore<TenantId>, SteadyClock, NoOpMiddleware<Nanos>>;
 
-/// Counts each tenant's requests.
 pub(super) struct Throttle {
     limiter: Limiter,
     clock: SteadyClock,
 }
 
-/// Our clock, as governor reads it.
+/// Adapts [`Clock`] to governor.
 #[derive(Clone)]
 pub(super) struct SteadyClock(pub(super) Arc<dyn Clock>);
 
@@ -43,22 +41,14 @@ impl GovernorClock for SteadyClock {
     }
 }
 
-/// Limits log lines that anyone can cause.
+/// Limits log lines that unauthenticated requests can cause.
 pub(super) type LineLimiter = RateLimiter<NotKeyed, InMemoryState, SteadyClock, NoOpMiddleware<Nanos>>;
 
-/// Lets one line through in a minute.
-pub(super) fn one_line_a_minute(clock: Arc<dyn Clock>) -> LineLimiter {
+pub(super) fn one_line_per_minute(clock: Arc<dyn Clock>) -> LineLimiter {
     RateLimiter::direct_with_clock(Quota::per_minute(NonZeroU32::MIN), SteadyClock(clock))
 }
 
-impl fmt::Debug for Throttle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Throttle({} tenants)", self.limiter.len())
-    }
-}
-
 impl Throttle {
-    /// A throttle that lets so many requests of a tenant through in a minute.
     pub(super) fn per_minute(requests: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
         let clock = SteadyClock(clock);
         let limiter =
@@ -66,12 +56,12 @@ impl Throttle {
         Self { limiter, clock }
     }
 
-    /// Lets a request of the tenant's through, or says when to come back.
+    /// Counts a request of the tenant. Fails if it is over the limit.
     pub(super) fn check(&self, tenant: &TenantId) -> Result<(), Problem> {
-        if self.limiter.len() >= TENANTS {
+        if self.limiter.len() >= MAX_TENANTS {
             self.sweep();
-            if self.limiter.len() >= TENANTS {
-                return Err(throttled(CROWDED_SECONDS));
+            if self.limiter.len() >= MAX_TENANTS {
+                return Err(throttled(TOO_MANY_TENANTS_RETRY_SECONDS));
             }
         }
         self.limiter
@@ -79,20 +69,21 @@ impl Throttle {
             .map_err(|not_until| throttled(wait_seconds(not_until.wait_time_from(self.clock.now()))))
     }
 
-    /// Forgets the tenants whose quota is whole again.
+    /// Removes the tenants that have their full quota again.
     pub(super) fn sweep(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
     }
 }
 
-/// The whole seconds after which to come back.
+/// The value of `Retry-After`: whole seconds, rounded up, at least 1.
 pub(super) fn wait_seconds(wait: Duration) -> u64 {
-    wait.as_millis().div_ceil(1000).try_into().unwrap_or(CROWDED_SECONDS).max(1)
+    wait.as_millis().div_ceil(1000).try_into().unwrap_or(TOO_MANY_TENANTS_RETRY_SECONDS).max(1)
 }
 
 pub(super) fn throttled(seconds: u64) -> Problem {
-    Problem::new(Code::Throttled, format!("Try again in {seconds} s.")).retry_after(seconds)
+    Problem::new(Code::Throttled, format!("Too many requests. Try again in {seconds} s."))
+        .retry_after(seconds)
 }
 
 #[cfg(test)]
@@ -105,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_21st_request_in_a_minute_waits_and_other_tenants_do_not() {
+    fn only_the_tenant_over_its_limit_is_throttled() {
         let clock = Arc::new(ManualClock::at_ms(1_700_000_000_000));
         let throttle = Throttle::per_minute(NonZeroU32::new(20).expect("not zero"), clock.clone());
         for request in 1..=20 {
@@ -118,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_whose_quota_is_whole_again_are_forgotten() {
+    fn tenants_with_full_quota_are_removed() {
         let clock = Arc::new(ManualClock::at_ms(1_700_000_000_000));
         let throttle = Throttle::per_minute(NonZeroU32::new(20).expect("not zero"), clock.clone());
         for id in 0..100 {

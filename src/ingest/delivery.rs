@@ -1,4 +1,4 @@
-//! A verified event on its way in.
+//! A verified event on its way to a lane.
 
 use tracing::{Span, info_span};
 
@@ -8,37 +8,36 @@ use crate::domain::signature::Verified;
 use crate::telemetry::metrics::Source;
 use crate::telemetry::spans::{self, BillingAttributes};
 
-/// A verified event on its way in.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The event.
     pub event: Event,
-    /// The bytes that came.
+    /// The event's JSON as received from Stripe.
     pub payload: Vec<u8>,
-    /// Which secret verified it, and how old it was; none if we fetched it ourselves.
+    /// The secret that verified the webhook, and the age of its signature. `None`: the backfill
+    /// fetched the event.
     pub verified: Option<Verified>,
-    /// When it came, in Unix milliseconds.
+    /// In Unix milliseconds.
     pub received_at_ms: i64,
-    /// The span that processes it.
+    /// The span that processes the event.
     pub span: Span,
-    /// The same, named for others.
+    /// The trace and the id of `span`.
     pub(super) trace: Option<Traceparent>,
-    /// The span of the request that brought it, if one did.
+    /// The span of the webhook request. Disabled for an event of the backfill.
     pub request_span: Span,
 }
 
 impl Delivery {
-    /// An event that Stripe posted, in the span of its request.
-    pub fn by_webhook(event: Event, payload: Vec<u8>, verified: Verified, now_ms: i64) -> Self {
-        let span = span(&event, Source::Webhook);
+    /// Called in the span of the webhook request, which becomes the parent of the event's span.
+    pub fn from_webhook(event: Event, payload: Vec<u8>, verified: Verified, now_ms: i64) -> Self {
+        let span = process_span(&event, Source::Webhook);
         let request_span = Span::current();
         Self { verified: Some(verified), request_span, ..Self::new(event, payload, now_ms, span) }
     }
 
-    /// An event that Stripe listed when asked. Its trace is its own, since a journey may begin with it, and links to that
-    /// of the run that found it.
-    pub fn by_backfill(event: Event, payload: Vec<u8>, now_ms: i64) -> Self {
-        let span = span(&event, Source::Backfill);
+    /// The event gets a trace of its own, since a journey may start with it. The trace links to
+    /// that of the backfill run.
+    pub fn from_backfill(event: Event, payload: Vec<u8>, now_ms: i64) -> Self {
+        let span = process_span(&event, Source::Backfill);
         spans::detach(&span);
         if let Some(run) = spans::current_trace() {
             spans::link(&span, run);
@@ -46,7 +45,7 @@ impl Delivery {
         Self::new(event, payload, now_ms, span)
     }
 
-    /// In a span that has its place.
+    /// `span` has its parent and its links: from here on they cannot change.
     fn new(event: Event, payload: Vec<u8>, received_at_ms: i64, span: Span) -> Self {
         let (event_id, event_type) = (Some(&event.id), Some(event.type_name.as_str()));
         BillingAttributes { event_id, event_type, ..BillingAttributes::default() }.record(&span);
@@ -54,18 +53,17 @@ impl Delivery {
         Self { event, payload, verified: None, received_at_ms, span, trace, request_span: Span::none() }
     }
 
-    /// How it came: what nobody signed for us we have fetched ourselves.
     pub(super) fn source(&self) -> Source {
         if self.verified.is_some() { Source::Webhook } else { Source::Backfill }
     }
 
-    /// The journey that would begin where the event is processed.
-    pub(super) fn here(&self, now_ms: i64) -> Option<Journey> {
-        self.trace.map(|origin| Journey { origin, began_at_ms: now_ms })
+    /// The journey that starts with this event if its tenant has none.
+    pub(super) fn new_journey(&self, now_ms: i64) -> Option<Journey> {
+        self.trace.map(|origin| Journey { origin, started_at_ms: now_ms })
     }
 }
 
-fn span(event: &Event, source: Source) -> Span {
+fn process_span(event: &Event, source: Source) -> Span {
     info_span!(
         "process event",
         otel.name = format!("process {}", event.type_name),

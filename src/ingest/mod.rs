@@ -1,9 +1,9 @@
 //! From a verified event to a committed change.
 //!
-//! Start reading at `queue`: events wait there in lanes, each of which applies what is waiting in one transaction. `batch` is
-//! that transaction, and `report` what follows the commit: log lines, metrics, spans, and the channel of tenants whose
-//! entitlement may have changed. What an event means is decided in
-//! [`crate::domain::unit_of_work`], and how rows are read and written in [`crate::store`].
+//! Start reading at `queue`: events wait there in lanes. Each lane applies its waiting events in
+//! one transaction, in `batch`. After the commit, `report` writes log lines, metrics and spans, and
+//! notifies the streams. [`crate::domain::batch`] decides the effect of an event, and
+//! [`crate::store`] reads and writes the rows.
 
 mod batch;
 mod delivery;

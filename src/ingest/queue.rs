@@ -1,11 +1,13 @@
-//! The lanes: queues of events, each of which one task empties.
+//! The lanes: queues of events, each with one task that applies them.
 //!
-//! A lane takes what is waiting, up to a bound and without a timer, and applies it in one transaction. Under load many events
-//! share a commit, and an event that is alone is applied at once. The events of a customer are in one lane, so that they are
-//! applied in the order in which they came and do not wait for each other's locks. Lanes only reduce contention: correctness
-//! comes from the row locks and the unique id of each event.
+//! A lane takes its waiting events, up to a bound and without a timer, and applies them in one
+//! transaction. Under load many events share a commit, and a single event is applied at once. All
+//! events of a customer are in one lane: they are applied in order of arrival and do not wait for
+//! each other's locks. Lanes only reduce contention. Correctness comes from the row locks and the
+//! unique event id.
 //!
-//! The work belongs to the lane, not to the request: a client that hangs up loses nothing.
+//! The work belongs to the lane, not to the request: an event is stored even if its client
+//! disconnects.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -18,69 +20,71 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::batch::{self, IngestContext};
+use super::batch::BatchProcessor;
 use super::delivery::Delivery;
 use super::report::Reporter;
+use crate::domain::batch::Policy;
 use crate::domain::event::Event;
 use crate::domain::ids::{CustomerId, SubscriptionId};
 use crate::domain::outcome::Outcome;
-use crate::domain::unit_of_work::Policy;
 use crate::store::{POSTGRES_LANES, Store};
 
-/// Events that may wait in all lanes together. More than a renewal burst brings in the second that a database may stall;
-/// beyond it Stripe is asked to retry instead of waiting.
+/// In all lanes together: more than a renewal burst brings while the database stalls for a second.
+/// When they are full, Stripe is asked to retry.
 const MAX_WAITING_EVENTS: usize = 1024;
 
-/// Events in one transaction: enough to share the cost of a commit, few enough that its locks are short.
+/// Enough to share the cost of a commit, and few enough that locks are held briefly.
 const MAX_BATCH_EVENTS: usize = 64;
 
 /// The event was not stored: Stripe must send it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotStored {
-    /// Too many events wait.
     #[error("too many events are waiting")]
     QueueFull,
-    /// The service stops.
     #[error("the service is stopping")]
     Stopping,
-    /// The database was not available, or too busy.
-    #[error("the database did not take it")]
+    #[error("the database is unavailable or too slow")]
     Database,
+    /// Only this event: it kept conflicting with other transactions, or the database accepted it
+    /// neither as applied nor as failed.
+    #[error("the database did not accept the event")]
+    Event,
 }
 
 impl NotStored {
-    /// The word in metrics.
+    /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
             Self::Stopping => "stopping",
-            Self::Database => "database",
+            Self::Database | Self::Event => "database",
         }
     }
 }
 
-/// An event in a lane.
-struct Waiting {
+struct QueuedEvent {
     delivery: Delivery,
     reply: oneshot::Sender<Result<Outcome, NotStored>>,
     /// One of [`MAX_WAITING_EVENTS`].
     _permit: OwnedSemaphorePermit,
 }
 
-type Lane = mpsc::UnboundedReceiver<Waiting>;
+type LaneReceiver = mpsc::UnboundedReceiver<QueuedEvent>;
 
-/// Accepts events for the lanes. Cheap to clone; when the last clone is dropped, the lanes apply what they have and end.
+/// The sending end of the lanes. Cheap to clone. After the last clone is dropped, the lanes apply
+/// their remaining events and stop.
 #[derive(Clone)]
 pub struct Ingest {
-    context: Arc<IngestContext>,
-    lanes: Arc<[mpsc::UnboundedSender<Waiting>]>,
+    processor: Arc<BatchProcessor>,
+    lanes: Arc<[mpsc::UnboundedSender<QueuedEvent>]>,
     permits: Arc<Semaphore>,
 }
 
 impl Ingest {
-    /// Starts the lanes, on a thread of their own: among the tasks of requests each step of a batch would wait until every
-    /// request that came meanwhile has had its moment, and in a flood nearly nothing would be stored. Also returns a future
-    /// that waits for the lanes to end, and panics if they have panicked.
+    /// Starts the lanes on one thread of their own. In the runtime of the requests, each step of a
+    /// batch would wait its turn behind all runnable requests, and in a flood almost nothing would
+    /// be stored. Also returns a future that completes when the lanes have stopped, and panics if
+    /// one of them panicked.
     ///
     /// Fails if the system provides no thread.
     pub fn start(
@@ -89,35 +93,34 @@ impl Ingest {
         reporter: Reporter,
     ) -> io::Result<(Self, impl Future<Output = ()> + Send + 'static)> {
         let count = if store.has_concurrent_writers() { POSTGRES_LANES } else { 1 };
-        let context = Arc::new(IngestContext { store, policy, reporter });
+        let processor = Arc::new(BatchProcessor { store, policy, reporter });
         let (lanes, queues): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-        let ended = on_a_thread(run_lanes(context.clone(), queues))?;
+        let stopped = run_on_thread(run_lanes(processor.clone(), queues))?;
         let permits = Arc::new(Semaphore::new(MAX_WAITING_EVENTS));
-        Ok((Self { context, lanes: lanes.into(), permits }, ended))
+        Ok((Self { processor, lanes: lanes.into(), permits }, stopped))
     }
 
-    /// Whether another event may wait.
     pub fn has_room(&self) -> bool {
         self.permits.available_permits() > 0
     }
 
-    /// Puts an event into its lane and waits until it is committed. If too many events wait, it fails at once.
+    /// Returns after the event is committed. If the lanes are full, it fails at once.
     pub async fn enqueue(&self, delivery: Delivery) -> Result<Outcome, NotStored> {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            self.context.reporter.report_not_stored(&[delivery]);
+            self.processor.reporter.report_not_stored(&[delivery]);
             return Err(NotStored::QueueFull);
         };
         let (reply, outcome) = oneshot::channel();
         let lane = &self.lanes[lane_of(&delivery.event, self.lanes.len())];
-        if let Err(SendError(refused)) = lane.send(Waiting { delivery, reply, _permit: permit }) {
-            self.context.reporter.report_not_stored(&[refused.delivery]);
+        if let Err(SendError(rejected)) = lane.send(QueuedEvent { delivery, reply, _permit: permit }) {
+            self.processor.reporter.report_not_stored(&[rejected.delivery]);
             return Err(NotStored::Stopping);
         }
         outcome.await.unwrap_or(Err(NotStored::Stopping))
     }
 }
 
-/// The lane of an event: by its customer, else by its subscription, else by its own id.
+/// By the event's customer, else its subscription, else its id.
 fn lane_of(event: &Event, lanes: usize) -> usize {
     let key = event.customer().map(CustomerId::as_str);
     let key = key.or_else(|| event.subscription().map(SubscriptionId::as_str));
@@ -126,10 +129,11 @@ fn lane_of(event: &Event, lanes: usize) -> usize {
     usize::try_from(hasher.finish() % lanes as u64).unwrap_or_default()
 }
 
-/// Runs work on a thread of its own. The returned future waits for its end, and panics if it has panicked.
+/// Runs `work` on a new thread with a runtime of its own. The returned future completes when `work`
+/// has, and panics if it panicked.
 ///
 /// Fails if the system provides no thread or no runtime.
-fn on_a_thread(
+fn run_on_thread(
     work: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let (started, has_started) = std::sync::mpsc::channel();
@@ -145,38 +149,38 @@ fn on_a_thread(
         }
     })?;
     has_started.recv().map_err(io::Error::other)??;
-    Ok(has_ended.map(|ended| ended.expect("the thread has done its work")))
+    Ok(has_ended.map(|ended| ended.expect("the ingest thread did not panic")))
 }
 
-/// Runs until nothing can be enqueued any more and all lanes are empty.
-async fn run_lanes(context: Arc<IngestContext>, queues: Vec<Lane>) {
-    let lanes: JoinSet<()> = queues.into_iter().map(|queue| run_lane(context.clone(), queue)).collect();
+/// Returns when the last [`Ingest`] is dropped and all lanes are empty.
+async fn run_lanes(processor: Arc<BatchProcessor>, queues: Vec<LaneReceiver>) {
+    let lanes: JoinSet<()> = queues.into_iter().map(|queue| run_lane(processor.clone(), queue)).collect();
     lanes.join_all().await;
 }
 
-async fn run_lane(context: Arc<IngestContext>, mut queue: Lane) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, MAX_BATCH_EVENTS).await > 0 {
+async fn run_lane(processor: Arc<BatchProcessor>, mut queue: LaneReceiver) {
+    let mut queued = Vec::new();
+    while queue.recv_many(&mut queued, MAX_BATCH_EVENTS).await > 0 {
         let (deliveries, replies): (Vec<_>, Vec<_>) =
-            batch.drain(..).map(|waiting| (waiting.delivery, waiting.reply)).unzip();
-        let outcomes = batch::process(&context, &deliveries).await;
+            queued.drain(..).map(|event| (event.delivery, event.reply)).unzip();
+        let outcomes = processor.process(&deliveries).await;
         let nothing_stored = outcomes.iter().all(|outcome| *outcome == Err(NotStored::Database));
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
-            // The client of this request may have hung up.
+            // The client of this request may have disconnected.
             let _ = reply.send(outcome);
         }
         if nothing_stored {
-            refuse_waiting(&context, &mut queue);
+            reject_queued(&processor, &mut queue);
         }
     }
 }
 
-/// Refuses the events that have waited while the database took nothing. Batch after batch they would find out the same, the
-/// last of them long after Stripe has given up.
-fn refuse_waiting(context: &IngestContext, queue: &mut Lane) {
+/// Rejects the events that were queued while the database stored nothing. If each batch ran into
+/// the same error, the last events would be answered long after Stripe has given up.
+fn reject_queued(processor: &BatchProcessor, queue: &mut LaneReceiver) {
     for _ in 0..queue.len() {
-        let Ok(Waiting { delivery, reply, .. }) = queue.try_recv() else { return };
-        context.reporter.report_not_stored(&[delivery]);
+        let Ok(QueuedEvent { delivery, reply, .. }) = queue.try_recv() else { return };
+        processor.reporter.report_not_stored(&[delivery]);
         let _ = reply.send(Err(NotStored::Database));
     }
 }
@@ -185,31 +189,89 @@ fn refuse_waiting(context: &IngestContext, queue: &mut Lane) {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use sea_orm::{ConnectionTrait, Database};
 
-    #[tokio::test]
-    async fn end_of_the_thread_is_waited_for() {
-        let ended = on_a_thread(async { tokio::time::sleep(Duration::from_millis(1)).await });
-        ended.expect("a thread").await;
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::domain::batch::OwnAccount;
+    use crate::domain::database_url::DatabaseUrl;
+    use crate::domain::ids::DeploymentId;
+    use crate::domain::plan::Catalog;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::topics::TopicLogs;
+
+    fn customer_deleted(id: &str, customer: &str) -> Event {
+        let json = format!(
+            r#"{{"id": "{id}", "object": "event", "type": "customer.deleted", "created": 1,
+                "data": {{"object": {{"id": "{customer}", "object": "customer"}}}}}}"#
+        );
+        Event::read(json.as_bytes()).expect("an event")
+    }
+
+    /// With an empty database. Events of the customer `cus_conflict` conflict in each attempt.
+    async fn processor_with_conflicts(dir: &tempfile::TempDir) -> BatchProcessor {
+        let url = format!("sqlite://{}/billhook.db", dir.path().display());
+        let store = Store::connect(&DatabaseUrl::parse(&url).expect("a URL")).await.expect("it opens");
+        store.migrate().await.expect("the migrations run");
+        let conflict = "CREATE TRIGGER conflict BEFORE INSERT ON customer WHEN NEW.id = 'cus_conflict'
+            BEGIN SELECT RAISE(IGNORE); END";
+        let database = Database::connect(url).await.expect("it opens");
+        database.execute_unprepared(conflict).await.expect("a trigger");
+        let policy = Policy {
+            mode: None,
+            account: OwnAccount::default(),
+            deployment: DeploymentId::parse("ours").expect("a deployment"),
+            trust_client_reference: false,
+            catalog: Catalog::parse("pro=price_pro", true).expect("plans"),
+        };
+        let metrics = Metrics::new(TopicLogs::none(), Arc::default());
+        let reporter = Reporter::new(TopicLogs::none(), metrics, Arc::new(SystemClock), 72);
+        BatchProcessor { store, policy, reporter }
     }
 
     #[tokio::test]
-    async fn panic_of_the_thread_is_passed_on() {
-        let ended = on_a_thread(async { panic!("a defect") }).expect("a thread");
-        assert!(tokio::spawn(ended).await.expect_err("it fails").is_panic());
+    async fn conflicting_event_rejects_neither_queued_events_nor_database() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let processor = Arc::new(processor_with_conflicts(&dir).await);
+        // Uses up the test write of this second: a failed write would now stay visible.
+        processor.store.record_failed_write();
+        assert!(processor.store.is_writable().await.expect("a test write"));
+        let (lane, queue) = mpsc::unbounded_channel();
+        let enqueue = |id: &str, customer: &str| {
+            let (reply, outcome) = oneshot::channel();
+            let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
+            let delivery = Delivery::from_backfill(customer_deleted(id, customer), Vec::new(), 0);
+            assert!(lane.send(QueuedEvent { delivery, reply, _permit: permit }).is_ok());
+            outcome
+        };
+        let conflicting = enqueue("evt_1", "cus_conflict");
+        let mut running = std::pin::pin!(run_lane(processor.clone(), queue));
+        assert!(futures_util::poll!(&mut running).is_pending(), "the first event is being applied");
+        let queued = enqueue("evt_2", "cus_a");
+        drop(lane);
+        running.await;
+        assert_eq!(queued.await, Ok(Ok(Outcome::Applied)));
+        assert_eq!(conflicting.await, Ok(Err(NotStored::Event)));
+        assert!(processor.store.is_writable().await.expect("no test write"));
+    }
+
+    #[tokio::test]
+    async fn thread_that_finishes_completes_the_future() {
+        let stopped = run_on_thread(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        stopped.expect("a thread").await;
+    }
+
+    #[tokio::test]
+    async fn thread_that_panics_panics_the_future() {
+        let stopped = run_on_thread(async { panic!("a defect") }).expect("a thread");
+        assert!(tokio::spawn(stopped).await.expect_err("it fails").is_panic());
     }
 
     #[test]
     fn events_of_a_customer_share_a_lane() {
-        let event = |id: &str, customer: &str| {
-            let json = format!(
-                r#"{{"id": "{id}", "object": "event", "type": "customer.deleted", "created": 1,
-                    "data": {{"object": {{"id": "{customer}", "object": "customer"}}}}}}"#
-            );
-            Event::read(json.as_bytes()).expect("an event")
-        };
-        assert_eq!(lane_of(&event("evt_1", "cus_a"), 8), lane_of(&event("evt_2", "cus_a"), 8));
-        let lanes = (0..64).map(|number| lane_of(&event("evt_1", &format!("cus_{number}")), 8));
+        let lane = |id: &str, customer: &str| lane_of(&customer_deleted(id, customer), 8);
+        assert_eq!(lane("evt_1", "cus_a"), lane("evt_2", "cus_a"));
+        let lanes = (0..64).map(|number| lane("evt_1", &format!("cus_{number}")));
         assert_eq!(lanes.collect::<std::collections::BTreeSet<_>>().len(), 8, "all lanes are used");
     }
 }

@@ -1,5 +1,5 @@
-//! After the commit: the topic lines, the metrics, the spans' attributes, the journey's milestones, and the channel of
-//! tenants whose entitlement may have changed.
+//! Reports committed changes: topic log lines, metrics, span attributes and journey milestones.
+//! Notifies the streams and the refresh job.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,27 +9,28 @@ use tracing::Span;
 
 use super::delivery::Delivery;
 use crate::clock::Clock;
+use crate::domain::batch::{Changes, Effect, EntryKind, JournalEntry, Unparked, cause};
 use crate::domain::event::Event;
 use crate::domain::ids::EventId;
 use crate::domain::journey::{Journey, Traceparent};
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::Status;
-use crate::domain::unit_of_work::{Changes, Effect, Entry, JournalEntry, Unparked, cause};
 use crate::store::TenantKey;
 use crate::telemetry::metrics::{Metrics, Source};
 use crate::telemetry::spans::{self, BillingAttributes};
 use crate::telemetry::topics::{Level, Line, Topic, TopicLogs};
 
-/// How many changes wait for a subscriber that is busy. One that misses some must read everything.
+/// How many changes a slow subscriber may leave unread. One that lags further must reload
+/// everything.
 const MAX_UNREAD_CHANGES: usize = 1024;
 
-/// In which trace each event of a batch was processed.
+/// The trace in which each event of a batch was processed.
 pub(super) struct Traces<'a>(HashMap<&'a EventId, Traceparent>);
 
 impl<'a> Traces<'a> {
-    /// A repeat within the batch does not take the first one's place; an event that was parked belongs to the trace of
-    /// the one that ended its wait.
-    pub(super) fn of(deliveries: &'a [Delivery], changes: &'a Changes) -> Self {
+    /// A duplicate within the batch does not replace the first delivery. A parked event has the
+    /// trace of the event that unparked it.
+    pub(super) fn new(deliveries: &'a [Delivery], changes: &'a Changes) -> Self {
         let mut traces = HashMap::new();
         for delivery in deliveries {
             if let Some(trace) = delivery.trace {
@@ -44,26 +45,24 @@ impl<'a> Traces<'a> {
         Self(traces)
     }
 
-    pub(super) fn of_event(&self, event: &EventId) -> Option<Traceparent> {
-        self.0.get(event).copied()
+    pub(super) fn of_event(&self, event: Option<&EventId>) -> Option<Traceparent> {
+        self.0.get(event?).copied()
     }
 }
 
-/// Reports what was committed: in the topic logs, the metrics and the spans, and to those who wait for a change. Cheap to
-/// clone.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Reporter {
     topics: TopicLogs,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
-    /// For how long a checkout's trace shows what followed from it.
+    /// How long after its start a journey gets milestones.
     journey_window_hours: u32,
     changed_tenants: broadcast::Sender<TenantKey>,
     refresh_wanted: Arc<Notify>,
 }
 
 impl Reporter {
-    /// A reporter that nobody waits for yet.
     pub fn new(
         topics: TopicLogs,
         metrics: Metrics,
@@ -74,12 +73,12 @@ impl Reporter {
         Self { topics, metrics, clock, journey_window_hours, changed_tenants, refresh_wanted: Arc::default() }
     }
 
-    /// The tenants whose entitlement may have changed, from now on.
+    /// Subscribes to the tenants whose entitlement may have changed.
     pub fn changed_tenants(&self) -> broadcast::Receiver<TenantKey> {
         self.changed_tenants.subscribe()
     }
 
-    /// Is notified when there is something to ask Stripe.
+    /// Notified when a refresh was inserted.
     pub fn refresh_wanted(&self) -> &Notify {
         &self.refresh_wanted
     }
@@ -88,49 +87,24 @@ impl Reporter {
         self.clock.now_ms()
     }
 
-    /// Whether a journey still shows what happens now.
+    /// Whether the journey still gets milestones.
     pub fn is_open(&self, journey: Journey, now_ms: i64) -> bool {
         journey.is_open(self.journey_window_hours, now_ms)
     }
 
-    /// Tells what became of a batch.
     pub(super) fn report_batch(&self, deliveries: &[Delivery], effects: &[Effect], changes: &Changes) {
-        self.wake(changes);
-        let now_ms = self.clock.now_ms();
-        let traces = Traces::of(deliveries, changes);
-        let mut lines = Vec::with_capacity(deliveries.len() * 3);
-        for (delivery, effect) in deliveries.iter().zip(effects) {
-            lines.extend(signature_line(delivery, Some(effect), now_ms));
-        }
-        for entry in &changes.journal {
-            let trace = entry.event.as_ref().and_then(|event| traces.of_event(event));
-            lines.extend(change_line(entry, trace, now_ms));
-        }
-        for (delivery, effect) in deliveries.iter().zip(effects) {
-            lines.push(event_line(&delivery.event, effect, delivery.trace, now_ms));
-        }
-        for Unparked { event, effect, .. } in &changes.unparked {
-            lines.push(event_line(event, effect, traces.of_event(&event.id), now_ms));
-        }
-        self.topics.append(&lines);
-        self.count_transitions(changes);
-        for (delivery, effect) in deliveries.iter().zip(effects) {
-            self.metrics.event(delivery.source(), &delivery.event.type_name, effect.outcome);
-            self.mark_spans(delivery, effect, now_ms);
-        }
-        for Unparked { event, effect, .. } in &changes.unparked {
-            self.settle(event, effect, traces.of_event(&event.id), now_ms);
-        }
+        let traces = Traces::new(deliveries, changes);
+        self.report(deliveries, effects, changes, |event| traces.of_event(event));
     }
 
-    /// Tells of events that were verified and then not stored: nothing became of them yet.
+    /// Reports verified events that were not stored.
     pub(super) fn report_not_stored(&self, deliveries: &[Delivery]) {
         let now_ms = self.clock.now_ms();
         let lines = deliveries.iter().filter_map(|delivery| signature_line(delivery, None, now_ms));
         self.topics.append(&lines.collect::<Vec<_>>());
     }
 
-    /// Tells what became of an event that had failed before.
+    /// Reports the retry of a failed event.
     pub fn report_retried(
         &self,
         event: &Event,
@@ -143,70 +117,84 @@ impl Reporter {
         self.topics.append(&[event_line(event, effect, trace, now_ms)]);
         BillingAttributes { event_id: None, ..attributes(event, effect) }.record(&Span::current());
         self.metrics.event(Source::Inbox, &event.type_name, effect.outcome);
-        self.follow_journey(&Span::current(), event, effect, now_ms);
+        self.link_to_journey(&Span::current(), event, effect, now_ms);
     }
 
-    /// Tells of changes that no delivery brought: a link, or an answer of Stripe's.
+    /// Reports changes without a delivery, such as those of a link or a refresh.
     pub fn report_changes(&self, changes: &Changes, trace: Option<Traceparent>) {
-        self.wake(changes);
+        self.report(&[], &[], changes, |_| trace);
+    }
+
+    fn report(
+        &self,
+        deliveries: &[Delivery],
+        effects: &[Effect],
+        changes: &Changes,
+        trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
+    ) {
+        self.notify(changes);
         let now_ms = self.clock.now_ms();
-        let entries = changes.journal.iter().filter_map(|entry| change_line(entry, trace, now_ms));
-        let unparked = changes.unparked.iter();
-        let unparked = unparked.map(|unparked| event_line(&unparked.event, &unparked.effect, trace, now_ms));
-        self.topics.append(&entries.chain(unparked).collect::<Vec<_>>());
-        self.count_transitions(changes);
+        let mut lines = Vec::with_capacity(deliveries.len() * 3);
+        for (delivery, effect) in deliveries.iter().zip(effects) {
+            lines.extend(signature_line(delivery, Some(effect), now_ms));
+        }
+        for entry in &changes.journal {
+            lines.extend(journal_line(entry, trace_of(entry.event.as_ref()), now_ms));
+        }
+        for (delivery, effect) in deliveries.iter().zip(effects) {
+            lines.push(event_line(&delivery.event, effect, delivery.trace, now_ms));
+        }
         for Unparked { event, effect, .. } in &changes.unparked {
-            self.settle(event, effect, trace, now_ms);
+            lines.push(event_line(event, effect, trace_of(Some(&event.id)), now_ms));
         }
-    }
-
-    /// Says on the event's spans whose it is and what became of it, links them to the journey's origin, and leaves a
-    /// milestone there if it was applied while the journey is young.
-    fn mark_spans(&self, delivery: &Delivery, effect: &Effect, now_ms: i64) {
-        let event = &delivery.event;
-        let attributes = attributes(event, effect);
-        attributes.record(&delivery.request_span);
-        // Which event it is stands there from the start.
-        BillingAttributes { event_id: None, event_type: None, ..attributes }.record(&delivery.span);
-        self.follow_journey(&delivery.span, event, effect, now_ms);
-    }
-
-    /// Links the span in which an event was processed to its journey's origin, and marks the event there; unless the journey
-    /// began in that very span.
-    fn follow_journey(&self, span: &Span, event: &Event, effect: &Effect, now_ms: i64) {
-        let here = spans::traceparent_of(span);
-        if let Some(journey) = effect.journey.filter(|journey| Some(journey.origin) != here) {
-            spans::link(span, journey.origin);
-            self.leave_milestone(event, effect, here, now_ms);
-        }
-    }
-
-    /// An event whose wait is over is counted once more, and marked in its journey.
-    fn settle(&self, event: &Event, effect: &Effect, here: Option<Traceparent>, now_ms: i64) {
-        self.metrics.event(Source::Inbox, &event.type_name, effect.outcome);
-        self.leave_milestone(event, effect, here, now_ms);
-    }
-
-    fn leave_milestone(&self, event: &Event, effect: &Effect, here: Option<Traceparent>, now_ms: i64) {
-        let Some(journey) = effect.journey else { return };
-        if effect.outcome == Outcome::Applied && self.is_open(journey, now_ms) {
-            spans::milestone(journey.origin, &event.type_name, &attributes(event, effect), here);
-        }
-    }
-
-    fn count_transitions(&self, changes: &Changes) {
-        for JournalEntry { entry, .. } in &changes.journal {
-            if let Entry::Transition { from, to, .. } = entry {
+        self.topics.append(&lines);
+        for JournalEntry { kind, .. } in &changes.journal {
+            if let EntryKind::Transition { from, to, .. } = kind {
                 self.metrics.transition(from.as_ref(), Some(to));
             }
         }
+        for (delivery, effect) in deliveries.iter().zip(effects) {
+            self.metrics.event(delivery.source(), &delivery.event.type_name, effect.outcome);
+            self.record_on_spans(delivery, effect, now_ms);
+        }
+        for Unparked { event, effect, .. } in &changes.unparked {
+            self.metrics.event(Source::Inbox, &event.type_name, effect.outcome);
+            self.add_milestone(event, effect, trace_of(Some(&event.id)), now_ms);
+        }
     }
 
-    /// Tells whoever asks Stripe that there is something to ask, and the streams what may have changed. All that changes a
-    /// subscription comes by here, and only once it is committed.
-    fn wake(&self, changes: &Changes) {
+    fn record_on_spans(&self, delivery: &Delivery, effect: &Effect, now_ms: i64) {
+        let event = &delivery.event;
+        let attributes = attributes(event, effect);
+        attributes.record(&delivery.request_span);
+        // `Delivery` has recorded the event's id and type on this span.
+        BillingAttributes { event_id: None, event_type: None, ..attributes }.record(&delivery.span);
+        self.link_to_journey(&delivery.span, event, effect, now_ms);
+    }
+
+    /// Links the span to the origin of the event's journey and adds a milestone there, unless the
+    /// journey started in this span.
+    fn link_to_journey(&self, span: &Span, event: &Event, effect: &Effect, now_ms: i64) {
+        let trace = spans::traceparent_of(span);
+        if let Some(journey) = effect.journey.filter(|journey| Some(journey.origin) != trace) {
+            spans::link(span, journey.origin);
+            self.add_milestone(event, effect, trace, now_ms);
+        }
+    }
+
+    /// Only for an applied event of an open journey.
+    fn add_milestone(&self, event: &Event, effect: &Effect, trace: Option<Traceparent>, now_ms: i64) {
+        let Some(journey) = effect.journey else { return };
+        if effect.outcome == Outcome::Applied && self.is_open(journey, now_ms) {
+            spans::record_milestone(journey.origin, &event.type_name, &attributes(event, effect), trace);
+        }
+    }
+
+    /// Notifies the streams and the refresh job. Every committed change of a subscription passes
+    /// here.
+    fn notify(&self, changes: &Changes) {
         for tenant in &changes.entitlements {
-            // Without a subscriber nobody needs it.
+            // Fails if there is no subscriber.
             let _ = self.changed_tenants.send(TenantKey::of(tenant));
         }
         if !changes.refreshes.is_empty() {
@@ -215,7 +203,7 @@ impl Reporter {
     }
 }
 
-/// The line of a signature, for what came with one.
+/// `None` for an event that the backfill fetched: it has no signature.
 fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> Option<Line> {
     let verified = delivery.verified.as_ref()?;
     let future = verified.skew_seconds < 0;
@@ -235,32 +223,32 @@ fn signature_line(delivery: &Delivery, effect: Option<&Effect>, now_ms: i64) -> 
     Some(line)
 }
 
-/// The line of a change, for those that have one.
-fn change_line(change: &JournalEntry, trace: Option<Traceparent>, now_ms: i64) -> Option<Line> {
-    if matches!(change.entry, Entry::PaymentNoted { .. } | Entry::CheckoutClosed) {
+/// `None` for an entry that is only kept in the journal.
+fn journal_line(entry: &JournalEntry, trace: Option<Traceparent>, now_ms: i64) -> Option<Line> {
+    if matches!(entry.kind, EntryKind::PaymentNoted { .. } | EntryKind::CheckoutClosed) {
         return None;
     }
-    let (from, to) = change.entry.statuses();
-    let is_loud =
-        matches!(change.entry, Entry::SubscriptionDoubled { .. }) || change.cause == cause::RESOURCE_MISSING;
-    let level = if is_loud { Level::Warn } else { Level::Info };
-    let line = Line::new(Topic::SubscriptionState, level, change.entry.as_str(), now_ms)
-        .tenant(&change.tenant)
-        .customer(&change.customer)
-        .subscription(change.entry.subscription())
-        .stripe_event(change.event.as_ref())
-        .journey(change.journey.map(|journey| journey.id()))
+    let (from, to) = entry.kind.statuses();
+    let needs_attention =
+        matches!(entry.kind, EntryKind::SecondSubscription { .. }) || entry.cause == cause::RESOURCE_MISSING;
+    let level = if needs_attention { Level::Warn } else { Level::Info };
+    let line = Line::new(Topic::SubscriptionState, level, entry.kind.as_str(), now_ms)
+        .tenant(&entry.tenant)
+        .customer(&entry.customer)
+        .subscription(entry.kind.subscription())
+        .stripe_event(entry.event.as_ref())
+        .journey(entry.journey.map(|journey| journey.id()))
         .in_trace(trace)
         .transition(from.map(Status::as_str), to.map(Status::as_str));
-    Some(if change.event.is_some() {
-        line.stripe_event_type(change.cause.as_str())
+    Some(if entry.event.is_some() {
+        line.stripe_event_type(entry.cause.as_str())
     } else {
-        line.reason(change.cause.as_str())
+        line.reason(entry.cause.as_str())
     })
 }
 
 fn event_line(event: &Event, effect: &Effect, trace: Option<Traceparent>, now_ms: i64) -> Line {
-    let level = if effect.loud { Level::Warn } else { Level::Info };
+    let level = if effect.is_warning { Level::Warn } else { Level::Info };
     Line::new(Topic::SubscriptionState, level, effect.outcome.log_event(), now_ms)
         .outcome(effect.outcome.as_str())
         .tenant(effect.tenant.as_ref())

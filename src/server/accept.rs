@@ -1,4 +1,4 @@
-//! Accepts connections and hands each to a task of its own.
+//! Accepts connections and serves each in its own task.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem::Endpoint;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::task::TaskTracker;
 
 use super::connection::Server;
@@ -15,20 +15,19 @@ use super::slots::ConnectionSlots;
 use super::supervise::supervised;
 use super::tls::Tls;
 
-/// The pause after a connection could not be accepted, as when the process has no file left. Without it the loop spins.
+/// The pause after an accept error, such as too many open files. Without it the loop would spin.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that the kernel completes before they are accepted.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// The kernel's buffer for what a client has not taken. Left alone it grows to megabytes, and whether the client takes
-/// anything could not be seen for minutes.
+/// The kernel's buffer for data that the client has not read. By default it grows to megabytes, and
+/// a client that stopped reading would stay unnoticed for minutes.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// How often connections are checked for being overdue.
+/// How often connections are checked for timeouts.
 const OVERDUE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A listening socket, and the slots for its connections.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
@@ -37,11 +36,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens. Port 0 finds a free one.
+    /// Port 0 selects a free port.
     pub fn bind(address: SocketAddr, slots: ConnectionSlots) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
-        // Accepted sockets inherit it.
+        // Accepted sockets inherit this.
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         socket.bind(address)?;
         let socket = socket.listen(BACKLOG)?;
@@ -49,37 +48,22 @@ impl Listener {
         Ok(Self { socket, address, slots })
     }
 
-    /// Where it listens.
+    /// The actual address, also if the port was 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    async fn accept(&self) -> (TcpStream, SocketAddr) {
-        loop {
-            match self.socket.accept().await {
-                Ok((stream, remote)) => {
-                    // It fails only if the client is gone, which the first read shows.
-                    let _ = stream.set_nodelay(true);
-                    return (stream, remote);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "could not accept a connection");
-                    tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
-                }
-            }
-        }
-    }
 }
 
-/// Serves the routes until the service stops. Then requests in progress have as long as `drain` to finish.
+/// Serves the routes until the service stops. Then ends the requests in progress, at the latest
+/// after `finish_timeout`.
 pub async fn serve(
     listener: Listener,
     tls: Option<Tls>,
     routes: impl Endpoint + 'static,
     lifecycle: LifecycleWatch,
-    drain: Duration,
+    finish_timeout: Duration,
 ) {
-    let server = Arc::new(Server::new(routes, tls, listener.address, lifecycle.clone(), drain));
+    let server = Arc::new(Server::new(routes, tls, listener.address, lifecycle.clone(), finish_timeout));
     let connections = TaskTracker::new();
     tokio::select! {
         () = lifecycle.stopping() => {}
@@ -97,9 +81,18 @@ async fn accept_all<E: Endpoint + 'static>(
     connections: &TaskTracker,
 ) {
     loop {
-        let (stream, remote) = listener.accept().await;
-        if let Some(slot) = listener.slots.acquire(remote).await {
-            connections.spawn(server.clone().run(stream, slot));
+        match listener.socket.accept().await {
+            Ok((stream, remote)) => {
+                // It fails only if the client has disconnected, which the first read will report.
+                let _ = stream.set_nodelay(true);
+                if let Some(slot) = listener.slots.acquire(remote).await {
+                    connections.spawn(server.clone().run(stream, slot));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
-//! What a connection is doing: is the service working for it, or does it wait for its client?
+//! Tracks whether the service works on a connection's requests or the connection waits for its
+//! client.
 //!
-//! A read or write timeout on the socket cannot tell. A client of HTTP/2 that grants no window acknowledges every PING and
-//! leaves no write pending, and a stream of events is right to read nothing for an hour. So each response says when it has
-//! handed over data and when it is asked for more, which the server does once the client has taken some.
+//! A socket timeout cannot tell. An HTTP/2 client that grants no window acknowledges every PING and
+//! leaves no write pending, and the client of an event stream legitimately sends nothing for an
+//! hour. So each response reports when it hands data to hyper and when hyper asks for more, which
+//! it does after the client has read some.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,61 +12,61 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// From the opening of a connection to its first whole request, TLS included. Browsers open connections that they may
-/// never use, and open others when they need them.
+/// From the opening of a connection to its first complete request, including TLS. Browsers open
+/// spare connections and reconnect when needed.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// From a response to the next whole request. Longer than the 60 s that proxies keep idle connections, so that the proxy
-/// closes first and never sends a request on a connection that is being closed.
+/// From a response to the next complete request. Longer than the 60 s for which proxies keep idle
+/// connections, so that the proxy closes first and never sends a request on a connection that is
+/// being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a response may make no progress. The socket's buffer hides small steps: a client that takes less than about
-/// 1 KB/s looks like one that takes nothing.
+/// How long a response may make no progress. The socket's buffer hides small steps: a client that
+/// reads less than about 1 KB/s looks like one that reads nothing.
 const RESPONSE_STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The same for a stream of events, whose client may be a laptop that sleeps.
+/// The same for an event stream, whose client may be a sleeping laptop.
 const STREAM_STALL_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// What one connection is doing.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     state: Mutex<State>,
-    /// Whether a request over this connection has proved to be genuine.
+    /// Whether a request on this connection was verified.
     is_verified: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The opening, or the end of the last exchange.
+    /// The opening of the connection, or the end of the last exchange.
     idle_since: Instant,
     has_received_request: bool,
-    /// Requests that are being answered: one with HTTP/1, several with HTTP/2.
+    /// Requests in progress by id: at most one with HTTP/1, several with HTTP/2.
     exchanges: Vec<(u64, Phase)>,
     next_exchange: u64,
 }
 
-/// How far an exchange is.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// The service works on the response.
+    /// The service is working on the response.
     Handling,
     Responding {
         is_stream: bool,
-        /// When the client last took data while more is ready for it. None: the service has to produce more first.
+        /// When the client last read data while more is ready for it. None: the service has to
+        /// produce more first.
         waiting_on_client_since: Option<Instant>,
     },
 }
 
-/// What a connection has failed to do in time.
+/// What the client has failed to do in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// To send a request.
+    /// Send a request.
     Idle,
-    /// To take a response.
+    /// Read a response.
     Stalled,
 }
 
-/// A request that is being answered, until this is dropped.
+/// A request in progress. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Exchange {
     activity: Arc<ConnectionActivity>,
@@ -82,7 +84,6 @@ impl ConnectionActivity {
         Self { state: Mutex::new(state), is_verified: AtomicBool::new(false) }
     }
 
-    /// A request has arrived.
     pub(super) fn start_exchange(self: &Arc<Self>) -> Exchange {
         let mut state = self.lock();
         let id = state.next_exchange;
@@ -92,18 +93,19 @@ impl ConnectionActivity {
         Exchange { activity: self.clone(), id }
     }
 
-    /// Since when the connection waits for its client and for nothing else. None while the service works for it.
+    /// Since when the connection has waited only for its client. None while the service works on a
+    /// request.
     pub(super) fn waiting_on_client_since(&self) -> Option<Instant> {
         let state = self.lock();
         let mut since = state.exchanges.iter().map(|(_, phase)| phase.waiting_on_client_since());
         match since.next() {
             None => Some(state.idle_since),
-            // The latest: the connection has made progress as long as one response has.
+            // The latest: progress of one response is progress of the connection.
             Some(first) => since.try_fold(first?, |latest, since| Some(latest.max(since?))),
         }
     }
 
-    /// Responses that the client has not taken, streams of events aside.
+    /// Responses that the client has not read completely, without event streams.
     pub(super) fn unread_responses(&self) -> usize {
         let is_unread = |phase: &Phase| {
             matches!(phase, Phase::Responding { is_stream: false, waiting_on_client_since: Some(_) })
@@ -111,7 +113,6 @@ impl ConnectionActivity {
         self.lock().exchanges.iter().filter(|(_, phase)| is_unread(phase)).count()
     }
 
-    /// What the connection has failed to do in time.
     pub(super) fn overdue(&self, now: Instant) -> Option<Overdue> {
         let state = self.lock();
         let idle_timeout = if state.has_received_request { IDLE_TIMEOUT } else { FIRST_REQUEST_TIMEOUT };
@@ -122,12 +123,13 @@ impl ConnectionActivity {
         is_stalled.then_some(Overdue::Stalled)
     }
 
-    /// Whether no request is being answered.
+    /// Whether no request is in progress.
     pub(super) fn is_idle(&self) -> bool {
         self.lock().exchanges.is_empty()
     }
 
-    /// Whether there is no response to finish: none at all, or only streams, which the client may not be reading.
+    /// Whether there is no response to finish. True without requests, too: event streams do not
+    /// count, since the client may not be reading them.
     pub(super) fn has_only_streams(&self) -> bool {
         let is_stream = |phase: &Phase| matches!(phase, Phase::Responding { is_stream: true, .. });
         self.lock().exchanges.iter().all(|(_, phase)| is_stream(phase))
@@ -162,18 +164,18 @@ impl Phase {
 }
 
 impl Exchange {
-    /// The response is ready, and the client has to take it.
+    /// The response is ready, and the client has to read it.
     pub(super) fn respond(&self, is_stream: bool) {
         let waiting_on_client_since = Some(Instant::now());
         self.update(|phase| *phase = Phase::Responding { is_stream, waiting_on_client_since });
     }
 
-    /// The client has taken what came before, and there is more for it.
+    /// The client has read the previous data, and more is ready.
     pub(super) fn hand_over(&self) {
         self.wait_on_client_since(Some(Instant::now()));
     }
 
-    /// The client has taken everything that there is so far.
+    /// The client has read everything so far, and the service has to produce more.
     pub(super) fn await_service(&self) {
         self.wait_on_client_since(None);
     }
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn idle_connection_is_overdue_sooner_before_its_first_request() {
+    async fn first_request_has_a_shorter_timeout_than_later_ones() {
         let activity = activity();
         advance(FIRST_REQUEST_TIMEOUT).await;
         assert_eq!(activity.overdue(Instant::now()), Some(Overdue::Idle));
@@ -225,11 +227,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn response_is_overdue_without_progress_and_a_stream_later() {
+    async fn unread_response_is_overdue_sooner_than_unread_stream() {
         let activity = activity();
         let (response, stream) = (activity.start_exchange(), activity.start_exchange());
         advance(STREAM_STALL_TIMEOUT).await;
-        assert_eq!(activity.overdue(Instant::now()), None, "the service works on both");
+        assert_eq!(activity.overdue(Instant::now()), None, "the service is working on both");
         response.respond(false);
         stream.respond(true);
         advance(RESPONSE_STALL_TIMEOUT / 2).await;
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connection_waits_on_client_only_when_all_responses_do() {
+    async fn connection_waits_on_client_only_if_all_responses_do() {
         let activity = activity();
         let opened = Instant::now();
         assert_eq!(activity.waiting_on_client_since(), Some(opened));

@@ -1,7 +1,7 @@
-//! Serves the requests of one connection, from its first byte to its end.
+//! Serves one connection.
 //!
-//! poem's own server bounds neither how long a head may take nor how long a client may leave a response unread, and leaves
-//! hyper's limits as they are.
+//! poem's own server has no timeout for a request head or for an unread response, and does not
+//! expose hyper's limits.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,47 +23,46 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::activity::Exchange;
-use super::inspected_stream::InspectedStream;
+use super::inspected_stream::{InspectedStream, MAX_HEAD_BYTES};
 use super::lifecycle::LifecycleWatch;
-use super::request_framing::MAX_HEAD_BYTES;
 use super::response_body::TrackedBody;
 use super::slots::{ConnectionSlot, EndReason};
 use super::tls::{Handshake, Tls};
 
-/// What one HTTP/2 connection may use.
 struct Http2Limits {
-    /// Requests at once.
+    /// Concurrent requests.
     streams: u32,
-    /// What all requests of the connection may send before it is read.
+    /// Bytes that all requests of the connection may send before the service reads them.
     connection_window: u32,
 }
 
-/// For clients that have shown nothing genuine: enough for a browser, and for a proxy that opens a few connections. The
-/// windows of all slots together hold 128 MB.
+/// For clients without a recent verified request: enough for a browser, or for a proxy that opens a
+/// few connections. The windows of all slots together hold 128 MB.
 const UNTRUSTED: Http2Limits = Http2Limits { streams: 16, connection_window: 64 * 1024 - 1 };
 
-/// For clients that sent a genuine request within the hour: as a proxy in front of many clients needs it. The window holds
-/// the largest webhook.
+/// For clients that sent a verified request within the last hour: what a proxy in front of many
+/// clients needs. The window holds the largest webhook.
 const TRUSTED: Http2Limits = Http2Limits { streams: 128, connection_window: 1024 * 1024 };
 
-/// What one request may send before it is read: the standard's default.
+/// Bytes that one request may send before the service reads them: the HTTP/2 default.
 const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 
-/// When an HTTP/2 client is asked whether it is still there, and how long it may take to answer. Without it a stream of
-/// events to a machine that has lost its power would stay open for a quarter of an hour.
+/// HTTP/2 pings. Without them an event stream to a machine that lost power would stay open for a
+/// quarter of an hour.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the other responses of a connection may take, when one is stalled or the client has closed its side.
+/// How long the other responses of a connection may take after one has stalled or the client has
+/// closed its side.
 const OTHER_RESPONSES_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How often a connection that is being closed is checked for having nothing left but streams.
+/// How often a closing connection is checked for having only event streams left.
 const CLOSE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the last pieces of a connection's responses may take: hyper has them, so that no response is in progress.
+/// How long hyper may take to flush the ends of the last responses, which no longer count as in
+/// progress.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What connections are served with.
 pub(super) struct Server<E> {
     routes: E,
     tls: Option<Tls>,
@@ -71,7 +70,7 @@ pub(super) struct Server<E> {
     for_trusted: auto::Builder<TokioExecutor>,
     for_untrusted: auto::Builder<TokioExecutor>,
     lifecycle: LifecycleWatch,
-    drain: Duration,
+    finish_timeout: Duration,
 }
 
 impl<E: Endpoint + 'static> Server<E> {
@@ -80,13 +79,13 @@ impl<E: Endpoint + 'static> Server<E> {
         tls: Option<Tls>,
         address: SocketAddr,
         lifecycle: LifecycleWatch,
-        drain: Duration,
+        finish_timeout: Duration,
     ) -> Self {
         let (for_trusted, for_untrusted) = (protocols(&TRUSTED), protocols(&UNTRUSTED));
-        Self { routes, tls, address, for_trusted, for_untrusted, lifecycle, drain }
+        Self { routes, tls, address, for_trusted, for_untrusted, lifecycle, finish_timeout }
     }
 
-    /// Serves a connection until it ends or its slot is needed for another.
+    /// Serves a connection until it ends or is evicted from its slot.
     pub(super) async fn run(self: Arc<Self>, stream: TcpStream, slot: ConnectionSlot) {
         tokio::select! {
             () = self.serve(stream, &slot) => {}
@@ -94,7 +93,7 @@ impl<E: Endpoint + 'static> Server<E> {
         }
     }
 
-    /// Completes the TLS handshake, if there is one, within the time for the first request.
+    /// Does the TLS handshake, if TLS is configured, within the timeout of the first request.
     async fn serve(self: Arc<Self>, stream: TcpStream, slot: &ConnectionSlot) {
         let Some(tls) = &self.tls else { return self.serve_http(stream, Scheme::HTTP, slot).await };
         let handshake = tokio::select! {
@@ -121,14 +120,16 @@ impl<E: Endpoint + 'static> Server<E> {
             let local = LocalAddr(server.address.into());
             let mut request: Request = (request, local, remote.clone(), scheme.clone()).into();
             request.extensions_mut().insert(trust_mark.clone());
-            // In a box: hyper keeps this future's room for as long as the response is unread.
+            // Boxed, since hyper keeps the memory of this future until the client has read the
+            // response.
             Box::pin(server.clone().respond(request, exchange)) as Pin<Box<dyn Future<Output = _> + Send>>
         });
         let io = TokioIo::new(InspectedStream::new(io));
         let mut connection = pin!(protocols.serve_connection(io, service));
         let time_left = tokio::select! {
-            // It has ended, or hyper gives it up since the client has closed its side. Polled again, hyper 1.12 still handles
-            // requests that arrived whole and sends their responses, which a client that only closed its side can read.
+            // The connection has ended, or the client has closed its side. If polled again, hyper
+            // 1.12 still handles requests that arrived completely. A client that only closed its
+            // sending side can read their responses.
             _ = &mut connection => {
                 if slot.activity().has_only_streams() {
                     return;
@@ -142,7 +143,7 @@ impl<E: Endpoint + 'static> Server<E> {
             }
             () = self.lifecycle.clone().stopping() => {
                 connection.as_mut().graceful_shutdown();
-                self.drain
+                self.finish_timeout
             }
         };
         finish(connection, slot, time_left).await;
@@ -158,32 +159,34 @@ impl<E: Endpoint + 'static> Server<E> {
         let mut response: Response<_> = self.routes.get_response(request).await.into();
         exchange.respond(is_event_stream(&response));
         if self.lifecycle.is_draining() && version <= Version::HTTP_11 {
-            // Else the client's next request could meet a connection that is being closed. HTTP/2 sends GOAWAY for that.
+            // Otherwise the client could send its next request on a connection that is being
+            // closed. HTTP/2 has GOAWAY.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| TrackedBody::new(body, exchange)))
     }
 }
 
-/// Lets a connection that is being closed finish its responses, but waits for no stream of events: those were told to end,
-/// and a client may not be reading.
+/// Lets a closing connection finish its responses. Does not wait for event streams: they have been
+/// asked to end, and the client may not be reading.
 async fn finish<C: Future>(mut connection: Pin<&mut C>, slot: &ConnectionSlot, time_left: Duration) {
     let deadline = Instant::now() + time_left;
     let flush_deadline = Instant::now() + FLUSH_TIMEOUT;
     while timeout(CLOSE_CHECK_INTERVAL, &mut connection).await.is_err() {
         let (activity, now) = (slot.activity(), Instant::now());
-        let is_flushed = !activity.is_idle() || now >= flush_deadline;
-        if now >= deadline || (activity.has_only_streams() && is_flushed) {
+        let may_still_flush = activity.is_idle() && now < flush_deadline;
+        if now >= deadline || (activity.has_only_streams() && !may_still_flush) {
             return;
         }
     }
 }
 
-/// HTTP/1 and, if the client starts with its preface, HTTP/2. hyper itself answers heads of more than 100 fields with 431,
-/// and ends HTTP/2 connections that open streams only to reset them.
+/// HTTP/1, and HTTP/2 if the client starts with its preface. hyper itself rejects heads of more
+/// than 100 fields with 431 and closes HTTP/2 connections that open streams only to reset them.
 ///
-/// hyper's `header_read_timeout` is not used: it also runs while an HTTP/1 connection is idle, so that it could not be
-/// shorter for a head than for a pause between requests. The connection's activity bounds both, for all versions.
+/// hyper's `header_read_timeout` is not used: it also runs while an HTTP/1 connection is idle, so
+/// the timeout for a head could not be shorter than the idle timeout. `ConnectionActivity` has
+/// both, for all versions.
 fn protocols(limits: &Http2Limits) -> auto::Builder<TokioExecutor> {
     let mut protocols = auto::Builder::new(TokioExecutor::new());
     protocols.http1().max_buf_size(MAX_HEAD_BYTES);
@@ -220,13 +223,13 @@ mod tests {
     use crate::server::accept::end_overdue;
     use crate::server::lifecycle::Lifecycle;
     use crate::server::slots::ConnectionSlots;
-    use crate::server::tls::{CertificateFiles, CertificateKeeper};
+    use crate::server::tls::{CertificateFiles, CertificateReloader};
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::topics::TopicLogs;
 
     const DRAIN: Duration = Duration::from_secs(15);
 
-    /// As large as a page's script with its map.
+    /// The size of a frontend bundle with its source map.
     const LARGE_BYTES: usize = 3_000_000;
 
     #[handler]
@@ -259,8 +262,8 @@ mod tests {
         (Arc::new(Server::new(routes, tls, address, watch, DRAIN)), lifecycle)
     }
 
-    /// A connection over which this was requested, and the task that serves it.
-    async fn requested(path: &str) -> (DuplexStream, JoinHandle<()>, watch::Sender<Lifecycle>) {
+    /// Opens a connection, requests the path, and returns the client with the serving task.
+    async fn request(path: &str) -> (DuplexStream, JoinHandle<()>, watch::Sender<Lifecycle>) {
         let client = SocketAddr::from(([192, 0, 2, 1], 1));
         let slots = ConnectionSlots::for_operators(metrics());
         let slot = slots.acquire(client).await.expect("a slot");
@@ -273,8 +276,8 @@ mod tests {
             }
         });
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-        client.write_all(request.as_bytes()).await.expect("it is sent");
-        // Long enough for it to be read, by a clock that stands still until then.
+        client.write_all(request.as_bytes()).await.expect("sent");
+        // Lets the server read the request. The clock is paused.
         sleep(Duration::from_millis(1)).await;
         (client, serving, lifecycle)
     }
@@ -284,15 +287,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let files =
             CertificateFiles { certificate: dir.path().join("certificate"), key: dir.path().join("key") };
-        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a certificate");
-        fs::write(&files.certificate, made.cert.pem()).expect("written");
-        fs::write(&files.key, made.signing_key.serialize_pem()).expect("written");
-        let certificate = files.read().expect("they fit");
-        CertificateKeeper::new(files, certificate, Arc::new(SystemClock), metrics()).tls()
+        let generated = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a certificate");
+        fs::write(&files.certificate, generated.cert.pem()).expect("written");
+        fs::write(&files.key, generated.signing_key.serialize_pem()).expect("written");
+        let certificate = files.read().expect("the key belongs to the certificate");
+        CertificateReloader::new(files, certificate, Arc::new(SystemClock), metrics()).tls()
     }
 
     #[tokio::test]
-    async fn unfinished_handshake_gives_its_slot_to_another() {
+    async fn unfinished_tls_handshake_is_evicted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
@@ -301,8 +304,8 @@ mod tests {
         let slot = slots.acquire(remote).await.expect("a slot");
         let (server, _lifecycle) = server(Some(tls()));
         let serving = tokio::spawn(server.run(stream, slot));
-        client.write_all(&[22, 3, 1]).await.expect("it is sent");
-        // As many as there are slots, each of another client and at work.
+        client.write_all(&[22, 3, 1]).await.expect("sent");
+        // One busy connection for each slot, from different clients.
         let mut others = Vec::new();
         for host in 1..=192 {
             let other = slots.acquire(SocketAddr::from(([192, 0, 2, host], 1))).await.expect("a slot");
@@ -312,8 +315,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_waits_for_a_response() {
-        let (mut client, serving, lifecycle) = requested("/slow").await;
+    async fn stopping_waits_for_a_response() {
+        let (mut client, serving, lifecycle) = request("/slow").await;
         lifecycle.send_replace(Lifecycle::Stopping);
         serving.await.expect("it ends");
         let mut read = String::new();
@@ -322,8 +325,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_does_not_wait_for_a_stream() {
-        let (_client, serving, lifecycle) = requested("/endless").await;
+    async fn stopping_does_not_wait_for_a_stream() {
+        let (_client, serving, lifecycle) = request("/endless").await;
         let stopped_at = Instant::now();
         lifecycle.send_replace(Lifecycle::Stopping);
         serving.await.expect("it ends");
@@ -331,8 +334,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn draining_answers_and_closes_the_connection() {
-        let (mut client, serving, lifecycle) = requested("/slow").await;
+    async fn draining_responds_and_closes_the_connection() {
+        let (mut client, serving, lifecycle) = request("/slow").await;
         lifecycle.send_replace(Lifecycle::Draining);
         let mut read = String::new();
         client.read_to_string(&mut read).await.expect("text");
@@ -341,8 +344,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn closed_stream_ends_its_connection_at_once() {
-        let (client, serving, _lifecycle) = requested("/endless").await;
+    async fn client_closing_a_stream_ends_its_connection_at_once() {
+        let (client, serving, _lifecycle) = request("/endless").await;
         drop(client);
         let closed_at = Instant::now();
         serving.await.expect("it ends");
@@ -350,8 +353,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_that_closed_its_side_gets_its_response() {
-        let (mut client, serving, _lifecycle) = requested("/slow").await;
+    async fn half_closed_client_receives_its_response() {
+        let (mut client, serving, _lifecycle) = request("/slow").await;
         client.shutdown().await.expect("its side is closed");
         let mut read = String::new();
         client.read_to_string(&mut read).await.expect("text");
@@ -360,14 +363,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_download_is_completed_while_it_makes_progress() {
-        let (mut client, serving, _lifecycle) = requested("/large").await;
+    async fn slow_download_completes_while_it_makes_progress() {
+        let (mut client, serving, _lifecycle) = request("/large").await;
         let (mut received, mut piece) = (Vec::new(), vec![0; 20_000]);
         while received.len() < LARGE_BYTES {
-            let read = client.read(&mut piece).await.expect("it is not cut");
-            assert_ne!(read, 0, "it was cut after {} bytes", received.len());
+            let read = client.read(&mut piece).await.expect("the connection is open");
+            assert_ne!(read, 0, "the connection was closed after {} bytes", received.len());
             received.extend_from_slice(&piece[..read]);
-            // A thousand bytes a second.
+            // 1000 bytes a second.
             sleep(Duration::from_millis(read as u64)).await;
         }
         drop(client);
@@ -375,10 +378,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn unread_download_is_ended_after_a_minute() {
-        let (client, serving, _lifecycle) = requested("/large").await;
+    async fn unread_download_is_closed_after_a_minute() {
+        let (client, serving, _lifecycle) = request("/large").await;
         let requested_at = Instant::now();
-        serving.await.expect("it is ended");
+        serving.await.expect("it ends");
         assert!((60..90).contains(&requested_at.elapsed().as_secs()), "{:?}", requested_at.elapsed());
         drop(client);
     }

@@ -1,4 +1,4 @@
-//! A response's body that reports its progress to the connection's activity.
+//! A response body that reports its progress to the connection's activity.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,14 +8,14 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::activity::Exchange;
 
-/// The largest piece that is handed over at once. The server asks for the next when the client has taken this one, so a
-/// file of megabytes shows progress, and no more than a few pieces of it wait in buffers.
-const PIECE_BYTES: usize = 16 * 1024;
+/// The largest frame. hyper asks for the next one after the client has read this one, so a file of
+/// megabytes shows progress and occupies only a few frames of buffer.
+const MAX_FRAME_BYTES: usize = 16 * 1024;
 
-/// A body that is under way until it is dropped.
+/// The exchange lasts until this is dropped.
 pub(super) struct TrackedBody<B> {
     body: B,
-    /// Data of the last frame that has not been handed over.
+    /// The rest of the last frame of `body`.
     rest: Bytes,
     exchange: Exchange,
 }
@@ -48,8 +48,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TrackedBody<B> {
             }
         }
         this.exchange.hand_over();
-        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        let length = this.rest.len().min(MAX_FRAME_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(length)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -58,10 +58,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TrackedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.len() as u64;
-        let of_body = self.body.size_hint();
+        let body = self.body.size_hint();
         let mut hint = SizeHint::new();
-        hint.set_lower(of_body.lower() + rest);
-        if let Some(upper) = of_body.upper() {
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
             hint.set_upper(upper + rest);
         }
         hint
@@ -85,17 +85,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_body_is_handed_over_in_pieces_of_known_total() {
-        let sent: Vec<u8> = (0..=255).cycle().take(3 * PIECE_BYTES + 1).collect();
+    async fn large_body_is_split_into_frames_with_exact_size_hint() {
+        let sent: Vec<u8> = (0..=255).cycle().take(3 * MAX_FRAME_BYTES + 1).collect();
         let mut body = tracked(poem::Body::from(sent.clone()));
         let mut received = Vec::new();
         while !body.is_end_stream() {
             assert_eq!(body.size_hint().exact(), Some((sent.len() - received.len()) as u64));
             let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
             let Some(frame) = frame else { break };
-            let piece = frame.expect("it does not fail").into_data().expect("data");
-            assert!(piece.len() <= PIECE_BYTES);
-            received.extend_from_slice(&piece);
+            let data = frame.expect("a frame").into_data().expect("data");
+            assert!(data.len() <= MAX_FRAME_BYTES);
+            received.extend_from_slice(&data);
         }
         assert_eq!(received, sent);
     }

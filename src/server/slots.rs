@@ -1,8 +1,9 @@
-//! The slots for open connections: a bound on how many there are, and who has to give one up when all are taken.
+//! Limits the number of open connections.
 //!
-//! Unauthenticated traffic must not lock others out. So a new connection is accepted even if all slots are taken: of the
-//! client that holds the most connections, the one that has waited longest for its client is closed. A connection that the
-//! service works for is not closed for another, unless clients leave far too many responses unread.
+//! Unauthenticated traffic must not block valid requests. So a new connection is accepted even if
+//! all slots are taken: the client with the most connections loses the one that has waited longest
+//! for its client. A connection with a request in progress is not evicted, unless clients leave too
+//! many responses unread.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,25 +19,25 @@ use tokio::time::{Instant, timeout};
 use super::activity::{ConnectionActivity, Overdue};
 use super::trust::{TrustMark, TrustedClients};
 use crate::domain::client_address::ClientAddress;
-use crate::domain::crowd::{Holding, oldest_of_largest_crowd};
+use crate::domain::eviction::{OccupiedSlot, choose_eviction};
 use crate::telemetry::metrics::Metrics;
 
-/// The most connections that are open at once: four times the streams of events that there may be, so that webhooks and
-/// reads have three quarters of them. A connection takes 45 to 80 KB.
+/// Four times the limit of event streams, so that webhooks and reads have three quarters of the
+/// slots. A connection takes 45 to 80 KB.
 const MAX_CONNECTIONS: usize = 2048;
 
-/// Files for everything else: the database's connections, the topic files, connections to Stripe and the collector.
-const OTHER_FILES: usize = 256;
+/// File descriptors for everything else: database, topic logs, Stripe, the trace collector.
+const RESERVED_FILES: usize = 256;
 
-/// The fewest slots, however few files a process may have: more than the bodies that may be read at once, whose
-/// connections cannot be closed for others.
+/// The minimum, whatever the file limit is: more than the webhook bodies that are read at once,
+/// whose connections cannot be evicted.
 const MIN_CONNECTIONS: usize = 192;
 
-/// Responses of all connections that clients have not taken. Each keeps some 10 KB. It is eight times as many as the events
-/// that may be queued: a proxy takes its responses as they come.
+/// Unread responses over all connections, about 10 KB each. Eight times the length of the event
+/// queue: a proxy reads its responses as they come.
 const MAX_UNREAD_RESPONSES: usize = 8 * 1024;
 
-/// How long a closed connection may take to free its slot. Its task only has to be scheduled.
+/// How long an evicted connection may take to free its slot. Its task only has to be scheduled.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The slots of one listener. Clones share them.
@@ -47,14 +48,13 @@ pub struct ConnectionSlots(Arc<Shared>);
 struct Shared {
     limit: usize,
     permits: Arc<Semaphore>,
-    /// By their ids.
+    /// By connection id.
     open: Mutex<HashMap<u64, Arc<OpenConnection>>>,
     next_id: AtomicU64,
     trusted: Arc<TrustedClients>,
     metrics: Metrics,
 }
 
-/// An open connection, as the others see it.
 #[derive(Debug)]
 struct OpenConnection {
     id: u64,
@@ -66,12 +66,12 @@ struct OpenConnection {
 /// Why the server ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndReason {
-    /// Its slot is needed for another.
+    /// Another connection needed its slot.
     Evicted,
     Overdue(Overdue),
-    /// TLS failed: the client speaks none, or does not trust the certificate.
+    /// The client speaks no TLS or does not trust the certificate.
     NoTls,
-    /// There is no slot for it.
+    /// There was no slot for it.
     Refused,
 }
 
@@ -89,15 +89,15 @@ impl EndReason {
 }
 
 impl ConnectionSlots {
-    /// As many slots as the process may have files for.
+    /// As many slots as the process's file limit allows.
     pub fn for_public(metrics: Metrics) -> Self {
         let files = getrlimit(Resource::Nofile)
             .current
             .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
-        Self::new(files.saturating_sub(OTHER_FILES).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS), metrics)
+        Self::new(files.saturating_sub(RESERVED_FILES).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS), metrics)
     }
 
-    /// Few slots, for a listener that only operators reach.
+    /// Few slots, for a listener that only operators use.
     pub fn for_operators(metrics: Metrics) -> Self {
         Self::new(MIN_CONNECTIONS, metrics)
     }
@@ -113,7 +113,8 @@ impl ConnectionSlots {
         }))
     }
 
-    /// The slot of a connection that was just accepted. None: the service works for every connection, so close this one.
+    /// Acquires a slot for a new connection. None if every connection has a request in progress:
+    /// close the new one.
     pub(super) async fn acquire(&self, address: SocketAddr) -> Option<ConnectionSlot> {
         let Shared { permits, metrics, .. } = &*self.0;
         let client = address.ip().into();
@@ -128,34 +129,22 @@ impl ConnectionSlots {
             return None;
         };
         metrics.connection_opened();
-        Some(self.open(client, address, permit))
-    }
-
-    fn open(
-        &self,
-        client: ClientAddress,
-        address: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> ConnectionSlot {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(OpenConnection {
-            id,
-            client,
-            activity: Arc::new(ConnectionActivity::new()),
-            end: watch::Sender::new(None),
-        });
+        let (activity, end) = (Arc::new(ConnectionActivity::new()), watch::Sender::new(None));
+        let connection = Arc::new(OpenConnection { id, client, activity, end });
         self.lock().insert(id, connection.clone());
         let is_end_counted = AtomicBool::new(false);
-        ConnectionSlot { slots: self.clone(), address, connection, is_end_counted, _permit: permit }
+        Some(ConnectionSlot { slots: self.clone(), address, connection, is_end_counted, _permit: permit })
     }
 
-    /// Whether there is room for a connection of this client, after closing another if need be.
+    /// Evicts a connection if necessary. Returns whether there is a slot for the client.
     fn make_room(&self, client: ClientAddress) -> bool {
         let limit = self.0.limit;
         let mut open = self.lock();
         let is_own = |one: &OpenConnection| one.client == client;
-        // While slots are scarce an eighth of them is enough for a client, unless it sends genuine requests: behind a load
-        // balancer that is not configured as a proxy everybody has one address.
+        // While slots are scarce, a client may have an eighth of them, unless it sends verified
+        // requests: behind a load balancer that is not configured as a trusted proxy, all clients
+        // have one address.
         let is_scarce = open.len() >= limit / 4 * 3;
         let own = open.values().filter(|one| is_own(one));
         if is_scarce && own.clone().count() >= limit / 8 && !self.0.trusted.contains(client) {
@@ -164,12 +153,13 @@ impl ConnectionSlots {
         if open.len() < limit {
             return true;
         }
-        // A client with fewer connections than this one has makes no room for it.
+        // A client with fewer connections than this one loses none to it.
         let min_size = own.filter(|one| !one.activity.is_verified()).count();
         evict(&mut open, |_| true, min_size)
     }
 
-    /// Ends every connection that is overdue, and those with the most unread responses while there are too many of them.
+    /// Ends all overdue connections. If there are too many unread responses, also evicts the
+    /// connections with the most.
     pub(super) fn end_overdue(&self) {
         let now = Instant::now();
         let open = self.lock();
@@ -198,20 +188,21 @@ impl ConnectionSlots {
     }
 }
 
-/// Closes one of these connections: of the client that holds the most, verified ones aside, the one that has waited longest
-/// for its client, verified ones last. A connection that the service works for is not closed.
+/// Evicts the connection that has waited longest for its client, of the client with the most
+/// connections. Verified connections are not counted and are evicted last. A connection with a
+/// request in progress is not evicted.
 fn evict(
     open: &mut HashMap<u64, Arc<OpenConnection>>,
-    may_be_closed: impl Fn(&OpenConnection) -> bool,
+    is_candidate: impl Fn(&OpenConnection) -> bool,
     min_size: usize,
 ) -> bool {
-    let holdings = open.values().filter(|one| may_be_closed(one)).map(|one| {
+    let slots = open.values().filter(|one| is_candidate(one)).map(|one| {
         let is_verified = one.activity.is_verified();
         let waiting_since = one.activity.waiting_on_client_since();
-        let age = waiting_since.map(|since| (is_verified, since, one.id));
-        Holding { client: one.client, counts: !is_verified, age, key: one.id }
+        let eviction_order = waiting_since.map(|since| (is_verified, since, one.id));
+        OccupiedSlot { client: one.client, is_counted: !is_verified, eviction_order, key: one.id }
     });
-    let evicted = oldest_of_largest_crowd(holdings, min_size).and_then(|id| open.remove(&id));
+    let evicted = choose_eviction(slots, min_size).and_then(|id| open.remove(&id));
     evicted.is_some_and(|evicted| {
         evicted.end(EndReason::Evicted);
         true
@@ -219,20 +210,20 @@ fn evict(
 }
 
 impl OpenConnection {
-    /// Tells the connection's task to end it. A slot that is needed outranks a connection that is overdue, which may still
-    /// be finishing other responses.
+    /// Asks the connection's task to end it. An eviction overrides a timeout, after which other
+    /// responses may still be finished.
     fn end(&self, reason: EndReason) {
         self.end.send_if_modified(|end| {
-            let is_news = end.is_none() || (reason == EndReason::Evicted && *end != Some(reason));
-            if is_news {
+            let is_new = end.is_none() || (reason == EndReason::Evicted && *end != Some(reason));
+            if is_new {
                 *end = Some(reason);
             }
-            is_news
+            is_new
         });
     }
 }
 
-/// A connection's slot, until this is dropped.
+/// A connection's slot. It is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     slots: ConnectionSlots,
@@ -251,7 +242,7 @@ impl ConnectionSlot {
         &self.connection.activity
     }
 
-    /// Whether a request of the client's has proved to be genuine within the hour.
+    /// Whether the client has sent a verified request within the last hour.
     pub(super) fn is_trusted(&self) -> bool {
         self.slots.0.trusted.contains(self.connection.client)
     }
@@ -260,9 +251,9 @@ impl ConnectionSlot {
         self.slots.0.trusted.mark(self.connection.client, &self.connection.activity)
     }
 
-    /// Waits until the slot is needed for another connection.
+    /// Waits until another connection needs the slot.
     pub(super) async fn evicted(&self) {
-        // There is always a sender: the connection itself.
+        // It cannot fail: `self.connection` holds the sender.
         let _ = self.connection.end.subscribe().wait_for(|end| *end == Some(EndReason::Evicted)).await;
     }
 
@@ -273,12 +264,12 @@ impl ConnectionSlot {
             if let Some(EndReason::Overdue(overdue)) = *end.borrow_and_update() {
                 return overdue;
             }
-            // There is always a sender: the connection itself.
+            // It cannot fail: `self.connection` holds the sender.
             let _ = end.changed().await;
         }
     }
 
-    /// Counts why the server ends the connection, once.
+    /// Counts the reason for the end of the connection. Only the first call counts.
     pub(super) fn count_end(&self, reason: EndReason) {
         if !self.is_end_counted.swap(true, Ordering::Relaxed) {
             self.slots.0.metrics.connection_ended(reason.as_str());
@@ -293,16 +284,16 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// Raises the process's limit on open files to what the service can use. Shells and supervisors often set less, for the
-/// sake of old programs that use `select`.
+/// Raises the process's limit on open files to what the service can use. Shells and supervisors
+/// often set a low limit for old programs that use `select`.
 pub fn raise_file_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let needed = u64::try_from(MAX_CONNECTIONS + OTHER_FILES).unwrap_or(u64::MAX);
+    let needed = u64::try_from(MAX_CONNECTIONS + RESERVED_FILES).unwrap_or(u64::MAX);
     let needed = maximum.map_or(needed, |maximum| maximum.min(needed));
     if current.is_some_and(|current| current < needed) {
         let raised = Rlimit { current: Some(needed), maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "could not raise the limit on open files; fewer connections are accepted");
+            tracing::warn!(%error, "could not raise the limit on open files; accepting fewer connections");
         }
     }
 }
@@ -327,13 +318,14 @@ mod tests {
         slots.acquire(address).await.expect("a slot")
     }
 
-    /// Opens connections of one client. A task of its own ends each when it is told to, as a connection's does.
+    /// Opens connections of one client. A task ends each when it is evicted, as a real connection's
+    /// task does.
     async fn open(slots: &ConnectionSlots, host: u8, ports: std::ops::Range<u16>) -> Vec<TestConnection> {
         join_all(ports.map(async |port| TestConnection::start(acquire(slots, address(host, port)).await)))
             .await
     }
 
-    /// Opens one connection of each of so many clients.
+    /// Opens one connection for each of `clients` clients.
     async fn open_each(slots: &ConnectionSlots, clients: u8) -> Vec<TestConnection> {
         join_all((0..clients).map(|host| open(slots, 100 + host, 0..1))).await.into_iter().flatten().collect()
     }
@@ -361,27 +353,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn longest_waiting_of_the_largest_client_is_evicted() {
+    async fn full_slots_evict_longest_waiting_of_largest_client() {
         let slots = slots(16);
-        let mut crowd = open(&slots, 1, 0..1).await;
-        // Else it would be capped before it takes every slot.
-        crowd[0].trust_mark.set();
-        crowd.extend(open(&slots, 1, 1..12).await);
+        let mut large = open(&slots, 1, 0..1).await;
+        // Otherwise the client would be limited to an eighth of the slots.
+        large[0].trust_mark.set();
+        large.extend(open(&slots, 1, 1..12).await);
         let others = open_each(&slots, 4).await;
-        let _exchange = crowd[1].activity.start_exchange();
+        let _exchange = large[1].activity.start_exchange();
         let newcomer = open(&slots, 2, 0..1).await;
         let none: Vec<usize> = Vec::new();
-        assert_eq!((evicted(&others), evicted(&crowd), evicted(&newcomer)), (none.clone(), vec![2], none));
+        assert_eq!((evicted(&others), evicted(&large), evicted(&newcomer)), (none.clone(), vec![2], none));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn crowd_does_not_evict_a_smaller_client() {
+    async fn large_client_does_not_evict_a_smaller_one() {
         let slots = slots(16);
-        let mut crowd = open(&slots, 1, 0..1).await;
-        crowd[0].trust_mark.set();
-        crowd.extend(open(&slots, 1, 1..12).await);
+        let mut large = open(&slots, 1, 0..1).await;
+        large[0].trust_mark.set();
+        large.extend(open(&slots, 1, 1..12).await);
         let others = open_each(&slots, 4).await;
-        let _busy: Vec<_> = crowd.iter().map(|one| one.activity.start_exchange()).collect();
+        let _busy: Vec<_> = large.iter().map(|one| one.activity.start_exchange()).collect();
         assert!(slots.acquire(address(1, 100)).await.is_none());
         assert_eq!(evicted(&others), [0; 0]);
         let _newcomer = acquire(&slots, address(2, 1)).await;
@@ -410,19 +402,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_is_capped_only_while_slots_are_scarce() {
+    async fn client_is_limited_only_while_slots_are_scarce() {
         let slots = slots(16);
-        let crowd = open(&slots, 1, 0..12).await;
-        assert_eq!(evicted(&crowd), [0; 0], "a quarter is free");
-        let _busy: Vec<_> = crowd.iter().map(|one| one.activity.start_exchange()).collect();
+        let large = open(&slots, 1, 0..12).await;
+        assert_eq!(evicted(&large), [0; 0], "a quarter is free");
+        let _busy: Vec<_> = large.iter().map(|one| one.activity.start_exchange()).collect();
         assert!(slots.acquire(address(1, 100)).await.is_none(), "it holds more than an eighth");
         let _other = acquire(&slots, address(2, 1)).await;
-        crowd[0].trust_mark.set();
+        large[0].trust_mark.set();
         let _own = acquire(&slots, address(1, 100)).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn overdue_connection_is_told_and_can_still_be_evicted() {
+    async fn overdue_connection_can_still_be_evicted() {
         let slots = slots(8);
         let slot = acquire(&slots, address(1, 1)).await;
         let others = open_each(&slots, 7).await;
@@ -437,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn too_many_unread_responses_evict_where_they_are_most() {
+    async fn too_many_unread_responses_evict_the_largest_holder() {
         let slots = slots(8);
         let connections = open_each(&slots, 3).await;
         let exchange = |connection: &TestConnection, count: usize| -> Vec<_> {

@@ -1,7 +1,8 @@
-//! Which clients have shown that they send what the service exists for.
+//! Trusted clients: those that have recently sent a verified request, for example a webhook with a
+//! valid signature.
 //!
-//! The server cannot judge a request. It puts a [`TrustMark`] into each request's extensions, and whoever handles the
-//! request sets it once the request has proved to be genuine.
+//! The server cannot verify a request itself. It puts a [`TrustMark`] into each request's
+//! extensions, and the handler sets it when it has verified the request.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,17 +13,17 @@ use tokio::time::Instant;
 use super::activity::ConnectionActivity;
 use crate::domain::client_address::ClientAddress;
 
-/// How long a client is trusted after its last genuine request.
+/// How long a client is trusted after its last verified request.
 const TRUST_DURATION: Duration = Duration::from_hours(1);
 
-/// Clients that are remembered. Stripe sends from some fifteen addresses, or everything arrives from a few load balancers.
+/// Stripe sends from about fifteen addresses, or all traffic comes from a few load balancers.
 const MAX_TRUSTED_CLIENTS: usize = 1024;
 
-/// The clients that are trusted, with the time of their last genuine request.
+/// The time of each client's last verified request.
 #[derive(Debug, Default)]
 pub(super) struct TrustedClients(Mutex<HashMap<ClientAddress, Instant>>);
 
-/// Marks the client and the connection of a request as genuine.
+/// Marks the client of a request as trusted, and its connection as verified.
 #[derive(Debug, Clone)]
 pub struct TrustMark {
     clients: Arc<TrustedClients>,
@@ -60,7 +61,8 @@ impl TrustedClients {
 }
 
 impl TrustMark {
-    /// The request is genuine: its client is trusted for an hour, and its connection is closed last where slots are scarce.
+    /// Call this for a verified request. Its client is trusted for an hour, and its connection is
+    /// closed last when slots are scarce.
     pub fn set(&self) {
         self.activity.set_verified();
         self.clients.insert(self.client);
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn trust_lasts_an_hour_from_the_last_genuine_request() {
+    async fn trust_lasts_an_hour_after_the_last_verified_request() {
         let clients = Arc::<TrustedClients>::default();
         let activity = Arc::new(ConnectionActivity::new());
         let mark = clients.mark(client(1), &activity);
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn full_table_keeps_its_clients_and_forgets_expired_ones() {
+    async fn full_table_keeps_clients_until_they_expire() {
         let clients = TrustedClients::default();
         (0..=MAX_TRUSTED_CLIENTS).for_each(|number| clients.insert(client(number)));
         assert!(clients.contains(client(0)) && !clients.contains(client(MAX_TRUSTED_CLIENTS)));

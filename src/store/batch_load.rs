@@ -1,11 +1,13 @@
-//! Reading a unit of work under lock.
+//! Locks and reads the rows of a batch.
 //!
-//! Two statements: one locks the customers, the other locks the tenants and reads everything else. They cannot be one. A
-//! statement of PostgreSQL sees what was committed before it started, so that rows which another transaction commits
-//! while this one waits for a lock are only visible to the next statement
-//! (<https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED>). Transactions that change the
-//! subscriptions of a customer, its tenant or its checkouts hold that customer's lock, so the second statement sees their
-//! latest state. Only a checkout that is being inserted is not seen: its session has no events yet.
+//! One statement locks the customers, a second one locks the tenants and reads most of the rest.
+//! Parked events, prices, and the events of a tie are read after it. The two cannot be one: a
+//! statement of PostgreSQL sees only rows that were committed before it started, not those that
+//! another transaction commits while it waits for a lock
+//! (<https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED>). A
+//! transaction that changes a customer's subscriptions, tenant or checkouts holds the customer's
+//! lock, so the second statement sees its changes. The only exception is a checkout that is being
+//! inserted, whose session has no events yet.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -17,9 +19,8 @@ use super::batch_scope::BatchScope;
 use super::sql::{Sql, json_rows, list};
 use super::tables::rows;
 use super::{StoreError, Transaction};
-use crate::domain::event::Event;
+use crate::domain::batch::Batch;
 use crate::domain::ids::{CustomerId, EventId, SessionId, SubscriptionId, TenantId};
-use crate::domain::unit_of_work::UnitOfWork;
 
 /// `$1`: customer ids.
 const LOCK_CUSTOMERS: Sql = Sql {
@@ -33,7 +34,7 @@ SELECT json_group_array(json_object(
 FROM "customer" WHERE id IN (SELECT value FROM json_each(?1))"#,
 };
 
-/// `$1`: the ids of new customers, in the order in which they are to be locked.
+/// `$1`: the ids of new customers, in lock order.
 const INSERT_CUSTOMERS: Sql = Sql {
     postgres: r#"
 INSERT INTO "customer" (id) SELECT unnest($1::text[]) ON CONFLICT (id) DO NOTHING"#,
@@ -41,10 +42,11 @@ INSERT INTO "customer" (id) SELECT unnest($1::text[]) ON CONFLICT (id) DO NOTHIN
 INSERT INTO "customer" (id) SELECT value FROM json_each(?1) WHERE TRUE ON CONFLICT (id) DO NOTHING"#,
 };
 
-/// `$1`: customer ids, `$2`: tenant ids, `$3`: subscription ids, `$4`: session ids, `$5`: journey ids, `$6`: event ids.
+/// `$1`: customer ids, `$2`: tenant ids, `$3`: subscription ids, `$4`: session ids, `$5`: journey
+/// ids, `$6`: event ids.
 ///
-/// Sessions also lead to the tenants that their checkouts were made for, whatever the events say, and to the checkouts
-/// that those tenants' journeys started with.
+/// For a session, it also reads the tenant of its checkout, and the checkout that the tenant's
+/// journey started with.
 const LOAD_BATCH: Sql = Sql {
     postgres: r#"
 WITH locked_tenant AS MATERIALIZED (
@@ -116,12 +118,10 @@ WHERE session_id IN (SELECT value FROM json_each(?1))
     OR journey_id IN (SELECT value FROM json_each(?3))"#,
 };
 
-/// A batch as it starts.
 #[derive(Debug)]
 pub struct LoadedBatch {
-    /// The rows that its events are about.
-    pub work: UnitOfWork,
-    /// Those of its new events that are in the inbox already, with their tenants.
+    pub batch: Batch,
+    /// The delivered events that are in the inbox already, with their tenants.
     pub known_events: HashMap<EventId, Option<TenantId>>,
 }
 
@@ -132,39 +132,40 @@ struct KnownEvent {
 }
 
 impl Transaction {
-    /// Locks and reads what a unit of work is about.
-    pub async fn unit_of_work(&self, scope: &BatchScope) -> Result<UnitOfWork, StoreError> {
-        Ok(self.load_batch(scope).await?.work)
+    pub async fn load_batch(&self, scope: &BatchScope) -> Result<Batch, StoreError> {
+        Ok(self.load_batch_and_known_events(scope).await?.batch)
     }
 
-    /// Locks and reads what a unit of work is about, and which of its new events are known.
-    pub async fn load_batch(&self, scope: &BatchScope) -> Result<LoadedBatch, StoreError> {
+    pub async fn load_batch_and_known_events(&self, scope: &BatchScope) -> Result<LoadedBatch, StoreError> {
         let customers = self.lock_customers(&scope.customers).await?;
         let loaded = self.load_rows(scope).await?;
-        let mut work = unit_of_work(&customers, &loaded)?;
-        let parked = self.parked_of_unlinked(&work, &scope.relinked_customers).await?;
-        // An event that waited for its customer may be about a checkout, and about prices.
+        let mut batch = read_batch(&customers, &loaded)?;
+        let mut parked = Vec::new();
+        for customer in batch.customers_without_tenant(scope.customers_to_unpark.iter()) {
+            parked.extend(self.parked(customer).await?);
+        }
+        // The parked events may need further checkouts and prices.
         let parked_scope = BatchScope::events(&parked);
         for row in self.checkouts_of(&parked_scope).await? {
-            work.add_checkout(rows::checkout(&row)?);
+            batch.add_checkout(rows::checkout(&row)?);
         }
         let prices = scope.prices.union(&parked_scope.prices).cloned().collect();
-        work.add_known_prices(&self.known_prices(&prices).await?);
+        batch.add_known_prices(&self.known_prices(&prices).await?);
         for event in parked {
-            work.park(event);
+            batch.add_parked(event);
         }
-        for (id, payment, at) in self.payments(&work, &scope.subscriptions).await? {
-            work.remember_payment(&id, payment, at);
+        for (id, payment, at) in self.payments(&batch, &scope.subscriptions).await? {
+            batch.remember_payment(&id, payment, at);
         }
-        for (id, contender) in self.contenders(&work, &scope.seconds).await? {
-            work.contend(&id, contender);
+        for (id, candidate) in self.candidates(&batch, &scope.snapshot_times).await? {
+            batch.add_candidate(&id, candidate);
         }
-        Ok(LoadedBatch { work, known_events: known_events(&loaded)? })
+        Ok(LoadedBatch { batch, known_events: known_events(&loaded)? })
     }
 
-    /// Locks the rows of customers and returns them. Inserts those that are missing, so that two transactions cannot both be
-    /// the first of a customer. If another one was faster, this one must start again: it would have to lock that row after
-    /// rows that come later in the order.
+    /// Locks and returns the rows of customers, and inserts missing ones, so that two transactions
+    /// cannot both be the first for a customer. If another transaction was faster, this one has to
+    /// start again, because it would lock that row out of order.
     async fn lock_customers(&self, ids: &BTreeSet<CustomerId>) -> Result<Vec<customer::Model>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -193,24 +194,11 @@ impl Transaction {
             list(backend, scope.subscriptions.iter().map(SubscriptionId::as_str)),
             list(backend, scope.sessions.iter().map(SessionId::as_str)),
             list(backend, &scope.journeys),
-            list(backend, scope.new_events.iter().map(EventId::as_str)),
+            list(backend, scope.delivered.iter().map(EventId::as_str)),
         ];
         self.query_one_row(LOAD_BATCH.bind(backend, values)).await
     }
 
-    async fn parked_of_unlinked(
-        &self,
-        work: &UnitOfWork,
-        customers: &BTreeSet<CustomerId>,
-    ) -> Result<Vec<Event>, StoreError> {
-        let mut parked = Vec::new();
-        for customer in work.unlinked(customers.iter()) {
-            parked.extend(self.parked(customer).await?);
-        }
-        Ok(parked)
-    }
-
-    /// The checkouts that events are about.
     async fn checkouts_of(&self, scope: &BatchScope) -> Result<Vec<checkout::Model>, StoreError> {
         let BatchScope { sessions, subscriptions, journeys, .. } = scope;
         if sessions.is_empty() && subscriptions.is_empty() && journeys.is_empty() {
@@ -226,12 +214,12 @@ impl Transaction {
     }
 }
 
-fn unit_of_work(customers: &[customer::Model], loaded: &QueryResult) -> Result<UnitOfWork, StoreError> {
+fn read_batch(customers: &[customer::Model], loaded: &QueryResult) -> Result<Batch, StoreError> {
     let tenants: Vec<tenant::Model> = json_rows(loaded, "tenants")?;
     let subscriptions: Vec<subscription::Model> = json_rows(loaded, "subscriptions")?;
     let checkouts: Vec<checkout::Model> = json_rows(loaded, "checkouts")?;
     let deleted = customers.iter().filter(|row| row.deleted_at_ms.is_some());
-    let mut work = UnitOfWork::begin(
+    let mut batch = Batch::new(
         deleted.map(|row| rows::id("customer", &row.id)).collect::<Result<Vec<_>, _>>()?,
         tenants.iter().map(rows::tenant).collect::<Result<Vec<_>, _>>()?,
         subscriptions.iter().map(rows::subscription).collect::<Result<Vec<_>, _>>()?,
@@ -240,16 +228,16 @@ fn unit_of_work(customers: &[customer::Model], loaded: &QueryResult) -> Result<U
     for row in customers {
         let id = || rows::id("customer", &row.id);
         if row.withheld_at_ms.is_some() {
-            work.withhold(id()?);
+            batch.add_unlinked_by_operator(id()?);
         }
         if let Some(deployment) = &row.deployment_id {
-            work.add_foreign(id()?, rows::id("customer", deployment)?);
+            batch.add_foreign(id()?, rows::id("customer", deployment)?);
         }
         if let Some(tenant) = &row.named_tenant_id {
-            work.add_named_tenant(id()?, rows::tenant_id("customer", tenant)?);
+            batch.add_taken_tenant(id()?, rows::tenant_id("customer", tenant)?);
         }
     }
-    Ok(work)
+    Ok(batch)
 }
 
 fn known_events(loaded: &QueryResult) -> Result<HashMap<EventId, Option<TenantId>>, StoreError> {
@@ -334,7 +322,7 @@ mod tests {
         let transaction = store.begin().await.expect("a transaction");
         let scope = BatchScope {
             customers: ["cus_a", "cus_new"].map(|id| CustomerId::parse(id).expect("an id")).into(),
-            // The tenant's journey leads to the checkout.
+            // The checkout is found by the tenant's journey.
             sessions: ["cs_unknown".parse().expect("an id")].into(),
             ..BatchScope::default()
         };

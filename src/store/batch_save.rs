@@ -1,30 +1,28 @@
-//! Writing what changed in a unit of work. What nearly every batch writes goes into one statement; the rest is rare, and each
-//! table has a statement of SeaORM's.
+//! Writes the changes of a batch. One statement writes the rows that almost every batch has. Rare
+//! changes have their own statements, in the files of `tables`.
 
-use std::collections::BTreeSet;
-
-use entity::{checkout, customer, refresh, subscription, tenant};
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, Iterable, QueryFilter};
+use entity::subscription;
+use sea_orm::{ConnectionTrait, DbBackend};
 use serde::Serialize;
 
 use super::sql::{Sql, list};
 use super::tables::rows;
 use super::{StoreError, TenantKey, Transaction};
-use crate::domain::event::Event;
+use crate::domain::batch::{Batch, Effect, JournalEntry};
+use crate::domain::event::{Event, may_keep_payload};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::Status;
-use crate::domain::unit_of_work::{Changes, Effect, JournalEntry, UnitOfWork};
 
-/// `$1`: the payloads of the events one after the other, `$2`: [`EventRow`]s, `$3`: subscriptions, `$4`: [`TransitionRow`]s,
-/// the last three as JSON arrays. `$5`, on PostgreSQL: the keys of tenants, which the commit announces to the other replicas.
-/// Counts the rows that were written: an event that is in the inbox already is left out.
+/// `$1`: the concatenated payloads of the events. `$2`: [`EventRow`]s, `$3`: subscriptions, `$4`:
+/// [`JournalRow`]s, each as a JSON array. `$5`, on PostgreSQL: the tenant keys that the commit
+/// sends to the other processes. Returns the number of written rows. An event that is in the inbox
+/// already is skipped.
 ///
-/// PostgreSQL runs the parts in any order; none of them depends on another. In SQLite they are three statements, whose
-/// parameters have no numbers, since the driver numbers those of each statement from one.
+/// PostgreSQL runs the parts in any order, and none depends on another. For SQLite they are three
+/// statements. Their parameters have no numbers, since the driver numbers them from one in each
+/// statement.
 const SAVE_BATCH: Sql = Sql {
     postgres: r#"
 WITH events AS MATERIALIZED (
@@ -76,11 +74,11 @@ WITH events AS MATERIALIZED (
         entry text, tenant_id text, customer_id text, subscription_id text, from_status text, to_status text,
         cause text, event_id text, created bigint, journey_id text, trace_id text, recorded_at_ms bigint)
     RETURNING 1
-), announcements AS MATERIALIZED (
+), notifications AS MATERIALIZED (
     SELECT pg_notify('billhook_entitlement', key) FROM unnest($5::text[]) AS key
 )
 SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM subscriptions)
-    + (SELECT count(*) FROM transitions) + (SELECT count(*) FROM announcements)"#,
+    + (SELECT count(*) FROM transitions) + (SELECT count(*) FROM notifications)"#,
     sqlite: r#"
 INSERT INTO "event" (
     id, event_type, api_version, created, stripe_request_id, customer_id, subscription_id, tenant_id, journey_id,
@@ -124,22 +122,16 @@ SELECT
 FROM jsonb_each(?)"#,
 };
 
-/// An event on its way into the inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxRow<'a> {
-    /// The event.
     pub event: &'a Event,
-    /// What became of it.
     pub effect: &'a Effect,
-    /// The bytes that Stripe sent. They are stored while they may be needed again.
     pub payload: &'a [u8],
-    /// The trace that processed it.
     pub trace: Option<Traceparent>,
-    /// When it arrived, in Unix milliseconds.
     pub received_at_ms: i64,
 }
 
-/// A row of `event`. Its payload is a part of the bytes that are passed with the batch.
+/// A row of `event`. Its payload is a slice of [`BatchRows::payloads`].
 #[derive(Serialize)]
 struct EventRow<'a> {
     id: &'a str,
@@ -155,16 +147,16 @@ struct EventRow<'a> {
     span_id: Option<String>,
     outcome: &'static str,
     reason: Option<&'static str>,
-    /// The first byte is 1, as both databases count.
+    /// Counts from 1. `None` if the payload is not stored.
     payload_start: Option<usize>,
     payload_length: usize,
     received_at_ms: i64,
     retry_at_ms: Option<i64>,
 }
 
-/// A row of `transition`. The database numbers it.
+/// A row of `transition`, without the generated id.
 #[derive(Serialize)]
-struct TransitionRow<'a> {
+struct JournalRow<'a> {
     entry: &'static str,
     tenant_id: &'a str,
     customer_id: &'a str,
@@ -179,33 +171,25 @@ struct TransitionRow<'a> {
     recorded_at_ms: i64,
 }
 
-/// What [`SAVE_BATCH`] writes.
+/// The parameters of [`SAVE_BATCH`].
 #[derive(Default)]
 struct BatchRows<'a> {
     payloads: Vec<u8>,
     events: Vec<EventRow<'a>>,
     subscriptions: Vec<subscription::Model>,
-    transitions: Vec<TransitionRow<'a>>,
+    journal: Vec<JournalRow<'a>>,
     changed_tenants: Vec<TenantKey>,
 }
 
 impl<'a> BatchRows<'a> {
-    /// Adds events in the order of their ids, so that two transactions with the same events cannot block each other.
-    fn add_events(&mut self, inbox: &[InboxRow<'a>]) {
-        let mut inbox: Vec<_> = inbox.iter().collect();
-        inbox.sort_unstable_by_key(|row| &row.event.id);
-        for row in inbox {
-            let event = self.event_row(row);
-            self.events.push(event);
-        }
-    }
-
-    fn event_row(&mut self, row: &InboxRow<'a>) -> EventRow<'a> {
+    /// Called in the order of the events' ids, so that two transactions with the same events cannot
+    /// deadlock.
+    fn add_event(&mut self, row: &InboxRow<'a>) {
         let InboxRow { event, effect, payload, trace, received_at_ms } = *row;
         let payload = if keeps_payload(event, effect) { payload } else { &[] };
         let payload_start = (!payload.is_empty()).then_some(self.payloads.len() + 1);
         self.payloads.extend_from_slice(payload);
-        EventRow {
+        self.events.push(EventRow {
             id: event.id.as_str(),
             event_type: &event.type_name,
             api_version: event.api_version.as_deref(),
@@ -215,7 +199,7 @@ impl<'a> BatchRows<'a> {
             subscription_id: event.subscription().map(SubscriptionId::as_str),
             tenant_id: effect.tenant.as_ref().map(TenantId::as_str),
             journey_id: effect.journey.map(|journey| journey.id().to_string()),
-            trace_id: trace.map(|trace| trace.journey_id().to_string()),
+            trace_id: trace.map(|trace| trace.trace_id().to_string()),
             span_id: trace.map(Traceparent::span_id_hex),
             outcome: effect.outcome.as_str(),
             reason: effect.reason,
@@ -223,80 +207,82 @@ impl<'a> BatchRows<'a> {
             payload_length: payload.len(),
             received_at_ms,
             retry_at_ms: (effect.outcome == Outcome::Failed).then_some(received_at_ms),
-        }
+        });
     }
 
-    fn add_transition(&mut self, journaled: &'a JournalEntry, trace: Option<Traceparent>, now_ms: i64) {
-        let JournalEntry { entry, tenant, customer, cause, event, at, journey } = journaled;
-        let (from, to) = entry.statuses();
-        self.transitions.push(TransitionRow {
-            entry: entry.as_str(),
+    fn add_journal_entry(&mut self, journaled: &'a JournalEntry, trace: Option<Traceparent>, now_ms: i64) {
+        let JournalEntry { kind, tenant, customer, cause, event, at, journey } = journaled;
+        let (from, to) = kind.statuses();
+        self.journal.push(JournalRow {
+            entry: kind.as_str(),
             tenant_id: tenant.as_str(),
             customer_id: customer.as_str(),
-            subscription_id: entry.subscription().map(SubscriptionId::as_str),
+            subscription_id: kind.subscription().map(SubscriptionId::as_str),
             from_status: from.map(Status::as_str),
             to_status: to.map(Status::as_str),
             cause,
             event_id: event.as_ref().map(EventId::as_str),
             created: *at,
             journey_id: journey.map(|journey| journey.id().to_string()),
-            trace_id: trace.map(|trace| trace.journey_id().to_string()),
+            trace_id: trace.map(|trace| trace.trace_id().to_string()),
             recorded_at_ms: now_ms,
         });
     }
 
-    /// How many rows the statement counts.
-    fn len(&self, backend: DbBackend) -> usize {
-        let announced = if backend == DbBackend::Postgres { self.changed_tenants.len() } else { 0 };
-        self.events.len() + self.subscriptions.len() + self.transitions.len() + announced
+    /// The result of the statement if every event is new.
+    fn expected_count(&self, backend: DbBackend) -> usize {
+        let notifications = if backend == DbBackend::Postgres { self.changed_tenants.len() } else { 0 };
+        self.events.len() + self.subscriptions.len() + self.journal.len() + notifications
     }
 }
 
-/// Whether the payload of an event is stored: while it may be needed again, and if it may be.
 pub(super) fn keeps_payload(event: &Event, effect: &Effect) -> bool {
-    effect.outcome.keeps_payload(effect.reason) && event.may_be_kept(effect.outcome)
+    effect.outcome.keeps_payload(effect.reason) && may_keep_payload(&event.type_name, effect.outcome)
 }
 
 impl Transaction {
-    /// Writes what changed, and the events that changed it. `trace_of` returns the trace in which an event was processed, or,
-    /// without an event, the current one.
+    /// `trace_of` returns the trace that processed an event or, for `None`, the current trace.
     pub async fn save_batch(
         &mut self,
-        work: &UnitOfWork,
+        batch: &Batch,
         inbox: &[InboxRow<'_>],
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let changes = work.changes();
-        self.save_rare(work, &trace_of, now_ms).await?;
+        let changes = batch.changes();
+        self.save_rare_changes(batch, &trace_of, now_ms).await?;
         let mut rows = BatchRows::default();
-        rows.add_events(inbox);
-        for held in changes.subscriptions.iter().filter_map(|id| work.held(id)) {
-            rows.subscriptions.push(rows::subscription_row(held, now_ms)?);
+        let mut inbox: Vec<_> = inbox.iter().collect();
+        inbox.sort_unstable_by_key(|row| &row.event.id);
+        for row in inbox {
+            rows.add_event(row);
+        }
+        for subscription in changes.subscriptions.iter().filter_map(|id| batch.subscription(id)) {
+            rows.subscriptions.push(rows::subscription_row(subscription, now_ms)?);
         }
         for entry in &changes.journal {
-            rows.add_transition(entry, trace_of(entry.event.as_ref()), now_ms);
+            rows.add_journal_entry(entry, trace_of(entry.event.as_ref()), now_ms);
         }
         rows.changed_tenants.extend(changes.entitlements.iter().map(TenantKey::of));
         self.save_rows(rows).await
     }
 
-    /// Puts one event into the inbox. If it is there already, another transaction was faster.
+    /// Fails with `DuplicateKey` if the event is in the inbox already.
     pub async fn insert_event(&mut self, event: InboxRow<'_>) -> Result<(), StoreError> {
         let mut rows = BatchRows::default();
-        rows.add_events(&[event]);
+        rows.add_event(&event);
         self.save_rows(rows).await
     }
 
-    /// Announces to the other replicas, with the commit, that a tenant's entitlement may have changed.
-    pub(super) async fn announce(&mut self, tenant: &TenantId) -> Result<(), StoreError> {
+    /// Notifies the other processes with the commit that the tenant's entitlement may have changed.
+    pub(super) async fn notify_changed(&mut self, tenant: &TenantId) -> Result<(), StoreError> {
         self.save_rows(BatchRows { changed_tenants: vec![TenantKey::of(tenant)], ..BatchRows::default() })
             .await
     }
 
     async fn save_rows(&mut self, rows: BatchRows<'_>) -> Result<(), StoreError> {
         let backend = self.db.get_database_backend();
-        let count = rows.len(backend);
+        let count = rows.expected_count(backend);
         if count == 0 {
             return Ok(());
         }
@@ -304,7 +290,7 @@ impl Transaction {
             rows.payloads.into(),
             json_array(&rows.events)?.into(),
             json_array(&rows.subscriptions)?.into(),
-            json_array(&rows.transitions)?.into(),
+            json_array(&rows.journal)?.into(),
         ];
         if backend == DbBackend::Postgres {
             values.push(list(backend, rows.changed_tenants.iter().map(TenantKey::as_str)));
@@ -316,137 +302,32 @@ impl Transaction {
             self.query_one_row(statement).await?.try_get_by_index::<i64>(0)?.unsigned_abs()
         };
         self.written_rows += count;
-        if written == count as u64 {
-            Ok(())
-        } else {
-            Err(StoreError::duplicate_key(&format!("of {count} rows {written} were new")))
+        if written != count as u64 {
+            return Err(StoreError::duplicate_key(format_args!("{written} of {count} rows were new")));
         }
+        Ok(())
     }
-}
 
-impl Transaction {
-    /// Writes what few batches change.
-    async fn save_rare(
+    /// Writes the changes that few batches have.
+    async fn save_rare_changes(
         &mut self,
-        work: &UnitOfWork,
+        batch: &Batch,
         trace_of: impl Fn(Option<&EventId>) -> Option<Traceparent>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let changes = work.changes();
-        self.save_tombstones(&changes.tombstones, now_ms).await?;
-        self.save_withheld(work, &changes.withheld, now_ms).await?;
-        self.save_reassigned(work, &changes.reassigned).await?;
-        self.delete_subscriptions(&changes.dropped).await?;
-        self.settle_unparked(&changes.unparked).await?;
-        self.save_tenants(work, now_ms).await?;
-        self.save_checkouts(work, now_ms).await?;
+        let changes = batch.changes();
+        self.save_customers(batch, now_ms).await?;
+        self.delete_subscriptions(&changes.removed_subscriptions).await?;
+        self.save_unparked_outcomes(&changes.unparked).await?;
+        self.save_tenants(batch, now_ms).await?;
+        self.save_checkouts(batch, now_ms).await?;
         self.insert_refreshes(changes.refreshes.values(), trace_of, now_ms).await?;
         self.insert_known_prices(&changes.known_prices).await
-    }
-
-    async fn save_tombstones(&self, ids: &BTreeSet<CustomerId>, now_ms: i64) -> Result<(), StoreError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        customer::Entity::update_many()
-            .set(customer::ActiveModel { deleted_at_ms: Set(Some(now_ms)), ..Default::default() })
-            .filter(customer::Column::Id.is_in(ids.iter().map(CustomerId::as_str)))
-            .exec(&self.db)
-            .await?;
-        Ok(())
-    }
-
-    async fn save_withheld(
-        &self,
-        work: &UnitOfWork,
-        ids: &BTreeSet<CustomerId>,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        for id in ids {
-            let since_ms = work.is_withheld(id).then_some(now_ms);
-            customer::Entity::update_many()
-                .set(customer::ActiveModel { withheld_at_ms: Set(since_ms), ..Default::default() })
-                .filter(customer::Column::Id.eq(id.as_str()))
-                .exec(&self.db)
-                .await?;
-            // The answer to a refresh would belong to no tenant.
-            if since_ms.is_some() {
-                let refreshes =
-                    refresh::Entity::delete_many().filter(refresh::Column::CustomerId.eq(id.as_str()));
-                refreshes.exec(&self.db).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn save_reassigned(&self, work: &UnitOfWork, ids: &BTreeSet<CustomerId>) -> Result<(), StoreError> {
-        for id in ids {
-            let row = customer::ActiveModel {
-                deployment_id: Set(work.foreign_deployment(id).map(ToString::to_string)),
-                named_tenant_id: Set(work.named_tenant(id).map(ToString::to_string)),
-                ..Default::default()
-            };
-            customer::Entity::update_many()
-                .set(row)
-                .filter(customer::Column::Id.eq(id.as_str()))
-                .exec(&self.db)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn delete_subscriptions(&self, ids: &BTreeSet<SubscriptionId>) -> Result<(), StoreError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let ids = ids.iter().map(SubscriptionId::as_str);
-        subscription::Entity::delete_many()
-            .filter(subscription::Column::Id.is_in(ids))
-            .exec(&self.db)
-            .await?;
-        Ok(())
-    }
-
-    /// Inserts new tenants, and updates those whose rows are locked. A new one that another transaction has inserted
-    /// meanwhile is a duplicate key.
-    async fn save_tenants(&self, work: &UnitOfWork, now_ms: i64) -> Result<(), StoreError> {
-        use tenant::Column::{CreatedAtMs, Id};
-        let Changes { tenants, new_tenants, .. } = work.changes();
-        let row = |id: &TenantId| work.tenant(id).map(|tenant| rows::tenant_row(tenant, now_ms));
-        let new: Vec<_> = new_tenants.iter().filter_map(row).collect();
-        if !new.is_empty() {
-            tenant::Entity::insert_many(new).exec_without_returning(&self.db).await?;
-        }
-        let changed: Vec<_> = tenants.difference(new_tenants).filter_map(row).collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let columns = tenant::Column::iter().filter(|column| !matches!(column, Id | CreatedAtMs));
-        tenant::Entity::insert_many(changed)
-            .on_conflict(OnConflict::column(Id).update_columns(columns).to_owned())
-            .exec_without_returning(&self.db)
-            .await?;
-        Ok(())
-    }
-
-    async fn save_checkouts(&self, work: &UnitOfWork, now_ms: i64) -> Result<(), StoreError> {
-        use checkout::Column::{SessionId, Status, SubscriptionId, UpdatedAtMs};
-        let changed = work.changes().checkouts.iter().filter_map(|id| work.checkout(id));
-        let changed: Vec<_> = changed.map(|checkout| rows::checkout_row(checkout, now_ms)).collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let columns = [Status, SubscriptionId, UpdatedAtMs];
-        checkout::Entity::insert_many(changed)
-            .on_conflict(OnConflict::column(SessionId).update_columns(columns).to_owned())
-            .exec_without_returning(&self.db)
-            .await?;
-        Ok(())
     }
 }
 
 fn json_array<T: Serialize>(rows: &[T]) -> Result<String, StoreError> {
-    serde_json::to_string(rows).map_err(StoreError::unreadable)
+    serde_json::to_string(rows).map_err(StoreError::rejected)
 }
 
 #[cfg(test)]
@@ -454,17 +335,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use entity::{event, transition};
-    use sea_orm::IdenStatic;
+    use sea_orm::{IdenStatic, Iterable};
 
     use super::*;
 
-    /// What stands between two texts.
     fn between<'a>(sql: &'a str, start: &str, end: &str) -> &'a str {
         let (_, rest) = sql.split_once(start).unwrap_or_else(|| panic!("{start} is missing"));
         rest.split_once(end).unwrap_or_else(|| panic!("{end} is missing")).0
     }
 
-    /// The parts of a list that commas separate, without those in parentheses.
+    /// Splits at the commas outside of parentheses.
     fn parts(list: &str) -> Vec<String> {
         let (mut parts, mut depth) = (vec![String::new()], 0);
         for c in list.chars() {
@@ -482,7 +362,8 @@ mod tests {
         parts.iter().map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     }
 
-    /// Holds a table's part of [`SAVE_BATCH`] against the entity: every column is written, from the value of its own name.
+    /// Compares a table's part of [`SAVE_BATCH`] with the entity: it writes every column, from the
+    /// value of the same name.
     fn check<C: Iterable + IdenStatic>(table: &str, generated: &[&str], computed: &[&str]) {
         let all: BTreeSet<String> = C::iter().map(|column| column.as_str().to_owned()).collect();
         for (sql, source) in [(SAVE_BATCH.postgres, "jsonb_to_recordset"), (SAVE_BATCH.sqlite, "jsonb_each")]
@@ -495,8 +376,8 @@ mod tests {
             let selected = parts(selected.trim_end().trim_end_matches("FROM"));
             assert_eq!(selected.len(), inserted.len());
             for (column, value) in inserted.iter().zip(&selected) {
-                let is_its_own = value == column || *value == format!("value->>'{column}'");
-                assert!(is_its_own || computed.contains(&column.as_str()), "{table}.{column} is {value}");
+                let has_same_name = value == column || *value == format!("value->>'{column}'");
+                assert!(has_same_name || computed.contains(&column.as_str()), "{table}.{column} is {value}");
             }
         }
     }
@@ -509,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn saved_subscription_replaces_every_column() {
+    fn subscription_update_replaces_every_column() {
         let others = subscription::Column::iter().map(|column| column.as_str().to_owned());
         let expected: Vec<_> = others
             .filter(|column| column != "id")
@@ -521,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_have_the_fields_that_are_read() {
+    fn serialized_rows_have_the_fields_that_sql_reads() {
         let event = EventRow {
             id: "",
             event_type: "",
@@ -541,7 +422,7 @@ mod tests {
             received_at_ms: 0,
             retry_at_ms: None,
         };
-        let transition = TransitionRow {
+        let journal_entry = JournalRow {
             entry: "",
             tenant_id: "",
             customer_id: "",
@@ -561,13 +442,13 @@ mod tests {
         let rows: [BTreeSet<String>; 3] = [
             fields(serde_json::to_value(event).expect("JSON")),
             subscription,
-            fields(serde_json::to_value(transition).expect("JSON")),
+            fields(serde_json::to_value(journal_entry).expect("JSON")),
         ];
-        let read = SAVE_BATCH.postgres.split(" AS r (").skip(1);
+        let read_fields = SAVE_BATCH.postgres.split(" AS r (").skip(1);
         let names = |part: &str| -> BTreeSet<String> {
             let columns = parts(part.split_once(')').expect("a list").0);
             columns.iter().filter_map(|column| column.split(' ').next()).map(str::to_owned).collect()
         };
-        assert!(read.map(names).eq(rows));
+        assert!(read_fields.map(names).eq(rows));
     }
 }

@@ -1,4 +1,4 @@
-//! The scope of a unit of work: the rows that are read for it.
+//! The scope of a batch: the rows to lock and read.
 
 use std::collections::BTreeSet;
 
@@ -6,34 +6,32 @@ use crate::domain::event::{Event, Session, Subject};
 use crate::domain::ids::{CustomerId, EventId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::subscription::Snapshot;
 
-/// The scope of a unit of work. Its rows are locked in one order, so that two transactions cannot block each other:
-/// customers first, then tenants, each by id.
+/// Locked in a fixed order, so that two transactions cannot deadlock: customers by id, then tenants
+/// by id.
 #[derive(Debug, Default)]
 pub struct BatchScope {
-    /// Events that may be in the inbox already.
-    pub(super) new_events: BTreeSet<EventId>,
+    /// Events of deliveries. Some may be in the inbox already.
+    pub(super) delivered: BTreeSet<EventId>,
     pub(super) customers: BTreeSet<CustomerId>,
     pub(super) tenants: BTreeSet<TenantId>,
     pub(super) subscriptions: BTreeSet<SubscriptionId>,
     pub(super) sessions: BTreeSet<SessionId>,
-    /// The ids of journeys that events name.
     pub(super) journeys: BTreeSet<String>,
-    /// The subscriptions of snapshots, each with the second that its snapshot is of.
-    pub(super) seconds: BTreeSet<(SubscriptionId, i64)>,
-    /// Customers that these events can link or end. Their parked events are read.
-    pub(super) relinked_customers: BTreeSet<CustomerId>,
-    /// The prices of snapshots' items, now and before.
+    /// The subscription and the event's `created` of each snapshot.
+    pub(super) snapshot_times: BTreeSet<(SubscriptionId, i64)>,
+    /// Customers whose parked events are read, since the events can link or delete the customer.
+    pub(super) customers_to_unpark: BTreeSet<CustomerId>,
+    /// The current and the previous prices of the snapshots.
     pub(super) prices: BTreeSet<PriceId>,
 }
 
 impl BatchScope {
-    /// Events that Stripe delivered. Some may be in the inbox already.
-    pub fn new_events<'a>(events: impl Iterator<Item = &'a Event> + Clone) -> Self {
-        let new_events = events.clone().map(|event| event.id.clone()).collect();
-        Self { new_events, ..Self::events(events) }
+    pub fn deliveries<'a>(events: impl Iterator<Item = &'a Event> + Clone) -> Self {
+        let delivered = events.clone().map(|event| event.id.clone()).collect();
+        Self { delivered, ..Self::events(events) }
     }
 
-    /// Events of the inbox.
+    /// For events of the inbox.
     pub fn events<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut scope = Self::default();
         for event in events {
@@ -45,9 +43,9 @@ impl BatchScope {
     fn add_event(&mut self, event: &Event) {
         self.customers.extend(event.customer().cloned());
         self.subscriptions.extend(event.subscription().cloned());
-        self.journeys.extend(event.named_journey().map(|origin| origin.journey_id().to_string()));
-        if let Some(tags) = event.tags() {
-            self.tenants.extend(tags.tenant.clone());
+        self.journeys.extend(event.named_journey().map(|origin| origin.trace_id().to_string()));
+        if let Some(metadata) = event.metadata() {
+            self.tenants.extend(metadata.tenant.clone());
         }
         match &event.subject {
             Subject::Checkout(_, session) => {
@@ -55,17 +53,17 @@ impl BatchScope {
                 self.tenants.extend(session.client_reference.clone());
             }
             Subject::Subscription(_, snapshot) => {
-                self.seconds.insert((snapshot.id.clone(), event.created));
+                self.snapshot_times.insert((snapshot.id.clone(), event.created));
                 self.prices.extend(snapshot.prices().cloned());
             }
             _ => {}
         }
-        if can_relink_customer(event) {
-            self.relinked_customers.extend(event.customer().cloned());
+        if can_unpark(event) {
+            self.customers_to_unpark.extend(event.customer().cloned());
         }
     }
 
-    /// A checkout session that Stripe calls complete, and the customer of its subscription.
+    /// For a complete checkout session, with the customer of its subscription.
     pub fn session(session: &Session, customer: &CustomerId) -> Self {
         Self {
             customers: [customer.clone()].into(),
@@ -75,7 +73,7 @@ impl BatchScope {
         }
     }
 
-    /// A customer's subscriptions, as Stripe answers with them.
+    /// For a customer's subscriptions as read from Stripe.
     pub fn subscriptions(customer: &CustomerId, snapshots: &[Snapshot]) -> Self {
         Self {
             customers: [customer.clone()].into(),
@@ -85,37 +83,33 @@ impl BatchScope {
         }
     }
 
-    /// A tenant alone.
     pub fn tenant(tenant: &TenantId) -> Self {
         Self { tenants: [tenant.clone()].into(), ..Self::default() }
     }
 
-    /// A customer and its parked events.
+    /// Includes the customer's parked events.
     pub fn customer(customer: &CustomerId) -> Self {
         let customers = BTreeSet::from([customer.clone()]);
-        Self { relinked_customers: customers.clone(), customers, ..Self::default() }
+        Self { customers_to_unpark: customers.clone(), customers, ..Self::default() }
     }
 
-    /// A tenant and a customer that are to be linked.
-    pub fn pair(tenant: &TenantId, customer: &CustomerId) -> Self {
-        Self::pairs([(tenant, customer)])
+    pub fn link(tenant: &TenantId, customer: &CustomerId) -> Self {
+        Self::links([(tenant, customer)])
     }
 
-    /// Tenants and customers that are to be linked.
-    pub fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a TenantId, &'a CustomerId)>) -> Self {
+    pub fn links<'a>(links: impl IntoIterator<Item = (&'a TenantId, &'a CustomerId)>) -> Self {
         let (tenants, customers): (BTreeSet<_>, BTreeSet<_>) =
-            pairs.into_iter().map(|(tenant, customer)| (tenant.clone(), customer.clone())).unzip();
-        Self { tenants, relinked_customers: customers.clone(), customers, ..Self::default() }
+            links.into_iter().map(|(tenant, customer)| (tenant.clone(), customer.clone())).unzip();
+        Self { tenants, customers_to_unpark: customers.clone(), customers, ..Self::default() }
     }
 
-    /// A tenant that is erased, and its customers.
-    pub fn erased(tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> Self {
+    pub fn erasure(tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> Self {
         Self { tenants: [tenant.clone()].into(), customers: customers.clone(), ..Self::default() }
     }
 }
 
-/// Whether an event can link its customer to a tenant, or ends it.
-fn can_relink_customer(event: &Event) -> bool {
-    let names_a_tenant = event.tags().is_some_and(|tags| tags.tenant.is_some());
+/// Whether an event can link its customer to a tenant or delete the customer.
+fn can_unpark(event: &Event) -> bool {
+    let names_a_tenant = event.metadata().is_some_and(|metadata| metadata.tenant.is_some());
     names_a_tenant || matches!(event.subject, Subject::Checkout(..) | Subject::CustomerDeleted(_))
 }

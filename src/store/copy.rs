@@ -1,8 +1,9 @@
-//! Copying a SQLite database into an empty PostgreSQL one, in batches: a copy that was interrupted continues after its last
-//! batch.
+//! Copies a SQLite database into an empty PostgreSQL database, in batches. An interrupted copy
+//! continues after its last batch.
 //!
-//! Both databases have a row with the same random token. The service and the commands refuse the target until the copy is
-//! finished, and delete the source's row when they use the source: what it holds may differ from what was copied then.
+//! Both databases get a row with the same random token. The service and the commands reject the
+//! target until the copy is finished. When they use the source, they delete its row, because its
+//! data may then differ from the copied data.
 
 use entity::{
     backfill, checkout, customer, database_copy, deployment, event, gap_recovery, installation, known_price,
@@ -18,74 +19,58 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, Transaction};
 
-/// The one row's id.
-const ONLY: i64 = 1;
+/// The id of the single row.
+const ROW_ID: i64 = 1;
 
-/// How many rows a transaction copies: payloads have at most 1 MiB each, and all of a batch are in memory.
+/// In one transaction. All rows of a batch are in memory, with payloads of up to 1 MiB each.
 const BATCH_ROWS: u64 = 64;
 
-/// What a row bears beside its columns: its place in SQLite's table. No table is made WITHOUT ROWID.
-const ROW: &str = "copied_rowid";
+/// The alias of SQLite's rowid. No table is created WITHOUT ROWID.
+const ROWID_ALIAS: &str = "copied_rowid";
 
-/// A copy that has begun.
 #[derive(Debug)]
 pub struct DatabaseCopy {
     source: Store,
     target: Store,
     token: String,
-    /// The table that is copied, and its last row that is.
+    /// The table being copied, and the rowid of its last copied row.
     position: Option<(String, i64)>,
     finished_at_ms: Option<i64>,
 }
 
-/// Why a database is not copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The database that is copied refused or was not there.
     #[error("--from: {0}")]
     Source(#[source] StoreError),
-    /// The database that it is copied into did.
     #[error("DATABASE_URL: {0}")]
     Target(#[source] StoreError),
-    /// The target has rows that this copy did not bring.
-    #[error("DATABASE_URL: the table {0} of the database has rows; name a database without data")]
+    #[error("DATABASE_URL: the table {0} of the database has rows; use an empty database")]
     NotEmpty(&'static str),
-    /// The target has been filled from elsewhere.
-    #[error("DATABASE_URL: the database was filled from another one; name a database without data")]
+    #[error("DATABASE_URL: the database was filled from another one; use an empty database")]
     FilledFromAnother,
-    /// The source has changed, or may have.
     #[error(
-        "--from: the database was used after the copy began, or is another one; drop the database of DATABASE_URL, create \
+        "--from: the database was used after the copy started, or is another one; drop the database of DATABASE_URL, create \
          it again, and start the copy again"
     )]
     SourceUsed,
-    /// The numbers of rows differ in the end.
     #[error(
         "the table {table} has {source_rows} rows, and {target_rows} were copied; drop the database of DATABASE_URL, create \
          it again, and start the copy again"
     )]
-    Incomplete {
-        /// The table.
-        table: &'static str,
-        /// How many rows it has in the source.
-        source_rows: u64,
-        /// How many it has in the target.
-        target_rows: u64,
-    },
+    Incomplete { table: &'static str, source_rows: u64, target_rows: u64 },
 }
 
-/// Names the tables that are copied, in their order, and what is done to each.
+/// Takes the tables in the order in which they are copied.
 macro_rules! copied_tables {
     ($($table:ident),+ $(,)?) => {
         const COPIED_TABLES: &[&str] = &[$(stringify!($table)),+];
 
-        /// The number of rows of each table.
+        /// Per table.
         async fn count_rows(db: &impl ConnectionTrait) -> Result<Vec<u64>, StoreError> {
             Ok(vec![$($table::Entity::find().count(db).await?),+])
         }
 
-        /// The first table that has rows.
-        async fn first_filled(db: &impl ConnectionTrait) -> Result<Option<&'static str>, StoreError> {
+        async fn first_nonempty_table(db: &impl ConnectionTrait) -> Result<Option<&'static str>, StoreError> {
             $(if $table::Entity::find().limit(1).one(db).await?.is_some() {
                 return Ok(Some(stringify!($table)));
             })+
@@ -127,13 +112,13 @@ copied_tables!(
 );
 
 impl DatabaseCopy {
-    /// Brings both databases up to date, and begins to copy one into the other or continues.
+    /// Migrates both databases, and starts a copy or continues an interrupted one.
     pub async fn start(source: Store, target: Store) -> Result<Self, CopyError> {
         source.migrate_schema().await.map_err(CopyError::Source)?;
         target.migrate_schema().await.map_err(CopyError::Target)?;
         let from = source.copy_row().await.map_err(CopyError::Source)?.filter(|row| row.is_source);
         let into = target.copy_row().await.map_err(CopyError::Target)?;
-        let Some(into) = into else { return Self::begin(source, target).await };
+        let Some(into) = into else { return Self::start_new(source, target).await };
         if from.is_none_or(|from| from.token != into.token) {
             let is_finished = into.finished_at_ms.is_some();
             return Err(if is_finished { CopyError::FilledFromAnother } else { CopyError::SourceUsed });
@@ -142,8 +127,8 @@ impl DatabaseCopy {
         Ok(Self { source, target, token: into.token, position, finished_at_ms: into.finished_at_ms })
     }
 
-    async fn begin(source: Store, target: Store) -> Result<Self, CopyError> {
-        if let Some(table) = first_filled(&target.db).await.map_err(CopyError::Target)? {
+    async fn start_new(source: Store, target: Store) -> Result<Self, CopyError> {
+        if let Some(table) = first_nonempty_table(&target.db).await.map_err(CopyError::Target)? {
             return Err(CopyError::NotEmpty(table));
         }
         let token = Uuid::new_v4().to_string();
@@ -152,17 +137,17 @@ impl DatabaseCopy {
         Ok(Self { source, target, token, position: None, finished_at_ms: None })
     }
 
-    /// When the copy was finished, if it was. In Unix milliseconds.
+    /// In Unix milliseconds.
     pub fn finished_at_ms(&self) -> Option<i64> {
         self.finished_at_ms
     }
 
-    /// The number of rows of the source.
+    /// Returns the number of rows.
     pub async fn count_source(&self) -> Result<u64, CopyError> {
         Ok(count_rows(&self.source.db).await.map_err(CopyError::Source)?.iter().sum())
     }
 
-    /// The number of rows that an earlier run has copied.
+    /// Returns the number of rows that earlier runs have copied.
     pub async fn count_copied(&self) -> Result<u64, CopyError> {
         let counted = async {
             let transaction = self.target.begin().await?;
@@ -172,8 +157,8 @@ impl DatabaseCopy {
         Ok(counted.await.map_err(CopyError::Target)?.iter().sum())
     }
 
-    /// Copies what is not copied yet, and compares the numbers of rows. `on_copied` hears how many rows each batch has.
-    /// Returns the number of all rows.
+    /// Copies the remaining rows, and compares the numbers of rows. Calls `on_copied` with the size
+    /// of each batch. Returns the total number of rows.
     pub async fn run(&self, now_ms: i64, on_copied: impl Fn(u64)) -> Result<u64, CopyError> {
         self.copy_tables(&on_copied).await?;
         let source = count_rows(&self.source.db).await.map_err(CopyError::Source)?;
@@ -208,11 +193,11 @@ impl DatabaseCopy {
         }
     }
 
-    /// After which row of the table the copy continues; none if the table was finished before.
+    /// The rowid after which the copy of the table continues. `None`: the table is finished.
     fn last_copied_row(&self, table: &str) -> Option<i64> {
         let Some((at, row)) = &self.position else { return Some(i64::MIN) };
-        let place = |name: &str| COPIED_TABLES.iter().position(|copied| *copied == name);
-        match place(table).cmp(&place(at)) {
+        let index = |name: &str| COPIED_TABLES.iter().position(|copied| *copied == name);
+        match index(table).cmp(&index(at)) {
             std::cmp::Ordering::Less => None,
             std::cmp::Ordering::Equal => Some(*row),
             std::cmp::Ordering::Greater => Some(i64::MIN),
@@ -233,20 +218,20 @@ impl DatabaseCopy {
             copied_row: Set(Some(last)),
             ..Default::default()
         };
-        let noted = database_copy::Entity::update_many()
+        let updated = database_copy::Entity::update_many()
             .set(position)
             .filter(database_copy::Column::Token.eq(self.token.as_str()))
             .exec(&transaction.db)
             .await?;
-        if noted.rows_affected != 1 {
-            return Err(StoreError::unreadable("the row of this copy is gone"));
+        if updated.rows_affected != 1 {
+            return Err(StoreError::rejected("the row of this copy is gone"));
         }
         transaction.commit().await
     }
 }
 
 impl Transaction {
-    /// Lets statements take longer than those of the service may: a large table takes its time.
+    /// Removes the statement timeout, for work on whole tables.
     pub(super) async fn lift_time_limit(&self) -> Result<(), StoreError> {
         if self.db.get_database_backend() == sea_orm::DbBackend::Postgres {
             self.db.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
@@ -262,7 +247,7 @@ impl Transaction {
     async fn finish_copy(self, now_ms: i64) -> Result<(), StoreError> {
         self.set_sequences().await?;
         let finished = database_copy::ActiveModel {
-            id: Set(ONLY),
+            id: Set(ROW_ID),
             finished_at_ms: Set(Some(now_ms)),
             ..Default::default()
         };
@@ -270,7 +255,7 @@ impl Transaction {
         self.commit().await
     }
 
-    /// Has the database number the next row after the last that was copied with its number.
+    /// The next generated number follows the highest copied one.
     async fn set_sequence<E: EntityTrait>(&self) -> Result<(), StoreError> {
         if !E::PrimaryKey::auto_increment() {
             return Ok(());
@@ -287,25 +272,26 @@ impl Transaction {
 }
 
 impl Store {
-    /// The source's next rows, each with its place.
+    /// The next rows of the source, each with its rowid.
     async fn rows_after<E: EntityTrait>(&self, after: i64) -> Result<Vec<(i64, E::Model)>, StoreError> {
-        let place = || Expr::cust("rowid");
-        let mut next = E::find().expr_as(place(), ROW).limit(BATCH_ROWS).into_query();
-        next.and_where(place().gt(after)).order_by_expr(place(), Order::Asc);
+        let rowid = || Expr::cust("rowid");
+        let mut next = E::find().expr_as(rowid(), ROWID_ALIAS).limit(BATCH_ROWS).into_query();
+        next.and_where(rowid().gt(after)).order_by_expr(rowid(), Order::Asc);
         let rows = self.db.query_all(&next).await?;
-        let read =
-            |row| Ok((sea_orm::QueryResult::try_get(row, "", ROW)?, E::Model::from_query_result(row, "")?));
+        let read = |row: &sea_orm::QueryResult| {
+            Ok((row.try_get("", ROWID_ALIAS)?, E::Model::from_query_result(row, "")?))
+        };
         rows.iter().map(read).collect()
     }
 
     async fn copy_row(&self) -> Result<Option<database_copy::Model>, StoreError> {
-        Ok(database_copy::Entity::find_by_id(ONLY).one(&self.db).await?)
+        Ok(database_copy::Entity::find_by_id(ROW_ID).one(&self.db).await?)
     }
 
-    /// A source can have the row of a copy that came to nothing, a target has none.
+    /// A source can have the row of an earlier, abandoned copy. A target has none.
     async fn insert_copy_row(&self, token: &str, is_source: bool) -> Result<(), StoreError> {
         let row = database_copy::ActiveModel {
-            id: Set(ONLY),
+            id: Set(ROW_ID),
             token: Set(token.to_owned()),
             is_source: Set(is_source),
             copied_table: Set(None),
@@ -321,15 +307,17 @@ impl Store {
         Ok(())
     }
 
-    /// Called before the database is used. Fails while it is being filled by a copy. What was copied out of it is out of
-    /// date from now on.
+    /// Called before the database is used. Fails while it is the target of an unfinished copy. If
+    /// it is the source of a copy, that copy cannot continue from now on.
     pub async fn check_copy(&self) -> Result<(), StoreError> {
         match self.copy_row().await? {
             Some(row) if row.is_source => {
-                database_copy::Entity::delete_by_id(ONLY).exec(&self.writer).await?;
+                database_copy::Entity::delete_by_id(ROW_ID).exec(&self.writer).await?;
                 Ok(())
             }
-            Some(row) if row.finished_at_ms.is_none() => Err(StoreError::half_copied()),
+            Some(row) if row.finished_at_ms.is_none() => Err(StoreError::rejected(
+                "`billhook migrate --from` has not finished copying into it; run it again",
+            )),
             _ => Ok(()),
         }
     }
@@ -344,11 +332,11 @@ mod tests {
     use super::*;
     use crate::store::connect::tests::empty_sqlite;
 
-    /// What is not copied: the row of the copy itself, and the migrations, which the target has had.
+    /// The copy's own row, and the applied migrations, which the target has.
     const NOT_COPIED: [&str; 2] = ["database_copy", "seaql_migrations"];
 
     #[tokio::test]
-    async fn every_table_of_the_database_is_copied() {
+    async fn every_table_is_copied() {
         let (store, _dir) = empty_sqlite().await;
         store.migrate().await.expect("the migrations run");
         let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
@@ -356,6 +344,6 @@ mod tests {
         let tables: BTreeSet<String> =
             tables.expect("tables").iter().map(|row| row.try_get("", "name").expect("a name")).collect();
         let copied = COPIED_TABLES.iter().chain(&NOT_COPIED).map(|name| (*name).to_owned()).collect();
-        assert_eq!(tables, copied, "a new table is to be added to `copied_tables!`");
+        assert_eq!(tables, copied, "add a new table to `copied_tables!`");
     }
 }

@@ -1,4 +1,4 @@
-//! Erasing a tenant: its rows are deleted, or kept without anything that names it.
+//! Erases a tenant: deletes its rows, or removes from them what identifies the tenant.
 
 use std::collections::BTreeSet;
 
@@ -9,65 +9,59 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Quer
 
 use super::tables::rows;
 use super::{Store, StoreError, Transaction};
+use crate::domain::batch::cause;
 use crate::domain::event::{Event, Subject};
 use crate::domain::ids::{CustomerId, DeploymentId, SessionId, TenantId};
 use crate::domain::outcome::{Outcome, TENANT_ERASED};
 use crate::domain::tenant::CheckoutStatus;
-use crate::domain::unit_of_work::cause;
 
-/// How many rows of the inbox and the journal are looked at together: enough that a way to the database and back is a small
-/// part of the work, few enough for a short transaction.
-const PAGE: u64 = 500;
+/// Rows of the inbox or the journal. Large enough that the round trips are a small part of the
+/// work, small enough for a short transaction.
+const PAGE_ROWS: u64 = 500;
 
-/// How many payloads are in memory at a time. Each has at most 1 MiB.
-const PAYLOADS: usize = 32;
+/// Each payload has at most 1 MiB.
+const MAX_PAYLOADS_IN_MEMORY: usize = 32;
 
-/// What has no tenant and has kept its payload.
+/// Events with these outcomes can be without a tenant and still have a payload.
 const UNSETTLED: [Outcome; 4] = [Outcome::Parked, Outcome::Quarantined, Outcome::Failed, Outcome::Dead];
 
-/// The journal's entry that an erasure leaves, under the tenant's alias.
+/// The journal entry of an erasure, under the tenant's alias.
 const ERASED_ENTRY: &str = "tenant.erased";
 
-/// Whose rows are erased.
 #[derive(Debug, Clone)]
 pub struct ErasureScope {
-    /// The tenant.
     pub tenant: TenantId,
-    /// The customers that are or were the tenant's, and never another tenant's.
+    /// Customers that are or were linked to this tenant only.
     pub own: BTreeSet<CustomerId>,
-    /// The customers that are or were the tenant's, and are or were another one's, too. The rows of
-    /// the other tenants are not erased.
+    /// Customers that are or were linked to this tenant and to others. The rows of the other
+    /// tenants are kept.
     pub moved: BTreeSet<CustomerId>,
-    /// The one of the moved customers that the tenant has now.
+    /// The one of `moved` that is linked to this tenant now.
     pub moved_here: Option<CustomerId>,
-    /// Events without a tenant whose payload names the tenant.
+    /// Events without a tenant that name this one in their payload.
     pub events: BTreeSet<String>,
 }
 
-/// How many rows of a kind are erased.
 #[derive(Debug, Clone, Copy)]
 pub struct ErasedLinks {
-    /// Subscriptions.
     pub subscriptions: u64,
-    /// Checkouts.
     pub checkouts: u64,
 }
 
-/// Rows that are to be erased, of those up to the last one.
+/// The rows of one page that have to be erased.
 #[derive(Debug)]
 pub struct ErasurePage<K> {
-    /// Their keys.
     pub found: Vec<K>,
-    /// The last that was looked at.
+    /// The last row of the page, erased or not.
     pub last: K,
 }
 
-/// An event without a tenant that names one.
+/// An event without a tenant that names one in its payload.
 #[derive(Debug)]
 pub struct NamingEvent {
-    /// `evt_...`
     pub id: String,
-    /// Its customer, if the event makes it the tenant's: by metadata, and in our own account.
+    /// The event's customer, if the event would link it to the tenant: by metadata, and in our own
+    /// account.
     pub customer: Option<CustomerId>,
 }
 
@@ -76,18 +70,18 @@ impl ErasureScope {
         let is_in = |customers: &BTreeSet<CustomerId>| {
             customer.is_some_and(|id| customers.iter().any(|known| known.as_str() == id))
         };
-        let is_tenants = tenant == Some(self.tenant.as_str());
-        is_in(&self.own) || is_tenants && (customer.is_none() || is_in(&self.moved))
+        let is_of_tenant = tenant == Some(self.tenant.as_str());
+        is_in(&self.own) || is_of_tenant && (customer.is_none() || is_in(&self.moved))
     }
 
-    /// The customers that end with the tenant: no event links them again.
+    /// The customers that get a tombstone, so that no event links them again.
     pub fn ended_customers(&self) -> BTreeSet<CustomerId> {
         self.own.iter().chain(&self.moved_here).cloned().collect()
     }
 }
 
 impl Store {
-    /// Every customer that a row of the tenant's names.
+    /// All customers in rows of the tenant.
     pub async fn customers_ever_of(&self, id: &TenantId) -> Result<BTreeSet<CustomerId>, StoreError> {
         let mut found = self
             .customers_in::<tenant::Entity>(tenant::Column::Id, tenant::Column::StripeCustomerId, id)
@@ -130,7 +124,7 @@ impl Store {
         Ok(named.into_tuple().all(&self.db).await?)
     }
 
-    /// Those of these customers for which a row names another tenant than this one.
+    /// The given customers that also have rows of another tenant.
     pub async fn customers_of_others(
         &self,
         customers: &BTreeSet<CustomerId>,
@@ -170,7 +164,8 @@ impl Store {
         found.iter().map(|id| rows::id("customer", id)).collect()
     }
 
-    /// An erased tenant, which a checkout can still name by its alias, is not another one.
+    /// The alias of an erased tenant, which a checkout can still have, does not count as another
+    /// tenant.
     async fn customers_not_of<E: EntityTrait>(
         &self,
         tenant_column: E::Column,
@@ -196,7 +191,7 @@ impl Store {
         Ok(named.into_tuple().all(&self.db).await?)
     }
 
-    /// The events that wait for a tenant, or belong to none, and name this one of our deployment.
+    /// The events without a tenant that name this one, of our deployment, in their payload.
     pub async fn events_naming(
         &self,
         tenant: &TenantId,
@@ -212,7 +207,7 @@ impl Store {
             .all(&self.db)
             .await?;
         let mut naming = Vec::new();
-        for ids in ids.chunks(PAYLOADS) {
+        for ids in ids.chunks(MAX_PAYLOADS_IN_MEMORY) {
             let payloads: Vec<(String, String, Option<Vec<u8>>)> = event::Entity::find()
                 .select_only()
                 .columns([event::Column::Id, event::Column::Outcome, event::Column::Payload])
@@ -227,7 +222,7 @@ impl Store {
         Ok(naming)
     }
 
-    /// The sessions that can still be paid, and link a customer to the tenant then.
+    /// Sessions that can still be paid and would then link a customer to the tenant.
     pub async fn open_sessions(&self, scope: &ErasureScope) -> Result<Vec<SessionId>, StoreError> {
         let open: Vec<String> = checkout::Entity::find()
             .select_only()
@@ -240,7 +235,7 @@ impl Store {
         open.iter().map(|id| rows::id("checkout", id)).collect()
     }
 
-    /// The next events after one of them, by their ids. None if there are none.
+    /// The page of events after `after`, by id. `None` at the end.
     pub async fn next_events(
         &self,
         scope: &ErasureScope,
@@ -252,7 +247,7 @@ impl Store {
             .columns([Id, TenantId, CustomerId])
             .filter(Id.gt(after))
             .order_by_asc(Id)
-            .limit(PAGE)
+            .limit(PAGE_ROWS)
             .into_tuple()
             .all(&self.db)
             .await?;
@@ -264,7 +259,7 @@ impl Store {
         Ok(page.last().map(|(last, ..)| ErasurePage { found, last: last.clone() }))
     }
 
-    /// The next entries of the journal.
+    /// The page of journal entries after `after`. `None` at the end.
     pub async fn next_entries(
         &self,
         scope: &ErasureScope,
@@ -276,7 +271,7 @@ impl Store {
             .columns([Id, TenantId, CustomerId])
             .filter(Id.gt(after))
             .order_by_asc(Id)
-            .limit(PAGE)
+            .limit(PAGE_ROWS)
             .into_tuple()
             .all(&self.db)
             .await?;
@@ -285,7 +280,8 @@ impl Store {
         Ok(page.last().map(|(last, ..)| ErasurePage { found, last: *last }))
     }
 
-    /// Deletes the payloads of events, and what identifies the tenant in them. Their ids stay, so that a repeat is still known.
+    /// Deletes the events' payloads and the columns that identify the tenant. Keeps their ids, so
+    /// that duplicates are recognised.
     pub async fn erase_events(
         &self,
         ids: &[String],
@@ -293,7 +289,7 @@ impl Store {
         alias: &TenantId,
     ) -> Result<(), StoreError> {
         let these = || event::Entity::update_many().filter(event::Column::Id.is_in(ids));
-        let nameless = event::ActiveModel {
+        let anonymized = event::ActiveModel {
             stripe_request_id: Set(None),
             customer_id: Set(None),
             subscription_id: Set(None),
@@ -310,17 +306,17 @@ impl Store {
             ..Default::default()
         };
         let renamed = event::ActiveModel { tenant_id: Set(Some(alias.to_string())), ..Default::default() };
-        let was_tenants =
+        let is_of_tenant =
             event::Column::TenantId.is_null().or(event::Column::TenantId.eq(scope.tenant.as_str()));
         let is_unsettled = event::Column::Outcome.is_in(UNSETTLED.map(Outcome::as_str));
         let transaction = self.begin().await?;
         these().set(settled).filter(is_unsettled).exec(&transaction.db).await?;
-        these().set(renamed).filter(was_tenants).exec(&transaction.db).await?;
-        these().set(nameless).exec(&transaction.db).await?;
+        these().set(renamed).filter(is_of_tenant).exec(&transaction.db).await?;
+        these().set(anonymized).exec(&transaction.db).await?;
         transaction.commit().await
     }
 
-    /// Removes from entries of the journal what identifies the tenant.
+    /// Removes the columns that identify the tenant from journal entries.
     pub async fn erase_entries(
         &self,
         ids: &[i64],
@@ -328,7 +324,7 @@ impl Store {
         alias: &TenantId,
     ) -> Result<(), StoreError> {
         let these = || transition::Entity::update_many().filter(transition::Column::Id.is_in(ids.to_vec()));
-        let nameless = transition::ActiveModel {
+        let anonymized = transition::ActiveModel {
             customer_id: Set(alias.to_string()),
             subscription_id: Set(None),
             journey_id: Set(None),
@@ -336,46 +332,50 @@ impl Store {
             ..Default::default()
         };
         let renamed = transition::ActiveModel { tenant_id: Set(alias.to_string()), ..Default::default() };
-        let is_tenants = transition::Column::TenantId.eq(scope.tenant.as_str());
+        let is_of_tenant = transition::Column::TenantId.eq(scope.tenant.as_str());
         let transaction = self.begin().await?;
-        these().set(nameless).exec(&transaction.db).await?;
-        these().set(renamed).filter(is_tenants).exec(&transaction.db).await?;
+        these().set(anonymized).exec(&transaction.db).await?;
+        these().set(renamed).filter(is_of_tenant).exec(&transaction.db).await?;
         transaction.commit().await
     }
 }
 
 impl Transaction {
-    /// Deletes the tenant and what is held for it, and leaves a tombstone of each customer that ends
-    /// with it. The rows are locked.
+    /// Deletes the tenant with its subscriptions, refreshes and checkouts, and turns its customers
+    /// into tombstones. The caller has locked the rows.
     pub async fn erase_links(
         &mut self,
         scope: &ErasureScope,
         alias: &TenantId,
         now_ms: i64,
     ) -> Result<ErasedLinks, StoreError> {
-        self.bury_customers(&scope.ended_customers(), now_ms).await?;
+        self.mark_customers_deleted(&scope.ended_customers(), now_ms).await?;
         customer::Entity::update_many()
             .set(customer::ActiveModel { named_tenant_id: Set(None), ..Default::default() })
             .filter(customer::Column::NamedTenantId.eq(scope.tenant.as_str()))
             .exec(&self.db)
             .await?;
         let own = scope.own.iter().map(CustomerId::as_str);
-        let held = Condition::any()
+        let of_tenant = Condition::any()
             .add(subscription::Column::CustomerId.is_in(own.clone()))
             .add(subscription::Column::TenantId.eq(scope.tenant.as_str()));
-        let subscriptions = subscription::Entity::delete_many().filter(held).exec(&self.db).await?;
-        let asked = Condition::any()
+        let subscriptions = subscription::Entity::delete_many().filter(of_tenant).exec(&self.db).await?;
+        let of_tenant = Condition::any()
             .add(refresh::Column::CustomerId.is_in(own))
             .add(refresh::Column::TenantId.eq(scope.tenant.as_str()));
-        refresh::Entity::delete_many().filter(asked).exec(&self.db).await?;
+        refresh::Entity::delete_many().filter(of_tenant).exec(&self.db).await?;
         let checkouts = self.erase_checkouts(scope, alias).await?;
         tenant::Entity::delete_by_id(scope.tenant.as_str()).exec(&self.db).await?;
-        self.note_erasure(alias, now_ms).await?;
-        self.announce(&scope.tenant).await?;
+        self.insert_erased_entry(alias, now_ms).await?;
+        self.notify_changed(&scope.tenant).await?;
         Ok(ErasedLinks { subscriptions: subscriptions.rows_affected, checkouts })
     }
 
-    async fn bury_customers(&self, ids: &BTreeSet<CustomerId>, now_ms: i64) -> Result<(), StoreError> {
+    async fn mark_customers_deleted(
+        &self,
+        ids: &BTreeSet<CustomerId>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
         customer::Entity::update_many()
             .set(customer::ActiveModel { deleted_at_ms: Set(Some(now_ms)), ..Default::default() })
             .filter(customer::Column::Id.is_in(ids.iter().map(CustomerId::as_str)))
@@ -385,8 +385,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Deletes those that end with the tenant. Those of a moved customer keep what it has at another
-    /// tenant working.
+    /// Deletes the checkouts of customers that get a tombstone. Checkouts of other moved customers
+    /// are kept under the alias, since the customer's current tenant needs them.
     async fn erase_checkouts(&self, scope: &ErasureScope, alias: &TenantId) -> Result<u64, StoreError> {
         let erased = checkout::Entity::delete_many().filter(ended_checkouts(scope)).exec(&self.db).await?;
         let renamed = checkout::ActiveModel {
@@ -403,7 +403,7 @@ impl Transaction {
         Ok(erased.rows_affected + renamed.rows_affected)
     }
 
-    async fn note_erasure(&self, alias: &TenantId, now_ms: i64) -> Result<(), StoreError> {
+    async fn insert_erased_entry(&self, alias: &TenantId, now_ms: i64) -> Result<(), StoreError> {
         let entry = transition::ActiveModel {
             id: NotSet,
             entry: Set(ERASED_ENTRY.to_owned()),
@@ -424,7 +424,7 @@ impl Transaction {
     }
 }
 
-/// The checkouts of the customers that end with the tenant.
+/// The checkouts of the customers that get a tombstone.
 fn ended_checkouts(scope: &ErasureScope) -> Condition {
     use checkout::Column::{CustomerId, TenantId};
     let own = Condition::any().add(CustomerId.is_in(scope.own.iter().map(ToString::to_string)));
@@ -435,8 +435,9 @@ fn ended_checkouts(scope: &ErasureScope) -> Condition {
     own.add_option(moved_here)
 }
 
-/// What an event has to do with the tenant, if it names it. Anyone can write a `client_reference_id`:
-/// it makes no customer the tenant's. Another deployment has its own tenant of this name.
+/// `None` if the event does not name the tenant, or names the tenant with this id of another
+/// deployment. A `client_reference_id` names the tenant but does not link the customer, since
+/// anyone can write it.
 fn naming_event(
     id: String,
     is_quarantined: bool,
@@ -445,14 +446,18 @@ fn naming_event(
     deployment: &DeploymentId,
 ) -> Option<NamingEvent> {
     let event = Event::read(payload).ok()?;
-    if event.tags().and_then(|tags| tags.deployment.as_ref()).is_some_and(|named| named != deployment) {
+    if event
+        .metadata()
+        .and_then(|metadata| metadata.deployment.as_ref())
+        .is_some_and(|named| named != deployment)
+    {
         return None;
     }
-    let is_tagged = event.tags().is_some_and(|tags| tags.tenant.as_ref() == Some(tenant));
-    let is_referred_to = match &event.subject {
+    let is_tagged = event.metadata().is_some_and(|metadata| metadata.tenant.as_ref() == Some(tenant));
+    let is_referenced = match &event.subject {
         Subject::Checkout(_, session) => session.client_reference.as_ref() == Some(tenant),
         _ => false,
     };
     let customer = event.customer().filter(|_| is_tagged && !is_quarantined).cloned();
-    (is_tagged || is_referred_to).then_some(NamingEvent { id, customer })
+    (is_tagged || is_referenced).then_some(NamingEvent { id, customer })
 }

@@ -1,6 +1,5 @@
-//! Connections to a PostgreSQL that has ceased to be the primary. After a failover a pooled
-//! connection can still lead to the old server, which answers reads and rejects writes. A
-//! connection that is made later finds the new primary.
+//! Detects a PostgreSQL failover. Afterwards a pooled connection can still lead to the old server,
+//! which serves reads and rejects writes. A new connection finds the new primary.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,16 +13,16 @@ use super::error::code_of;
 /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 const FAILOVER_CODES: [&str; 4] = ["25006", "57P01", "57P02", "57P03"];
 
-/// How old a connection is at least when it is replaced. While no server takes writes, new
-/// connections fail as well; this limits how often each of them is made again.
+/// A younger connection is not replaced. While no server accepts writes, new connections fail as
+/// well, and this limits how often each of them is replaced.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// When a server last returned one of these errors, on any connection of a store. Cheap to clone.
+/// The time of the last such error, on any connection of a store. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Failover(Arc<Mutex<Option<Instant>>>);
 
 impl Failover {
-    /// Remembers the time if the error is one of a failover.
+    /// Records the time of the error if its code is one of [`FAILOVER_CODES`].
     pub(super) fn observe(&self, error: &DbErr) {
         let Some(code) = code_of(error).filter(|code| FAILOVER_CODES.contains(&code.as_str())) else {
             return;
@@ -38,8 +37,8 @@ impl Failover {
         }
     }
 
-    /// Whether a connection of this age was made before the last such error, so that it must not be
-    /// used again.
+    /// Whether a connection of this age was opened before the last such error. It must not be used
+    /// again.
     pub(super) fn outdates(&self, age: Duration) -> bool {
         let failed_at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         age >= MIN_AGE && failed_at.is_some_and(|failed_at| age > failed_at.elapsed())

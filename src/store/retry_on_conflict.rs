@@ -1,43 +1,40 @@
-//! Transactions that conflict with another one are tried again.
+//! Runs a transaction again after a conflict with another one.
 
 use std::time::Duration;
 
 use super::StoreError;
 
-/// How often a transaction is tried. Each conflict has a winner, so a few times are enough.
-const MAX_TRIES: u32 = 5;
+/// Each conflict has a winner, so a few attempts are enough.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// The longest pause before the next try: the time of a few transactions.
-const MAX_PAUSE_MS: u64 = 20;
+/// About as long as a few transactions take.
+const MAX_DELAY_MS: u64 = 20;
 
-/// Runs a transaction, and runs it again while another one is in the way, after a pause of random length.
+/// Waits for a random time before each further attempt.
 pub async fn retry_on_conflict<T, E, F>(transaction: impl Fn() -> F) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
     E: MayConflict,
 {
-    for _ in 1..MAX_TRIES {
+    for _ in 1..MAX_ATTEMPTS {
         match transaction().await {
-            Err(error) if error.is_conflict() => tokio::time::sleep(pause()).await,
+            Err(error) if error.is_conflict() => {
+                let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
+                tokio::time::sleep(Duration::from_millis(random * MAX_DELAY_MS / 255)).await;
+            }
             result => return result,
         }
     }
     transaction().await
 }
 
-/// An error of a transaction that may come from another one.
 pub trait MayConflict {
-    /// Whether another transaction was in the way.
+    /// Whether the error is a conflict with another transaction.
     fn is_conflict(&self) -> bool;
 }
 
 impl MayConflict for StoreError {
     fn is_conflict(&self) -> bool {
-        self.failure().is_conflict()
+        self.kind().is_conflict()
     }
-}
-
-fn pause() -> Duration {
-    let chance = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    Duration::from_millis(chance * MAX_PAUSE_MS / 255)
 }

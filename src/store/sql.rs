@@ -1,11 +1,11 @@
-//! Statements written as SQL, for the hot path: one text for each database, which can be pasted into its shell.
+//! Statements of the hot path, written as SQL that can be pasted into the database's shell.
 
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, Value};
 use serde::de::DeserializeOwned;
 
 use super::{StoreError, Transaction};
 
-/// One statement in the dialect of each database.
+/// A statement in both dialects.
 #[derive(Debug)]
 pub(super) struct Sql {
     pub(super) postgres: &'static str,
@@ -13,7 +13,7 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    /// The statement with its parameters, in the order of their numbers.
+    /// Takes the parameters in the order of their numbers.
     pub(super) fn bind(&self, backend: DbBackend, values: impl IntoIterator<Item = Value>) -> Statement {
         let text = if backend == DbBackend::Sqlite { self.sqlite } else { self.postgres };
         Statement::from_sql_and_values(backend, text, values)
@@ -21,15 +21,16 @@ impl Sql {
 }
 
 impl Transaction {
-    /// The row of a statement that always returns one.
+    /// For a statement that always returns a row.
     pub(super) async fn query_one_row(&self, statement: Statement) -> Result<QueryResult, StoreError> {
         let row = self.db.query_one_raw(statement).await?;
-        row.ok_or_else(|| StoreError::unreadable("the database returned no row"))
+        row.ok_or_else(|| StoreError::rejected("the database returned no row"))
     }
 }
 
-/// A list as one parameter: `= ANY($1)` in PostgreSQL, `IN (SELECT value FROM json_each(?1))` in SQLite. With a parameter
-/// for each element there would be a prepared statement for each length.
+/// A list as one parameter: `= ANY($1)` in PostgreSQL, `IN (SELECT value FROM json_each(?1))` in
+/// SQLite. With one parameter per element, each length of the list would need a prepared statement
+/// of its own.
 pub(super) fn list<T: Into<String>>(backend: DbBackend, elements: impl IntoIterator<Item = T>) -> Value {
     let elements: Vec<String> = elements.into_iter().map(Into::into).collect();
     if backend == DbBackend::Sqlite {
@@ -39,8 +40,8 @@ pub(super) fn list<T: Into<String>>(backend: DbBackend, elements: impl IntoItera
     }
 }
 
-/// Reads a column that holds rows of a table as a JSON array.
+/// Reads a column with a JSON array of rows.
 pub(super) fn json_rows<T: DeserializeOwned>(row: &QueryResult, column: &str) -> Result<Vec<T>, StoreError> {
     let json: String = row.try_get("", column)?;
-    serde_json::from_str(&json).map_err(|error| StoreError::unreadable(format_args!("{column}: {error}")))
+    serde_json::from_str(&json).map_err(|error| StoreError::rejected(format_args!("{column}: {error}")))
 }

@@ -1,8 +1,9 @@
-//! Spans around statements, by OpenTelemetry's stable conventions for databases
+//! Spans of statements, by OpenTelemetry's stable conventions for databases
 //! (<https://opentelemetry.io/docs/specs/semconv/database/sql/>).
 //!
-//! SeaORM's own spans bear the conventions' old names, and the database's words, which may quote what was written. Here
-//! a statement is told as it was prepared, with places for its values, and a failure by its code.
+//! SeaORM's own spans use outdated names and contain the database's error messages, which can quote
+//! values. These contain the prepared statement, with placeholders for its values, and the code of
+//! an error.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,10 +20,10 @@ use tracing::{Instrument, Span, field, info_span};
 use super::error::{classify, code_of};
 use super::failover::Failover;
 
-/// The most characters of a statement that a span bears. What several that were put together do is told by its name.
-const STATEMENT_LENGTH: usize = 2000;
+/// The name of the span lists all operations of a longer statement.
+const MAX_STATEMENT_CHARS: usize = 2000;
 
-/// Which database it is, as spans name it.
+/// The span attributes of a database.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) system: &'static str,
@@ -31,8 +32,8 @@ pub(super) struct Server {
     pub(super) port: Option<u16>,
 }
 
-/// A connection or a transaction whose statements have spans, wherever a trace is recorded. Work that belongs to no
-/// trace, such as looking for something to do, leaves none.
+/// A pool or a transaction whose statements get spans, if the current trace is recorded. Work
+/// outside a trace, such as polling for jobs, gets none.
 #[derive(Clone)]
 pub(super) struct Traced<C> {
     inner: C,
@@ -47,17 +48,14 @@ impl<C: fmt::Debug> fmt::Debug for Traced<C> {
 }
 
 impl<C> Traced<C> {
-    /// What is wrapped, for what has no place in a trace.
     pub(super) fn untraced(&self) -> &C {
         &self.inner
     }
 
-    /// The failover that the connections share.
     pub(super) fn failover(&self) -> &Failover {
         &self.failover
     }
 
-    /// A span for the statement, where a trace is recorded.
     fn span_if_recorded(&self, statement: &str) -> Option<Span> {
         Context::map_current(|here| here.span().is_recording()).then(|| self.span(statement))
     }
@@ -75,7 +73,7 @@ impl<C> Traced<C> {
             db.operation.name = summary.operation(),
             db.operation.batch.size = summary.batch_size(),
             db.collection.name = summary.collection(),
-            db.query.text = cut(statement),
+            db.query.text = truncate(statement),
             db.response.status_code = field::Empty,
             server.address = address,
             server.port = port,
@@ -89,13 +87,13 @@ impl Traced<DatabaseConnection> {
         Self { inner, server: Arc::new(server), failover }
     }
 
-    /// Begins a transaction; the span shows how long it waited for a connection, and on SQLite for the write lock.
+    /// The span includes the wait for a connection, and on SQLite for the write lock.
     pub(super) async fn begin_with_options(
         &self,
         options: TransactionOptions,
     ) -> Result<Traced<DatabaseTransaction>, DbErr> {
         let span = self.span_if_recorded("BEGIN");
-        let inner = within(span, &self.failover, self.inner.begin_with_options(options)).await?;
+        let inner = traced(span, &self.failover, self.inner.begin_with_options(options)).await?;
         Ok(Traced { inner, server: self.server.clone(), failover: self.failover.clone() })
     }
 }
@@ -103,7 +101,7 @@ impl Traced<DatabaseConnection> {
 impl Traced<DatabaseTransaction> {
     pub(super) async fn commit(self) -> Result<(), DbErr> {
         let span = self.span_if_recorded("COMMIT");
-        within(span, &self.failover, self.inner.commit()).await
+        traced(span, &self.failover, self.inner.commit()).await
     }
 }
 
@@ -115,41 +113,43 @@ impl<C: ConnectionTrait> ConnectionTrait for Traced<C> {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let span = self.span_if_recorded(&statement.sql);
-        within(span, &self.failover, self.inner.execute_raw(statement)).await
+        traced(span, &self.failover, self.inner.execute_raw(statement)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        within(self.span_if_recorded(sql), &self.failover, self.inner.execute_unprepared(sql)).await
+        traced(self.span_if_recorded(sql), &self.failover, self.inner.execute_unprepared(sql)).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let span = self.span_if_recorded(&statement.sql);
-        within(span, &self.failover, self.inner.query_one_raw(statement)).await
+        traced(span, &self.failover, self.inner.query_one_raw(statement)).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let span = self.span_if_recorded(&statement.sql);
-        within(span, &self.failover, self.inner.query_all_raw(statement)).await
+        traced(span, &self.failover, self.inner.query_all_raw(statement)).await
     }
 }
 
-async fn within<T>(
+async fn traced<T>(
     span: Option<Span>,
     failover: &Failover,
-    done: impl Future<Output = Result<T, DbErr>> + Send,
+    operation: impl Future<Output = Result<T, DbErr>> + Send,
 ) -> Result<T, DbErr> {
     let result = match span {
-        None => done.await,
-        Some(span) => done.instrument(span.clone()).await.inspect_err(|error| describe_failure(&span, error)),
+        None => operation.await,
+        Some(span) => {
+            operation.instrument(span.clone()).await.inspect_err(|error| record_error(&span, error))
+        }
     };
     result.inspect_err(|error| failover.observe(error))
 }
 
-/// What a statement does: several things, if several were put together.
+/// The parts of a statement.
 #[derive(Debug, PartialEq, Eq)]
 struct Summary<'a>(Vec<Part<'a>>);
 
-/// What is done, and to which table first.
+/// An operation and its first table.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 struct Part<'a> {
     operation: &'a str,
@@ -157,8 +157,8 @@ struct Part<'a> {
 }
 
 impl<'a> Summary<'a> {
-    /// Reads the statements of SeaORM and of [`Sql`](super::sql::Sql): keywords in capitals, names of tables in double quotes,
-    /// several parts after each other or each as a common table expression.
+    /// For statements of SeaORM and of [`Sql`](super::sql::Sql): upper-case keywords and quoted
+    /// table names. Several parts are separated by semicolons or are common table expressions.
     fn of(statement: &'a str) -> Self {
         if let Some(named) = statement.trim_start().strip_prefix("WITH ") {
             let parts = named.split(" AS MATERIALIZED (").skip(1).map(Part::of);
@@ -167,7 +167,8 @@ impl<'a> Summary<'a> {
         Self(statement.split(';').map(Part::of).collect())
     }
 
-    /// The operation, or what the conventions call several: `BATCH`, and the operation if all have the same.
+    /// `BATCH` for several parts, followed by the operation if all have the same, as the
+    /// conventions require.
     fn operation(&self) -> String {
         match &self.0[..] {
             [one] => one.operation.to_owned(),
@@ -185,7 +186,7 @@ impl<'a> Summary<'a> {
         }
     }
 
-    /// How many they are, if they are several.
+    /// `None` for a single part.
     fn batch_size(&self) -> Option<usize> {
         (self.0.len() > 1).then_some(self.0.len())
     }
@@ -218,12 +219,12 @@ impl<'a> Part<'a> {
     }
 }
 
-fn cut(statement: &str) -> &str {
-    let end = statement.char_indices().nth(STATEMENT_LENGTH).map_or(statement.len(), |(end, _)| end);
+fn truncate(statement: &str) -> &str {
+    let end = statement.char_indices().nth(MAX_STATEMENT_CHARS).map_or(statement.len(), |(end, _)| end);
     &statement[..end]
 }
 
-fn describe_failure(span: &Span, error: &DbErr) {
+fn record_error(span: &Span, error: &DbErr) {
     let code = code_of(error);
     if let Some(code) = &code {
         span.record("db.response.status_code", code.as_str());
@@ -236,13 +237,13 @@ fn describe_failure(span: &Span, error: &DbErr) {
 mod tests {
     use super::*;
 
-    fn named(statement: &str) -> (String, String, Option<&str>) {
+    fn summarize(statement: &str) -> (String, String, Option<&str>) {
         let summary = Summary::of(statement);
         (summary.to_string(), summary.operation(), summary.collection())
     }
 
     #[test]
-    fn a_statement_is_named_by_what_it_does_to_which_table() {
+    fn statement_is_summarized_by_operation_and_table() {
         for (statement, name, operation, collection) in [
             (
                 r#"SELECT "event"."id" FROM "event" WHERE "event"."id" IN (?, ?)"#,
@@ -275,13 +276,17 @@ mod tests {
                 None,
             ),
         ] {
-            assert_eq!(named(statement), (name.to_owned(), operation.to_owned(), collection), "{statement}");
+            assert_eq!(
+                summarize(statement),
+                (name.to_owned(), operation.to_owned(), collection),
+                "{statement}"
+            );
         }
     }
 
     #[test]
-    fn a_long_statement_is_cut_at_a_character() {
-        assert_eq!(cut("COMMIT"), "COMMIT");
-        assert_eq!(cut(&"ä".repeat(5000)), "ä".repeat(STATEMENT_LENGTH));
+    fn long_statement_is_truncated_at_a_character() {
+        assert_eq!(truncate("COMMIT"), "COMMIT");
+        assert_eq!(truncate(&"ä".repeat(5000)), "ä".repeat(MAX_STATEMENT_CHARS));
     }
 }

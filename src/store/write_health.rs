@@ -1,5 +1,5 @@
-//! Whether the database takes writes. A full disk, or a server that has become read-only, still answers every read, so
-//! readiness asks here.
+//! Whether the database accepts writes, for `/readyz`. A database with a full disk and a read-only
+//! server still serve reads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{Store, StoreError, StoreFailure};
+use super::{Store, StoreError, StoreErrorKind};
 
-/// The name of the row that a test write writes.
+/// The name of the `observation` that a test write replaces.
 const TEST_WRITE: &str = "test_write";
 
-/// The shortest time between two test writes: anyone can ask `/readyz` as often as they like.
-const TEST_WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Clients can call `/readyz` as often as they like.
+const MIN_TEST_WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the last writes came to.
 #[derive(Debug, Default)]
 pub(super) struct WriteHealth {
     last_write_failed: AtomicBool,
@@ -23,15 +22,15 @@ pub(super) struct WriteHealth {
 }
 
 impl WriteHealth {
-    pub(super) fn note_failure(&self, error: &StoreError) {
-        if error.failure() == StoreFailure::Unavailable {
+    pub(super) fn record_failure(&self, error: &StoreError) {
+        if error.kind() == StoreErrorKind::Unavailable {
             self.last_write_failed.store(true, Ordering::Relaxed);
         }
     }
 
     fn may_test_write(&self) -> bool {
         let mut last = self.last_test_write.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| last.elapsed() >= TEST_WRITE_INTERVAL);
+        let is_due = last.is_none_or(|last| last.elapsed() >= MIN_TEST_WRITE_INTERVAL);
         if is_due {
             *last = Some(Instant::now());
         }
@@ -40,13 +39,12 @@ impl WriteHealth {
 }
 
 impl Store {
-    /// Notes that a write failed, or took too long, through the database's fault.
-    pub fn note_failed_write(&self) {
+    /// Records a write that failed because the database is unavailable or too slow.
+    pub fn record_failed_write(&self) {
         self.write_health.last_write_failed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the database takes writes, as far as is known. It is asked with a small write only after one has failed,
-    /// and at most once a second.
+    /// Assumes so until a write fails. Then it makes a small test write, at most once a second.
     pub async fn is_writable(&self) -> Result<bool, StoreError> {
         if !self.write_health.last_write_failed.load(Ordering::Relaxed) {
             return Ok(true);
@@ -54,9 +52,9 @@ impl Store {
         if !self.write_health.may_test_write() {
             return Ok(false);
         }
-        // Something new each time: SQLite does not write a page that stays the same.
+        // Random, since SQLite does not write an unchanged page.
         let content = Uuid::new_v4().simple().to_string();
-        self.observe(TEST_WRITE, 0, 0, Some(&content)).await?;
+        self.record_observation(TEST_WRITE, 0, 0, Some(&content)).await?;
         self.write_health.last_write_failed.store(false, Ordering::Relaxed);
         Ok(true)
     }

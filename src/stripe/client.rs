@@ -14,42 +14,46 @@ use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
-use super::error::{REPLAYED, Rejection, StripeError};
+use super::error::{REPLAYED_FAILURE, Rejection, StripeError};
 use crate::domain::api_base::ApiBase;
 use crate::domain::mode::Mode;
 use crate::domain::secret_key::SecretKey;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::spans::{BillingAttributes, Whose};
+use crate::telemetry::spans::{BillingAttributes, BillingContext};
 
-/// The API version that async-stripe's requests are made for. Pinned, so that an account's own default cannot change
-/// what we are answered.
+/// The API version of async-stripe's requests. Pinned, so that an account's default version cannot
+/// change the responses.
 pub(super) const API_VERSION: &str = "2026-09-30.endive";
 
-/// Tries in all: Stripe's own SDKs make two retries.
-const TRIES: u32 = 3;
+/// With one idempotency key: the first attempt and two retries, as in Stripe's own SDKs.
+const MAX_SENDS_PER_KEY: u32 = 3;
 
-/// Long enough for Stripe's slowest calls, short enough to leave time for another try.
-const ATTEMPT: Duration = Duration::from_secs(5);
+/// A request gets another key only after Stripe has replayed a failure, so usually one is enough.
+const MAX_KEYS: u32 = 3;
 
-const CONNECT: Duration = Duration::from_secs(3);
+/// Long enough for Stripe's slowest calls, short enough to leave time for a retry.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The largest reply that is read: a page of a hundred events with their objects.
-const REPLY_BYTES: usize = 8 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Stripe's SDKs wait 0.5 s before the first retry, twice as long before each further one, and 5 s at most.
-const BACKOFF: Duration = Duration::from_millis(500);
-const BACKOFF_CAP: Duration = Duration::from_secs(5);
+/// Enough for a page of a hundred events with their objects.
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Stripe takes 25 requests a second of one kind, in a sandbox of all kinds together
-/// (<https://docs.stripe.com/rate-limits>): two replicas in full work, or one and a reconcile, leave room for people.
-const PACED_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+/// Stripe's SDKs wait 0.5 s before the first retry, twice as long before each further one, and 5 s
+/// at most.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// By when an answer is wanted, however many requests it takes.
+/// Stripe allows 25 requests per second per endpoint, or 25 in total in a sandbox
+/// (<https://docs.stripe.com/rate-limits>). Two busy replicas, or one and a reconcile, leave room
+/// for users' requests.
+const THROTTLED_REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+
+/// When a call gives up, however many requests it has sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// A deadline from now.
     pub fn after(duration: Duration) -> Self {
         Self(Instant::now() + duration)
     }
@@ -59,22 +63,22 @@ impl Deadline {
     }
 }
 
-/// A connection to Stripe's API. Cheap to clone.
+/// The client. Cheap to clone.
 #[derive(Clone)]
 pub struct Stripe {
     connection: Arc<Connection>,
-    /// Whether each request waits for the budget.
-    is_paced: bool,
-    /// On whose behalf requests are made, as their spans say.
-    whose: Whose,
+    /// Whether each request waits for the rate limiter.
+    is_throttled: bool,
+    /// Tenant, customer and journey for the spans.
+    context: BillingContext,
 }
 
 struct Connection {
     http: reqwest::Client,
     base: Url,
     key: SecretKey,
-    /// What requests that nobody waits for may take of Stripe's limits.
-    budget: DefaultDirectRateLimiter,
+    /// Shared by all throttled requests.
+    rate_limiter: DefaultDirectRateLimiter,
     metrics: Metrics,
 }
 
@@ -84,145 +88,160 @@ impl fmt::Debug for Stripe {
     }
 }
 
-/// A good answer.
+/// A response with a 2xx status.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct RawResponse {
     pub(super) body: Vec<u8>,
     pub(super) request_id: Option<String>,
-    /// Stripe's clock when it answered, in whole Unix seconds.
+    /// The `Date` header, in Unix seconds.
     pub(super) answered_at: Option<i64>,
 }
 
-/// One try's end: an answer, or a failure that another try may mend.
+/// The result of one attempt.
 enum Attempt {
-    Done(Result<Reply, StripeError>),
-    Again { failure: StripeError, after: Option<Duration> },
+    Done(Result<RawResponse, StripeError>),
+    Retry { failure: StripeError, after: Option<Duration> },
 }
 
 impl Attempt {
     fn error(&self) -> Option<&'static str> {
         match self {
             Self::Done(result) => result.as_ref().err().map(StripeError::class),
-            Self::Again { failure, .. } => Some(failure.class()),
+            Self::Retry { failure, .. } => Some(failure.class()),
         }
     }
 }
 
 impl Stripe {
-    /// Makes a client. Redirects are not followed: Stripe's API has none, and the key must not travel.
+    /// Does not follow redirects: Stripe's API has none, and the key must not be sent elsewhere.
     pub fn new(base: ApiBase, key: SecretKey, metrics: Metrics) -> Result<Self, reqwest::Error> {
         let base = base.into_url();
         let http = reqwest::Client::builder()
             .user_agent(concat!("billhook/", env!("CARGO_PKG_VERSION")))
             .https_only(base.scheme() == "https")
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .build()?;
-        let budget = RateLimiter::direct(Quota::per_second(PACED_PER_SECOND).allow_burst(NonZeroU32::MIN));
-        let connection = Connection { http, base, key, budget, metrics };
-        Ok(Self { connection: Arc::new(connection), is_paced: false, whose: Whose::default() })
+        let rate_limiter = RateLimiter::direct(
+            Quota::per_second(THROTTLED_REQUESTS_PER_SECOND).allow_burst(NonZeroU32::MIN),
+        );
+        let connection = Connection { http, base, key, rate_limiter, metrics };
+        Ok(Self { connection: Arc::new(connection), is_throttled: false, context: BillingContext::default() })
     }
 
-    /// The key's mode.
     pub fn mode(&self) -> Mode {
         self.connection.key.mode()
     }
 
-    /// The same connection for work that nobody waits for: each of its requests, the retries too, first waits for the
-    /// budget that all such work shares.
+    /// The same client for background work. Each of its requests, including retries, first waits
+    /// for the rate limiter that all background work shares.
     #[must_use]
-    pub fn paced(&self) -> Self {
-        Self { is_paced: true, ..self.clone() }
+    pub fn throttled(&self) -> Self {
+        Self { is_throttled: true, ..self.clone() }
     }
 
-    /// The same connection, for requests on somebody's behalf.
+    /// The same client, with `context` on the spans of its requests.
     #[must_use]
-    pub fn on_behalf_of(&self, whose: Whose) -> Self {
-        Self { whose, ..self.clone() }
+    pub fn with_span_context(&self, context: BillingContext) -> Self {
+        Self { context, ..self.clone() }
     }
 
-    /// Sends a request until it is answered, refused, or out of time. `operation` is its method and its path with the
-    /// ids left out, for spans and metrics. Every try of a POST bears the same idempotency key, unless Stripe keeps a failure
-    /// under it: the next try bears another.
+    /// Sends a request, with retries until the deadline. `operation` is its method and its path
+    /// with placeholders for ids, for spans and metrics. Every attempt of a POST has the same
+    /// idempotency key, unless Stripe replays a failure for it: then the next attempt gets a new
+    /// key.
     pub(super) async fn send(
         &self,
         operation: &'static str,
         request: RequestBuilder,
         deadline: Deadline,
-    ) -> Result<Reply, StripeError> {
-        for _ in 1..TRIES {
-            match self.send_with_key(operation, &request, &fresh_key(), deadline).await {
-                Err(error) if error.is_replayed() => {}
-                sent => return sent,
+    ) -> Result<RawResponse, StripeError> {
+        let mut keys = 0;
+        loop {
+            let sent = self.send_with_key(operation, &request, &new_idempotency_key(), deadline).await;
+            keys += 1;
+            if keys == MAX_KEYS || !sent.as_ref().is_err_and(StripeError::is_replayed) {
+                return sent;
             }
         }
-        self.send_with_key(operation, &request, &fresh_key(), deadline).await
     }
 
-    /// The same under one idempotency key: a failure that Stripe keeps under it is returned.
+    /// Like [`Self::send`] with a fixed key: a failure that Stripe replays for it is returned.
     pub(super) async fn send_with_key(
         &self,
         operation: &'static str,
         request: &RequestBuilder,
         idempotency_key: &str,
         deadline: Deadline,
-    ) -> Result<Reply, StripeError> {
-        let (mut tries, mut deadline) = (0, deadline);
+    ) -> Result<RawResponse, StripeError> {
+        let (mut attempts, mut deadline) = (0, deadline);
         loop {
-            if self.is_paced {
-                let began = Instant::now();
-                self.connection.budget.until_ready().await;
-                deadline.0 += began.elapsed();
+            if self.is_throttled {
+                let started = Instant::now();
+                self.connection.rate_limiter.until_ready().await;
+                deadline.0 += started.elapsed();
             }
-            let (span, began) = (self.span(operation, tries), Instant::now());
+            let (span, started) = (self.span(operation, attempts), Instant::now());
             let attempt = self.attempt(request, idempotency_key, deadline).instrument(span).await;
-            self.connection.metrics.stripe_request(operation, attempt.error(), began.elapsed());
+            self.connection.metrics.stripe_request(operation, attempt.error(), started.elapsed());
             let (failure, after) = match attempt {
                 Attempt::Done(result) => return result,
-                Attempt::Again { failure, after } => (failure, after),
+                Attempt::Retry { failure, after } => (failure, after),
             };
-            tries += 1;
-            let pause = after.unwrap_or_default().max(backoff(tries));
-            if tries == TRIES || pause >= deadline.remaining() {
+            attempts += 1;
+            let pause = after.unwrap_or_default().max(backoff(attempts));
+            if attempts == MAX_SENDS_PER_KEY || pause >= deadline.remaining() {
                 return Err(failure);
             }
             tokio::time::sleep(pause).await;
         }
     }
 
+    /// Returns none if the object does not exist.
+    pub(super) async fn send_if_exists(
+        &self,
+        operation: &'static str,
+        request: RequestBuilder,
+        deadline: Deadline,
+    ) -> Result<Option<RawResponse>, StripeError> {
+        match self.send(operation, request, deadline).await {
+            Err(error) if error.is_missing() => Ok(None),
+            sent => sent.map(Some),
+        }
+    }
+
     async fn attempt(&self, request: &RequestBuilder, idempotency_key: &str, deadline: Deadline) -> Attempt {
         let unavailable = |what, request_id| StripeError::Unavailable { what, request_id };
-        let timeout = ATTEMPT.min(deadline.remaining());
-        let sent = match self.request(request, idempotency_key).timeout(timeout).send().await {
+        let timeout = ATTEMPT_TIMEOUT.min(deadline.remaining());
+        let response = match self.request(request, idempotency_key).timeout(timeout).send().await {
             Ok(response) => response,
             Err(error) => {
                 let what = if error.is_timeout() { "timeout" } else { "no_connection" };
-                // The URL may bear a session's id; the causes below it say what failed: the name, TLS, the port.
+                // The URL may contain a session id. The causes say what failed: DNS, TLS or the
+                // port.
                 let error = error.without_url();
-                tracing::warn!(error = ?error, "Stripe cannot be reached");
+                tracing::warn!(error = ?error, "could not reach Stripe");
                 Span::current().record("error.type", what);
-                return Attempt::Again { failure: unavailable(what, None), after: None };
+                return Attempt::Retry { failure: unavailable(what, None), after: None };
             }
         };
-        let status = sent.status();
-        let headers = sent.headers().clone();
-        let request_id = text_of(&headers, "request-id");
-        record(status, request_id.as_deref());
-        let Some(body) = read_bounded(sent).await else {
+        let status = response.status();
+        let headers = response.headers().clone();
+        let request_id = header_text(&headers, "request-id");
+        record_status(status, request_id.as_deref());
+        let Some(body) = read_body(response).await else {
             let failure = unavailable("broken_reply", request_id);
-            return Attempt::Again { failure, after: None };
+            return Attempt::Retry { failure, after: None };
         };
         if status.is_success() {
-            let answered_at = date_of(&headers);
-            return Attempt::Done(Ok(Reply { body, request_id, answered_at }));
+            let answered_at = parse_date(&headers);
+            return Attempt::Done(Ok(RawResponse { body, request_id, answered_at }));
         }
         let failure = if status.is_server_error() && headers.contains_key("idempotent-replayed") {
-            // Stripe keeps the answer to an idempotency key for a day: trying again gets the same failure again.
-            tracing::error!(
-                request_id,
-                "Stripe replays an earlier failure of this request, and will for a day"
-            );
-            return Attempt::Done(Err(unavailable(REPLAYED, request_id)));
+            // Stripe keeps the response to an idempotency key for a day, so a retry would get the
+            // same failure.
+            tracing::error!(request_id, "Stripe replays an earlier failure of this request, for up to a day");
+            return Attempt::Done(Err(unavailable(REPLAYED_FAILURE, request_id)));
         } else if status.is_server_error() {
             unavailable("server_error", request_id)
         } else if status == StatusCode::TOO_MANY_REQUESTS {
@@ -231,7 +250,7 @@ impl Stripe {
             StripeError::Rejected(Rejection::read(status.as_u16(), &body, request_id))
         };
         if should_retry(status, &headers) {
-            Attempt::Again { failure, after: retry_after(&headers) }
+            Attempt::Retry { failure, after: retry_after(&headers) }
         } else {
             Attempt::Done(Err(failure))
         }
@@ -255,8 +274,9 @@ impl Stripe {
         }
     }
 
-    /// By OpenTelemetry's stable conventions (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>),
-    /// but for `url.full`: a path may bear a session's id, and whoever has that may be able to pay with it.
+    /// Follows OpenTelemetry's stable conventions
+    /// (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>), but
+    /// without `url.full`: a path may contain a session id, and a session id may be enough to pay.
     fn span(&self, operation: &'static str, resend_count: u32) -> Span {
         let (method, template) = operation.split_once(' ').unwrap_or(("_OTHER", operation));
         let base = &self.connection.base;
@@ -277,17 +297,16 @@ impl Stripe {
         if resend_count > 0 {
             span.record("http.request.resend_count", resend_count);
         }
-        self.whose.attributes().record(&span);
+        self.context.attributes().record(&span);
         span
     }
 }
 
-/// A key for one call and its retries.
-fn fresh_key() -> String {
+fn new_idempotency_key() -> String {
     format!("billhook-{}", uuid::Uuid::new_v4())
 }
 
-fn record(status: StatusCode, request_id: Option<&str>) {
+fn record_status(status: StatusCode, request_id: Option<&str>) {
     let span = Span::current();
     span.record("http.response.status_code", status.as_u16());
     if let Some(request_id) = request_id {
@@ -307,10 +326,10 @@ fn method(method: StripeMethod) -> Method {
     }
 }
 
-async fn read_bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
+async fn read_body(mut response: reqwest::Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > REPLY_BYTES {
+        if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
             return None;
         }
         body.extend_from_slice(&chunk);
@@ -318,18 +337,18 @@ async fn read_bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
     Some(body)
 }
 
-fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
+fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
-/// RFC 9110's date, which RFC 2822's grammar reads once its zone is a number.
-fn date_of(headers: &HeaderMap) -> Option<i64> {
+/// RFC 9110's date format is RFC 2822's with `GMT` instead of a numeric zone.
+fn parse_date(headers: &HeaderMap) -> Option<i64> {
     let date = headers.get("date")?.to_str().ok()?.replace("GMT", "+0000");
     OffsetDateTime::parse(&date, &Rfc2822).ok().map(OffsetDateTime::unix_timestamp)
 }
 
-/// Stripe's own word decides first; without it a conflict or a server error is worth another try, and a rate limit
-/// is not (<https://docs.stripe.com/error-low-level>).
+/// `Stripe-Should-Retry` decides if present. Otherwise a conflict or a server error is retried, and
+/// a rate limit is not (<https://docs.stripe.com/error-low-level>).
 fn should_retry(status: StatusCode, headers: &HeaderMap) -> bool {
     match headers.get("stripe-should-retry").map(HeaderValue::as_bytes) {
         Some(b"true") => true,
@@ -339,14 +358,15 @@ fn should_retry(status: StatusCode, headers: &HeaderMap) -> bool {
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    text_of(headers, "retry-after")?.parse().ok().map(Duration::from_secs)
+    header_text(headers, "retry-after")?.parse().ok().map(Duration::from_secs)
 }
 
-/// Half to the whole of the pause, by chance, so that replicas do not return in step; never less than the first.
-fn backoff(tries: u32) -> Duration {
-    let pause = BACKOFF.saturating_mul(1 << (tries - 1).min(8)).min(BACKOFF_CAP);
-    let chance = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    (pause / 2 + pause / 2 * chance / 255).max(BACKOFF)
+/// Half to the whole of the pause, at random, so that replicas do not retry in step. Never less
+/// than [`FIRST_BACKOFF`].
+fn backoff(attempts: u32) -> Duration {
+    let pause = FIRST_BACKOFF.saturating_mul(1 << (attempts - 1).min(8)).min(MAX_BACKOFF);
+    let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    (pause / 2 + pause / 2 * random / 255).max(FIRST_BACKOFF)
 }
 
 #[cfg(test)]
@@ -354,14 +374,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answers_date_is_read() {
+    fn response_date_is_read_as_unix_seconds() {
         let mut headers = HeaderMap::new();
         headers.insert("date", HeaderValue::from_static("Tue, 14 Nov 2023 22:13:20 GMT"));
-        assert_eq!(date_of(&headers), Some(1_700_000_000));
+        assert_eq!(parse_date(&headers), Some(1_700_000_000));
     }
 
     #[test]
-    fn stripes_word_on_retries_comes_before_the_status() {
+    fn should_retry_header_overrides_the_status() {
         let mut headers = HeaderMap::new();
         assert!(should_retry(StatusCode::CONFLICT, &headers));
         assert!(should_retry(StatusCode::BAD_GATEWAY, &headers));
@@ -373,9 +393,9 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_cap_and_are_never_in_step() {
-        for (tries, most) in [(1, 500), (2, 1000), (4, 4000), (5, 5000), (40, 5000)] {
-            let pause = backoff(tries);
+    fn backoff_grows_to_a_maximum() {
+        for (attempts, most) in [(1, 500), (2, 1000), (4, 4000), (5, 5000), (40, 5000)] {
+            let pause = backoff(attempts);
             assert!(
                 pause <= Duration::from_millis(most) && pause >= Duration::from_millis(most / 2),
                 "{pause:?}"

@@ -1,56 +1,54 @@
-//! Why Stripe did not do what it was asked.
+//! The errors of Stripe's API.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// Why Stripe did not do what it was asked. Holds no word of Stripe's that a person wrote or that names an object:
-/// only its codes.
+/// Keeps only Stripe's codes: no text written by a person and no id of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StripeError {
-    /// Stripe understood and refused.
+    /// Stripe understood the request and rejected it.
     Rejected(Rejection),
-    /// Stripe could not be reached, did not answer in time, is overloaded or broken.
+    /// Stripe could not be reached, timed out, or is overloaded or broken.
     Unavailable {
-        /// What happened.
+        /// The class of the failure.
         what: &'static str,
-        /// Stripe's id of the last request, if it answered at all.
+        /// Of the last request, if Stripe responded at all.
         request_id: Option<String>,
     },
 }
 
-/// Stripe's refusal, in its codes (<https://docs.stripe.com/api/errors>).
+/// An error response, reduced to its codes (<https://docs.stripe.com/api/errors>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The HTTP status.
     pub status: u16,
-    /// `invalid_request_error`, `idempotency_error` and the like.
+    /// Stripe's `type`, such as `invalid_request_error`.
     pub kind: Option<String>,
-    /// `resource_missing` and the like; not every refusal has one.
+    /// Such as `resource_missing`; not every error has one.
     pub code: Option<String>,
-    /// Which parameter was at fault, if it is one of ours.
+    /// The parameter at fault, if it is one of ours.
     pub param: Option<&'static str>,
-    /// Why the Customer Portal is not opened, which only Stripe's sentence says.
+    /// Taken from the message, because these errors have no code.
     pub portal: Option<PortalRefusal>,
-    /// The permission that a restricted key lacks, such as `customer_write`, which Stripe names in a sentence only.
+    /// The permission that a restricted key lacks, such as `customer_write`. Taken from the
+    /// message.
     pub missing_permission: Option<String>,
-    /// Stripe's id of the request.
     pub request_id: Option<String>,
 }
 
-/// Why Stripe does not open the Customer Portal. These refusals have no code.
+/// Why Stripe rejects a portal session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortalRefusal {
-    /// The settings were never saved.
+    /// The portal's settings were never saved.
     NotConfigured,
-    /// The settings switch off what the flow is for.
+    /// The flow is off in the portal's settings.
     FlowDisabled,
-    /// The subscription that the flow is to cancel has an end already.
+    /// The subscription is already set to end.
     AlreadyCanceling,
 }
 
 impl StripeError {
-    /// Stripe's id of the request that failed.
     pub fn request_id(&self) -> Option<&str> {
         match self {
             Self::Rejected(rejection) => rejection.request_id.as_deref(),
@@ -58,7 +56,7 @@ impl StripeError {
         }
     }
 
-    /// The class of the failure, for metrics.
+    /// The label in the metrics.
     pub(super) fn class(&self) -> &'static str {
         match self {
             Self::Unavailable { what, .. } => what,
@@ -74,39 +72,40 @@ impl StripeError {
         }
     }
 
-    /// Whether Stripe says that the customer is not there, or not any more.
+    /// Whether the customer does not exist or was deleted.
     pub fn is_missing_customer(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { code: Some(code), param: Some(param), .. })
             if code == "resource_missing" && *param == "customer")
     }
 
-    /// Whether Stripe does not have the price that a checkout session was to sell.
+    /// Whether the price of a checkout session does not exist.
     pub fn is_missing_price(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { code: Some(code), param: Some(param), .. })
             if code == "resource_missing" && *param == "line_items[0][price]")
     }
 
-    /// Whether Stripe says that what was asked for is not there. A 404 alone may be anybody's between us and Stripe.
+    /// Whether the requested object does not exist. A 404 without Stripe's code may come from a
+    /// proxy.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { code: Some(code), .. }) if code == "resource_missing")
     }
 
-    /// Whether the answer was too long, or took too long to come: less of it may come.
-    pub fn is_too_much(&self) -> bool {
+    /// Whether a request for fewer objects may succeed.
+    pub fn is_too_large_or_slow(&self) -> bool {
         matches!(self, Self::Unavailable { what: "broken_reply" | "timeout", .. })
     }
 
-    /// Whether Stripe repeats a failure that it keeps under the request's idempotency key.
+    /// Whether Stripe replayed an earlier failure for the request's idempotency key.
     pub fn is_replayed(&self) -> bool {
-        matches!(self, Self::Unavailable { what: REPLAYED, .. })
+        matches!(self, Self::Unavailable { what: REPLAYED_FAILURE, .. })
     }
 
-    /// Whether the key is a restricted one that may not do this. A 403 alone may come from a proxy on the way.
+    /// Whether a restricted key lacks a permission. A 403 without Stripe's type may come from a
+    /// proxy.
     pub fn is_not_permitted(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { status: 403, kind: Some(_), .. }))
     }
 
-    /// Why the Customer Portal is not opened, where Stripe says so.
     pub fn portal_refusal(&self) -> Option<PortalRefusal> {
         match self {
             Self::Rejected(rejection) => rejection.portal,
@@ -114,12 +113,12 @@ impl StripeError {
         }
     }
 
-    /// Whether Stripe finds fault with the portal configuration that the request names.
-    pub fn is_of_portal_configuration(&self) -> bool {
+    /// Whether Stripe rejects the request's portal configuration.
+    pub fn is_about_portal_configuration(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { param: Some("configuration"), .. }))
     }
 
-    /// Whether the request cannot be carried out as it is made: another one may be.
+    /// Whether a different request may succeed.
     pub fn is_invalid_request(&self) -> bool {
         matches!(self, Self::Rejected(Rejection { status: 400, kind: Some(kind), .. })
             if kind == "invalid_request_error")
@@ -151,14 +150,13 @@ impl fmt::Display for StripeError {
 
 impl std::error::Error for StripeError {}
 
-/// What is unavailable is a failure that Stripe keeps under an idempotency key.
-pub(super) const REPLAYED: &str = "replayed_server_error";
+/// The class of a failure that Stripe replays for an idempotency key.
+pub(super) const REPLAYED_FAILURE: &str = "replayed_server_error";
 
-/// The longest type or code that is kept.
-const CODE_LENGTH: usize = 64;
+const MAX_CODE_LENGTH: usize = 64;
 
-/// The parameters of our requests that Stripe may find fault with. Only these are kept, because the error ends up in log
-/// lines and Stripe builds the name of a parameter from what it was sent.
+/// The parameters of our requests that Stripe may reject. Others are dropped: errors are logged,
+/// and Stripe derives a parameter's name from the input.
 const PARAMETERS: [&str; 25] = [
     "cancel_url",
     "client_reference_id",
@@ -188,7 +186,7 @@ const PARAMETERS: [&str; 25] = [
 ];
 
 impl Rejection {
-    /// Reads an error answer. A body that is not Stripe's leaves the status alone to speak.
+    /// Parses an error response. Only the status is kept if the body is not Stripe's.
     pub(super) fn read(status: u16, body: &[u8], request_id: Option<String>) -> Self {
         let error = serde_json::from_slice::<Body>(body).unwrap_or_default().error;
         let message = error.message.unwrap_or_default();
@@ -206,7 +204,8 @@ impl Rejection {
     }
 }
 
-/// The second and third sentence are known for one flow each, and from reports, so that only their middle is looked for.
+/// The second and third message are known from reports of one flow each, so only a part of them is
+/// matched.
 fn portal_refusal_in(message: &str) -> Option<PortalRefusal> {
     if message.starts_with("No configuration provided") {
         Some(PortalRefusal::NotConfigured)
@@ -219,14 +218,15 @@ fn portal_refusal_in(message: &str) -> Option<PortalRefusal> {
     }
 }
 
-/// Stripe's types and codes are lower-case words with `_` between them. Ids, keys and addresses are not, and are not
-/// passed on.
+/// Stripe's types and codes are lower-case words joined by `_`. Ids, keys and e-mail addresses are
+/// not, and are dropped.
 fn is_code(text: &str) -> bool {
-    (1..=CODE_LENGTH).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    (1..=MAX_CODE_LENGTH).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
-/// The permission that a sentence names in quotes: `Having the 'rak_customer_write' permission would allow...`, and since
-/// 2026 `Enabling "Checkout Sessions Write" ('checkout_session_write') permissions...`.
+/// The quoted permission in the message:
+/// `Having the 'rak_customer_write' permission would allow...`, and since 2026 `Enabling "Checkout
+/// Sessions Write" ('checkout_session_write') permissions...`.
 fn permission_in(message: &str) -> Option<String> {
     let quoted = message.split('\'').skip(1).step_by(2);
     let names = quoted.map(|name| name.strip_prefix("rak_").unwrap_or(name));
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stripes_own_words_are_not_kept() {
+    fn rejection_drops_stripes_message() {
         let body = br#"{"error":{"type":"invalid_request_error","code":"resource_missing","param":"customer",
             "message":"No such customer: 'cus_canary'"}}"#;
         let rejection = Rejection::read(400, body, Some("req_1".into()));
@@ -278,7 +278,7 @@ mod tests {
              line_items[0][price]"
         );
         let too_long = "a".repeat(65);
-        for outside in [
+        for foreign in [
             "cus_Na6dX7aXxi11N4",
             "sk_test_1",
             "jane@example.com",
@@ -289,13 +289,13 @@ mod tests {
             "\n",
             too_long.as_str(),
         ] {
-            assert_eq!(shown("api_error", "rate_limit", outside), shown("api_error", "rate_limit", ""));
-            assert!(!shown(outside, outside, outside).contains(outside), "{outside}");
+            assert_eq!(shown("api_error", "rate_limit", foreign), shown("api_error", "rate_limit", ""));
+            assert!(!shown(foreign, foreign, foreign).contains(foreign), "{foreign}");
         }
     }
 
     #[test]
-    fn missing_permission_is_read_from_stripes_sentence() {
+    fn missing_permission_is_read_from_the_message() {
         let read = |status: u16, message: &str| {
             let body =
                 serde_json::json!({ "error": { "type": "invalid_request_error", "message": message } });
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn portal_refusal_is_known_by_stripes_sentence() {
+    fn portal_refusal_is_read_from_the_message() {
         for (message, refusal) in [
             (
                 "No configuration provided and your test mode default configuration has not been created.",
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_stripes_leaves_the_status() {
+    fn rejection_with_a_foreign_body_keeps_the_status() {
         let rejection = Rejection::read(402, b"<html>", None);
         assert_eq!((rejection.status, rejection.code), (402, None));
     }

@@ -1,24 +1,27 @@
-//! Stripe's API: async-stripe's typed requests over our own thin transport, which has a deadline, retries, idempotency
-//! keys and the request ids that an operator needs to ask Stripe's support about a call.
+//! Stripe's API: async-stripe's typed requests over our own transport with deadlines, retries,
+//! idempotency keys and the request ids that Stripe's support asks for.
 //!
-//! Replies are read with our own tolerant types: async-stripe's are strict enough to lose a good answer over one new
-//! field.
+//! Responses are parsed with tolerant types of our own: async-stripe's would reject a good response
+//! because of one new field.
 //!
-//! Start reading at [`Stripe`] in `client`, which sends a request and retries it; `error` says what went wrong. `requests`, `lists`,
-//! `endpoints` and `setup` are what is asked. When something is asked is decided in [`crate::billing`].
+//! Start reading at [`Stripe`] in `client`, which sends a request and retries it. `error` has its
+//! failures. The functions for the requests are in `requests`, `lists`, `prices`,
+//! `webhook_endpoint` and `setup`. [`crate::billing`] decides when to send one.
 
 mod client;
-mod endpoints;
 mod error;
 mod lists;
+mod prices;
 mod requests;
 mod setup;
+mod webhook_endpoint;
 
 pub use client::{Deadline, Stripe};
-pub use endpoints::{NewEndpoint, WebhookEndpoint};
 pub use error::{PortalRefusal, Rejection, StripeError};
-pub use lists::{EventPage, Subscriptions, Window};
+pub use lists::{EventPage, FetchedSubscriptions, Window};
+pub use prices::Price;
 pub use requests::{
-    Answer, CheckoutOrder, CustomerStanding, NewSession, PortalFlow, PortalOrder, SessionView,
+    ApiResponse, CheckoutParams, CustomerState, NewSession, PortalFlow, PortalParams, StripeCheckoutState,
 };
-pub use setup::{PortalConfiguration, PortalSettings, Price, TRIALS, Trial};
+pub use setup::{PERMISSION_CHECKS, PermissionCheck, PortalConfiguration, PortalSettings};
+pub use webhook_endpoint::{NewEndpoint, WebhookEndpoint};

@@ -1,6 +1,6 @@
-//! What we ask of Stripe, one function for each.
+//! The requests for single objects, one function each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -21,229 +21,206 @@ use stripe_checkout::checkout_session::{
 use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_core::customer::{CreateCustomer, RetrieveCustomer};
 
-use super::client::{Deadline, Reply, Stripe};
+use super::client::{Deadline, RawResponse, Stripe};
 use super::error::StripeError;
-use super::setup::List;
-use crate::domain::event::{self, CUSTOMER_KEY_PREFIX, Session};
+use super::lists::FetchedSubscriptions;
+use crate::domain::event::{self, CUSTOMER_IDEMPOTENCY_KEY_PREFIX, Session};
 use crate::domain::ids::{
     CustomerId, DeploymentId, InvoiceId, PortalConfigurationId, PriceId, SessionId, SubscriptionId, TenantId,
 };
 use crate::domain::journey::Traceparent;
 use crate::domain::locale::Locale;
+use crate::domain::metadata::Metadata;
 use crate::domain::mode::Mode;
-use crate::domain::subscription::Snapshot;
-use crate::domain::tags::Tags;
 
-/// What Stripe answered, and its id of the request.
+/// A parsed response.
 #[derive(Debug)]
-pub struct Answer<T> {
-    /// The answer.
+pub struct ApiResponse<T> {
     pub value: T,
     /// `req_...`
     pub request_id: Option<String>,
 }
 
-/// What a checkout session is made of.
 #[derive(Debug)]
-pub struct CheckoutOrder<'a> {
-    /// Which deployment sells.
+pub struct CheckoutParams<'a> {
     pub deployment: &'a DeploymentId,
-    /// Who buys.
     pub tenant: &'a TenantId,
-    /// Who pays.
     pub customer: &'a CustomerId,
-    /// What.
     pub price: &'a PriceId,
-    /// Whether its usage is billed: then Stripe takes no quantity.
+    /// Stripe accepts no quantity for a metered price.
     pub is_metered: bool,
-    /// The origin of the journey that this begins.
+    /// The origin of the journey that starts here.
     pub journey: Traceparent,
-    /// Where Stripe's page goes when it is paid: an absolute URL.
+    /// Absolute URL.
     pub success_url: &'a str,
-    /// Where it goes when it is not: an absolute URL.
+    /// Absolute URL.
     pub cancel_url: &'a str,
 }
 
-/// A session just made. Whoever has its URL can pay as the tenant: it goes to the caller and nowhere else.
+/// Anyone with the URL can pay as the tenant, so it goes to the caller only.
 pub struct NewSession {
     /// `cs_...`
     pub id: SessionId,
-    /// Stripe's page.
     pub url: String,
 }
 
-/// How far a session got, as Stripe says.
-pub enum SessionView {
-    /// It can still be paid, here.
+/// The state of a checkout session at Stripe.
+pub enum StripeCheckoutState {
     Open {
-        /// Stripe's page.
         url: String,
-        /// For how long.
+        /// Until the session expires, by Stripe's clock.
         seconds_left: i64,
     },
-    /// Walked to its end.
     Complete(Box<Session>),
-    /// Over without a purchase.
     Expired,
 }
 
-/// Whether a customer is still there.
+/// The state of a customer at Stripe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CustomerStanding {
-    /// It is.
-    Living,
-    /// It was deleted, and its subscriptions ended with it.
+pub enum CustomerState {
+    Exists,
+    /// Its subscriptions ended with it.
     Deleted,
     /// The key's account never had it.
     Unknown,
 }
 
-/// What a portal session is made of.
+impl CustomerState {
+    /// The value in log lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exists => "exists",
+            Self::Deleted => "deleted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 #[derive(Debug)]
-pub struct PortalOrder<'a> {
-    /// Whose portal.
+pub struct PortalParams<'a> {
     pub customer: &'a CustomerId,
-    /// Where the portal's way back leads: an absolute URL.
+    /// Absolute URL.
     pub return_url: &'a str,
-    /// The page's language; Stripe follows the browser's without one.
+    /// Default: the browser's language.
     pub locale: Option<&'a Locale>,
-    /// The settings to use, if they are not the default ones.
+    /// Default: the account's default configuration.
     pub configuration: Option<&'a PortalConfigurationId>,
-    /// The one thing to do, if it is not the whole portal.
+    /// Default: the portal's home.
     pub flow: Option<&'a PortalFlow>,
 }
 
-/// A portal session that goes straight to one thing.
 #[derive(Debug, Clone)]
 pub enum PortalFlow {
-    /// A new card.
     PaymentMethodUpdate,
-    /// Another plan.
     SubscriptionUpdate(SubscriptionId),
-    /// The end.
     SubscriptionCancel(SubscriptionId),
 }
 
 impl Stripe {
-    /// Creates the tenant's customer. The key is deployment, mode, tenant and generation, the body nothing but the tenant and
-    /// the deployment, so that two first checkouts at once are one request to Stripe, and the next generation's is another.
+    /// Creates the tenant's customer. The idempotency key contains deployment, mode, tenant and
+    /// generation, and the body only tenant and deployment. So two concurrent first checkouts
+    /// create one customer, and the next generation creates another.
     pub async fn create_customer(
         &self,
         deployment: &DeploymentId,
         tenant: &TenantId,
         generation: i64,
         deadline: Deadline,
-    ) -> Result<Answer<CustomerId>, StripeError> {
+    ) -> Result<ApiResponse<CustomerId>, StripeError> {
         let metadata = HashMap::from([
             ("tenant_id".to_owned(), tenant.to_string()),
             ("deployment_id".to_owned(), deployment.to_string()),
         ]);
         let request = CreateCustomer::new().metadata(metadata).build();
         let key = customer_key(deployment, self.mode(), tenant, generation);
-        let reply = self.send_with_key("POST /v1/customers", &request, &key, deadline).await?;
-        reply.read(|body: Identified| CustomerId::parse(&body.id).ok())
+        let response = self.send_with_key("POST /v1/customers", &request, &key, deadline).await?;
+        response.parse(|body: ObjectId| CustomerId::parse(&body.id).ok())
     }
 
-    /// Asks whether a customer is still there.
-    pub async fn customer_standing(
+    pub async fn customer_state(
         &self,
         id: &CustomerId,
         deadline: Deadline,
-    ) -> Result<Answer<CustomerStanding>, StripeError> {
-        let request = RetrieveCustomer::new(encode_segment(id.as_str())).build();
-        match self.send("GET /v1/customers/{id}", request, deadline).await {
-            Ok(reply) => reply.read(|body: CustomerBody| {
-                Some(if body.deleted { CustomerStanding::Deleted } else { CustomerStanding::Living })
-            }),
-            Err(error) if error.is_missing() => {
-                let request_id = error.request_id().map(str::to_owned);
-                Ok(Answer { value: CustomerStanding::Unknown, request_id })
-            }
-            Err(error) => Err(error),
-        }
+    ) -> Result<CustomerState, StripeError> {
+        let Some(response) = self.retrieve_customer(id, deadline).await? else {
+            return Ok(CustomerState::Unknown);
+        };
+        let is_deleted = response.parse(|body: CustomerBody| Some(body.deleted))?.value;
+        Ok(if is_deleted { CustomerState::Deleted } else { CustomerState::Exists })
     }
 
-    /// Asks what a customer's metadata says; none if Stripe does not have the customer, or not any more.
-    pub async fn customer_tags(
+    /// Reads a customer's metadata; none if the customer does not exist or was deleted.
+    pub async fn customer_metadata(
         &self,
         id: &CustomerId,
         deadline: Deadline,
-    ) -> Result<Option<Tags>, StripeError> {
-        let request = RetrieveCustomer::new(encode_segment(id.as_str())).build();
-        match self.send("GET /v1/customers/{id}", request, deadline).await {
-            Ok(reply) => {
-                let tags = event::read_customer(&reply.body).map(|(_, tags)| tags);
-                Ok(reply.read(|body: CustomerBody| Some(tags.filter(|_| !body.deleted)))?.value)
-            }
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error),
-        }
+    ) -> Result<Option<Metadata>, StripeError> {
+        let Some(response) = self.retrieve_customer(id, deadline).await? else { return Ok(None) };
+        let metadata = event::read_customer(&response.body).map(|(_, metadata)| metadata);
+        Ok(response.parse(|body: CustomerBody| Some(metadata.filter(|_| !body.deleted)))?.value)
     }
 
-    /// Makes a checkout session.
+    async fn retrieve_customer(
+        &self,
+        id: &CustomerId,
+        deadline: Deadline,
+    ) -> Result<Option<RawResponse>, StripeError> {
+        let request = RetrieveCustomer::new(encode_segment(id.as_str())).build();
+        self.send_if_exists("GET /v1/customers/{id}", request, deadline).await
+    }
+
     pub async fn create_checkout_session(
         &self,
-        order: &CheckoutOrder<'_>,
+        params: &CheckoutParams<'_>,
         deadline: Deadline,
-    ) -> Result<Answer<NewSession>, StripeError> {
-        let CheckoutOrder {
-            deployment,
-            tenant,
-            customer,
-            price,
-            is_metered,
-            journey,
-            success_url,
-            cancel_url,
-        } = order;
-        let metadata = tags(deployment, tenant, *journey);
+    ) -> Result<ApiResponse<NewSession>, StripeError> {
+        let metadata = metadata(params.deployment, params.tenant, params.journey);
         let mut line_item = CreateCheckoutSessionLineItems::new();
-        line_item.price = Some(price.to_string());
-        line_item.quantity = (!is_metered).then_some(1);
+        line_item.price = Some(params.price.to_string());
+        line_item.quantity = (!params.is_metered).then_some(1);
         let mut subscription = CreateCheckoutSessionSubscriptionData::new();
         subscription.metadata = Some(metadata.clone());
         let request = CreateCheckoutSession::new()
             .mode(CheckoutSessionMode::Subscription)
-            .customer(customer.to_string())
-            .client_reference_id(tenant.to_string())
+            .customer(params.customer.to_string())
+            .client_reference_id(params.tenant.to_string())
             .metadata(metadata)
             .subscription_data(subscription)
             .line_items(vec![line_item])
-            .success_url(*success_url)
-            .cancel_url(*cancel_url)
+            .success_url(params.success_url)
+            .cancel_url(params.cancel_url)
             .build();
-        let reply = self.send("POST /v1/checkout/sessions", request, deadline).await?;
-        reply.read(|body: SessionBody| {
+        let response = self.send("POST /v1/checkout/sessions", request, deadline).await?;
+        response.parse(|body: SessionBody| {
             Some(NewSession { id: SessionId::parse(&body.id).ok()?, url: body.url? })
         })
     }
 
-    /// Asks how far a checkout session got.
     pub async fn retrieve_checkout_session(
         &self,
         session: &SessionId,
         deadline: Deadline,
-    ) -> Result<Answer<SessionView>, StripeError> {
+    ) -> Result<ApiResponse<StripeCheckoutState>, StripeError> {
         let request = RetrieveCheckoutSession::new(session.as_str()).build();
-        let reply = self.send("GET /v1/checkout/sessions/{id}", request, deadline).await?;
-        let session = event::read_session(&reply.body);
-        let answered_at = reply.answered_at;
-        reply.read(|body: SessionBody| match (body.status.as_deref(), body.url) {
-            // Stripe closes an overdue session a little later. It can neither be paid nor closed by then.
+        let response = self.send("GET /v1/checkout/sessions/{id}", request, deadline).await?;
+        let session = event::read_session(&response.body);
+        let answered_at = response.answered_at;
+        response.parse(|body: SessionBody| match (body.status.as_deref(), body.url) {
+            // Stripe expires an overdue session with a delay, in which it can be neither paid nor
+            // closed.
             (Some("open"), _) if answered_at.is_some_and(|at| body.expires_at <= at) => {
-                Some(SessionView::Expired)
+                Some(StripeCheckoutState::Expired)
             }
             (Some("open"), Some(url)) => {
                 let seconds_left = answered_at.map_or(i64::MAX, |at| body.expires_at - at);
-                Some(SessionView::Open { url, seconds_left })
+                Some(StripeCheckoutState::Open { url, seconds_left })
             }
-            (Some("complete"), _) => session.map(|session| SessionView::Complete(Box::new(session))),
-            (Some("expired"), _) => Some(SessionView::Expired),
+            (Some("complete"), _) => session.map(|session| StripeCheckoutState::Complete(Box::new(session))),
+            (Some("expired"), _) => Some(StripeCheckoutState::Expired),
             _ => None,
         })
     }
 
-    /// Closes a checkout session, so that it cannot be paid any more.
     pub async fn expire_checkout_session(
         &self,
         session: &SessionId,
@@ -254,93 +231,99 @@ impl Stripe {
         Ok(())
     }
 
-    /// Opens the Customer Portal. Returns its URL, which is a key to the customer's billing: it goes to the caller and
-    /// nowhere else.
+    /// Returns the URL of the session. It gives access to the customer's billing, so it goes to the
+    /// caller only.
     pub async fn create_portal_session(
         &self,
-        order: &PortalOrder<'_>,
+        params: &PortalParams<'_>,
         deadline: Deadline,
-    ) -> Result<Answer<String>, StripeError> {
+    ) -> Result<ApiResponse<String>, StripeError> {
         let mut session = CreateBillingPortalSession::new()
-            .customer(order.customer.to_string())
-            .return_url(order.return_url);
-        if let Some(locale) = order.locale.and_then(portal_language) {
+            .customer(params.customer.to_string())
+            .return_url(params.return_url);
+        if let Some(locale) = params.locale.and_then(portal_locale) {
             session = session.locale(locale);
         }
-        if let Some(configuration) = order.configuration {
+        if let Some(configuration) = params.configuration {
             session = session.configuration(configuration.as_str());
         }
-        if let Some(flow) = order.flow {
+        if let Some(flow) = params.flow {
             session = session.flow_data(flow_data(flow));
         }
-        let reply = self.send("POST /v1/billing_portal/sessions", session.build(), deadline).await?;
-        reply.read(|body: PortalBody| Some(body.url))
+        let response = self.send("POST /v1/billing_portal/sessions", session.build(), deadline).await?;
+        response.parse(|body: PortalBody| Some(body.url))
     }
 
-    /// Asks how a subscription stands, and when that was, by Stripe's clock in whole Unix seconds.
+    /// Returns one subscription; `paid_or_void` is empty.
     pub async fn retrieve_subscription(
         &self,
         id: &SubscriptionId,
         deadline: Deadline,
-    ) -> Result<Answer<(Snapshot, i64)>, StripeError> {
+    ) -> Result<ApiResponse<FetchedSubscriptions>, StripeError> {
         let request = RetrieveSubscription::new(id.as_str()).build();
-        let reply = self.send("GET /v1/subscriptions/{id}", request, deadline).await?;
-        let broken = || reply.broken();
-        let snapshot = event::read_subscription(&reply.body).ok_or_else(broken)?;
-        let answered_at = reply.answered_at.ok_or_else(broken)?;
-        let snapshot = self.with_all_items(snapshot, deadline).await?;
-        Ok(Answer { value: (snapshot, answered_at), request_id: reply.request_id })
+        let response = self.send("GET /v1/subscriptions/{id}", request, deadline).await?;
+        let unreadable = || response.unreadable();
+        let snapshot = event::read_subscription(&response.body).ok_or_else(unreadable)?;
+        let answered_at = response.answered_at.ok_or_else(unreadable)?;
+        let snapshots = vec![self.with_all_items(snapshot, deadline).await?];
+        let value = FetchedSubscriptions { snapshots, answered_at, paid_or_void: BTreeSet::new() };
+        Ok(ApiResponse { value, request_id: response.request_id })
     }
 
-    /// Asks whether nothing is owed on an invoice any more: it is paid, or void.
-    pub async fn is_invoice_settled(&self, id: &InvoiceId, deadline: Deadline) -> Result<bool, StripeError> {
+    /// Whether an invoice is paid or void, so that nothing is owed on it.
+    pub async fn is_invoice_paid_or_void(
+        &self,
+        id: &InvoiceId,
+        deadline: Deadline,
+    ) -> Result<bool, StripeError> {
         let request = RequestBuilder::new(StripeMethod::Get, format!("/invoices/{id}"));
-        let reply = self.send("GET /v1/invoices/{id}", request, deadline).await?;
-        let status = reply.read(|body: InvoiceBody| body.status)?.value;
+        let response = self.send("GET /v1/invoices/{id}", request, deadline).await?;
+        let status = response.parse(|body: InvoiceBody| body.status)?.value;
         Ok(matches!(status.as_str(), "paid" | "void"))
     }
 
-    /// Asks for the page on which the newest open invoice of a subscription can be paid. Whoever has its URL can pay and see
-    /// the invoice: it goes to the caller and nowhere else.
+    /// Returns the page to pay the newest open invoice of a subscription. Anyone with the URL can
+    /// see and pay the invoice, so it goes to the caller only.
     pub async fn open_invoice_page(
         &self,
         subscription: &SubscriptionId,
         deadline: Deadline,
-    ) -> Result<Answer<Option<String>>, StripeError> {
+    ) -> Result<ApiResponse<Option<String>>, StripeError> {
         let query = InvoiceQuery { subscription: subscription.as_str(), status: "open", limit: 1 };
         let request = RequestBuilder::new(StripeMethod::Get, "/invoices").query(&query);
-        let reply = self.send("GET /v1/invoices", request, deadline).await?;
-        reply.read(|body: List<OpenInvoiceBody>| {
+        let response = self.send("GET /v1/invoices", request, deadline).await?;
+        response.parse(|body: List<OpenInvoiceBody>| {
             Some(body.data.into_iter().next().and_then(|invoice| invoice.hosted_invoice_url))
         })
     }
 }
 
 fn customer_key(deployment: &DeploymentId, mode: Mode, tenant: &TenantId, generation: i64) -> String {
-    format!("{CUSTOMER_KEY_PREFIX}{deployment}-{mode}-{tenant}-{generation}")
+    format!("{CUSTOMER_IDEMPOTENCY_KEY_PREFIX}{deployment}-{mode}-{tenant}-{generation}")
 }
 
-/// What RFC 3986 does not call unreserved.
+/// Everything but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// An id as a segment of a path: its owner may have chosen spaces and slashes.
+/// Escapes an id for a URL path. An id chosen by the account's owner can contain spaces and
+/// slashes.
 pub(super) fn encode_segment(id: &str) -> String {
     utf8_percent_encode(id, RESERVED).to_string()
 }
 
-/// What our webhooks will read back.
-fn tags(deployment: &DeploymentId, tenant: &TenantId, journey: Traceparent) -> HashMap<String, String> {
+/// The metadata that our webhook handler reads back.
+fn metadata(deployment: &DeploymentId, tenant: &TenantId, journey: Traceparent) -> HashMap<String, String> {
     HashMap::from([
         ("deployment_id".to_owned(), deployment.to_string()),
         ("tenant_id".to_owned(), tenant.to_string()),
-        ("journey_id".to_owned(), journey.journey_id().to_string()),
+        ("journey_id".to_owned(), journey.trace_id().to_string()),
         ("traceparent".to_owned(), journey.to_string()),
     ])
 }
 
-fn portal_language(locale: &Locale) -> Option<BillingPortalSessionLocale> {
+fn portal_locale(locale: &Locale) -> Option<BillingPortalSessionLocale> {
     let known = locale.as_str().parse().ok();
-    known.filter(|language| !matches!(language, BillingPortalSessionLocale::Unknown(_)))
+    known.filter(|locale| !matches!(locale, BillingPortalSessionLocale::Unknown(_)))
 }
 
 fn flow_data(flow: &PortalFlow) -> CreateBillingPortalSessionFlowData {
@@ -362,26 +345,31 @@ fn flow_data(flow: &PortalFlow) -> CreateBillingPortalSessionFlowData {
     }
 }
 
-impl Reply {
-    pub(super) fn read<B: DeserializeOwned, T>(
+impl RawResponse {
+    pub(super) fn parse<B: DeserializeOwned, T>(
         self,
-        pick: impl FnOnce(B) -> Option<T>,
-    ) -> Result<Answer<T>, StripeError> {
-        let value = serde_json::from_slice(&self.body).ok().and_then(pick);
+        convert: impl FnOnce(B) -> Option<T>,
+    ) -> Result<ApiResponse<T>, StripeError> {
+        let value = serde_json::from_slice(&self.body).ok().and_then(convert);
         match value {
-            Some(value) => Ok(Answer { value, request_id: self.request_id }),
-            None => Err(self.broken()),
+            Some(value) => Ok(ApiResponse { value, request_id: self.request_id }),
+            None => Err(self.unreadable()),
         }
     }
 
-    /// A success that does not hold what its kind holds: something between us and Stripe answered in its place.
-    pub(super) fn broken(&self) -> StripeError {
+    /// The error for a 2xx response without the expected content: a proxy may have sent it.
+    pub(super) fn unreadable(&self) -> StripeError {
         StripeError::Unavailable { what: "unreadable_reply", request_id: self.request_id.clone() }
     }
 }
 
 #[derive(Deserialize)]
-pub(super) struct Identified {
+pub(super) struct List<T> {
+    pub(super) data: Vec<T>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ObjectId {
     pub(super) id: String,
 }
 
@@ -396,7 +384,6 @@ struct InvoiceBody {
     status: Option<String>,
 }
 
-/// Which invoices are asked for.
 #[derive(Serialize)]
 struct InvoiceQuery<'a> {
     subscription: &'a str,
@@ -427,17 +414,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_portal_language_is_known_to_async_stripe() {
+    fn every_portal_locale_is_known_to_async_stripe() {
         for tag in Locale::TAGS {
             let locale = Locale::parse(tag).expect(tag);
-            assert!(portal_language(&locale).is_some(), "{tag}");
+            assert!(portal_locale(&locale).is_some(), "{tag}");
         }
     }
 
     #[test]
-    fn customer_key_is_deployment_mode_tenant_and_generation() {
-        let tenant = TenantId::parse("acme").expect("a tenant");
-        let deployment = DeploymentId::parse("staging").expect("a deployment");
+    fn customer_key_has_deployment_mode_tenant_and_generation() {
+        let tenant = TenantId::parse("acme").expect("a valid tenant");
+        let deployment = DeploymentId::parse("staging").expect("a valid deployment");
         assert_eq!(
             customer_key(&deployment, Mode::Test, &tenant, 2),
             "billhook-customer-staging-test-acme-2"

@@ -1,4 +1,4 @@
-//! What has to be set up at Stripe before anything can be sold or managed.
+//! Requests that check the setup at Stripe: account, permissions and portal configuration.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,23 @@ use stripe_billing::billing_portal_configuration::{
     ListBillingPortalConfiguration, RetrieveBillingPortalConfiguration,
 };
 use stripe_client_core::{RequestBuilder, StripeMethod};
-use stripe_product::price::{ListPrice, RetrievePrice};
 
 use super::client::{Deadline, Stripe};
 use super::error::{Rejection, StripeError};
-use super::requests::{Identified, encode_segment};
-use crate::domain::ids::{AccountId, PortalConfigurationId, PriceId};
+use super::requests::{List, ObjectId};
+use crate::domain::ids::{AccountId, PortalConfigurationId};
 
-/// The settings of the Customer Portal.
 #[derive(Debug)]
 pub struct PortalSettings {
-    /// Those that we open the portal with: the named ones, else the default ones. None if Stripe does not have them.
+    /// The named configuration, or the default one. None if it does not exist.
     pub configuration: Option<PortalConfiguration>,
-    /// Stripe's clock when it answered, in whole Unix seconds, if it told.
+    /// The `Date` of the response, in Unix seconds.
     pub answered_at: Option<i64>,
 }
 
-/// A configuration of the Customer Portal, as Stripe has it.
 #[derive(Debug, Deserialize)]
 pub struct PortalConfiguration {
-    /// Whether portal sessions can be made with it.
+    /// Whether portal sessions can use it.
     pub active: bool,
     #[serde(default)]
     features: BTreeMap<String, PortalFeature>,
@@ -39,77 +36,56 @@ struct PortalFeature {
     enabled: bool,
 }
 
-/// The features that a billing page leads to: its flows, and the invoices that are still open.
-const FEATURES: [&str; 4] =
+/// The features that a billing page links to: its flows, and open invoices.
+const REQUIRED_FEATURES: [&str; 4] =
     ["payment_method_update", "subscription_cancel", "subscription_update", "invoice_history"];
 
 impl PortalConfiguration {
-    /// Which features that a billing page leads to are off.
+    /// The features that are off although a billing page links to them.
     pub fn disabled_features(&self) -> Vec<&'static str> {
         let is_off = |name: &&str| self.features.get(*name).is_some_and(|feature| !feature.enabled);
-        FEATURES.into_iter().filter(is_off).collect()
+        REQUIRED_FEATURES.into_iter().filter(is_off).collect()
     }
 }
 
-/// A price, as Stripe has it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Price {
-    /// Its id.
-    pub id: PriceId,
-    /// The lookup key that it has now.
-    pub lookup_key: Option<PriceId>,
-    /// Whether it can be bought.
-    pub active: bool,
-    /// `recurring` or `one_time`.
-    #[serde(rename = "type")]
-    kind: String,
-    recurring: Option<Recurring>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Recurring {
-    usage_type: Option<String>,
-}
-
-impl Price {
-    /// Whether it is paid again and again, as subscriptions are.
-    pub fn is_recurring(&self) -> bool {
-        self.kind == "recurring"
-    }
-
-    /// Whether its usage is billed. Stripe takes no quantity of it (<https://docs.stripe.com/api/checkout/sessions/create>).
-    pub fn is_metered(&self) -> bool {
-        let usage_type = self.recurring.as_ref().and_then(|recurring| recurring.usage_type.as_deref());
-        usage_type == Some("metered")
-    }
-}
-
-/// What the service does at Stripe, and a request that tries it and changes nothing: a list, or a creation without the
-/// parameters that it needs, which Stripe rejects for them only after it has looked at the key's permissions.
+/// A request that tests a permission of the key and changes nothing: a list, or a creation without
+/// its required parameters, which Stripe rejects only after it has checked the permission.
 #[derive(Debug, Clone, Copy)]
-pub struct Trial {
-    /// What the service does, in words for an operator.
+pub struct PermissionCheck {
+    /// What the permission is for, in words for the operator.
     pub purpose: &'static str,
     operation: &'static str,
     method: StripeMethod,
     path: &'static str,
 }
 
-/// What no other check tries.
-pub const TRIALS: [Trial; 3] = [
-    Trial {
+/// The permissions that no other check covers.
+pub const PERMISSION_CHECKS: [PermissionCheck; 5] = [
+    PermissionCheck {
         purpose: "reading events",
         operation: "GET /v1/events",
         method: StripeMethod::Get,
         path: "/events",
     },
-    Trial {
+    PermissionCheck {
+        purpose: "reading subscriptions",
+        operation: "GET /v1/subscriptions",
+        method: StripeMethod::Get,
+        path: "/subscriptions",
+    },
+    PermissionCheck {
+        purpose: "reading invoices",
+        operation: "GET /v1/invoices",
+        method: StripeMethod::Get,
+        path: "/invoices",
+    },
+    PermissionCheck {
         purpose: "creating Checkout Sessions",
         operation: "POST /v1/checkout/sessions",
         method: StripeMethod::Post,
         path: "/checkout/sessions",
     },
-    Trial {
+    PermissionCheck {
         purpose: "opening the Customer Portal",
         operation: "POST /v1/billing_portal/sessions",
         method: StripeMethod::Post,
@@ -117,93 +93,51 @@ pub const TRIALS: [Trial; 3] = [
     },
 ];
 
-#[derive(Deserialize)]
-pub(super) struct List<T> {
-    pub(super) data: Vec<T>,
-}
-
 impl Stripe {
-    /// Asks which account the key is of (<https://docs.stripe.com/api/accounts/retrieve>). A restricted key may not be allowed
-    /// to know.
+    /// Returns the key's account (<https://docs.stripe.com/api/accounts/retrieve>). A restricted
+    /// key may not be allowed to read it.
     pub async fn own_account(&self, deadline: Deadline) -> Result<AccountId, StripeError> {
         let request = RequestBuilder::new(StripeMethod::Get, "/account");
-        let reply = self.send("GET /v1/account", request, deadline).await?;
-        Ok(reply.read(|body: Identified| AccountId::parse(&body.id).ok())?.value)
+        let response = self.send("GET /v1/account", request, deadline).await?;
+        Ok(response.parse(|body: ObjectId| AccountId::parse(&body.id).ok())?.value)
     }
 
-    /// Whether the key may do this.
-    pub async fn try_out(&self, trial: Trial, deadline: Deadline) -> Result<(), StripeError> {
-        let request = RequestBuilder::new(trial.method, trial.path);
-        match self.send(trial.operation, request, deadline).await {
+    /// Fails if the key lacks the permission.
+    pub async fn check_permission(
+        &self,
+        check: PermissionCheck,
+        deadline: Deadline,
+    ) -> Result<(), StripeError> {
+        let mut request = RequestBuilder::new(check.method, check.path);
+        if matches!(check.method, StripeMethod::Get) {
+            request = request.query(&[("limit", 1)]);
+        }
+        match self.send(check.operation, request, deadline).await {
             Ok(_) | Err(StripeError::Rejected(Rejection { status: 400, .. })) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Asks for the settings that the Customer Portal is opened with: the named ones, else the default ones.
+    /// Reads the named portal configuration, or the default one.
     pub async fn portal_settings(
         &self,
         named: Option<&PortalConfigurationId>,
         deadline: Deadline,
     ) -> Result<PortalSettings, StripeError> {
-        match named {
-            Some(id) => self.named_portal_settings(id, deadline).await,
-            None => self.default_portal_settings(deadline).await,
-        }
-    }
-
-    async fn named_portal_settings(
-        &self,
-        id: &PortalConfigurationId,
-        deadline: Deadline,
-    ) -> Result<PortalSettings, StripeError> {
+        let Some(id) = named else {
+            let request =
+                ListBillingPortalConfiguration::new().is_default(true).active(true).limit(1).build();
+            let response = self.send("GET /v1/billing_portal/configurations", request, deadline).await?;
+            let answered_at = response.answered_at;
+            let configuration = response.parse(|list: List<_>| Some(list.data.into_iter().next()))?.value;
+            return Ok(PortalSettings { configuration, answered_at });
+        };
         let request = RetrieveBillingPortalConfiguration::new(id.as_str()).build();
         let operation = "GET /v1/billing_portal/configurations/{id}";
-        match self.send(operation, request, deadline).await {
-            Ok(reply) => {
-                let answered_at = reply.answered_at;
-                Ok(PortalSettings { configuration: reply.read(Some)?.value, answered_at })
-            }
-            Err(error) if error.is_missing() => Ok(PortalSettings { configuration: None, answered_at: None }),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn default_portal_settings(&self, deadline: Deadline) -> Result<PortalSettings, StripeError> {
-        let request = ListBillingPortalConfiguration::new().is_default(true).active(true).limit(1).build();
-        let reply = self.send("GET /v1/billing_portal/configurations", request, deadline).await?;
-        let answered_at = reply.answered_at;
-        let configuration = reply.read(|list: List<_>| Some(list.data.into_iter().next()))?.value;
-        Ok(PortalSettings { configuration, answered_at })
-    }
-
-    /// Finds the price that an entry of the configuration names by its id or lookup key, for checkout and `doctor` alike. Stripe
-    /// lets a lookup key look like an id, and the id of a price that began as a plan look like a lookup key.
-    pub async fn price(&self, entry: &PriceId, deadline: Deadline) -> Result<Option<Price>, StripeError> {
-        if entry.looks_like_an_id() {
-            let by_id = self.price_by_id(entry, deadline).await?;
-            return if by_id.is_some() { Ok(by_id) } else { self.price_by_lookup_key(entry, deadline).await };
-        }
-        let by_key = self.price_by_lookup_key(entry, deadline).await?;
-        if by_key.is_some() { Ok(by_key) } else { self.price_by_id(entry, deadline).await }
-    }
-
-    async fn price_by_lookup_key(
-        &self,
-        key: &PriceId,
-        deadline: Deadline,
-    ) -> Result<Option<Price>, StripeError> {
-        let by_key = ListPrice::new().lookup_keys(vec![key.to_string()]).limit(1).build();
-        let reply = self.send("GET /v1/prices", by_key, deadline).await?;
-        Ok(reply.read(|list: List<Price>| Some(list.data.into_iter().next()))?.value)
-    }
-
-    async fn price_by_id(&self, id: &PriceId, deadline: Deadline) -> Result<Option<Price>, StripeError> {
-        let by_id = RetrievePrice::new(encode_segment(id.as_str())).build();
-        match self.send("GET /v1/prices/{id}", by_id, deadline).await {
-            Ok(reply) => Ok(Some(reply.read(Some::<Price>)?.value)),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let Some(response) = self.send_if_exists(operation, request, deadline).await? else {
+            return Ok(PortalSettings { configuration: None, answered_at: None });
+        };
+        let answered_at = response.answered_at;
+        Ok(PortalSettings { configuration: response.parse(Some)?.value, answered_at })
     }
 }

@@ -1,4 +1,4 @@
-//! Whether somebody listens where spans are sent.
+//! A connection test for the trace collector, used by `doctor`.
 
 use std::io;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tokio::net::TcpStream;
 
 use super::{ExportError, export, variable};
 
-/// The collector that the environment names.
+/// The address of the collector that the environment configures.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Collector {
     host: String,
     port: u16,
 }
 
-/// The collector that spans are exported to, if they are.
+/// None if no span is exported.
 pub fn collector() -> Result<Option<Collector>, ExportError> {
     Ok(export::endpoint(variable)?.as_ref().and_then(Collector::at))
 }
@@ -27,8 +27,8 @@ impl Collector {
     }
 
     /// Opens a connection and closes it.
-    pub async fn connect(&self, patience: Duration) -> io::Result<()> {
-        let connected = tokio::time::timeout(patience, TcpStream::connect((self.host.as_str(), self.port)));
+    pub async fn connect(&self, timeout: Duration) -> io::Result<()> {
+        let connected = tokio::time::timeout(timeout, TcpStream::connect((self.host.as_str(), self.port)));
         connected.await?.map(drop)
     }
 }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_names_a_host_and_a_port() {
+    fn endpoint_gives_host_and_port() {
         let at = |host: &str, port| Some(Collector { host: host.into(), port });
         for (endpoint, collector) in [
             ("http://127.0.0.1:4317", at("127.0.0.1", 4317)),
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoint_without_scheme_is_an_error_that_names_its_variable() {
+    fn endpoint_without_http_scheme_is_rejected() {
         for endpoint in
             ["collector", "collector:4317", "localhost:4317", "127.0.0.1:4317", "grpc://a:1", "http://"]
         {

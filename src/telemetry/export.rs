@@ -1,11 +1,13 @@
-//! Spans on their way to a collector, by OTLP over gRPC or over HTTP.
+//! Exports spans to a collector by OTLP, over gRPC or HTTP.
 //!
-//! A collector that is slow, away or hanging costs no request anything: spans wait in a bounded queue for a thread of
-//! their own, and what finds no room there, or is not taken, is dropped, counted, and told once in a while.
+//! A slow or unreachable collector delays no request. Spans wait in a bounded queue for the export
+//! thread. A span is dropped if the queue is full or the collector rejects it. Drops are counted
+//! and logged at most once a minute.
 //!
-//! The `OTEL_*` variables mean what OpenTelemetry's specification says, with these differences. No endpoint means no
-//! export, instead of a collector on localhost; the protocol is gRPC unless `OTEL_EXPORTER_OTLP_PROTOCOL` says
-//! `http/protobuf`; and there is neither compression nor a certificate of the client's.
+//! The `OTEL_*` variables have the meaning of OpenTelemetry's specification, with three exceptions.
+//! Without an endpoint nothing is exported, instead of to localhost. The protocol is gRPC unless
+//! `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf`. Compression and client certificates are not
+//! supported.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,42 +29,40 @@ use tokio::runtime::Handle;
 use tracing::warn;
 
 use super::tally::SpanTally;
-use super::{Seldom, variable};
+use super::{ReportLimiter, variable};
 
-/// Spans that wait for the collector, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise: a second's worth at a thousand
-/// webhooks a second, and some ten megabytes.
-const QUEUE: u64 = 8192;
+/// The default of `OTEL_BSP_MAX_QUEUE_SIZE`: the spans of one second at a thousand webhooks a
+/// second, about 10 MB.
+const DEFAULT_QUEUE_SPANS: u64 = 8192;
 
-/// The most that may be waited for: the queue's places are made at the start.
-const LONGEST_QUEUE: u64 = 65_536;
+/// The upper bound of `OTEL_BSP_MAX_QUEUE_SIZE`, because the queue's memory is allocated at the
+/// start.
+const MAX_QUEUE_SPANS: u64 = 65_536;
 
-/// The longest answer of a collector's that is read: it has nothing to say but which spans it did not take.
-const ANSWER_BYTES: usize = 64 * 1024;
+/// The longest collector response that is read. It only contains a count and a message about
+/// rejected spans.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// How long one request to the collector may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: OpenTelemetry's
-/// own default.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// The default of `OTEL_EXPORTER_OTLP_TIMEOUT`, from OpenTelemetry's specification.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why spans cannot be exported as configured. Names the variable and never repeats its value.
+/// Contains the variable's name and never its value.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// A number was expected.
     #[error("{0} is not a whole number above 0")]
     NotANumber(&'static str),
-    /// Without a scheme nothing says whether TLS is used, and the exporter would drop every span.
+    /// Without a scheme it is unknown whether to use TLS, and the exporter would drop every span.
     #[error("{0} is not a URL that starts with `http://` or `https://`")]
     NotAUrl(&'static str),
-    /// A protocol that this build does not speak.
-    #[error("{0} is neither `grpc` nor `http/protobuf`")]
+    #[error("{0} must be `grpc` or `http/protobuf`")]
     UnknownProtocol(&'static str),
-    /// Something that this build cannot do, and that is better refused than left out.
-    #[error("{0} is set, and is not supported")]
+    #[error("{0} is not supported")]
     NotSupported(&'static str),
-    /// The certificate of the collector's authority.
-    #[error("OTEL_EXPORTER_OTLP_CERTIFICATE does not name a readable file of certificates in PEM")]
+    #[error("OTEL_EXPORTER_OTLP_CERTIFICATE is not a readable file with PEM certificates")]
     Certificate,
-    /// What the exporter's own configuration refuses; its words repeat the values.
-    #[error("OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_HEADERS cannot be used")]
+    /// The exporter rejected its configuration. Its error text is dropped because it repeats the
+    /// values.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_HEADERS is invalid")]
     Unusable,
 }
 
@@ -72,8 +72,9 @@ impl From<ExporterBuildError> for ExportError {
     }
 }
 
-/// What the specification names and this build does not have.
-const NOT_SUPPORTED: [&str; 6] = [
+/// Variables of the specification that this build rejects, because ignoring them would be
+/// misleading.
+const UNSUPPORTED_VARIABLES: [&str; 6] = [
     "OTEL_EXPORTER_OTLP_COMPRESSION",
     "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
     "OTEL_EXPORTER_OTLP_CLIENT_KEY",
@@ -82,20 +83,20 @@ const NOT_SUPPORTED: [&str; 6] = [
     "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
 ];
 
-/// Whether somebody named a collector, and did not switch it off.
-pub(super) fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
+/// Whether a collector is configured and the export not disabled.
+pub(super) fn is_enabled(variable: impl Fn(&str) -> Option<String>) -> bool {
     let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let exporters = variable("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".into());
     let is_set = ENDPOINTS.into_iter().any(|name| variable(name).is_some());
     !disabled && exporters.split(',').any(|name| name.trim() == "otlp") && is_set
 }
 
-/// Where spans are sent: what names traces comes first.
+/// The variable for traces has precedence.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
-/// The URL that spans are sent to, if they are sent.
+/// None if no span is exported.
 pub(super) fn endpoint(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Url>, ExportError> {
-    if !is_wanted(&variable) {
+    if !is_enabled(&variable) {
         return Ok(None);
     }
     let named = ENDPOINTS.into_iter().find_map(|name| Some((name, variable(name)?)));
@@ -107,19 +108,18 @@ pub(super) fn endpoint(variable: impl Fn(&str) -> Option<String>) -> Result<Opti
     named.map(read).transpose()
 }
 
-/// What carries spans to the collector that the environment names. Must be called within the Tokio runtime, which
-/// drives the connection.
+/// Must be called within the Tokio runtime, which drives the connection.
 pub(super) fn processor(tally: &Arc<SpanTally>) -> Result<CountedProcessor, ExportError> {
-    if let Some(name) = NOT_SUPPORTED.into_iter().find(|name| variable(name).is_some()) {
+    if let Some(name) = UNSUPPORTED_VARIABLES.into_iter().find(|name| variable(name).is_some()) {
         return Err(ExportError::NotSupported(name));
     }
     endpoint(variable)?;
-    let most = number("OTEL_BSP_MAX_QUEUE_SIZE")?.unwrap_or(QUEUE).min(LONGEST_QUEUE);
+    let max_spans = number("OTEL_BSP_MAX_QUEUE_SIZE")?.unwrap_or(DEFAULT_QUEUE_SPANS).min(MAX_QUEUE_SPANS);
     let exporter = match protocol(variable)? {
-        Protocol::Grpc => over_grpc()?,
-        _ => over_http()?,
+        Protocol::Grpc => grpc_exporter()?,
+        _ => http_exporter()?,
     };
-    Ok(batches_to(exporter, most, tally))
+    Ok(batch_processor(exporter, max_spans, tally))
 }
 
 fn protocol(variable: impl Fn(&str) -> Option<String>) -> Result<Protocol, ExportError> {
@@ -134,36 +134,36 @@ fn protocol(variable: impl Fn(&str) -> Option<String>) -> Result<Protocol, Expor
     Ok(Protocol::Grpc)
 }
 
-/// The certificates of an authority of the operator's own, in PEM.
-fn authority() -> Result<Option<Vec<u8>>, ExportError> {
+/// The CA certificates for the collector, in PEM.
+fn ca_certificates() -> Result<Option<Vec<u8>>, ExportError> {
     let path = variable("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE")
         .or_else(|| variable("OTEL_EXPORTER_OTLP_CERTIFICATE"));
     path.map(std::fs::read).transpose().map_err(|_| ExportError::Certificate)
 }
 
-fn over_grpc() -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
-    // Left to itself the exporter trusts no certificate at all; on an `http://` endpoint this is not used.
+fn grpc_exporter() -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
+    // By default the exporter trusts no certificate. An `http://` endpoint ignores this setting.
     let mut tls = ClientTlsConfig::new().with_enabled_roots();
-    if let Some(pem) = authority()? {
+    if let Some(pem) = ca_certificates()? {
         tls = tls.ca_certificate(Certificate::from_pem(pem));
     }
     Ok(opentelemetry_otlp::SpanExporter::builder().with_tonic().with_tls_config(tls).build()?)
 }
 
-fn over_http() -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
+fn http_exporter() -> Result<opentelemetry_otlp::SpanExporter, ExportError> {
     let milliseconds = match number("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")? {
         Some(milliseconds) => Some(milliseconds),
         None => number("OTEL_EXPORTER_OTLP_TIMEOUT")?,
     };
-    let timeout = milliseconds.map_or(TIMEOUT, Duration::from_millis);
-    // Redirects are not followed: the headers may hold a key.
+    let timeout = milliseconds.map_or(DEFAULT_TIMEOUT, Duration::from_millis);
+    // Redirects are not followed, because the headers may contain an API key.
     let mut client = reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none());
-    if let Some(pem) = authority()? {
+    if let Some(pem) = ca_certificates()? {
         let bundle = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| ExportError::Certificate)?;
         client = client.tls_certs_merge(bundle);
     }
     let client = client.build().map_err(|_| ExportError::Certificate)?;
-    let client = OnRuntime { client, runtime: Handle::current() };
+    let client = RuntimeHttpClient { client, runtime: Handle::current() };
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_http_client(client);
     Ok(exporter.with_protocol(Protocol::HttpBinary).build()?)
 }
@@ -173,30 +173,30 @@ fn number<T: FromStr + PartialEq + Default>(name: &'static str) -> Result<Option
     variable(name).map(|text| read(text).ok_or(ExportError::NotANumber(name))).transpose()
 }
 
-/// The HTTP client, at work on the runtime: spans are sent by a thread of their own, where an async client has none.
+/// Runs requests on the Tokio runtime, because the export thread has none.
 #[derive(Debug)]
-struct OnRuntime {
+struct RuntimeHttpClient {
     client: reqwest::Client,
     runtime: Handle,
 }
 
 #[async_trait]
-impl HttpClient for OnRuntime {
+impl HttpClient for RuntimeHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        self.runtime.spawn(exchange(client, request)).await?
+        self.runtime.spawn(send(client, request)).await?
     }
 }
 
-/// An error's address may bear a password.
-async fn exchange(client: reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-    let mut answer = client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
-    let headers = std::mem::take(answer.headers_mut());
-    let status = answer.status();
+/// Errors leave out the URL, which may contain a password.
+async fn send(client: reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    let mut received = client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
+    let headers = std::mem::take(received.headers_mut());
+    let status = received.status();
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
-        if body.len() + chunk.len() > ANSWER_BYTES {
-            return Err("the collector's answer is too long".into());
+    while let Some(chunk) = received.chunk().await.map_err(reqwest::Error::without_url)? {
+        if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+            return Err("the collector's response is too long".into());
         }
         body.extend_from_slice(&chunk);
     }
@@ -205,34 +205,35 @@ async fn exchange(client: reqwest::Client, request: Request<Bytes>) -> Result<Re
     Ok(response)
 }
 
-/// Sends what has not been sent, within the deadline, and says how much could not be.
-pub(super) async fn flush(provider: SdkTracerProvider, tally: &SpanTally, deadline: Duration) {
-    // The result says nothing of spans that were dropped on the way, so the tally is asked instead.
-    let _ = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(deadline)).await;
+/// Exports the queued spans within the timeout, and logs how many are lost.
+pub(super) async fn flush(provider: SdkTracerProvider, tally: &SpanTally, timeout: Duration) {
+    // The result does not include spans that were dropped before. The tally does.
+    let _ = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(timeout)).await;
     let (unsent, no_room, not_taken) = (tally.unsent(), tally.no_room(), tally.not_taken());
     if unsent > 0 {
-        warn!(unsent, no_room, not_taken, "stopped, and the collector does not have every span");
+        warn!(unsent, no_room, not_taken, "stopping; the collector did not receive every span");
     }
 }
 
-pub(super) fn batches_to(
+pub(super) fn batch_processor(
     exporter: impl SpanExporter + 'static,
-    most: u64,
+    max_spans: u64,
     tally: &Arc<SpanTally>,
 ) -> CountedProcessor {
-    let exporter = counted(exporter, tally);
-    // As long as ours, so that the SDK has nothing to drop.
-    let queue = usize::try_from(most).unwrap_or(usize::MAX);
+    let exporter = CountedExporter::new(exporter, tally);
+    // The SDK's queue has the same size, so that it never drops a span itself.
+    let queue = usize::try_from(max_spans).unwrap_or(usize::MAX);
     let config = BatchConfigBuilder::default().with_max_queue_size(queue).build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
-    CountedProcessor { processor, most, tally: tally.clone() }
+    CountedProcessor { processor, max_spans, tally: tally.clone() }
 }
 
-/// Hands spans that have ended to the thread that sends them, as far as there is room.
+/// Passes ended spans to the export thread while there is room in its queue. Drops and counts the
+/// others.
 #[derive(Debug)]
 pub(super) struct CountedProcessor {
     processor: BatchSpanProcessor,
-    most: u64,
+    max_spans: u64,
     tally: Arc<SpanTally>,
 }
 
@@ -242,7 +243,7 @@ impl SpanProcessor for CountedProcessor {
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.tally.admit(self.most) {
+        if self.tally.admit(self.max_spans) {
             self.processor.on_end(span);
         }
     }
@@ -264,26 +265,32 @@ impl SpanProcessor for CountedProcessor {
 struct CountedExporter<E> {
     exporter: E,
     tally: Arc<SpanTally>,
-    told: Seldom,
-    /// How many had been dropped when it was told last.
-    told_of: AtomicU64,
+    reports: ReportLimiter,
+    reported_drops: AtomicU64,
 }
 
-fn counted<E>(exporter: E, tally: &Arc<SpanTally>) -> CountedExporter<E> {
-    CountedExporter { exporter, tally: tally.clone(), told: Seldom::default(), told_of: AtomicU64::default() }
+impl<E> CountedExporter<E> {
+    fn new(exporter: E, tally: &Arc<SpanTally>) -> Self {
+        Self {
+            exporter,
+            tally: tally.clone(),
+            reports: ReportLimiter::default(),
+            reported_drops: AtomicU64::default(),
+        }
+    }
 }
 
 impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len() as u64;
         let result = self.exporter.export(batch).await;
-        self.tally.settle(spans, result.is_ok());
+        self.tally.record_export(spans, result.is_ok());
         let (no_room, not_taken) = (self.tally.no_room(), self.tally.not_taken());
         let dropped = no_room + not_taken;
-        if dropped > self.told_of.load(Ordering::Relaxed) && self.told.is_due(Instant::now()) {
-            self.told_of.store(dropped, Ordering::Relaxed);
+        if dropped > self.reported_drops.load(Ordering::Relaxed) && self.reports.is_due(Instant::now()) {
+            self.reported_drops.store(dropped, Ordering::Relaxed);
             let error = result.as_ref().err().map(ToString::to_string);
-            warn!(no_room, not_taken, error, "the collector did not take all spans; in all since the start");
+            warn!(no_room, not_taken, error, "dropped spans; totals since the start");
         }
         result
     }
@@ -315,50 +322,51 @@ mod tests {
     use tracing::subscriber::{DefaultGuard, set_default};
 
     use super::*;
-    use crate::telemetry::screen::Screen;
-    use crate::telemetry::spans::{BillingAttributes, current_trace, milestone};
+    use crate::telemetry::captured_output::CapturedOutput;
+    use crate::telemetry::spans::{BillingAttributes, current_trace, record_milestone};
     use crate::telemetry::{subscriber, tracer_provider};
 
-    /// Far longer than anything here takes, so that a test which waits for it has failed.
-    const PATIENCE: Duration = Duration::from_mins(1);
+    /// Far longer than any step here takes.
+    const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-    fn grpc_to(endpoint: &str) -> opentelemetry_otlp::SpanExporter {
+    fn grpc_exporter_to(endpoint: &str) -> opentelemetry_otlp::SpanExporter {
         let tls = ClientTlsConfig::new().with_enabled_roots();
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_tls_config(tls);
         exporter.with_endpoint(endpoint).build().expect("an exporter")
     }
 
-    /// For this thread: spans go through the exporter, and what stderr would show goes to the screen.
-    fn exporting_through(
+    /// For this thread: exports spans through the exporter, and captures stderr.
+    fn export_through(
         exporter: impl SpanExporter + 'static,
-        most: u64,
-    ) -> (SdkTracerProvider, Arc<SpanTally>, Screen, DefaultGuard) {
-        let (tally, screen) = (Arc::<SpanTally>::default(), Screen::default());
-        let provider = tracer_provider().with_span_processor(batches_to(exporter, most, &tally)).build();
-        let guard = set_default(subscriber(&provider, None, screen.clone()));
-        (provider, tally, screen, guard)
+        max_spans: u64,
+    ) -> (SdkTracerProvider, Arc<SpanTally>, CapturedOutput, DefaultGuard) {
+        let (tally, output) = (Arc::<SpanTally>::default(), CapturedOutput::default());
+        let processor = batch_processor(exporter, max_spans, &tally);
+        let provider = tracer_provider().with_span_processor(processor).build();
+        let guard = set_default(subscriber(&provider, None, output.clone()));
+        (provider, tally, output, guard)
     }
 
     #[test]
-    fn spans_are_exported_only_to_an_endpoint_that_somebody_named() {
-        let wants = |variables: &[(&str, &str)]| {
+    fn export_needs_an_endpoint_and_can_be_disabled() {
+        let enabled = |variables: &[(&str, &str)]| {
             let variables: HashMap<_, _> = variables.iter().copied().collect();
-            is_wanted(|name| variables.get(name).map(ToString::to_string))
+            is_enabled(|name| variables.get(name).map(ToString::to_string))
         };
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
-        assert!(!wants(&[]));
-        assert!(wants(&[endpoint]));
-        assert!(wants(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")]));
-        assert!(wants(&[endpoint, ("OTEL_TRACES_EXPORTER", "otlp")]));
-        assert!(wants(&[endpoint, ("OTEL_TRACES_EXPORTER", "console, otlp")]));
-        assert!(!wants(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]));
-        assert!(!wants(&[endpoint, ("OTEL_SDK_DISABLED", "TRUE")]));
-        assert!(wants(&[endpoint, ("OTEL_SDK_DISABLED", "false")]));
-        assert!(!wants(&[("OTEL_TRACES_EXPORTER", "otlp")]));
+        assert!(!enabled(&[]));
+        assert!(enabled(&[endpoint]));
+        assert!(enabled(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")]));
+        assert!(enabled(&[endpoint, ("OTEL_TRACES_EXPORTER", "otlp")]));
+        assert!(enabled(&[endpoint, ("OTEL_TRACES_EXPORTER", "console, otlp")]));
+        assert!(!enabled(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]));
+        assert!(!enabled(&[endpoint, ("OTEL_SDK_DISABLED", "TRUE")]));
+        assert!(enabled(&[endpoint, ("OTEL_SDK_DISABLED", "false")]));
+        assert!(!enabled(&[("OTEL_TRACES_EXPORTER", "otlp")]));
     }
 
     #[test]
-    fn the_protocol_is_grpc_unless_somebody_says_otherwise() {
+    fn protocol_defaults_to_grpc() {
         let chosen = |variables: &[(&str, &str)]| {
             let variables: HashMap<_, _> = variables.iter().copied().collect();
             protocol(|name| variables.get(name).map(ToString::to_string)).ok()
@@ -371,102 +379,103 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_journey_reaches_a_collector_with_its_parents_and_links() {
+    async fn collector_receives_a_journey_with_parents_and_links() {
         let mut collector = FakeCollectorServer::start().await.expect("a collector");
-        let exporter = grpc_to(&collector.endpoint());
-        let (provider, tally, screen, _guard) = exporting_through(exporter, QUEUE);
+        let exporter = grpc_exporter_to(&collector.endpoint());
+        let (provider, tally, output, _guard) = export_through(exporter, DEFAULT_QUEUE_SPANS);
 
         let origin = info_span!("create checkout", billing.journey.origin = true)
             .in_scope(|| current_trace().expect("an id"));
         let webhook = info_span!("process", otel.kind = "consumer").in_scope(|| {
-            milestone(origin, "subscription active", &BillingAttributes::default(), current_trace());
+            record_milestone(origin, "subscription active", &BillingAttributes::default(), current_trace());
             current_trace().expect("an id")
         });
-        flush(provider, &tally, PATIENCE).await;
+        flush(provider, &tally, TEST_TIMEOUT).await;
 
-        let spans = collector.exported_spans(3, PATIENCE).await;
+        let spans = collector.exported_spans(3, TEST_TIMEOUT).await;
         let milestone =
             spans.iter().find(|span| span.name == "journey: subscription active").expect("exported");
-        assert_eq!(milestone.trace_id, origin.journey_id().to_string());
+        assert_eq!(milestone.trace_id, origin.trace_id().to_string());
         assert_eq!(milestone.parent_span_id, origin.span_id_hex());
         assert_eq!(milestone.links.len(), 1);
-        assert_eq!(milestone.links[0].trace_id, webhook.journey_id().to_string());
+        assert_eq!(milestone.links[0].trace_id, webhook.trace_id().to_string());
         assert_eq!(milestone.links[0].span_id, webhook.span_id_hex());
         assert_eq!(spans.len(), 3);
-        assert_eq!(screen.text(), "", "nothing was lost");
+        assert_eq!(output.text(), "", "no span was lost");
     }
 
     #[tokio::test]
-    async fn a_collector_that_hangs_holds_nobody_up_and_the_loss_is_told() {
-        let deaf = TcpListener::bind("127.0.0.1:0").expect("a port that nobody answers");
-        let endpoint = format!("http://{}", deaf.local_addr().expect("an address"));
-        let (provider, tally, screen, _guard) = exporting_through(grpc_to(&endpoint), QUEUE);
+    async fn hanging_collector_does_not_delay_flush_and_loss_is_logged() {
+        let hanging = TcpListener::bind("127.0.0.1:0").expect("a port that never responds");
+        let endpoint = format!("http://{}", hanging.local_addr().expect("an address"));
+        let (provider, tally, output, _guard) =
+            export_through(grpc_exporter_to(&endpoint), DEFAULT_QUEUE_SPANS);
         info_span!("lost").in_scope(|| ());
 
-        // The exporter itself would wait for ten seconds.
+        // The exporter's own timeout is ten seconds.
         flush(provider, &tally, Duration::from_millis(50)).await;
-        let text = screen.text();
-        assert!(text.contains("the collector does not have every span unsent=1"), "{text}");
+        let text = output.text();
+        assert!(text.contains("the collector did not receive every span unsent=1"), "{text}");
     }
 
     #[derive(Debug)]
-    struct Refusing;
+    struct RejectingExporter;
 
-    impl SpanExporter for Refusing {
+    impl SpanExporter for RejectingExporter {
         async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
             Err(OTelSdkError::InternalFailure("refused".into()))
         }
     }
 
     #[tokio::test]
-    async fn a_collector_that_refuses_is_told_once_in_a_while_and_only_of_further_losses() {
+    async fn rejected_spans_are_logged_once_a_minute_if_there_are_more() {
         let memory = InMemorySpanExporter::default();
         let provider = tracer_provider().with_simple_exporter(memory.clone()).build();
-        let screen = Screen::default();
-        let _guard = set_default(subscriber(&provider, None, screen.clone()));
+        let output = CapturedOutput::default();
+        let _guard = set_default(subscriber(&provider, None, output.clone()));
         info_span!("refused").in_scope(|| ());
         let spans = memory.get_finished_spans().expect("a span");
 
         let tally = Arc::<SpanTally>::default();
-        let exporter = counted(Refusing, &tally);
+        let exporter = CountedExporter::new(RejectingExporter, &tally);
         for _ in 0..3 {
             assert!(exporter.export(spans.clone()).await.is_err());
         }
-        let told = || screen.text().matches("the collector did not take all spans").count();
-        assert_eq!((told(), tally.not_taken()), (1, 3), "{}", screen.text());
-        exporter.told.forget();
+        let reports = || output.text().matches("dropped spans").count();
+        assert_eq!((reports(), tally.not_taken()), (1, 3), "{}", output.text());
+        exporter.reports.reset();
         assert!(exporter.export(Vec::new()).await.is_err());
-        assert_eq!(told(), 2, "of what was lost since");
-        exporter.told.forget();
+        assert_eq!(reports(), 2, "spans were dropped since the last report");
+        exporter.reports.reset();
         assert!(exporter.export(Vec::new()).await.is_err());
-        assert_eq!(told(), 2, "nothing was");
+        assert_eq!(reports(), 2, "no span was dropped since the last report");
     }
 
-    /// Takes nothing until it is let, and then everything.
+    /// Blocks until the sender is dropped, and then accepts every batch.
     #[derive(Debug)]
-    struct Stalling(Mutex<Receiver<()>>);
+    struct StallingExporter(Mutex<Receiver<()>>);
 
-    impl SpanExporter for Stalling {
+    impl SpanExporter for StallingExporter {
         async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
-            // An error means that nobody holds it up any more.
             let _ = self.0.lock().expect("not poisoned").recv();
             Ok(())
         }
     }
 
     #[tokio::test]
-    async fn what_finds_no_room_is_dropped_at_once_and_counted_to_the_last_span() {
-        const ROOM: u64 = 10;
-        let (let_go, held) = channel();
-        let (provider, tally, screen, _guard) = exporting_through(Stalling(Mutex::new(held)), ROOM);
+    async fn spans_over_the_queue_size_are_dropped_and_counted() {
+        const QUEUE_SPANS: u64 = 10;
+        let (stall, stalled) = channel();
+        let exporter = StallingExporter(Mutex::new(stalled));
+        let (provider, tally, output, _guard) = export_through(exporter, QUEUE_SPANS);
         for _ in 0..25 {
             info_span!("burst").in_scope(|| ());
         }
         assert_eq!((tally.no_room(), tally.exported(), tally.unsent()), (15, 0, 25));
 
-        drop(let_go);
-        flush(provider, &tally, PATIENCE).await;
-        assert_eq!((tally.no_room(), tally.exported(), tally.not_taken()), (15, ROOM, 0));
-        assert!(screen.text().contains("unsent=15 no_room=15 not_taken=0"), "{}", screen.text());
+        drop(stall);
+        flush(provider, &tally, TEST_TIMEOUT).await;
+        assert_eq!((tally.no_room(), tally.exported(), tally.not_taken()), (15, QUEUE_SPANS, 0));
+        assert!(output.text().contains("unsent=15 no_room=15 not_taken=0"), "{}", output.text());
     }
 }

@@ -1,7 +1,7 @@
 //! A bounded queue of lines and the thread that writes them.
 //!
-//! The caller never waits for the disk, the pipe or the terminal: it copies its lines into the queue, and the thread
-//! writes everything that has collected there at once.
+//! The caller copies its lines into the queue and never waits for a disk, a pipe or a terminal. The
+//! thread writes everything that is in the queue in one call.
 
 use std::io;
 use std::mem;
@@ -10,10 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the thread calls its writer when no line arrives: to reopen a file, or to report what was dropped.
+/// How often the thread calls its writer when no line arrives, so that it can reopen a file or
+/// report drops.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The caller's end. The thread writes what is left and ends when this is dropped.
+/// The sending end. When it is dropped, the thread writes the remaining lines and ends.
 #[derive(Debug)]
 pub(super) struct LineQueue(Arc<Shared>);
 
@@ -34,7 +35,8 @@ struct State {
 }
 
 impl LineQueue {
-    /// Starts the thread. It calls `write` with whole lines, and with nothing at its start and while no line arrives.
+    /// Starts the thread. It calls `write` with whole lines, and with an empty slice at its start
+    /// and when idle.
     pub(super) fn start(
         thread_name: String,
         max_bytes: usize,
@@ -46,7 +48,7 @@ impl LineQueue {
         Ok(queue)
     }
 
-    /// Adds whole lines. Returns whether there was room; without room none of them is added.
+    /// Adds all of the whole lines, or returns false and adds none if the queue is full.
     pub(super) fn push(&self, lines: &[u8]) -> bool {
         let mut state = self.0.lock();
         let has_room = state.waiting.len() + lines.len() <= self.0.max_bytes;
@@ -58,7 +60,7 @@ impl LineQueue {
         has_room
     }
 
-    /// Waits until the lines that were queued before are written. Returns how many are not at the deadline.
+    /// Waits until all earlier lines are written. Returns how many are unwritten at the deadline.
     pub(super) fn flush(&self, deadline: Instant) -> u64 {
         let state = self.0.lock();
         let queued = state.queued_lines;
@@ -85,7 +87,8 @@ impl Shared {
     fn run(&self, mut write: impl FnMut(&[u8])) {
         let mut lines = Vec::new();
         loop {
-            // A defect that panics over some lines must not stop all later ones. The panic hook reports it.
+            // A bug that panics on some lines must not stop all later ones. The panic hook reports
+            // it.
             let _ = catch_unwind(AssertUnwindSafe(|| write(&lines)));
             match self.next_after(&lines) {
                 Some(next) => lines = next,
@@ -94,8 +97,8 @@ impl Shared {
         }
     }
 
-    /// The lines that have collected while the last ones were written; nothing after [`IDLE_INTERVAL`] without a line;
-    /// none once the queue is closed and empty.
+    /// The lines queued since the last call; empty after [`IDLE_INTERVAL`] without a line; None
+    /// once the queue is closed and empty.
     fn next_after(&self, written: &[u8]) -> Option<Vec<u8>> {
         let mut state = self.lock();
         state.written_lines += count_lines(written);
@@ -108,7 +111,6 @@ impl Shared {
     }
 }
 
-/// How many lines the text has.
 pub(super) fn count_lines(text: &[u8]) -> u64 {
     text.split(|byte| *byte == b'\n').skip(1).count() as u64
 }
@@ -119,17 +121,17 @@ mod tests {
 
     use super::*;
 
-    /// Longer than anything here takes, so that a test that waits this long has failed.
+    /// Far longer than any step here takes.
     const TIMEOUT: Duration = Duration::from_mins(1);
 
-    /// A queue whose writer waits, before each write, for a permit, and sends what it wrote.
-    struct Gated {
+    /// The writer waits for a permit before each write, and sends the lines that it wrote.
+    struct GatedQueue {
         queue: LineQueue,
         permits: Sender<()>,
         written: Receiver<String>,
     }
 
-    impl Gated {
+    impl GatedQueue {
         fn start(max_bytes: usize) -> Self {
             let (permits, permitted) = channel::<()>();
             let (write, written) = channel();
@@ -137,7 +139,7 @@ mod tests {
                 if lines.is_empty() {
                     return;
                 }
-                assert_ne!(lines, b"defect\n", "a defect in the writer");
+                assert_ne!(lines, b"bug\n", "a bug in the writer");
                 // An error means that the test no longer stalls the writer.
                 let _ = permitted.recv();
                 let _ = write.send(String::from_utf8_lossy(lines).into_owned());
@@ -159,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn stalled_writer_blocks_no_push_and_gets_the_rest_at_once() {
-        let gated = Gated::start(8);
+    fn stalled_writer_blocks_no_push_and_gets_all_queued_lines() {
+        let gated = GatedQueue::start(8);
         gated.stall_with("1\n");
         let has_room = ["2\n", "3\n", "4\n", "5\n", "6\n"].map(|line| gated.queue.push(line.as_bytes()));
         assert_eq!(has_room, [true, true, true, true, false]);
@@ -176,8 +178,8 @@ mod tests {
 
     #[test]
     fn panicking_writer_loses_its_lines_and_writes_later_ones() {
-        let gated = Gated::start(100);
-        assert!(gated.queue.push(b"defect\n"));
+        let gated = GatedQueue::start(100);
+        assert!(gated.queue.push(b"bug\n"));
         assert_eq!(gated.queue.flush(Instant::now() + TIMEOUT), 0);
         gated.permits.send(()).expect("the writer runs");
         assert!(gated.queue.push(b"later\n"));
@@ -185,11 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn dropped_queue_writes_what_is_left_and_ends_its_thread() {
-        let gated = Gated::start(100);
+    fn dropped_queue_writes_remaining_lines_and_ends_thread() {
+        let gated = GatedQueue::start(100);
         gated.stall_with("1\n");
         assert!(gated.queue.push(b"2\n"));
-        let Gated { queue, permits, written } = gated;
+        let GatedQueue { queue, permits, written } = gated;
         drop((queue, permits));
         // The channel ends with the thread that sends.
         assert_eq!(written.iter().collect::<Vec<_>>(), ["1\n", "2\n"]);

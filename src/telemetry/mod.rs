@@ -1,27 +1,25 @@
-//! What the service reports about itself: spans over OTLP, metrics for Prometheus, lines on stderr, and the topic
-//! files.
+//! Telemetry: spans over OTLP, metrics for Prometheus, log lines on stderr, and the topic logs.
 //!
-//! The four are independent. `RUST_LOG` filters stderr and nothing else; without a collector spans still get their
-//! ids, since journeys and log lines need them; the topic files are written whatever the others do. None of them blocks
-//! a request.
+//! The four are independent. `RUST_LOG` filters stderr only. Without a collector spans still get
+//! ids, because journeys and log lines need them. None of the four blocks a request.
 //!
-//! Start reading at [`init`]. `spans` and `export` are traces, `metrics` is what is counted, `topics` are the log files, and `stderr`
-//! bounds what is printed.
+//! Start reading at [`init`]. `spans` and `export` are the traces, `metrics` the Prometheus
+//! metrics, `topics` the log files, and `stderr` the bounded output to stderr.
 
+#[cfg(test)]
+mod captured_output;
 mod collector;
 mod export;
-mod line;
 mod line_queue;
-pub mod loggable;
 pub mod metrics;
+pub mod redact;
 mod sampler;
-#[cfg(test)]
-mod screen;
 pub mod spans;
 pub(crate) mod stderr;
-mod stream;
+mod stream_writer;
 mod tally;
 pub mod topics;
+mod traced_line;
 
 use std::fmt;
 use std::io;
@@ -46,37 +44,34 @@ pub use collector::{Collector, collector};
 pub use export::ExportError;
 pub use tally::SpanTally;
 
-use self::line::TracedLine;
 use self::metrics::Metrics;
 use self::sampler::JourneySampler;
 use self::topics::TopicLogs;
-use crate::domain::log_settings::LogConfig;
+use self::traced_line::TracedLine;
+use crate::domain::log_config::LogConfig;
 
-/// What stderr shows when `RUST_LOG` does not say. Of the libraries only errors: some warn of each frame that a client
-/// sends.
+/// The filter without `RUST_LOG`. Libraries log errors only, because some warn about each frame
+/// that a client sends.
 const DEFAULT_FILTER: &str = "error,billhook=info";
 
-/// How often the same failure is reported: often enough to be seen, too seldom to fill a disk.
+/// How often the same failure is reported: often enough to be noticed, not so often that it fills a
+/// disk.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How long stderr may take for its last lines, when all else is flushed.
+/// How long the process waits at its end for the last lines on stderr.
 const STDERR_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// `init` was called twice, or somebody else was first.
     #[error("a tracing subscriber is already installed")]
     AlreadyInstalled(#[from] SetGlobalDefaultError),
-    /// An `OTEL_*` variable has a value that means nothing.
+    /// An `OTEL_*` variable is invalid.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// The system gives no more threads.
-    #[error("no thread for the log: {0}")]
+    #[error("cannot start a log thread: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// The running telemetry of the process.
 #[derive(Debug)]
 #[must_use]
 pub struct Telemetry {
@@ -86,19 +81,20 @@ pub struct Telemetry {
     tally: Arc<SpanTally>,
 }
 
-/// Installs the process's subscriber and panic hook, starts the threads of stderr and of the topics and, where an
-/// endpoint is configured, the export.
-/// With an endpoint it must be called within the Tokio runtime, which drives the connection.
+/// Installs the subscriber and the panic hook of the process, starts the threads that write stderr
+/// and the topic logs and, if an endpoint is configured, the span export. With an endpoint it must
+/// be called within the Tokio runtime, which drives the connection.
 pub fn init(logs: &LogConfig) -> Result<Telemetry, InitError> {
     let tally = Arc::<SpanTally>::default();
-    let provider = if export::is_wanted(variable) {
+    let provider = if export::is_enabled(variable) {
         tracer_provider().with_span_processor(export::processor(&tally)?)
     } else {
-        tracer_provider().with_sampler(JourneySampler::for_ids_alone())
+        tracer_provider().with_sampler(JourneySampler::record_journeys_only())
     };
     let provider = provider.build();
     let rust_log = variable("RUST_LOG");
-    tracing::subscriber::set_global_default(subscriber(&provider, rust_log.as_deref(), || stderr::Lines))?;
+    let subscriber = subscriber(&provider, rust_log.as_deref(), || stderr::LineWriter);
+    tracing::subscriber::set_global_default(subscriber)?;
     stderr::start()?;
     let topics = TopicLogs::start(logs)?;
     let metrics = Metrics::new(topics.clone(), tally.clone());
@@ -106,29 +102,27 @@ pub fn init(logs: &LogConfig) -> Result<Telemetry, InitError> {
 }
 
 impl Telemetry {
-    /// The topic files.
     pub fn topics(&self) -> TopicLogs {
         self.topics.clone()
     }
 
-    /// What is counted.
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
     }
 
-    /// Writes the lines and sends the spans that wait, within the timeout, and reports how many are lost. What comes
-    /// later is lost, too, so this comes last.
+    /// Writes the queued lines and exports the queued spans, within the timeout, and reports how
+    /// many are lost. Later lines and spans are lost too, so call it last.
     pub async fn shutdown(self, timeout: Duration) {
         let (topics, deadline) = (self.topics, Instant::now() + timeout);
         let lines = tokio::task::spawn_blocking(move || topics.flush(deadline));
         export::flush(self.provider, &self.tally, timeout).await;
-        // It fails only by a panic, which is reported by itself.
+        // It fails only after a panic, which the panic hook has reported.
         let _ = lines.await;
         flush_stderr();
     }
 }
 
-/// Reports on stderr why the process ends, and waits for it a moment.
+/// Reports on stderr why the process exits, and waits up to a second until the report is written.
 pub fn report_failure(error: &impl fmt::Display) {
     stderr::report(format_args!("{error}"));
     flush_stderr();
@@ -138,13 +132,13 @@ fn flush_stderr() {
     stderr::flush(Instant::now() + STDERR_FLUSH_TIMEOUT);
 }
 
-/// The tracer provider of the service but for where its spans go.
+/// The service's tracer provider, without a span processor.
 pub fn tracer_provider() -> TracerProviderBuilder {
-    SdkTracerProvider::builder().with_resource(resource()).with_sampler(JourneySampler::as_configured())
+    SdkTracerProvider::builder().with_resource(resource()).with_sampler(JourneySampler::from_env())
 }
 
-/// The subscriber of the service: spans of our own go to the provider, whatever `RUST_LOG` says; events that
-/// `RUST_LOG` lets through go to the writer as lines.
+/// Sends Billhook's own spans to the provider, regardless of `RUST_LOG`, and writes the events that
+/// `RUST_LOG` selects to the writer as lines.
 pub fn subscriber<W>(
     provider: &SdkTracerProvider,
     rust_log: Option<&str>,
@@ -155,8 +149,9 @@ where
 {
     #[cfg(test)]
     keep_statements_enabled();
-    // Where the code stands and how busy a thread was are of no use to an operator, and cost on every span. What is said on
-    // the way is for stderr, with the trace's id: it may be in a library's words.
+    // Code location, thread and busy time are useless to an operator and cost time on each span.
+    // Events go to stderr with the trace id and not into the spans, because a library may have
+    // written them.
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("billhook"))
         .with_location(false)
@@ -164,7 +159,7 @@ where
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_filter(filter_fn(is_span_of_ours).with_max_level_hint(LevelFilter::INFO));
-    // A line says nothing of the spans that it stands in but the trace's id, so that none need be written down for it.
+    // A line contains only the trace id of its spans, so their fields are not formatted for it.
     let rust_log = EnvFilter::builder().parse_lossy(rust_log.unwrap_or(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt::layer()
         .event_format(TracedLine)
@@ -173,13 +168,14 @@ where
     Registry::default().with(traces).with(lines)
 }
 
-/// Keeps every log statement enabled for the tests, each of which has a subscriber of its own: `tracing` remembers for all
-/// threads that a statement interests nobody, and may do so while the one that it interests is being set up.
+/// Keeps every log statement enabled in tests. Each test has its own subscriber, but `tracing`
+/// caches for all threads whether any subscriber is interested in a statement, and may cache "no"
+/// while a test sets up the one that is.
 #[cfg(test)]
 fn keep_statements_enabled() {
-    static INTERESTED_IN_ALL: LazyLock<tracing::Dispatch> =
+    static ENABLE_ALL: LazyLock<tracing::Dispatch> =
         LazyLock::new(|| tracing::Dispatch::new(Registry::default()));
-    LazyLock::force(&INTERESTED_IN_ALL);
+    LazyLock::force(&ENABLE_ALL);
 }
 
 fn is_span_of_ours(metadata: &Metadata<'_>) -> bool {
@@ -190,7 +186,7 @@ fn is_event(metadata: &Metadata<'_>) -> bool {
     metadata.is_event()
 }
 
-/// A variable of the environment; an empty one is as good as none, says OpenTelemetry's specification.
+/// Reads an environment variable. Empty means unset, as OpenTelemetry's specification requires.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -207,27 +203,28 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Something to tell when it happens, and again only after a while.
+/// Allows one report per [`REPORT_INTERVAL`]. Holds the time of the last one.
 #[derive(Debug, Default)]
-struct Seldom(Mutex<Option<Instant>>);
+struct ReportLimiter(Mutex<Option<Instant>>);
 
-impl Seldom {
+impl ReportLimiter {
     fn is_due(&self, now: Instant) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = told.is_none_or(|then| now.saturating_duration_since(then) >= REPORT_INTERVAL);
+        let mut reported_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = reported_at.is_none_or(|then| now.saturating_duration_since(then) >= REPORT_INTERVAL);
         if due {
-            *told = Some(now);
+            *reported_at = Some(now);
         }
         due
     }
 
     #[cfg(test)]
-    fn forget(&self) {
+    fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// For this thread and as long as the guard lives: the service's subscriber, its spans kept to be looked at.
+/// Installs the service's subscriber for this thread until the guard is dropped, and keeps its
+/// spans in memory.
 #[cfg(test)]
 pub(crate) fn recording()
 -> (opentelemetry_sdk::trace::InMemorySpanExporter, tracing::subscriber::DefaultGuard) {
@@ -248,13 +245,13 @@ mod tests {
     use tracing::subscriber::with_default;
     use tracing::{info, info_span};
 
-    use super::screen::Screen;
+    use super::captured_output::CapturedOutput;
     use super::spans::current_trace;
     use super::topics::{Level, Line, Topic};
     use super::*;
 
-    /// Far longer than anything here takes, so that a test which waits for it has failed.
-    const PATIENCE: Duration = Duration::from_mins(1);
+    /// Far longer than any step here takes.
+    const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
     fn names(exporter: &InMemorySpanExporter) -> Vec<String> {
         let spans = exporter.get_finished_spans().expect("spans");
@@ -267,27 +264,27 @@ mod tests {
         let topics = TopicLogs::open(&LogConfig::in_dir(dir.path()));
         let exporter = InMemorySpanExporter::default();
         let provider = tracer_provider().with_simple_exporter(exporter.clone()).build();
-        let screen = Screen::default();
-        let trace = with_default(subscriber(&provider, Some("off"), screen.clone()), || {
+        let output = CapturedOutput::default();
+        let trace = with_default(subscriber(&provider, Some("off"), output.clone()), || {
             info_span!("request").in_scope(|| {
-                tracing::error!("unheard");
+                tracing::error!("muted");
                 topics.append(&[Line::new(Topic::Billing, Level::Info, "portal.create.start", 0).traced()]);
                 current_trace().expect("an id")
             })
         });
-        assert_eq!(screen.text(), "");
+        assert_eq!(output.text(), "");
         assert_eq!(names(&exporter), ["request"]);
         let text = std::fs::read_to_string(dir.path().join("billing.log")).expect("the topic's file");
         let line: Json = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(line["trace_id"], trace.journey_id().to_string());
+        assert_eq!(line["trace_id"], trace.trace_id().to_string());
         assert_eq!(line["span_id"], trace.span_id_hex());
     }
 
     #[test]
-    fn a_line_on_stderr_bears_its_trace_and_without_one_none() {
-        let screen = Screen::default();
+    fn stderr_line_in_a_span_ends_with_the_trace_id() {
+        let output = CapturedOutput::default();
         let provider = tracer_provider().build();
-        let trace = with_default(subscriber(&provider, None, screen.clone()), || {
+        let trace = with_default(subscriber(&provider, None, output.clone()), || {
             info!("starting");
             info_span!("request").in_scope(|| {
                 info!(tenant = "acme", "asked");
@@ -295,15 +292,15 @@ mod tests {
                 current_trace().expect("an id")
             })
         });
-        let text = screen.text();
+        let text = output.text();
         let [starting, asked] = text.lines().collect::<Vec<_>>()[..] else { panic!("not two lines: {text}") };
         assert!(starting.ends_with("Z  INFO billhook::telemetry::tests: starting"), "{starting}");
-        let end = format!("asked tenant=\"acme\" trace_id={}", trace.journey_id());
+        let end = format!("asked tenant=\"acme\" trace_id={}", trace.trace_id());
         assert!(asked.ends_with(&end), "{asked}");
     }
 
     #[test]
-    fn only_our_own_spans_are_exported_and_a_librarys_span_does_not_cut_the_trace() {
+    fn library_span_is_not_exported_and_does_not_cut_the_trace() {
         let (exporter, _guard) = recording();
         info_span!("request").in_scope(|| {
             let ours = current_trace();
@@ -314,45 +311,46 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_told_at_once_and_again_only_after_a_while() {
-        let told = Seldom::default();
+    fn report_limiter_allows_one_report_per_interval() {
+        let limiter = ReportLimiter::default();
         let start = Instant::now();
-        assert!(told.is_due(start));
-        assert!(!told.is_due(start));
-        assert!(!told.is_due(start + Duration::from_secs(59)));
-        assert!(told.is_due(start + Duration::from_mins(1)));
-        assert!(!told.is_due(start + Duration::from_secs(61)));
+        assert!(limiter.is_due(start));
+        assert!(!limiter.is_due(start));
+        assert!(!limiter.is_due(start + Duration::from_secs(59)));
+        assert!(limiter.is_due(start + Duration::from_mins(1)));
+        assert!(!limiter.is_due(start + Duration::from_secs(61)));
     }
 
-    /// What [`the_environment_says_where_the_spans_go`] runs: the global subscriber is the process's, and so is the
-    /// environment.
+    /// Run by [`init_exports_spans_to_the_endpoint_in_the_environment`] in a child process, because
+    /// the subscriber and the environment are global.
     #[tokio::test]
-    #[ignore = "is run by another test, in a process of its own"]
-    async fn in_a_process_of_its_own() {
-        let spare = tempdir().expect("a directory");
-        let log_dir = std::env::var_os("TEST_LOG_DIR").map_or_else(|| spare.path().to_owned(), PathBuf::from);
+    #[ignore = "another test runs it in a child process"]
+    async fn init_child_process() {
+        let fallback = tempdir().expect("a directory");
+        let log_dir =
+            std::env::var_os("TEST_LOG_DIR").map_or_else(|| fallback.path().to_owned(), PathBuf::from);
         let config = LogConfig::in_dir(&log_dir);
-        let telemetry = init(&config).expect("the first");
+        let telemetry = init(&config).expect("the first call succeeds");
         assert!(matches!(init(&config), Err(InitError::AlreadyInstalled(_))));
 
         info_span!("unsampled").in_scope(|| ());
         info_span!("create checkout", billing.journey.origin = true).in_scope(|| {
-            tracing::error!("unheard");
+            tracing::error!("muted");
             let line = Line::new(Topic::Billing, Level::Info, "checkout.create.success", 0).traced();
             telemetry.topics().append(&[line]);
         });
-        let panicked = std::panic::catch_unwind(|| panic!("as a defect does"));
+        let panicked = std::panic::catch_unwind(|| panic!("for the test"));
         assert!(panicked.is_err());
-        telemetry.shutdown(PATIENCE).await;
+        telemetry.shutdown(TEST_TIMEOUT).await;
     }
 
     #[tokio::test]
-    async fn the_environment_says_where_the_spans_go() {
+    async fn init_exports_spans_to_the_endpoint_in_the_environment() {
         let mut collector = FakeCollectorServer::start().await.expect("a collector");
         let dir = tempdir().expect("a directory");
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child
-            .args(["--exact", "telemetry::tests::in_a_process_of_its_own", "--ignored", "--nocapture"])
+            .args(["--exact", "telemetry::tests::init_child_process", "--ignored", "--nocapture"])
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
             .env("OTEL_TRACES_SAMPLER", "always_off")
             .env("RUST_LOG", "off")
@@ -361,13 +359,10 @@ mod tests {
             tokio::task::spawn_blocking(move || child.output()).await.expect("joined").expect("ran");
         let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         assert!(status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
-        assert!(!stderr.contains("unheard"), "{stderr}");
-        assert!(
-            stderr.contains("billhook: a defect: thread") && stderr.contains("as a defect does"),
-            "{stderr}"
-        );
+        assert!(!stderr.contains("muted"), "{stderr}");
+        assert!(stderr.contains("billhook: a defect: thread") && stderr.contains("for the test"), "{stderr}");
 
-        let spans = collector.exported_spans(1, PATIENCE).await;
+        let spans = collector.exported_spans(1, TEST_TIMEOUT).await;
         let [origin] = &spans[..] else { panic!("not one span: {spans:?}") };
         assert_eq!(origin.name, "create checkout");
         let text = std::fs::read_to_string(dir.path().join("billing.log")).expect("the topic's file");
@@ -376,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_resource_bears_the_version() {
+    fn resource_contains_the_version() {
         let version = resource().get(&Key::from_static_str("service.version"));
         assert_eq!(version, Some(env!("CARGO_PKG_VERSION").into()));
     }

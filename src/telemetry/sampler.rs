@@ -1,32 +1,31 @@
-//! Which traces are recorded.
+//! The trace sampler.
 
 use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{Config, Sampler, SamplingDecision, SamplingResult, ShouldSample};
 
-/// On a span that begins a journey. Such a span is always recorded.
+/// The span attribute of a journey's root span.
 const JOURNEY_ORIGIN: &str = "billing.journey.origin";
 
-/// On a span that marks what happened in a journey later on. Always recorded, like the origin that it belongs to.
+/// The span attribute of a later step of a journey.
 const JOURNEY_MILESTONE: &str = "billing.journey.milestone";
 
-/// Samples as the operator asked, except that what belongs to a journey's own trace is always recorded: it is a
-/// handful of spans for each checkout, and the one thread that leads from there to all the rest.
+/// Always records the spans of a journey's own trace, and samples all others as configured. A
+/// journey has only a few spans per checkout, and they link to all other traces.
 #[derive(Debug, Clone)]
 pub(super) struct JourneySampler {
-    others: Box<dyn ShouldSample>,
+    fallback: Box<dyn ShouldSample>,
 }
 
 impl JourneySampler {
-    /// For spans that go somewhere. The SDK reads `OTEL_TRACES_SAMPLER` into its configuration's default, and nowhere
-    /// else.
-    pub(super) fn as_configured() -> Self {
-        Self { others: Config::default().sampler }
+    /// Samples as `OTEL_TRACES_SAMPLER` says. The SDK reads it only into `Config::default()`.
+    pub(super) fn from_env() -> Self {
+        Self { fallback: Config::default().sampler }
     }
 
-    /// For spans that go nowhere: they get their ids, and nothing else is kept of them.
-    pub(super) fn for_ids_alone() -> Self {
-        Self { others: Box::new(Sampler::AlwaysOff) }
+    /// Other spans get ids, but are not recorded.
+    pub(super) fn record_journeys_only() -> Self {
+        Self { fallback: Box::new(Sampler::AlwaysOff) }
     }
 }
 
@@ -40,8 +39,8 @@ impl ShouldSample for JourneySampler {
         attributes: &[KeyValue],
         links: &[Link],
     ) -> SamplingResult {
-        if !attributes.iter().any(is_of_a_journey) {
-            return self.others.should_sample(parent, trace_id, name, kind, attributes, links);
+        if !attributes.iter().any(marks_journey) {
+            return self.fallback.should_sample(parent, trace_id, name, kind, attributes, links);
         }
         SamplingResult {
             decision: SamplingDecision::RecordAndSample,
@@ -51,7 +50,7 @@ impl ShouldSample for JourneySampler {
     }
 }
 
-fn is_of_a_journey(attribute: &KeyValue) -> bool {
+fn marks_journey(attribute: &KeyValue) -> bool {
     matches!(attribute.key.as_str(), JOURNEY_ORIGIN | JOURNEY_MILESTONE)
         && attribute.value == Value::Bool(true)
 }
@@ -63,29 +62,31 @@ mod tests {
     use tracing::subscriber::with_default;
 
     use super::*;
-    use crate::telemetry::spans::{BillingAttributes, current_trace, detach, milestone, traceparent_of};
+    use crate::telemetry::spans::{
+        BillingAttributes, current_trace, detach, record_milestone, traceparent_of,
+    };
     use crate::telemetry::{subscriber, tracer_provider};
 
     #[test]
-    fn what_belongs_to_a_journey_is_always_sampled_and_the_rest_as_the_operator_asked() {
+    fn journey_spans_are_recorded_when_sampling_is_off() {
         let exporter = InMemorySpanExporter::default();
         let provider = tracer_provider()
-            .with_sampler(JourneySampler::for_ids_alone())
+            .with_sampler(JourneySampler::record_journeys_only())
             .with_simple_exporter(exporter.clone())
             .build();
         with_default(subscriber(&provider, None, std::io::sink), || {
             let unsampled = info_span!("request").entered();
-            let trace = current_trace().expect("an id nevertheless");
+            let trace = current_trace().expect("an unsampled span has an id");
             assert!(!trace.sampled());
 
             let origin = info_span!("origin", billing.journey.origin = true);
             detach(&origin);
             let journey = traceparent_of(&origin).expect("an id");
             assert!(journey.sampled());
-            assert_ne!(journey.journey_id(), trace.journey_id());
+            assert_ne!(journey.trace_id(), trace.trace_id());
 
             info_span!("no origin", billing.journey.origin = false).in_scope(|| ());
-            milestone(journey, "portal opened", &BillingAttributes::default(), Some(trace));
+            record_milestone(journey, "portal opened", &BillingAttributes::default(), Some(trace));
             drop((origin, unsampled));
         });
         let spans = exporter.get_finished_spans().expect("spans");

@@ -1,5 +1,5 @@
-//! What was sent and what was acknowledged, and whether a database holds it: each event once, each change once, and
-//! every subscription as its life left it.
+//! Records what was sent and acknowledged, and compares it with the database: each event once, each
+//! transition once, and every subscription in its last state.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,21 +8,19 @@ use entity::{event, subscription, tenant, transition};
 use sea_orm::{Database, DatabaseConnection, EntityTrait, QueryOrder};
 use serde_json::Value;
 
-use crate::life::{Event, Life};
-use crate::support::database::unattended;
-
-/// The sender's own books.
-#[derive(Debug, Default)]
-pub struct Ledger(Mutex<Books>);
+use crate::lifecycle::{Event, Lifecycle};
+use crate::support::database::connect_options;
 
 #[derive(Debug, Default)]
-struct Books {
-    lives: Vec<Arc<Life>>,
+pub struct Ledger(Mutex<Records>);
+
+#[derive(Debug, Default)]
+struct Records {
+    lifecycles: Vec<Arc<Lifecycle>>,
     acknowledged: HashSet<String>,
 }
 
-/// All that a database holds.
-struct Held {
+struct DatabaseContents {
     inbox: HashMap<String, event::Model>,
     journal: Vec<transition::Model>,
     subscriptions: HashMap<String, subscription::Model>,
@@ -30,124 +28,143 @@ struct Held {
 }
 
 impl Ledger {
-    /// Notes a life before anything is sent of it.
-    pub fn begin(&self, life: Life) -> Arc<Life> {
-        let life = Arc::new(life);
-        self.books().lives.push(life.clone());
-        life
+    /// Must be called before the first event is sent.
+    pub fn add(&self, lifecycle: Lifecycle) -> Arc<Lifecycle> {
+        let lifecycle = Arc::new(lifecycle);
+        self.records().lifecycles.push(lifecycle.clone());
+        lifecycle
     }
 
-    /// Notes that the service has answered 2xx.
+    /// Records a 2xx.
     pub fn acknowledge(&self, event: &Event) {
-        self.books().acknowledged.insert(event.id.clone());
+        self.records().acknowledged.insert(event.id.clone());
     }
 
     pub fn count_acknowledged(&self) -> usize {
-        self.books().acknowledged.len()
+        self.records().acknowledged.len()
     }
 
-    /// The ids of the events that were answered 2xx.
+    /// The ids of the events that got a 2xx.
     pub fn acknowledged(&self) -> HashSet<String> {
-        self.books().acknowledged.clone()
+        self.records().acknowledged.clone()
     }
 
-    /// Holds a database against the books, once every life has been told to its end.
-    pub async fn assert_kept_in(&self, database_url: &str) {
-        let held = Held::read(database_url).await;
-        let books = self.books();
-        books.assert_nothing_lost(&held);
-        books.assert_inbox(&held);
-        books.assert_journal(&held);
-        books.assert_subscriptions(&held);
-        books.assert_links(&held);
+    /// Compares the database with the records. Call it after all events of all lifecycles were
+    /// acknowledged.
+    pub async fn assert_matches(&self, database_url: &str) {
+        let contents = DatabaseContents::read(database_url).await;
+        let records = self.records();
+        records.assert_nothing_lost(&contents);
+        records.assert_inbox(&contents);
+        records.assert_journal(&contents);
+        records.assert_subscriptions(&contents);
+        records.assert_links(&contents);
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().expect("no courier has died with the books in its hand")
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.0.lock().expect("no sender panicked with the lock")
     }
 }
 
-impl Books {
-    fn events(&self) -> impl Iterator<Item = (&Arc<Life>, &Arc<Event>)> {
-        self.lives.iter().flat_map(|life| life.events.iter().map(move |event| (life, event)))
+impl Records {
+    fn events(&self) -> impl Iterator<Item = (&Arc<Lifecycle>, &Arc<Event>)> {
+        self.lifecycles
+            .iter()
+            .flat_map(|lifecycle| lifecycle.events.iter().map(move |event| (lifecycle, event)))
     }
 
-    fn assert_nothing_lost(&self, held: &Held) {
-        let lost: Vec<_> = self.acknowledged.iter().filter(|id| !held.inbox.contains_key(*id)).collect();
-        assert!(lost.is_empty(), "acknowledged with a 2xx, and not in the inbox: {lost:?}");
+    fn assert_nothing_lost(&self, contents: &DatabaseContents) {
+        let lost: Vec<_> = self.acknowledged.iter().filter(|id| !contents.inbox.contains_key(*id)).collect();
+        assert!(lost.is_empty(), "acknowledged with a 2xx, but not in the inbox: {lost:?}");
         let open: Vec<_> =
             self.events().filter(|(_, event)| !self.acknowledged.contains(&event.id)).collect();
         assert!(open.is_empty(), "never acknowledged: {open:?}");
     }
 
-    fn assert_inbox(&self, held: &Held) {
-        for (life, event) in self.events() {
-            let row = &held.inbox[&event.id];
+    fn assert_inbox(&self, contents: &DatabaseContents) {
+        for (lifecycle, event) in self.events() {
+            let row = &contents.inbox[&event.id];
             assert_eq!((row.outcome.as_str(), row.reason.as_deref()), ("applied", None), "{row:?}");
-            assert_eq!(row.payload.as_deref(), Some(event.body.as_bytes()), "the bytes that came: {row:?}");
-            assert_eq!(row.tenant_id.as_deref(), Some(life.tenant.as_str()), "{row:?}");
+            assert_eq!(
+                row.payload.as_deref(),
+                Some(event.body.as_bytes()),
+                "the bytes that were sent: {row:?}"
+            );
+            assert_eq!(row.tenant_id.as_deref(), Some(lifecycle.tenant.as_str()), "{row:?}");
         }
-        assert_eq!(held.inbox.len(), self.events().count(), "nothing is in the inbox that was not sent");
+        assert_eq!(contents.inbox.len(), self.events().count(), "the inbox has no other event");
     }
 
-    /// Each subscription's rows are its events, in an unbroken chain from nothing to its end.
-    fn assert_journal(&self, held: &Held) {
+    /// Each subscription has one transition per event, and they form an unbroken chain.
+    fn assert_journal(&self, contents: &DatabaseContents) {
         let mut chains: HashMap<&str, Vec<_>> = HashMap::new();
-        for row in held.journal.iter().filter(|row| row.entry == "subscription.transition") {
+        for row in contents.journal.iter().filter(|row| row.entry == "subscription.transition") {
             let step = (row.event_id.as_deref(), row.from_status.as_deref(), row.to_status.as_deref());
-            let subscription = row.subscription_id.as_deref().expect("a transition is a subscription's");
+            let subscription = row.subscription_id.as_deref().expect("a transition has a subscription");
             chains.entry(subscription).or_default().push((step, row.created, row.cause.as_str()));
         }
-        assert_eq!(chains.len(), self.lives.len(), "each subscription has a chain of its own");
-        for life in &self.lives {
-            let before = std::iter::once(None).chain(life.events.iter().map(|event| Some(event.status)));
-            let expected = life.events.iter().zip(before).map(|(event, before)| {
+        assert_eq!(chains.len(), self.lifecycles.len(), "each subscription has a chain");
+        for lifecycle in &self.lifecycles {
+            let before = std::iter::once(None).chain(lifecycle.events.iter().map(|event| Some(event.status)));
+            let expected = lifecycle.events.iter().zip(before).map(|(event, before)| {
                 ((Some(event.id.as_str()), before, Some(event.status)), event.created, event.kind)
             });
-            assert_eq!(chains[life.subscription.as_str()], expected.collect::<Vec<_>>(), "{life:?}");
+            assert_eq!(
+                chains[lifecycle.subscription.as_str()],
+                expected.collect::<Vec<_>>(),
+                "{lifecycle:?}"
+            );
         }
     }
 
-    fn assert_subscriptions(&self, held: &Held) {
-        assert_eq!(held.subscriptions.len(), self.lives.len());
-        for life in &self.lives {
-            let row = &held.subscriptions[&life.subscription];
-            let last = life.last();
+    fn assert_subscriptions(&self, contents: &DatabaseContents) {
+        assert_eq!(contents.subscriptions.len(), self.lifecycles.len());
+        for lifecycle in &self.lifecycles {
+            let row = &contents.subscriptions[&lifecycle.subscription];
+            let last = lifecycle.last();
             let items: Value = serde_json::from_str(&row.items).expect("items");
             assert_eq!(row.status, last.status, "{row:?}");
             assert_eq!(items[0]["quantity"], last.quantity, "{row:?}");
             assert_eq!(row.as_of, last.created, "{row:?}");
             assert_eq!(row.current_period_end, Some(last.current_period_end), "{row:?}");
             assert_eq!(row.ended_at, last.ended_at, "{row:?}");
-            assert_eq!((&row.tenant_id, &row.customer_id), (&life.tenant, &life.customer), "{row:?}");
-            let changes = i64::try_from(life.events.len()).expect("a life is short");
-            assert_eq!(row.revision, changes, "each event changed it once: {row:?}");
+            assert_eq!(
+                (&row.tenant_id, &row.customer_id),
+                (&lifecycle.tenant, &lifecycle.customer),
+                "{row:?}"
+            );
+            let events = i64::try_from(lifecycle.events.len()).expect("there are few");
+            assert_eq!(row.revision, events, "each event changed it once: {row:?}");
         }
     }
 
-    /// A tenant was linked once, to its customer; and nothing else is in the journal, but that its two lives cost twice.
-    fn assert_links(&self, held: &Held) {
-        let customers: BTreeMap<_, _> =
-            self.lives.iter().map(|life| (life.tenant.as_str(), life.customer.as_str())).collect();
-        let of_lives = ["subscription.transition", "subscription.doubled"];
-        let others = held.journal.iter().filter(|row| !of_lives.contains(&row.entry.as_str()));
+    /// Each tenant was linked once, to its customer. Besides transitions and links, the journal
+    /// only reports that the tenant pays for two subscriptions.
+    fn assert_links(&self, contents: &DatabaseContents) {
+        let customers: BTreeMap<_, _> = self
+            .lifecycles
+            .iter()
+            .map(|lifecycle| (lifecycle.tenant.as_str(), lifecycle.customer.as_str()))
+            .collect();
+        let expected_entries = ["subscription.transition", "subscription.doubled"];
+        let others = contents.journal.iter().filter(|row| !expected_entries.contains(&row.entry.as_str()));
         let mut linked: Vec<_> = others
             .map(|row| (row.entry.as_str(), row.tenant_id.as_str(), row.customer_id.as_str()))
             .collect();
         linked.sort_unstable();
         let expected = customers.iter().map(|(tenant, customer)| ("customer.linked", *tenant, *customer));
         assert_eq!(linked, expected.collect::<Vec<_>>());
-        assert_eq!(held.tenants.len(), customers.len());
+        assert_eq!(contents.tenants.len(), customers.len());
         for (tenant, customer) in customers {
-            assert_eq!(held.tenants[tenant].stripe_customer_id.as_deref(), Some(customer));
+            assert_eq!(contents.tenants[tenant].stripe_customer_id.as_deref(), Some(customer));
         }
     }
 }
 
-impl Held {
+impl DatabaseContents {
     async fn read(database_url: &str) -> Self {
-        let database = Database::connect(unattended(database_url)).await.expect("the database answers");
-        let held = Self {
+        let database = Database::connect(connect_options(database_url)).await.expect("the database answers");
+        let contents = Self {
             inbox: by_id(all::<event::Entity>(&database).await, |row| &row.id),
             journal: transition::Entity::find()
                 .order_by_asc(transition::Column::Id)
@@ -158,7 +175,7 @@ impl Held {
             tenants: by_id(all::<tenant::Entity>(&database).await, |row| &row.id),
         };
         database.close().await.expect("the connection closes");
-        held
+        contents
     }
 }
 

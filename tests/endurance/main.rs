@@ -1,29 +1,29 @@
-//! The service as a process of its own, killed, or robbed of its database, or restarted as an upgrade does it, under load:
-//! what it has acknowledged is never lost, nothing happens twice, and it recovers by itself.
+//! Endurance tests: the service runs as a process under load, and is killed, restarted, attacked or
+//! cut off from its database or disk. It must lose no acknowledged event, apply none twice, and
+//! recover without help.
 //!
-//! On Linux: the processes of a server that is made to stand still, a disk that one process sees, and the limits of a
-//! running one are told and set in its ways.
+//! Linux only: the tests use `/proc`, mount namespaces and `prlimit`.
 
 #![cfg(target_os = "linux")]
-#![allow(unreachable_pub, reason = "a test has no outside to hide from")]
+#![allow(unreachable_pub, reason = "a test exports nothing")]
 
 mod attacks;
-mod balancer;
-mod chance;
-mod connecting;
+mod cancellation;
+mod connect;
 mod crash;
-mod disk;
+mod eventually;
 mod flood;
-mod leaving;
+mod full_disk;
 mod ledger;
-mod life;
+mod lifecycle;
+mod load;
+mod load_balancer;
+mod log_audit;
+mod log_rotation;
 mod outage;
 mod postgres_server;
-mod relay;
-mod rolling;
-mod rotation;
-mod running;
-mod sender;
+mod random;
+mod rolling_restart;
+mod service_process;
 mod support;
-mod told;
-mod waiting;
+mod tcp_proxy;

@@ -1,5 +1,5 @@
-//! A PostgreSQL server of a story's own, to be stopped and frozen. Unlike the one that the tests share it waits for
-//! its disk, as it must where nothing may be lost.
+//! A PostgreSQL server for a single test, which can stop and freeze it. Unlike the shared test
+//! server it waits for the disk at each commit, so that it loses nothing.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,26 +11,26 @@ use billhook::store::Store;
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, DbBackend, Statement, TransactionTrait};
 use tempfile::TempDir;
 
-use crate::chance;
-use crate::running::SLOTS;
-use crate::support::database::unattended;
+use crate::eventually::eventually;
+use crate::random;
+use crate::service_process::SLOTS;
+use crate::support::database::connect_options;
 use crate::support::test_slot::acquire_slot;
-use crate::waiting::eventually;
 
-/// Without TLS, and with it, where who says goodbye waits for the other end.
+/// Closing a TLS connection waits for the other end.
 pub const SSLMODES: [&str; 2] = ["disable", "require"];
 
-pub struct Server {
+pub struct PostgresServer {
     dir: TempDir,
     port: u16,
     process: Child,
 }
 
-/// A server that stands still, with whoever is connected to it.
+/// The ids of the stopped processes. They continue when it is dropped.
 #[must_use]
-pub struct Frozen(Vec<String>);
+pub struct FrozenServer(Vec<String>);
 
-impl Server {
+impl PostgresServer {
     pub async fn start() -> Self {
         acquire_slot(&SLOTS).await;
         let dir = TempDir::new().expect("a directory");
@@ -39,12 +39,12 @@ impl Server {
         }
         let arguments = ["--username=billhook", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
         run(program(&dir, "initdb").arg("--pgdata").arg(data(&dir)).args(arguments));
-        certify(&dir);
-        let port = chance::port();
+        write_certificate(&dir);
+        let port = random::port();
         let process = launch(&dir, port);
         let mut server = Self { dir, port, process };
-        while !server.is_up().await {
-            server.port = chance::port();
+        while !server.wait_for_start().await {
+            server.port = random::port();
             server.process = launch(&server.dir, server.port);
         }
         server
@@ -54,7 +54,7 @@ impl Server {
         Self::url_at(self.port)
     }
 
-    /// The same, of what leads to it.
+    /// The URL for a proxy's port.
     pub fn url_at(port: u16) -> String {
         format!("postgres://billhook@127.0.0.1:{port}/postgres")
     }
@@ -63,7 +63,8 @@ impl Server {
         self.port
     }
 
-    /// Stops it as `pg_ctl` does: `fast` ends all transactions in good order, `immediate` is a crash.
+    /// Stops it with a mode of `pg_ctl`: `fast` rolls back all transactions, `immediate` is a
+    /// crash.
     pub fn stop(&mut self, mode: &str) {
         run(program(&self.dir, "pg_ctl")
             .args(["stop", "--wait", "--mode", mode, "--pgdata"])
@@ -71,111 +72,113 @@ impl Server {
         self.process.wait().expect("it ends");
     }
 
-    pub async fn start_again(&mut self) {
+    pub async fn restart(&mut self) {
         self.process = launch(&self.dir, self.port);
-        assert!(self.is_up().await, "it comes up where it was: {}", self.said());
+        assert!(self.wait_for_start().await, "it starts at the same port: {}", self.log());
     }
 
-    /// Whether it answers in the end, or has found its port taken.
-    async fn is_up(&mut self) -> bool {
+    /// Returns true once it accepts connections, and false if its port is in use.
+    async fn wait_for_start(&mut self) -> bool {
         let url = self.url();
         let up = eventually("the PostgreSQL server answers", || {
-            let ended = self.process.try_wait().expect("it can be asked for");
+            let ended = self.process.try_wait().expect("its status can be read");
             let url = &url;
             async move {
                 match ended {
                     Some(_) => Some(false),
-                    None => Database::connect(unattended(url)).await.is_ok().then_some(true),
+                    None => Database::connect(connect_options(url)).await.is_ok().then_some(true),
                 }
             }
         })
         .await;
-        assert!(up || self.said().contains("could not bind"), "it ended: {}", self.said());
+        assert!(up || self.log().contains("could not bind"), "it ended: {}", self.log());
         up
     }
 
-    /// Stops its processes where they are: the first of them first, so that no new one comes.
-    pub async fn freeze(&self) -> Frozen {
-        let first = fs::read_to_string(data(&self.dir).join("postmaster.pid")).expect("its file");
-        let first = first.lines().next().expect("its id");
-        let mut frozen = Frozen(Vec::new());
-        frozen.stop(first).await;
-        for id in children_of(first) {
+    /// Stops its processes with SIGSTOP: the postmaster first, so that it starts no new one.
+    pub async fn freeze(&self) -> FrozenServer {
+        let pid_file = fs::read_to_string(data(&self.dir).join("postmaster.pid")).expect("its PID file");
+        let postmaster = pid_file.lines().next().expect("its id");
+        let mut frozen = FrozenServer(Vec::new());
+        frozen.stop(postmaster).await;
+        for id in children_of(postmaster) {
             frozen.stop(&id).await;
         }
-        // What starts it for us, as root, stops when it does.
+        // `runuser`, which starts it as root, stops itself when its child stops.
         frozen.0.push(self.process.id().to_string());
         frozen
     }
 
-    /// Makes its database read-only for every session that begins from now on, and ends the others, as if this server had
+    /// Makes the database read-only for new sessions and ends all others, as if this server had
     /// been demoted to a standby.
     pub async fn demote(&self) {
-        self.administrate("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
+        self.execute("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
         let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                       WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
-        self.administrate(others).await;
+        self.execute(others).await;
     }
 
-    /// Takes that back for every session that begins from now on. Sessions that began in between stay read-only, as if they
-    /// were still connected to the standby.
+    /// Makes the database writable for new sessions. Sessions from before stay read-only, as if
+    /// they were still connected to the standby.
     pub async fn promote(&self) {
-        self.administrate("ALTER DATABASE postgres RESET default_transaction_read_only").await;
+        self.execute("ALTER DATABASE postgres RESET default_transaction_read_only").await;
     }
 
-    /// Demands a password of a role from now on.
-    pub async fn ask_for_password_of(&self, role: &str) {
+    pub async fn require_password_for(&self, role: &str) {
         let path = data(&self.dir).join("pg_hba.conf");
         let others = fs::read_to_string(&path).expect("its rules");
         let first = format!("host all {role} 127.0.0.1/32 scram-sha-256\n");
         fs::write(&path, first + &others).expect("its rules are written");
-        self.administrate("SELECT pg_reload_conf()").await;
+        self.execute("SELECT pg_reload_conf()").await;
         let url = self.url().replace("billhook@", &format!("{role}@"));
-        eventually("a password is demanded", || async { Database::connect(unattended(&url)).await.err() })
-            .await;
-    }
-
-    /// Carries out a statement, also while the database is read-only.
-    pub async fn administrate(&self, statement: &str) {
-        let url = format!("{}?options=-c%20default_transaction_read_only%3Doff", self.url());
-        let connection = Database::connect(unattended(&url)).await.expect("the server answers");
-        connection.execute_unprepared(statement).await.expect("the statement is carried out");
-        connection.close().await.expect("the connection closes");
-    }
-
-    /// Lets nobody else look at some tables, until what is returned is dropped.
-    pub async fn hold(&self, tables: &[&str]) -> DatabaseTransaction {
-        let connection = Database::connect(unattended(&self.url())).await.expect("the server answers");
-        let held = connection.begin().await.expect("a transaction");
-        let lock = format!("LOCK TABLE {}", tables.join(", "));
-        held.execute_unprepared(&lock).await.expect("the tables are locked");
-        held
-    }
-
-    /// Waits until so many are held up by others.
-    pub async fn until_held_up(&self, many: usize) {
-        let connection = Database::connect(unattended(&self.url())).await.expect("the server answers");
-        let ask = || Statement::from_string(DbBackend::Postgres, "SELECT 1 FROM pg_locks WHERE NOT granted");
-        eventually("somebody is held up", || async {
-            let waiting = connection.query_all_raw(ask()).await.expect("the server tells who waits");
-            (waiting.len() >= many).then_some(())
+        eventually("a password is required", || async {
+            Database::connect(connect_options(&url)).await.err()
         })
         .await;
     }
 
-    fn said(&self) -> String {
+    /// Works even while the database is read-only.
+    pub async fn execute(&self, statement: &str) {
+        let url = format!("{}?options=-c%20default_transaction_read_only%3Doff", self.url());
+        let connection = Database::connect(connect_options(&url)).await.expect("the server answers");
+        connection.execute_unprepared(statement).await.expect("the statement succeeds");
+        connection.close().await.expect("the connection closes");
+    }
+
+    /// Blocks all other access to the tables until the transaction is dropped.
+    pub async fn lock_tables(&self, tables: &[&str]) -> DatabaseTransaction {
+        let connection = Database::connect(connect_options(&self.url())).await.expect("the server answers");
+        let transaction = connection.begin().await.expect("a transaction");
+        let lock = format!("LOCK TABLE {}", tables.join(", "));
+        transaction.execute_unprepared(&lock).await.expect("the tables are locked");
+        transaction
+    }
+
+    /// Waits until at least that many lock requests are blocked.
+    pub async fn until_blocked(&self, count: usize) {
+        let connection = Database::connect(connect_options(&self.url())).await.expect("the server answers");
+        let query =
+            || Statement::from_string(DbBackend::Postgres, "SELECT 1 FROM pg_locks WHERE NOT granted");
+        eventually("lock requests are blocked", || async {
+            let waiting = connection.query_all_raw(query()).await.expect("the locks are read");
+            (waiting.len() >= count).then_some(())
+        })
+        .await;
+    }
+
+    fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
     }
 }
 
-impl Frozen {
-    /// Stops a process, and waits until it has.
+impl FrozenServer {
+    /// Stops a process, and waits until it has stopped.
     async fn stop(&mut self, id: &str) {
         self.0.push(id.to_owned());
         signal("STOP", id);
-        eventually("the process stands still", || async {
+        eventually("the process is stopped", || async {
             let (state, _) = state_and_parent_of(id)?;
-            // One that has ended stays with the first, which has no time for it.
+            // A process that ends stays a zombie, because the stopped postmaster does not reap it.
             matches!(state.as_str(), "T" | "Z").then_some(())
         })
         .await;
@@ -186,17 +189,17 @@ impl Frozen {
     }
 }
 
-impl Drop for Frozen {
+impl Drop for FrozenServer {
     fn drop(&mut self) {
-        // What has ended by now needs no waking.
+        // Fails for processes that have ended.
         let _ = Command::new("kill").arg("-CONT").args(&self.0).output();
     }
 }
 
-impl Drop for Server {
+impl Drop for PostgresServer {
     fn drop(&mut self) {
         if matches!(self.process.try_wait(), Ok(None)) {
-            // A panic of its own would hide the one that may have brought us here.
+            // Errors are ignored, because a panic here would hide the test's own.
             let stop = ["stop", "--wait", "--mode=immediate", "--pgdata"];
             let _ = program(&self.dir, "pg_ctl").args(stop).arg(data(&self.dir)).output();
             let _ = self.process.wait();
@@ -210,27 +213,28 @@ fn children_of(id: &str) -> Vec<String> {
     ids.filter(|child| state_and_parent_of(child).is_some_and(|(_, parent)| parent == id)).collect()
 }
 
-/// What the system says of a process, if it is one. Its name, in brackets, may be anything.
+/// From `/proc/<id>/stat`. None if it is no process. The second field is its name in parentheses,
+/// which may contain spaces and parentheses.
 fn state_and_parent_of(id: &str) -> Option<(String, String)> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let mut words = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
     Some((words.next()?, words.next()?))
 }
 
-/// For TLS, which clients want unless their URL says otherwise; with a certificate of nobody's.
-fn certify(dir: &TempDir) {
+/// Clients use TLS unless their URL disables it.
+fn write_certificate(dir: &TempDir) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     for (name, text) in [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())] {
         let path = data(dir).join(name);
         fs::write(&path, text).expect("it is written");
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is nobody else's");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("the mode is set");
         if is_root() {
             run(Command::new("chown").arg("postgres:").arg(path));
         }
     }
 }
 
-/// As a child of ours and not as a daemon, so that a signal that ends the tests ends it too.
+/// Runs as a child process and not as a daemon, so that a signal that ends the tests also ends it.
 fn launch(dir: &TempDir, port: u16) -> Child {
     let log = File::create(dir.path().join("server.log")).expect("a file for its log");
     program(dir, "postgres")
@@ -245,7 +249,8 @@ fn launch(dir: &TempDir, port: u16) -> Child {
         .expect("the server runs")
 }
 
-/// One of PostgreSQL's programs. It refuses to run as root, and warns about a working directory that it may not enter.
+/// A PostgreSQL program. It refuses to run as root, and warns about a working directory without
+/// access.
 fn program(dir: &TempDir, name: &str) -> Command {
     let bin = std::env::var_os("BILLHOOK_TEST_POSTGRES_BIN").expect(
         "BILLHOOK_TEST_POSTGRES_BIN names the directory of initdb and pg_ctl: run the tests with `make test`",
@@ -263,7 +268,7 @@ fn program(dir: &TempDir, name: &str) -> Command {
 }
 
 fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output().expect("the system tells who we are");
+    let output = Command::new("id").arg("-u").output().expect("id runs");
     output.stdout.trim_ascii() == b"0"
 }
 
@@ -280,13 +285,13 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The service's way to the server, without the service.
-pub async fn store_at(url: &str) -> Store {
+/// The service's store, without the service.
+pub async fn connect_store(url: &str) -> Store {
     let url = DatabaseUrl::parse(url).expect("a URL");
     Store::connect(&url).await.expect("the server answers")
 }
 
-/// Waits until nobody uses a connection of its.
-pub async fn until_at_rest(store: &Store) {
-    eventually("all connections rest", || async { (store.connections().used == 0).then_some(()) }).await;
+/// Waits until no connection of the pool is in use.
+pub async fn until_connections_idle(store: &Store) {
+    eventually("all connections are idle", || async { (store.connections().used == 0).then_some(()) }).await;
 }

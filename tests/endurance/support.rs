@@ -1,8 +1,8 @@
-//! What the stories of the service are told with, too.
+//! Helpers shared with the service tests.
 
-#[path = "../service/support/answer.rs"]
+#[path = "../service/support/api_response.rs"]
 #[allow(dead_code, reason = "the service tests use more of it")]
-pub mod answer;
+pub mod api_response;
 #[path = "../service/support/database.rs"]
 #[allow(dead_code, reason = "the service tests use more of it")]
 pub mod database;

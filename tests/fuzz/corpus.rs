@@ -1,4 +1,4 @@
-//! The corpus of each fuzz target, as it is and as chance changes it.
+//! The corpus of each fuzz target, unchanged and randomly mutated.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,11 @@ use proptest::sample::{Index, select};
 
 use crate::properties::TARGETS;
 
-/// The longest input that chance makes: some times as long as what the corpus has.
-const LENGTH: usize = 8192;
+/// Several times the length of the corpus' inputs.
+const MAX_MUTATED_BYTES: usize = 8192;
 
-/// Makes the tests of each target, with that many inputs of chance, so that they run side by side and each has a name.
+/// Defines a module of tests for each target, with the given number of mutated inputs, so that
+/// targets run in parallel.
 macro_rules! targets {
     ($($target:ident: $cases:expr),* $(,)?) => {
         const TESTED: &[&str] = &[$(stringify!($target)),*];
@@ -23,15 +24,15 @@ macro_rules! targets {
             use super::*;
 
             #[test]
-            fn holds_of_all_that_was_found() {
-                holds_of_corpus(stringify!($target));
+            fn property_holds_for_corpus() {
+                assert_holds_for_corpus(stringify!($target));
             }
 
             proptest! {
                 #![proptest_config(ProptestConfig { cases: $cases, failure_persistence: None, ..ProptestConfig::default() })]
 
                 #[test]
-                fn holds_of_what_chance_makes_of_it(input in changed(corpus(stringify!($target)))) {
+                fn property_holds_for_mutated_corpus(input in mutated(corpus(stringify!($target)))) {
                     property(stringify!($target))(&input);
                 }
             }
@@ -56,7 +57,7 @@ targets!(
 );
 
 #[test]
-fn every_target_has_its_tests_a_corpus_and_a_program() {
+fn every_target_has_tests_a_corpus_and_a_program() {
     let known: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(TESTED.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>(), known);
     let names = |dir: &str| -> BTreeSet<String> {
@@ -88,67 +89,67 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|path| fs::read(path).expect("a file")).collect()
 }
 
-fn holds_of_corpus(target: &str) {
+fn assert_holds_for_corpus(target: &str) {
     let property = property(target);
     for path in files(&fuzz().join("corpus").join(target)) {
         let input = fs::read(&path).expect("a file");
-        assert!(catch_unwind(|| property(&input)).is_ok(), "{} does not hold of {}", target, path.display());
+        assert!(catch_unwind(|| property(&input)).is_ok(), "{} does not hold for {}", target, path.display());
     }
 }
 
-/// What a fuzzer does to an input, without its eyes for which of it leads somewhere.
+/// A fuzzer's mutations, without its feedback from code coverage.
 #[derive(Debug, Clone)]
-enum Change {
-    Put(Index, u8),
+enum Mutation {
+    Replace(Index, u8),
     Insert(Index, Vec<u8>),
-    Cut(Index, usize),
-    /// Goes on as another input does from there.
-    Follow(Index, Index, Index),
+    Remove(Index, usize),
+    /// Position, other input, position there: replaces the rest with the rest of the other input.
+    Splice(Index, Index, Index),
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn mutation() -> impl Strategy<Value = Mutation> {
     let bytes = || prop_oneof![any::<u8>(), select(&br#"{}[]:,;="\/.%@# t01v-_"#[..])];
     prop_oneof![
-        (any::<Index>(), bytes()).prop_map(|(at, byte)| Change::Put(at, byte)),
-        (any::<Index>(), vec(bytes(), 1..16)).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
-        (any::<Index>(), 1_usize..16).prop_map(|(at, length)| Change::Cut(at, length)),
-        any::<(Index, Index, Index)>().prop_map(|(at, other, from)| Change::Follow(at, other, from)),
+        (any::<Index>(), bytes()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
+        (any::<Index>(), vec(bytes(), 1..16)).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
+        (any::<Index>(), 1_usize..16).prop_map(|(at, length)| Mutation::Remove(at, length)),
+        any::<(Index, Index, Index)>().prop_map(|(at, other, from)| Mutation::Splice(at, other, from)),
     ]
 }
 
-/// One of these inputs, changed here and there, or bytes out of nowhere.
-fn changed(inputs: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
-    let one = (any::<Index>(), vec(change(), 0..6)).prop_map(move |(index, changes)| {
+/// A mutated input, or sometimes random bytes.
+fn mutated(inputs: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let mutated = (any::<Index>(), vec(mutation(), 0..6)).prop_map(move |(index, mutations)| {
         let mut input = index.get(&inputs).clone();
-        for change in &changes {
-            change.apply(&mut input, &inputs);
+        for mutation in &mutations {
+            mutation.apply(&mut input, &inputs);
         }
-        input.truncate(LENGTH);
+        input.truncate(MAX_MUTATED_BYTES);
         input
     });
-    prop_oneof![9 => one, 1 => vec(any::<u8>(), 0..256)]
+    prop_oneof![9 => mutated, 1 => vec(any::<u8>(), 0..256)]
 }
 
-impl Change {
+impl Mutation {
     fn apply(&self, input: &mut Vec<u8>, inputs: &[Vec<u8>]) {
-        let place = |at: &Index, length: usize| at.index(length + 1);
+        let position = |at: &Index, length: usize| at.index(length + 1);
         match self {
-            Self::Put(at, byte) => {
-                let at = place(at, input.len());
+            Self::Replace(at, byte) => {
+                let at = position(at, input.len());
                 input.splice(at..(at + 1).min(input.len()), [*byte]);
             }
             Self::Insert(at, bytes) => {
-                let at = place(at, input.len());
+                let at = position(at, input.len());
                 input.splice(at..at, bytes.iter().copied());
             }
-            Self::Cut(at, length) => {
-                let at = place(at, input.len());
+            Self::Remove(at, length) => {
+                let at = position(at, input.len());
                 input.drain(at..(at + length).min(input.len()));
             }
-            Self::Follow(at, other, from) => {
+            Self::Splice(at, other, from) => {
                 let other = other.get(inputs);
-                input.truncate(place(at, input.len()));
-                input.extend_from_slice(&other[place(from, other.len())..]);
+                input.truncate(position(at, input.len()));
+                input.extend_from_slice(&other[position(from, other.len())..]);
             }
         }
     }

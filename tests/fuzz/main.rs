@@ -1,5 +1,5 @@
-//! What must hold of any bytes that come from outside (`fuzz/src`), without the fuzzer: of everything that it ever found,
-//! of what chance makes of that, and of the largest inputs that get in.
+//! Checks the fuzz properties (`fuzz/src`) without the fuzzer: for its corpus, for random mutations
+//! of it, and for the largest accepted inputs.
 
 use billhook::domain;
 

@@ -1,4 +1,4 @@
-"""What the contract cannot tell schemathesis: how Stripe signs, what it sends, and which plans are configured."""
+"""What the OpenAPI document cannot describe: Stripe's signatures, its events, and the configured plans."""
 
 import hashlib
 import hmac
@@ -13,13 +13,13 @@ from schemathesis.core.parameters import ParameterLocation
 
 WEBHOOK = "/api/billing/webhook/"
 SECRET = os.environ["WEBHOOK_SECRET"].encode()
-# As the service has them: `pro=price_a,price_b;team=price_c`.
+# In the format of BILLHOOK_PLANS: `pro=price_a,price_b;team=price_c`.
 PLANS = [plan.split("=")[0] for plan in os.environ["PLANS"].split(";")]
-# As the contract has the type of an event.
+# The pattern of an event's type in the OpenAPI document.
 WORD = re.compile(r"[A-Za-z0-9._\[\]-]{1,255}")
 HAS_TOKENS = bool(os.environ["USER_TOKEN"])
 
-# Of each kind of object the least that is understood, about a tenant of the events' own.
+# The minimal objects that the service understands, of a tenant that only these events use.
 TAGS = {"metadata": {"tenant_id": "birch"}}
 OBJECTS = {
     "customer.subscription": {"id": "sub_1", "customer": "cus_1", **TAGS},
@@ -39,7 +39,7 @@ STATUSES = ["active", "trialing", "past_due", "canceled", "unpaid", "a_status_of
 
 
 class Signature(AuthBase):
-    """Signs the bytes that are sent, as Stripe does."""
+    """Signs the request's body as Stripe does."""
 
     def __call__(self, request):
         body = request.body or b""
@@ -52,7 +52,7 @@ class Signature(AuthBase):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Signs webhooks, but for those whose signature is meant to be wrong; and asks for plans that there are."""
+    """Signs webhooks unless the case tests an invalid header, and requests configured plans."""
     is_negative = case.meta.is_negative_at
     if case.path == WEBHOOK and not is_negative(ParameterLocation.HEADER):
         kwargs["auth"] = Signature()
@@ -63,7 +63,7 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook.apply_to(path=WEBHOOK)
 def flatmap_body(context, body):
-    """Of two events, one is of a type that means something here. One whose type is meant to be wrong keeps it."""
+    """Replaces half of the events by handled types. Keeps an event whose type is invalid on purpose."""
     if not isinstance(body, dict) or not isinstance(body.get("type"), str) or not WORD.fullmatch(body["type"]):
         return st.just(body)
     return st.one_of(st.just(body), events(body))
@@ -72,28 +72,28 @@ def flatmap_body(context, body):
 @st.composite
 def events(draw, body):
     kind = draw(st.sampled_from(TYPES))
-    least = next(least for prefix, least in OBJECTS.items() if kind.startswith(prefix))
+    minimal = next(minimal for prefix, minimal in OBJECTS.items() if kind.startswith(prefix))
     status = {"status": draw(st.sampled_from(STATUSES))}
-    return {**body, "type": kind, "data": {"object": {**least, **status}}}
+    return {**body, "type": kind, "data": {"object": {**minimal, **status}}}
 
 
 @schemathesis.check
-class TokensDecide:
-    """With tokens every operation answers 200 at least once, or it would not have been tested. Without, those that need
-    one never do."""
+class TokensRequired:
+    """With tokens every operation must answer 200 at least once, or it was not tested. Without tokens the operations that
+    require one must never answer 200."""
 
     def __init__(self):
-        self.tried, self.reached, self.closed = set(), set(), set()
+        self.requested, self.succeeded, self.protected = set(), set(), set()
 
     def after_response(self, ctx, response, case):
         operation = case.operation
-        self.tried.add(operation.label)
+        self.requested.add(operation.label)
         if response.status_code == 200:
-            self.reached.add(operation.label)
+            self.succeeded.add(operation.label)
         if operation.definition.raw.get("security"):
-            self.closed.add(operation.label)
+            self.protected.add(operation.label)
 
     def after_run(self, ctx):
-        expected = self.tried if HAS_TOKENS else self.tried - self.closed
-        wrong = sorted(expected ^ self.reached)
-        assert not wrong, f"answered 200 although it should not, or never although it should: {', '.join(wrong)}"
+        expected = self.requested if HAS_TOKENS else self.requested - self.protected
+        wrong = sorted(expected ^ self.succeeded)
+        assert not wrong, f"answered 200 unexpectedly, or never answered 200: {', '.join(wrong)}"

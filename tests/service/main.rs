@@ -1,6 +1,6 @@
-//! The service from outside: over HTTP, on a real database, against the Stripe double.
+//! Tests of the running service: over HTTP, on a real database, against the Stripe double.
 
-#![allow(unreachable_pub, reason = "a test has no outside to hide from")]
+#![allow(unreachable_pub, reason = "a test crate has no public API")]
 
 mod checkout;
 mod connections;

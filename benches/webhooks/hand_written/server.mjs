@@ -1,6 +1,6 @@
-// The webhook handler that teams write by hand: Express, stripe-node and pg, one transaction for each event. It remembers the
-// event's id, so that a repeat changes nothing, and stores how the subscription stands. It keeps no payload, no history and
-// no order of events.
+// The webhook handler that teams write by hand: Express, stripe-node and pg, one transaction for
+// each event. It stores the event's id, so that a duplicate changes nothing, and the subscription's
+// state. It keeps no payload and no history, and does not order events.
 
 import express from "express";
 import pg from "pg";

@@ -1,4 +1,4 @@
-/** Waits so long; less when `signal` says that it is over, or when the browser says that there is a network again. */
+/** Waits. Resolves early when `signal` aborts or when the browser is online again. */
 export function pause(seconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {

@@ -11,103 +11,101 @@ import { readStream, type StreamEnd } from "./stream";
 import { isSubscription } from "./subscription";
 import { authorizedFetch, type GetToken } from "./token";
 import { newTrace } from "./trace";
-import { Trouble } from "./trouble";
+import { ApiError } from "./apiError";
 
-/** Longer than the service itself takes at worst: it gives up on Stripe after ten seconds. */
-const ANSWER_SECONDS = 20;
+/** Longer than the service's own limit for a call to Stripe, which is ten seconds. */
+const REQUEST_TIMEOUT_SECONDS = 20;
 
-/** Where the service is, who asks, and where Stripe's pages lead back to. */
 export interface ServiceOptions {
   apiBase: string;
+  /** The path of the page, to which Stripe's pages return. */
   path: string;
   getToken: GetToken;
 }
 
-/** What the page asks of the service. All of it fails with a `Trouble`. */
+/** The calls of the page. They fail with an `ApiError`, except `stream`, which returns how it ended. */
 export interface BillingService {
-  /** What the tenant is entitled to right now. */
-  subscription(signal: AbortSignal): Promise<Subscription>;
-  /** The same, after Stripe was asked about a checkout that the browser is back from. */
+  getSubscription(signal: AbortSignal): Promise<Subscription>;
+  /** Has the service ask Stripe about a checkout session, and returns the subscription afterwards. */
   refreshCheckout(sessionId: string, signal: AbortSignal): Promise<Subscription>;
-  /** The address of the page to pay on. */
-  checkoutUrl(): Promise<string>;
-  /** The address of the portal, or of the one thing to do there. */
-  portalUrl(flow?: PortalFlow): Promise<string>;
-  /** Follows the subscription over one connection, and tells how that ended. */
+  /** Creates a checkout session and returns its URL. */
+  createCheckoutUrl(): Promise<string>;
+  /** Creates a portal session and returns its URL. A flow opens a single action. */
+  createPortalUrl(flow?: PortalFlow): Promise<string>;
+  /** Reads one event stream until it ends. */
   stream(onSubscription: (subscription: Subscription) => void, signal: AbortSignal): Promise<StreamEnd>;
 }
 
-/** The service behind the page, by the client that is generated from its contract. */
 export function billingService({ apiBase, path, getToken }: ServiceOptions): BillingService {
   const client = createClient({ baseUrl: apiBase.replace(/\/+$/, ""), fetch: authorizedFetch(getToken) });
 
   return {
-    subscription: (signal) =>
-      answered(asSubscription, (headers) => getSubscription({ client, headers, signal: inTime(signal) })),
+    getSubscription: (signal) =>
+      send(parseSubscription, (headers) => getSubscription({ client, headers, signal: withTimeout(signal) })),
 
     refreshCheckout: (session_id, signal) =>
-      answered(asSubscription, (headers) =>
-        refreshCheckoutSession({ client, headers, path: { session_id }, signal: inTime(signal) }),
+      send(parseSubscription, (headers) =>
+        refreshCheckoutSession({ client, headers, path: { session_id }, signal: withTimeout(signal) }),
       ),
 
-    checkoutUrl() {
+    createCheckoutUrl() {
       const body = {
         success_path: withQuery(path, "checkout=success&session_id={CHECKOUT_SESSION_ID}"),
         cancel_path: withQuery(path, "checkout=canceled"),
       };
-      return answered(asUrl, (headers) => createCheckoutSession({ client, headers, body, signal: inTime() }));
+      return send(parseUrl, (headers) => createCheckoutSession({ client, headers, body, signal: withTimeout() }));
     },
 
-    portalUrl(flow) {
+    createPortalUrl(flow) {
       const body = { return_path: path, ...(flow && { flow }) };
-      return answered(asUrl, (headers) => createBillingPortalSession({ client, headers, body, signal: inTime() }));
+      return send(parseUrl, (headers) => createBillingPortalSession({ client, headers, body, signal: withTimeout() }));
     },
 
     stream: (onSubscription, signal) => readStream(client, onSubscription, signal),
   };
 }
 
-/** The path may have a query of its own, such as `?tab=billing`. */
+/** The path may already have a query, such as `?tab=billing`. */
 function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }
 
-/** The generated client's answer, or the trouble that there was. */
-interface Outcome {
+/** The result of a call by the generated client. */
+interface ClientResult {
   data?: unknown;
   error?: unknown;
   response?: Response;
 }
 
-/** Asks in a trace of its own, and reads the answer. */
-async function answered<Answer>(
-  read: (data: unknown) => Answer | undefined,
-  ask: (headers: { traceparent: string }) => Promise<Outcome>,
-): Promise<Answer> {
+/** Sends a request in a new trace and parses the response. */
+async function send<Parsed>(
+  parse: (data: unknown) => Parsed | undefined,
+  request: (headers: { traceparent: string }) => Promise<ClientResult>,
+): Promise<Parsed> {
   const { id, traceparent } = newTrace();
-  const { data, error, response } = await ask({ traceparent }).catch((error: unknown) => {
-    // The client throws only at a body: one that is no JSON, or one that was cut off.
-    throw error instanceof SyntaxError ? Trouble.unintelligible(id) : Trouble.unreachable(id);
+  const { data, error, response } = await request({ traceparent }).catch((error: unknown) => {
+    // The client throws only for a body that is not JSON or is incomplete.
+    throw error instanceof SyntaxError ? ApiError.invalidResponse(id) : ApiError.unreachable(id);
   });
-  if (error instanceof Trouble) throw error;
-  if (!response) throw Trouble.unreachable(id);
-  if (!response.ok) throw Trouble.answered(response, error, id);
-  const answer = read(data);
-  if (answer === undefined) throw Trouble.unintelligible(id);
-  return answer;
+  if (error instanceof ApiError) throw error;
+  if (!response) throw ApiError.unreachable(id);
+  if (!response.ok) throw ApiError.fromResponse(response, error, id);
+  const parsed = parse(data);
+  if (parsed === undefined) throw ApiError.invalidResponse(id);
+  return parsed;
 }
 
-function asSubscription(data: unknown): Subscription | undefined {
+function parseSubscription(data: unknown): Subscription | undefined {
   return isSubscription(data) ? data : undefined;
 }
 
-/** The browser is sent there, so it has to be a page of the web and nothing else that an address can be. */
-function asUrl(data: unknown): string | undefined {
+/** Accepts only HTTP URLs, because the browser navigates there. */
+function parseUrl(data: unknown): string | undefined {
   const { url } = Object(data) as { url?: unknown };
   return typeof url === "string" && /^https?:\/\//.test(url) ? url : undefined;
 }
 
-function inTime(signal?: AbortSignal): AbortSignal {
-  const deadline = AbortSignal.timeout(ANSWER_SECONDS * 1000);
-  return signal ? AbortSignal.any([signal, deadline]) : deadline;
+function withTimeout(signal?: AbortSignal): AbortSignal {
+  const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_SECONDS * 1000);
+  return signal ? AbortSignal.any([signal, timeout]) : timeout;
 }

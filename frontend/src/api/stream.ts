@@ -1,26 +1,26 @@
 import { streamSubscription, type Subscription } from "./generated";
 import type { Client } from "./generated/client";
 import { isSubscription } from "./subscription";
-import { Trouble } from "./trouble";
+import { ApiError } from "./apiError";
 
-/** The service sends the present state at once, so a stream that stays silent from the start is held up on its way. */
-const FIRST_MESSAGE_SECONDS = 10;
+/** The service sends the current state immediately. Without it, a proxy is buffering the stream. */
+const FIRST_MESSAGE_TIMEOUT_SECONDS = 10;
 
-/** Three heartbeats: a connection that misses them is dead, though nobody closed it. */
-const SILENCE_SECONDS = 45;
+/** Three heartbeat intervals. */
+const SILENCE_TIMEOUT_SECONDS = 45;
 
-/** How a stream ended. */
 export type StreamEnd =
-  /** The service had a reason to close it, and said so. */
+  /** The service closed the stream with an `end` event. */
   | { kind: "closed" }
-  /** The service did not open it. */
-  | { kind: "refused"; trouble: Trouble }
-  /** It was cut off, or has fallen silent. */
+  /** The service answered with an error. */
+  | { kind: "refused"; error: ApiError }
+  /** The connection broke or was silent for too long. */
   | { kind: "broken" };
 
 /**
- * Reads one stream until it ends. By `fetch` and not by an `EventSource`, which could send the token in a URL only; the
- * generated client brings the parser. When to come back is the caller's business, so the client is not to try again.
+ * Reads one stream until it ends. Uses `fetch` because an `EventSource` could send the token only
+ * in the URL. The generated client parses the stream but does not reconnect: the caller decides
+ * when.
  */
 export async function readStream(
   client: Client,
@@ -28,7 +28,7 @@ export async function readStream(
   signal: AbortSignal,
 ): Promise<StreamEnd> {
   const silence = new AbortController();
-  let watch = setTimeout(() => silence.abort(), FIRST_MESSAGE_SECONDS * 1000);
+  let timer = setTimeout(() => silence.abort(), FIRST_MESSAGE_TIMEOUT_SECONDS * 1000);
   let end: StreamEnd = { kind: "broken" };
 
   const { stream } = await streamSubscription({
@@ -37,29 +37,29 @@ export async function readStream(
     sseMaxRetryAttempts: 1,
     fetch: openOrThrow(client),
     headers: { Accept: "text/event-stream" },
-    // Heartbeats come here too, without a name and without data.
+    // Also called for heartbeats, which have neither name nor data.
     onSseEvent: ({ event, data }) => {
-      clearTimeout(watch);
-      watch = setTimeout(() => silence.abort(), SILENCE_SECONDS * 1000);
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), SILENCE_TIMEOUT_SECONDS * 1000);
       if (event === "subscription" && isSubscription(data)) onSubscription(data);
       if (event === "end") end = { kind: "closed" };
     },
     onSseError: (error) => {
-      if (error instanceof Trouble) end = { kind: "refused", trouble: error };
+      if (error instanceof ApiError) end = { kind: "refused", error };
     },
   });
   while (!(await stream.next()).done);
-  clearTimeout(watch);
+  clearTimeout(timer);
   return end;
 }
 
-/** The generated client keeps nothing of a refusal but its status; the page needs the problem. */
+/** Throws error responses as an `ApiError`. The generated client would keep only the status. */
 function openOrThrow(client: Client): typeof fetch {
   const { fetch = globalThis.fetch } = client.getConfig();
   return async (input, init) => {
     const response = await fetch(input, init);
     if (response.ok) return response;
     const body: unknown = await response.json().catch(() => undefined);
-    throw Trouble.answered(response, body);
+    throw ApiError.fromResponse(response, body);
   };
 }

@@ -1,6 +1,6 @@
 import type { Subscription } from "./generated";
 
-/** Whether the page can go by it: somebody else's answer to a wrong address may well be a 200. */
+/** Checks the fields that the page needs: a request to a wrong URL may return a 200, too. */
 export function isSubscription(data: unknown): data is Subscription {
   if (typeof data !== "object" || data === null) return false;
   const { plan, access, can_manage, may_manage } = data as Partial<Subscription>;

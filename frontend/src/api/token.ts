@@ -1,17 +1,16 @@
-import { Trouble } from "./trouble";
+import { ApiError } from "./apiError";
 
-/** What a token is asked for with. */
 export interface TokenRequest {
-  /** The service has just refused the token that it was given: a kept one will not do. */
+  /** The service has rejected the last token, so a cached one is not enough. */
   renew: boolean;
 }
 
-/** Gives the user's token. It is asked for each request, so it should keep the token while it is good. */
+/** Returns the user's token. It is called for each request, so it should cache the token while it is valid. */
 export type GetToken = (request: TokenRequest) => string | Promise<string>;
 
 /**
- * A `fetch` that signs each request with the user's token. A token that is refused is asked for anew once; requests
- * that are refused at the same time ask once together.
+ * A `fetch` that adds the user's token to each request. After a 401 it renews the token once and
+ * sends the request again. Concurrent requests share one renewal.
  */
 export function authorizedFetch(getToken: GetToken): typeof fetch {
   let renewal: Promise<string> | undefined;
@@ -20,14 +19,14 @@ export function authorizedFetch(getToken: GetToken): typeof fetch {
 
   return async (input, init) => {
     const request = new Request(input, init);
-    const answer = await fetch(signed(request, await unlessAborted(tokenOf(getToken, false), request.signal)));
-    if (answer.status !== 401) return answer;
-    await answer.body?.cancel();
-    return fetch(signed(request, await unlessAborted(renew(), request.signal)));
+    const response = await fetch(withToken(request, await unlessAborted(tokenOf(getToken, false), request.signal)));
+    if (response.status !== 401) return response;
+    await response.body?.cancel();
+    return fetch(withToken(request, await unlessAborted(renew(), request.signal)));
   };
 }
 
-/** An application that never comes back with a token must not keep the page waiting for longer than the service may. */
+/** Rejects on abort, so that the request timeout also limits a `getToken` that never resolves. */
 function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(signal.reason as Error);
@@ -41,13 +40,13 @@ async function tokenOf(getToken: GetToken, renew: boolean): Promise<string> {
   try {
     return await getToken({ renew });
   } catch (error) {
-    // A TypeError is what fetch throws when there is no network. Why else the application has no token is its own
-    // business; to the page it means that nobody is signed in.
-    throw error instanceof TypeError ? Trouble.unreachable() : Trouble.notAuthenticated();
+    // `fetch` throws a TypeError when there is no network. All other errors mean that the user is
+    // not signed in.
+    throw error instanceof TypeError ? ApiError.unreachable() : ApiError.notAuthenticated();
   }
 }
 
-function signed(request: Request, token: string): Request {
+function withToken(request: Request, token: string): Request {
   const copy = request.clone();
   copy.headers.set("Authorization", `Bearer ${token}`);
   return copy;

@@ -1,11 +1,10 @@
-/** The trace of one request. The page begins it, so that there is an id to quote even where no answer came. */
+/** The trace of one request. The page starts it, so that there is an id to quote even without a response. */
 export interface Trace {
   id: string;
-  /** The W3C header that carries it. It asks to be recorded: what is quoted to support should be there to be found. */
+  /** The W3C header. Its sampled flag is set, so that support can find the trace. */
   traceparent: string;
 }
 
-/** A new one. */
 export function newTrace(): Trace {
   const id = randomHex(16);
   return { id, traceparent: `00-${id}-${randomHex(8)}-01` };

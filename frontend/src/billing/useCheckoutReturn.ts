@@ -2,47 +2,46 @@ import { useEffect, useState } from "react";
 
 import { pause } from "../api/pause";
 import type { BillingService } from "../api/service";
-import { Trouble } from "../api/trouble";
-import { standingOf } from "../words/standing";
-import { forgetLanding, type Landing, readLanding } from "./landing";
+import { ApiError } from "../api/apiError";
+import { displayStatusOf } from "../copy/displayStatus";
+import { type CheckoutRedirect, clearCheckoutRedirect, readCheckoutRedirect } from "./checkoutRedirect";
 import type { LiveSubscription } from "./useSubscription";
 
 /**
- * The pauses before each time that the service is asked to look at Stripe. The webhook is nearly always there in five
- * seconds; where it is not there after the last, it is late for a reason that asking does not mend.
+ * The delays before the requests that have the service ask Stripe. The webhook nearly always
+ * arrives within five seconds. If it has not arrived after the last request, more requests would
+ * not help.
  */
-const ASK_AFTER_SECONDS = [5, 10, 20, 40, 80];
+const REFRESH_DELAYS_SECONDS = [5, 10, 20, 40, 80];
 
-/** After so long the page says that it takes longer than usual. */
+/** The time after which the page says that activation takes longer than usual. */
 const SLOW_SECONDS = 30;
 
-/** What asking has shown, where there is nothing to wait for: it is not the tenant's, or Stripe has no payment for it. */
-type Verdict = "unknown_checkout" | "unconfirmed";
+/** Why there is nothing to wait for: the checkout is not the tenant's, or Stripe knows of no payment for it. */
+type Failure = "unknown_checkout" | "unconfirmed";
 
-/** What the page says about the checkout that the browser is back from. */
 export interface CheckoutReturn {
-  state: "none" | "canceled" | "activating" | "slow" | "activated" | Verdict;
-  /** Which checkout it is, where the address has told. */
+  state: "none" | "canceled" | "activating" | "slow" | "purchased" | Failure;
   sessionId: string | undefined;
 }
 
-/** Follows the return from a checkout until what was paid for is there. */
+/** After a redirect from the checkout, waits until the plan is active. */
 export function useCheckoutReturn(service: BillingService, live: LiveSubscription): CheckoutReturn {
-  const [landing] = useState(readLanding);
+  const [redirect] = useState(readCheckoutRedirect);
   const [isSlow, setSlow] = useState(false);
-  const [verdict, setVerdict] = useState<Verdict>();
-  const [isActivated, setActivated] = useState(false);
-  const { subscription, tell } = live;
+  const [failure, setFailure] = useState<Failure>();
+  const [isPurchased, setPurchased] = useState(false);
+  const { subscription, update } = live;
 
-  // It stays activated, whatever becomes of the subscription later.
-  if (!isActivated && subscription && hasArrived(subscription)) setActivated(true);
-  const isWaiting = landing.kind === "success" && !isActivated && verdict === undefined;
-  const sessionId = landing.kind === "success" ? landing.sessionId : undefined;
+  // Later changes of the subscription do not undo this.
+  if (!isPurchased && subscription && hasArrived(subscription)) setPurchased(true);
+  const isWaiting = redirect.kind === "success" && !isPurchased && failure === undefined;
+  const sessionId = redirect.kind === "success" ? redirect.sessionId : undefined;
 
-  // A reload should find neither a notice that was read nor an activation that is over.
+  // After a reload, neither an old notice nor a finished activation appears again.
   useEffect(() => {
-    if (landing.kind !== "none" && !isWaiting) forgetLanding();
-  }, [landing, isWaiting]);
+    if (redirect.kind !== "none" && !isWaiting) clearCheckoutRedirect();
+  }, [redirect, isWaiting]);
 
   useEffect(() => {
     if (!isWaiting) return;
@@ -53,49 +52,49 @@ export function useCheckoutReturn(service: BillingService, live: LiveSubscriptio
   useEffect(() => {
     if (!isWaiting) return;
     const stop = new AbortController();
-    const askOnce = async () =>
-      tell(await (sessionId ? service.refreshCheckout(sessionId, stop.signal) : service.subscription(stop.signal)));
-    void askAgainAndAgain(askOnce, stop.signal).then((found) => {
-      if (!stop.signal.aborted) setVerdict(found);
+    const refresh = async () =>
+      update(await (sessionId ? service.refreshCheckout(sessionId, stop.signal) : service.getSubscription(stop.signal)));
+    void refreshRepeatedly(refresh, stop.signal).then((result) => {
+      if (!stop.signal.aborted) setFailure(result);
     });
     return () => stop.abort();
-  }, [service, isWaiting, sessionId, tell]);
+  }, [service, isWaiting, sessionId, update]);
 
-  return { state: stateOf(landing, isActivated, verdict, isSlow), sessionId };
+  return { state: stateOf(redirect, isPurchased, failure, isSlow), sessionId };
 }
 
 function stateOf(
-  landing: Landing,
-  isActivated: boolean,
-  verdict: Verdict | undefined,
+  redirect: CheckoutRedirect,
+  isPurchased: boolean,
+  failure: Failure | undefined,
   isSlow: boolean,
 ): CheckoutReturn["state"] {
-  if (landing.kind !== "success") return landing.kind;
-  if (isActivated) return "activated";
-  return verdict ?? (isSlow ? "slow" : "activating");
+  if (redirect.kind !== "success") return redirect.kind;
+  if (isPurchased) return "purchased";
+  return failure ?? (isSlow ? "slow" : "activating");
 }
 
-/** A subscription that waits for a slow payment has arrived, too: the page has words for it. */
+/** A subscription with a pending payment counts, too: the page has a status for it. */
 function hasArrived(subscription: NonNullable<LiveSubscription["subscription"]>): boolean {
-  return subscription.access || standingOf(subscription) === "awaiting_payment";
+  return subscription.access || displayStatusOf(subscription) === "awaiting_payment";
 }
 
-/** Asks until it is over. Where it is not over in the end, it depends on whether Stripe could be asked at all. */
-async function askAgainAndAgain(askOnce: () => Promise<void>, signal: AbortSignal): Promise<Verdict | undefined> {
-  const isOver = () => signal.aborted;
-  let verdict: Verdict | undefined;
-  for (const seconds of ASK_AFTER_SECONDS) {
+/** Makes up to five requests. Returns `undefined` if `signal` aborts or the last request failed. */
+async function refreshRepeatedly(refresh: () => Promise<void>, signal: AbortSignal): Promise<Failure | undefined> {
+  const isStopped = () => signal.aborted;
+  let failure: Failure | undefined;
+  for (const seconds of REFRESH_DELAYS_SECONDS) {
     await pause(seconds, signal);
-    if (isOver()) return;
+    if (isStopped()) return;
     try {
-      await askOnce();
-      verdict = "unconfirmed";
+      await refresh();
+      failure = "unconfirmed";
     } catch (error) {
-      if (isOver() || !(error instanceof Trouble)) return;
+      if (isStopped() || !(error instanceof ApiError)) return;
       if (error.code === "not_found") return "unknown_checkout";
-      verdict = undefined;
+      failure = undefined;
       if (error.retryAt !== undefined) await pause((error.retryAt - Date.now()) / 1000, signal);
     }
   }
-  return verdict;
+  return failure;
 }

@@ -2,67 +2,67 @@ import { useMutation } from "@tanstack/react-query";
 import { useEffect, useRef } from "react";
 
 import type { BillingService } from "../api/service";
-import type { Trouble } from "../api/trouble";
+import type { ApiError } from "../api/apiError";
 import { useSecondsLeft } from "./useSecondsLeft";
 
-/** When the browser has not left after so long, the user has stopped it, and may want to try again. */
-const LEAVING_SECONDS = 20;
+/** If the browser has not left after this time, the user has stopped it, and the buttons work again. */
+const NAVIGATION_TIMEOUT_SECONDS = 20;
 
-/** A page of Stripe's that the browser can be sent to. */
-export type HostedPage = "checkout" | "portal" | "payment_method";
+/** A page hosted by Stripe. `fix_payment` is the portal, or the page of an open invoice. */
+export type HostedPage = "checkout" | "portal" | "fix_payment";
 
-/** The way to Stripe's pages, one at a time. */
-export interface HostedPages {
-  /** Where the browser is being sent. */
+export interface HostedPageState {
+  /** The page that is being opened. */
   opening: HostedPage | undefined;
-  /** Why the last try failed. */
-  trouble: Trouble | null;
-  /** Before so many seconds another try is of no use. */
+  /** The error of the last attempt. */
+  error: ApiError | null;
+  /** Seconds before the next attempt is allowed. */
   waitSeconds: number;
   open: (page: HostedPage) => void;
 }
 
-/** Asks for the page's address and sends the browser there. */
-export function useHostedPage(service: BillingService, onOutdated: () => void): HostedPages {
+/** Opens Stripe's pages, one at a time. `onOutdated` is called if the subscription shown here is out of date. */
+export function useHostedPage(service: BillingService, onOutdated: () => void): HostedPageState {
   const isPressed = useRef(false);
-  const { mutate, reset, variables, isPending, isSuccess, error } = useMutation<string, Trouble, HostedPage>({
+  const { mutate, reset, variables, isPending, isSuccess, error } = useMutation<string, ApiError, HostedPage>({
     mutationFn: (page) => urlOf(service, page),
-    onError: (trouble) => {
+    onError: (error) => {
       isPressed.current = false;
-      if (isOutdated(trouble)) onOutdated();
+      if (isOutdated(error)) onOutdated();
     },
   });
   const waitSeconds = useSecondsLeft(error?.retryAt);
-  const needsSignIn = error?.needsSignIn ?? false;
+  const isSignInOrAccessError = error?.isSignInOrAccessError ?? false;
 
   useEffect(() => {
     const release = () => {
       isPressed.current = false;
       reset();
     };
-    // The way back from Stripe may bring this very page out of the browser's memory, as it was when it was left.
+    // The back button may restore the page from the back/forward cache, with its buttons still
+    // blocked.
     const onPageShow = (event: PageTransitionEvent) => event.persisted && release();
-    // Whoever was told to sign in did so in another tab, and comes back to it from there.
-    const onVisibilityChange = () => needsSignIn && document.visibilityState === "visible" && reset();
+    // The user may have signed in in another tab.
+    const onVisibilityChange = () => isSignInOrAccessError && document.visibilityState === "visible" && reset();
     window.addEventListener("pageshow", onPageShow);
     document.addEventListener("visibilitychange", onVisibilityChange);
-    const timer = isSuccess ? setTimeout(release, LEAVING_SECONDS * 1000) : undefined;
+    const timer = isSuccess ? setTimeout(release, NAVIGATION_TIMEOUT_SECONDS * 1000) : undefined;
     return () => {
       window.removeEventListener("pageshow", onPageShow);
       document.removeEventListener("visibilitychange", onVisibilityChange);
       clearTimeout(timer);
     };
-  }, [isSuccess, needsSignIn, reset]);
+  }, [isSuccess, isSignInOrAccessError, reset]);
 
   return {
     opening: isPending || isSuccess ? variables : undefined,
-    trouble: error,
+    error,
     waitSeconds,
     open: (page) => {
-      // The second click of a double click comes before the first is rendered.
+      // The second click of a double click comes before the first one is rendered.
       if (isPressed.current || waitSeconds > 0) return;
       isPressed.current = true;
-      // Said here and not above, it does not happen to somebody who has turned to another page meanwhile.
+      // As an option of `mutate`, it does not run after the component was unmounted.
       mutate(page, { onSuccess: (url) => window.location.assign(url) });
     },
   };
@@ -71,15 +71,15 @@ export function useHostedPage(service: BillingService, onOutdated: () => void): 
 function urlOf(service: BillingService, page: HostedPage): Promise<string> {
   switch (page) {
     case "checkout":
-      return service.checkoutUrl();
+      return service.createCheckoutUrl();
     case "portal":
-      return service.portalUrl();
-    case "payment_method":
-      return service.portalUrl("payment_method_update");
+      return service.createPortalUrl();
+    case "fix_payment":
+      return service.createPortalUrl("payment_method_update");
   }
 }
 
-/** Whether the button should not have been there: something has changed since, in another tab or in the user's role. */
-function isOutdated({ code }: Trouble): boolean {
+/** Whether the error means that the subscription or the user's role has changed since it was loaded. */
+function isOutdated({ code }: ApiError): boolean {
   return ["already_subscribed", "no_customer", "no_subscription", "not_allowed"].includes(code);
 }

@@ -1,9 +1,9 @@
 import { useCallback, useSyncExternalStore } from "react";
 
-/** Often enough that no second is skipped. */
+/** Short enough that the countdown skips no second. */
 const TICK_MILLISECONDS = 250;
 
-/** Whole seconds until then, counted down; 0 when it is past, or when there is no such time. */
+/** Counts down the whole seconds until `time` (Unix milliseconds). 0 without a time. */
 export function useSecondsLeft(time: number | undefined): number {
   const secondsLeft = () => (time === undefined ? 0 : Math.max(0, Math.ceil((time - Date.now()) / 1000)));
   const onTick = useCallback(

@@ -1,85 +1,86 @@
 import { type QueryClient, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useCallback, useEffect, useSyncExternalStore } from "react";
 
-import { follow } from "../api/follow";
+import type { ApiError } from "../api/apiError";
+import { followSubscription } from "../api/followSubscription";
 import type { Subscription } from "../api/generated";
 import type { BillingService } from "../api/service";
-import type { Trouble } from "../api/trouble";
-import { failed, type Known, learned, toldTrouble } from "./known";
+import { type CachedSubscription, afterFailure, afterSuccess, visibleError } from "./cachedSubscription";
 
 const QUERY_KEY = ["subscription"];
 
-/** What the tenant is entitled to, kept up to date for as long as somebody looks. */
+/** The tenant's subscription, kept up to date while the page is visible. */
 export interface LiveSubscription {
-  /** The last answer, which stays when a later question fails. */
+  /** The last subscription that was received. It stays when a later request fails. */
   subscription: Subscription | undefined;
-  /** Why there is none, or none that is up to date. */
-  trouble: Trouble | undefined;
-  /** Asks now. */
-  ask: () => Promise<void>;
-  /** Takes over what another call has learned. */
-  tell: (subscription: Subscription) => void;
+  error: ApiError | undefined;
+  refetch: () => Promise<void>;
+  /** Sets the subscription that another call has returned. */
+  update: (subscription: Subscription) => void;
 }
 
-/** The subscription query, and the stream that feeds it. */
 export function useSubscription(service: BillingService): LiveSubscription {
   const queries = useQueryClient();
-  const { data: known } = useQuery<Known>({
+  const { data: cached } = useQuery<CachedSubscription>({
     queryKey: QUERY_KEY,
-    queryFn: ({ signal }) => question(service, queries, signal),
+    queryFn: ({ signal }) => fetchSubscription(service, queries, signal),
   });
-  const ask = useCallback(() => refetch(queries), [queries]);
-  const tell = useCallback((subscription: Subscription) => void replace(queries, subscription), [queries]);
+  // A request that is already in progress is enough.
+  const refetch = useCallback(
+    () => queries.refetchQueries({ queryKey: QUERY_KEY }, { cancelRefetch: false }),
+    [queries],
+  );
+  const update = useCallback((subscription: Subscription) => void replace(queries, subscription), [queries]);
   const poll = useCallback(async () => {
-    await refetch(queries);
-    return queries.getQueryData<Known>(QUERY_KEY)?.trouble?.retryAt;
-  }, [queries]);
+    await refetch();
+    return queries.getQueryData<CachedSubscription>(QUERY_KEY)?.error?.retryAt;
+  }, [queries, refetch]);
 
-  const isVisible = useSyncExternalStore(onVisibilityChange, isLookedAt);
-  const needsSignIn = known?.trouble?.needsSignIn ?? false;
-  // A page that nobody sees holds no connection: browsers allow few to one host, and phones have batteries. The stream
-  // begins with the present state, so a page that is looked at again is right at once.
-  const isFollowing = isVisible && !needsSignIn;
+  const isPageVisible = useSyncExternalStore(onVisibilityChange, isVisible);
+  const isSignInOrAccessError = cached?.error?.isSignInOrAccessError ?? false;
+  // A hidden page keeps no connection: browsers limit connections per host, and phones save
+  // battery. A stream starts with the current state, so the page is up to date as soon as it is
+  // visible again.
+  const isFollowing = isPageVisible && !isSignInOrAccessError;
   useEffect(() => {
     if (!isFollowing) return;
     const stop = new AbortController();
-    void follow(service, { onSubscription: tell, poll }, stop.signal);
+    void followSubscription(service, { onSubscription: update, poll }, stop.signal);
     return () => stop.abort();
-  }, [service, isFollowing, tell, poll]);
+  }, [service, isFollowing, update, poll]);
 
-  // Whoever was told to sign in did so in another tab, and should find it done.
+  // The user may have signed in in another tab.
   useEffect(() => {
-    if (!needsSignIn) return;
-    return onVisibilityChange(() => isLookedAt() && void ask());
-  }, [needsSignIn, ask]);
+    if (!isSignInOrAccessError) return;
+    return onVisibilityChange(() => isVisible() && void refetch());
+  }, [isSignInOrAccessError, refetch]);
 
-  return { subscription: known?.subscription, trouble: known && toldTrouble(known), ask, tell };
+  return { subscription: cached?.subscription, error: cached && visibleError(cached), refetch, update };
 }
 
 /**
- * Asks once. A failure is an answer, too, and not an error of the query's: the query would forget it as soon as it is
- * asked again, and with it the notice that somebody is reading and the button that was pressed there.
+ * Returns failures as data and not as a query error: a query drops its error on the next fetch, and
+ * the notice that the user reads would disappear with the button that was clicked there.
  */
-async function question(service: BillingService, queries: QueryClient, signal: AbortSignal): Promise<Known> {
+async function fetchSubscription(
+  service: BillingService,
+  queries: QueryClient,
+  signal: AbortSignal,
+): Promise<CachedSubscription> {
   try {
-    return learned(await service.subscription(signal));
-  } catch (trouble) {
-    return failed(queries.getQueryData<Known>(QUERY_KEY), trouble as Trouble);
+    return afterSuccess(await service.getSubscription(signal));
+  } catch (error) {
+    return afterFailure(queries.getQueryData<CachedSubscription>(QUERY_KEY), error as ApiError);
   }
 }
 
-/** A question that is on its way already will do. */
-function refetch(queries: QueryClient): Promise<void> {
-  return queries.refetchQueries({ queryKey: QUERY_KEY }, { cancelRefetch: false });
-}
-
-/** An answer that is still on its way may be older than what is told, and must not overwrite it. */
+/** Cancels a request in progress, whose response may be older than `subscription`. */
 async function replace(queries: QueryClient, subscription: Subscription): Promise<void> {
   await queries.cancelQueries({ queryKey: QUERY_KEY });
-  queries.setQueryData(QUERY_KEY, learned(subscription));
+  queries.setQueryData(QUERY_KEY, afterSuccess(subscription));
 }
 
-function isLookedAt(): boolean {
+function isVisible(): boolean {
   return document.visibilityState !== "hidden";
 }
 

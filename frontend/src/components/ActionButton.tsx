@@ -2,21 +2,20 @@ import { type ReactNode, useLayoutEffect, useRef } from "react";
 
 interface ActionButtonProps {
   kind: "primary" | "plain";
-  /** What is said while it is being done; else it is not being done. */
+  /** The label while the action is in progress. */
   progress: string | undefined;
-  /** Whether a click would do nothing now. */
   isBlocked: boolean;
   onPress: () => void;
   children: ReactNode;
 }
 
 /**
- * A button that does one thing once. While it is blocked it can still be reached: a button that is `disabled` would throw
- * the keyboard's focus away, and a screen reader would not find it again.
+ * A button that ignores clicks while it is blocked. It uses `aria-disabled`, because a `disabled`
+ * button would lose the keyboard focus and screen readers would skip it.
  */
 export function ActionButton({ kind, progress, isBlocked, onPress, children }: ActionButtonProps) {
   const button = useRef<HTMLButtonElement>(null);
-  useHandsFocusOn(button);
+  useFocusHeadingOnUnmount(button);
   return (
     <button
       ref={button}
@@ -35,15 +34,12 @@ export function ActionButton({ kind, progress, isBlocked, onPress, children }: A
   );
 }
 
-/**
- * A button that has done its work goes away, and would take the keyboard's focus along: to the top of the application.
- * It goes to the page's heading instead.
- */
-function useHandsFocusOn(button: { current: HTMLButtonElement | null }): void {
+/** Moves the focus to the page's heading when a focused button is removed. Otherwise it would jump to the top of the application. */
+function useFocusHeadingOnUnmount(button: { current: HTMLButtonElement | null }): void {
   useLayoutEffect(() => {
-    const leaving = button.current;
+    const element = button.current;
     return () => {
-      if (leaving && leaving === document.activeElement) leaving.closest(".billhook")?.querySelector("h1")?.focus();
+      if (element && element === document.activeElement) element.closest(".billhook")?.querySelector("h1")?.focus();
     };
   }, [button]);
 }

@@ -1,16 +1,16 @@
-/** The place of the plan while nothing is known of it. */
+/** The placeholder for the plan while it loads. */
 export function LoadingCard() {
   return (
     <div className="billhook-card">
       <p className="billhook-small">Your plan</p>
       <div className="billhook-plan">
-        <span className="billhook-blank" data-size="large" />
+        <span className="billhook-placeholder" data-size="large" />
       </div>
-      <span className="billhook-blank" />
+      <span className="billhook-placeholder" />
       <div className="billhook-actions">
-        <span className="billhook-blank" data-size="button" />
+        <span className="billhook-placeholder" data-size="button" />
       </div>
-      <p role="status" className="billhook-unseen">
+      <p role="status" className="billhook-visually-hidden">
         Loading your plan…
       </p>
     </div>

@@ -1,24 +1,23 @@
 import type { ReactNode } from "react";
 
-import type { Tone } from "../words/plan";
+import type { Tone } from "../copy/plan";
 
 interface NoticeProps {
   tone: Tone;
   title: string;
-  /** Whether it is about something that is still going on. */
+  /** Whether to show a spinner. */
   isBusy?: boolean;
-  /** Whether a screen reader should say it at once. Of a change in it only the change is said. */
+  /** Whether screen readers announce it at once. Later they announce only what changes in it. */
   isUrgent?: boolean;
   children?: ReactNode;
-  /** What stands with it to be used, and not to be said. */
+  /** Content that screen readers do not announce. */
   footer?: ReactNode;
 }
 
-/** Something that the reader should know before anything else. */
 export function Notice({ tone, title, isBusy = false, isUrgent = false, children, footer }: NoticeProps) {
   return (
     <div className="billhook-notice" data-tone={tone}>
-      <div className="billhook-notice-words" {...(isUrgent && { role: "alert", "aria-atomic": false })}>
+      <div className="billhook-notice-text" {...(isUrgent && { role: "alert", "aria-atomic": false })}>
         <p className="billhook-notice-title">
           {isBusy && <span className="billhook-spinner" aria-hidden="true" />}
           {title}

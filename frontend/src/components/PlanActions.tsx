@@ -1,24 +1,25 @@
 import type { Subscription } from "../api/generated";
-import type { HostedPage, HostedPages } from "../billing/useHostedPage";
-import type { PlanWords } from "../words/plan";
+import type { HostedPage, HostedPageState } from "../billing/useHostedPage";
+import type { PlanCopy } from "../copy/plan";
 import { ActionButton } from "./ActionButton";
 
 interface PlanActionsProps {
   subscription: Subscription;
-  words: PlanWords;
-  hosted: HostedPages;
+  copy: PlanCopy;
+  hosted: HostedPageState;
 }
 
 /**
- * The ways to Stripe's pages that make sense for this subscription: to a checkout where nothing is subscribed to, and to the
- * portal where something is or was. A user who may not manage billing sees whom to ask instead.
+ * The buttons that open Stripe's pages: the checkout without a subscription, and the portal with a
+ * current or ended one. A user who may not manage billing sees a hint instead.
  */
-export function PlanActions({ subscription, words, hosted }: PlanActionsProps) {
+export function PlanActions({ subscription, copy, hosted }: PlanActionsProps) {
   const { opening, waitSeconds, open } = hosted;
-  const { paymentAction } = words;
-  // A customer that never subscribed has nothing to manage. One whose subscription ended can still owe an invoice.
-  const canManage = subscription.can_manage && subscription.status !== null;
-  const canUpgrade = words.canUpgrade || !canManage;
+  const { paymentAction } = copy;
+  // A customer without a subscription has nothing to manage. After the end an invoice can still be
+  // open.
+  const showsPortal = subscription.can_manage && subscription.status !== null;
+  const showsUpgrade = copy.canUpgrade || !showsPortal;
   const isBlocked = opening !== undefined || waitSeconds > 0;
   const button = (page: HostedPage) => ({
     progress: opening === page ? "Opening…" : undefined,
@@ -29,34 +30,34 @@ export function PlanActions({ subscription, words, hosted }: PlanActionsProps) {
   if (!subscription.may_manage) {
     return (
       <p className="billhook-small">
-        To change your plan or how it is paid, ask an owner of your organization: only they can do this.
+        Only administrators of your organization can change the plan or the payment method. Ask one of them.
       </p>
     );
   }
   return (
     <div className="billhook-actions">
       {paymentAction && (
-        <ActionButton kind="primary" {...button("payment_method")}>
+        <ActionButton kind="primary" {...button("fix_payment")}>
           {paymentAction}
         </ActionButton>
       )}
-      {canUpgrade && (
+      {showsUpgrade && (
         <ActionButton kind="primary" {...button("checkout")}>
           Upgrade
         </ActionButton>
       )}
-      {canManage && (
-        <ActionButton kind={paymentAction || canUpgrade ? "plain" : "primary"} {...button("portal")}>
+      {showsPortal && (
+        <ActionButton kind={paymentAction || showsUpgrade ? "plain" : "primary"} {...button("portal")}>
           Manage subscription
         </ActionButton>
       )}
-      <p className="billhook-small">{hint(canUpgrade, canManage)}</p>
+      <p className="billhook-small">{hint(showsUpgrade, showsPortal)}</p>
     </div>
   );
 }
 
-function hint(canUpgrade: boolean, canManage: boolean): string {
-  if (!canUpgrade) return "Change your plan or payment method, see invoices, or cancel, on Stripe’s secure page.";
-  if (!canManage) return "You pay on Stripe’s secure page, and come back here.";
-  return "Start again, or see your invoices and pay what is still open, on Stripe’s secure page.";
+function hint(showsUpgrade: boolean, showsPortal: boolean): string {
+  if (!showsUpgrade) return "Change your plan or payment method, see invoices or cancel on Stripe’s secure page.";
+  if (!showsPortal) return "You pay on Stripe’s secure page and then return here.";
+  return "Subscribe again, or see your invoices and pay open ones, on Stripe’s secure page.";
 }

@@ -1,34 +1,36 @@
 import { type ReactNode, useId } from "react";
 
-import { dateWords } from "../words/date";
-import type { Fact, PlanWords } from "../words/plan";
+import { formatDate } from "../copy/date";
+import type { PlanCopy } from "../copy/plan";
 
 interface PlanCardProps {
-  words: PlanWords;
-  /** What can be done about it. */
+  copy: PlanCopy;
+  /** The buttons. */
   children: ReactNode;
 }
 
-/** The plan, how it stands, and what is known about it. */
-export function PlanCard({ words, children }: PlanCardProps) {
+export function PlanCard({ copy, children }: PlanCardProps) {
   const id = useId();
   return (
     <section className="billhook-card" aria-labelledby={id}>
       <p className="billhook-small">Your plan</p>
-      {/* It can change under the reader's eyes, and should under a screen reader's too. */}
+      {/* Screen readers announce changes of the plan. */}
       <div aria-live="polite">
         <div className="billhook-plan">
-          <h2 id={id}>{words.name}</h2>
-          <span className="billhook-badge" data-tone={words.badge.tone}>
-            {words.badge.text}
+          <h2 id={id}>{copy.name}</h2>
+          <span className="billhook-badge" data-tone={copy.badge.tone}>
+            {copy.badge.text}
           </span>
         </div>
-        <p>{words.sentence}</p>
+        <p>{copy.sentence}</p>
       </div>
-      {words.facts.length > 0 && (
-        <dl className="billhook-facts">
-          {words.facts.map((fact) => (
-            <FactLine key={fact.term} fact={fact} />
+      {copy.details.length > 0 && (
+        <dl className="billhook-details">
+          {copy.details.map((detail) => (
+            <div key={detail.term}>
+              <dt>{detail.term}</dt>
+              <dd>{"date" in detail ? <Day time={detail.date} /> : detail.text}</dd>
+            </div>
           ))}
         </dl>
       )}
@@ -37,17 +39,8 @@ export function PlanCard({ words, children }: PlanCardProps) {
   );
 }
 
-function FactLine({ fact }: { fact: Fact }) {
-  return (
-    <div>
-      <dt>{fact.term}</dt>
-      <dd>{"date" in fact ? <Day time={fact.date} /> : fact.text}</dd>
-    </div>
-  );
-}
-
 function Day({ time }: { time: string }) {
-  const { day, exact, language } = dateWords(time);
+  const { day, exact, language } = formatDate(time);
   return (
     <time dateTime={time} title={exact} lang={language} dir="auto">
       {day}

@@ -1,4 +1,4 @@
-/** What support finds the matter by. */
+/** The id by which support finds the request or checkout. */
 export function SupportCode({ code }: { code: string | undefined }) {
   if (code === undefined) return null;
   return (

@@ -3,16 +3,16 @@ import { useState } from "react";
 import { BillingPage, type TokenRequest } from "..";
 import { type DemoUser, fetchDemoUsers } from "./tokens";
 
-/** Where the browser tab remembers whom it shows, on the way to Stripe's pages and back. */
-const CHOSEN = "billhook-demo-tenant";
+/** The session storage key of the selected tenant, which must survive the visit to Stripe's pages. */
+const TENANT_KEY = "billhook-demo-tenant";
 
-/** A little application around the page, for the demo only: it is not in the package. */
+/** A small application around the page, for the demo only. It is not in the package. */
 export function Demo({ users }: { users: DemoUser[] }) {
-  const [chosen, setChosen] = useState(() => sessionStorage.getItem(CHOSEN));
-  const user = users.find(({ tenant }) => tenant === chosen) ?? users[0];
-  const choose = (tenant: string) => {
-    sessionStorage.setItem(CHOSEN, tenant);
-    setChosen(tenant);
+  const [selected, setSelected] = useState(() => sessionStorage.getItem(TENANT_KEY));
+  const user = users.find(({ tenant }) => tenant === selected) ?? users[0];
+  const select = (tenant: string) => {
+    sessionStorage.setItem(TENANT_KEY, tenant);
+    setSelected(tenant);
   };
 
   return (
@@ -21,8 +21,8 @@ export function Demo({ users }: { users: DemoUser[] }) {
         <p className="demo-name">
           Billhook <span>demo</span>
         </p>
-        <p>Nothing here is real: no card is charged.</p>
-        {user && <UserPicker users={users} user={user} onChoose={choose} />}
+        <p>This is a demo. No card is charged.</p>
+        {user && <UserPicker users={users} user={user} onSelect={select} />}
       </header>
       <div className="demo-columns">
         <main>
@@ -36,22 +36,22 @@ export function Demo({ users }: { users: DemoUser[] }) {
 
 async function tokenOf({ tenant, token }: DemoUser, { renew }: TokenRequest): Promise<string> {
   if (!renew) return token;
-  const again = (await fetchDemoUsers()).find((user) => user.tenant === tenant);
-  if (!again) throw new Error(`no token for ${tenant}`);
-  return again.token;
+  const renewed = (await fetchDemoUsers()).find((user) => user.tenant === tenant);
+  if (!renewed) throw new Error(`no token for ${tenant}`);
+  return renewed.token;
 }
 
 interface UserPickerProps {
   users: DemoUser[];
   user: DemoUser;
-  onChoose: (tenant: string) => void;
+  onSelect: (tenant: string) => void;
 }
 
-function UserPicker({ users, user, onChoose }: UserPickerProps) {
+function UserPicker({ users, user, onSelect }: UserPickerProps) {
   return (
     <label className="demo-picker">
       Customer
-      <select value={user.tenant} onChange={(event) => onChoose(event.target.value)}>
+      <select value={user.tenant} onChange={(event) => onSelect(event.target.value)}>
         {users.map(({ tenant, about }) => (
           <option key={tenant} value={tenant}>
             {tenant} ({about})
@@ -65,31 +65,31 @@ function UserPicker({ users, user, onChoose }: UserPickerProps) {
 function Guide() {
   return (
     <aside className="demo-guide" aria-labelledby="guide">
-      <h2 id="guide">What this is</h2>
+      <h2 id="guide">About this demo</h2>
       <p>
-        The billing page belongs to some product, and you are one of its customers. Billhook is the service behind it:
-        it opens Stripe’s checkout and portal, takes Stripe’s webhooks, and tells the rest of the product what each
-        customer is entitled to.
+        The billing page is part of a product, and you are one of its customers. Billhook is the service behind it. It
+        opens Stripe’s checkout and portal, receives Stripe’s webhooks, and reports each customer’s entitlements to the
+        rest of the product.
       </p>
-      <h2>What to try</h2>
+      <h2>Try it</h2>
       <ol>
         <li>
-          <strong>Upgrade</strong>, and press <em>Pay</em> on the page that stands in for Stripe’s. Back here the plan
-          turns to Pro by itself, as soon as Billhook has Stripe’s webhook.
+          Choose <strong>Upgrade</strong>, then <em>Pay</em> on the page that replaces Stripe’s checkout. The plan
+          changes to Pro as soon as Billhook has received Stripe’s webhook.
         </li>
         <li>
-          <strong>Manage subscription</strong>, and cancel there. The billing page then says when the plan ends. Resume
-          it the same way.
+          Choose <strong>Manage subscription</strong> and cancel. The billing page shows when the plan ends. Resume it
+          the same way.
         </li>
         <li>
-          <strong>Open a second window</strong> beside this one: what happens in one is seen in both.
+          <strong>Open a second window</strong> next to this one. Changes appear in both.
         </li>
       </ol>
-      <h2>Where to look</h2>
+      <h2>Logs</h2>
       <p>
-        Every step is in the log files, under one trace id from the checkout on: <code>logs/billing.log</code>,{" "}
-        <code>logs/webhook_signatures.log</code>, <code>logs/subscription_state.log</code>. What else the service can do
-        is in the <a href="/docs">description of its API</a>.
+        Every step is in the log files, with one trace id from the checkout on: <code>logs/billing.log</code>,{" "}
+        <code>logs/webhook_signatures.log</code>, <code>logs/subscription_state.log</code>. All other endpoints are in
+        the <a href="/docs">API reference</a>.
       </p>
     </aside>
   );
@@ -98,10 +98,10 @@ function Guide() {
 function NoUsers() {
   return (
     <section className="demo-guide">
-      <h1>There is nobody to sign in as</h1>
+      <h1>No demo users</h1>
       <p>
-        This application around the billing page is for the demo. <code>make run</code> starts the demo, and gives it
-        the users to look at the page as.
+        This application around the billing page is only for the demo. <code>make run</code> starts the demo with its
+        users.
       </p>
     </section>
   );

@@ -1,15 +1,14 @@
-/** Somebody to look at the page as. */
 export interface DemoUser {
   tenant: string;
-  /** What there is to see. */
+  /** A description of the tenant. */
   about: string;
-  /** A token for development. A real application gets its own from where its users sign in. */
+  /** A development token. A real application gets it from its own sign-in. */
   token: string;
 }
 
-/** Reads the file that `scripts/demo.mjs` writes beside this page. No other deployment has one. */
+/** Reads the file that `scripts/demo.mjs` writes. Other deployments have none. */
 export async function fetchDemoUsers(): Promise<DemoUser[]> {
-  const answer = await fetch("/demo-tokens.json", { cache: "no-store" });
-  if (!answer.ok) throw new Error(`demo-tokens.json: ${answer.status}`);
-  return (await answer.json()) as DemoUser[];
+  const response = await fetch("/demo-tokens.json", { cache: "no-store" });
+  if (!response.ok) throw new Error(`demo-tokens.json: ${response.status}`);
+  return (await response.json()) as DemoUser[];
 }

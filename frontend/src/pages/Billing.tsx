@@ -3,7 +3,7 @@ import { useId, useLayoutEffect, useMemo, useRef, useState } from "react";
 
 import { type BillingService, billingService } from "../api/service";
 import type { GetToken } from "../api/token.js";
-import type { Trouble } from "../api/trouble";
+import type { ApiError } from "../api/apiError";
 import { useCheckoutReturn } from "../billing/useCheckoutReturn";
 import { useHostedPage } from "../billing/useHostedPage";
 import { useSecondsLeft } from "../billing/useSecondsLeft";
@@ -14,29 +14,28 @@ import { Notice } from "../components/Notice";
 import { PlanActions } from "../components/PlanActions";
 import { PlanCard } from "../components/PlanCard";
 import { ReturnNotice } from "../components/ReturnNotice";
-import { TroubleNotice } from "../components/TroubleNotice";
-import { activatingWords, grantedPlan, planWords } from "../words/plan";
+import { ErrorNotice } from "../components/ErrorNotice";
+import { activatingCopy, grantedPlan, planCopy } from "../copy/plan";
 
-/** What the page needs to know of the application that it is a part of. */
 export interface BillingPageProps {
-  /** Where the service is, such as `https://billing.example.com`. Default: where the page itself comes from. */
+  /** The base URL of the service, such as `https://billing.example.com`. Default: the page's own origin. */
   apiBase?: string;
-  /** Where this page is: a path of the application, below `BILLHOOK_APP_URL`. Stripe's pages lead back to it. */
+  /** The path of this page below `BILLHOOK_APP_URL`. Stripe's pages return to it. */
   path?: string;
-  /** Gives the user's token. For another user, mount another page: give it a `key`. */
+  /** Returns the user's token. For another user, mount another page with a new `key`. */
   getToken: GetToken;
 }
 
-/** The billing page: the tenant's plan, the way to buy one and the way to manage it. */
+/** The billing page: shows the tenant's plan, and opens Stripe's checkout and portal. */
 export function BillingPage({ apiBase = "", path = "/billing", getToken }: BillingPageProps) {
-  // Most applications write the function in place, so that it is another one each time.
+  // The ref keeps the service stable when the application passes a new function on each render.
   const latestGetToken = useRef(getToken);
   useLayoutEffect(() => {
     latestGetToken.current = getToken;
   });
   const { service, queries } = useMemo(
     () => ({
-      // eslint-disable-next-line react-hooks/refs -- it is read when a request is made, not while this is rendered
+      // eslint-disable-next-line react-hooks/refs -- read when a request is sent
       service: billingService({ apiBase, path, getToken: (request) => latestGetToken.current(request) }),
       queries: newQueryClient(),
     }),
@@ -49,10 +48,10 @@ export function BillingPage({ apiBase = "", path = "/billing", getToken }: Billi
   );
 }
 
-/** A client of our own, so that the application's settings are not ours, and ours not the application's. */
+/** The page has its own client, so that its settings and the application's are independent. */
 function newQueryClient(): QueryClient {
-  // What is followed need not be asked again for its age, and following is what tries again. Without a network a
-  // question should fail and say so, not wait in silence.
+  // The stream and its polling replace refetches and retries. Without a network, requests fail at
+  // once so that the page can show an error.
   const always = { networkMode: "always", retry: false } as const;
   return new QueryClient({
     defaultOptions: {
@@ -65,12 +64,12 @@ function newQueryClient(): QueryClient {
 function Billing({ service }: { service: BillingService }) {
   const live = useSubscription(service);
   const checkoutReturn = useCheckoutReturn(service, live);
-  const hosted = useHostedPage(service, () => void live.ask());
+  const hosted = useHostedPage(service, () => void live.refetch());
   const headingId = useId();
 
   const { subscription } = live;
   const isActivating = checkoutReturn.state === "activating" || checkoutReturn.state === "slow";
-  const words = subscription && (isActivating ? activatingWords : planWords)(subscription);
+  const copy = subscription && (isActivating ? activatingCopy : planCopy)(subscription);
 
   return (
     <section className="billhook" lang="en" dir="ltr" aria-labelledby={headingId}>
@@ -79,41 +78,39 @@ function Billing({ service }: { service: BillingService }) {
       </h1>
       <div aria-live="polite">
         <ReturnNotice checkoutReturn={checkoutReturn} planName={subscription && grantedPlan(subscription)} />
-        {words?.notice && (
-          <Notice tone={words.badge.tone} title={words.notice.title}>
-            <p>{words.notice.text}</p>
+        {copy?.notice && (
+          <Notice tone={copy.badge.tone} title={copy.notice.title}>
+            <p>{copy.notice.text}</p>
           </Notice>
         )}
       </div>
-      {hosted.trouble ? (
-        <TroubleNotice trouble={hosted.trouble} isOfClick waitSeconds={hosted.waitSeconds} />
+      {hosted.error ? (
+        <ErrorNotice error={hosted.error} isAfterClick waitSeconds={hosted.waitSeconds} />
       ) : (
-        live.trouble && <LoadTrouble ask={live.ask} trouble={live.trouble} />
+        live.error && <LoadErrorNotice error={live.error} refetch={live.refetch} />
       )}
-      {words ? (
-        <PlanCard words={words}>
-          {/* What was bought could be bought twice while it is not there yet. */}
-          {!isActivating && (
-            <PlanActions subscription={subscription} words={words} hosted={hosted} />
-          )}
+      {copy ? (
+        <PlanCard copy={copy}>
+          {/* Without buttons the user cannot buy the plan again while it is being activated. */}
+          {!isActivating && <PlanActions subscription={subscription} copy={copy} hosted={hosted} />}
         </PlanCard>
       ) : (
-        !live.trouble && <LoadingCard />
+        !live.error && <LoadingCard />
       )}
     </section>
   );
 }
 
-/** Why there is no answer, or none that is up to date. It goes away by itself; who does not want to wait may ask at once. */
-function LoadTrouble({ ask, trouble }: { ask: () => Promise<void>; trouble: Trouble }) {
+/** The error of loading the subscription. The page retries by itself; the button retries at once. */
+function LoadErrorNotice({ error, refetch }: { error: ApiError; refetch: () => Promise<void> }) {
   const [isTrying, setTrying] = useState(false);
-  const waitSeconds = useSecondsLeft(trouble.retryAt);
+  const waitSeconds = useSecondsLeft(error.retryAt);
   const tryAgain = () => {
     setTrying(true);
-    void ask().finally(() => setTrying(false));
+    void refetch().finally(() => setTrying(false));
   };
   return (
-    <TroubleNotice trouble={trouble} waitSeconds={waitSeconds}>
+    <ErrorNotice error={error} waitSeconds={waitSeconds}>
       <ActionButton
         kind="plain"
         progress={isTrying ? "Trying…" : undefined}
@@ -122,6 +119,6 @@ function LoadTrouble({ ask, trouble }: { ask: () => Promise<void>; trouble: Trou
       >
         Try again
       </ActionButton>
-    </TroubleNotice>
+    </ErrorNotice>
   );
 }

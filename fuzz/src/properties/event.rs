@@ -1,15 +1,16 @@
-//! The event parser. Another reading of the same bytes, of the tree that serde_json makes of them, must come to the same
-//! event; and the order of members, what Stripe adds, white space and escapes must change nothing.
+//! The event parser. An independent parser, which reads the tree of values that serde_json builds,
+//! gives the same event. The order of members, unknown members, whitespace and escapes do not
+//! matter.
 
-mod reading;
+mod reference;
 
 use arbitrary::Unstructured;
 use serde_json::value::RawValue;
 
-use super::json::{Json, several};
-use crate::domain::event::{Event, HANDLED, Subject, UnreadableEvent};
+use super::json::{Json, up_to_12};
+use crate::domain::event::{Event, HANDLED_EVENT_TYPES, Subject, UnreadableEvent};
 
-/// An event of any bytes.
+/// Random bytes as an event.
 pub fn bytes(data: &[u8]) {
     let event = Event::read(data);
     let json = str::from_utf8(data).ok().filter(|text| serde_json::from_str::<&RawValue>(text).is_ok());
@@ -17,48 +18,55 @@ pub fn bytes(data: &[u8]) {
         assert_eq!(event, Err(UnreadableEvent::NotJson));
         return;
     };
-    // Where it has no use for them the service passes over what our reading cannot bear: numbers that fit nowhere, halves
-    // of surrogate pairs, 128 levels.
+    // The service skips members that it does not use, so it accepts JSON that serde_json refuses as
+    // a tree: numbers out of range, lone surrogates, more than 127 levels.
     if let Ok(json) = serde_json::from_str::<Json>(json) {
-        reads_as(&json, data);
+        check_event(&json, data);
     }
 }
 
-/// An event of members that are known, or nearly, wherever they stand.
+/// A generated event of known and unknown members, in the right and in wrong places.
 pub fn tree(data: &[u8]) {
-    if let Ok(json) = make_up(&mut Unstructured::new(data)) {
-        reads_as(&json, json.to_string().as_bytes());
+    if let Ok(json) = generate(&mut Unstructured::new(data)) {
+        check_event(&json, json.to_string().as_bytes());
     }
 }
 
-/// The largest webhook that is read.
-const WEBHOOK_BYTES: usize = 1024 * 1024;
+const MAX_WEBHOOK_BYTES: usize = 1024 * 1024;
 
-/// An event as large as they come, of three parts with a zero byte between them: the second is there over and over. What is
-/// looked for is an input that takes long.
+/// An event of the maximum size, to find inputs that take long. The data has three parts, separated
+/// by zero bytes. The second part is repeated.
 pub fn large(data: &[u8]) {
     let parts: Vec<&[u8]> = data.split(|byte| *byte == 0).collect();
-    let [before, again, after] = parts[..] else { return };
-    let room = WEBHOOK_BYTES.saturating_sub(before.len() + after.len());
-    let Some(times) = room.checked_div(again.len()) else { return };
-    let event = [before, &again.repeat(times), after].concat();
+    let [before, repeated, after] = parts[..] else { return };
+    let room = MAX_WEBHOOK_BYTES.saturating_sub(before.len() + after.len());
+    let Some(times) = room.checked_div(repeated.len()) else { return };
+    let event = [before, &repeated.repeat(times), after].concat();
     if let Ok(Event { subject: Subject::Subscription(_, snapshot), .. }) = Event::read(&event) {
-        assert!(snapshot.state.items.len() <= reading::ITEMS, "{} items", snapshot.state.items.len());
+        assert!(snapshot.state.items.len() <= reference::MAX_ITEMS, "{} items", snapshot.state.items.len());
     }
 }
 
-fn reads_as(json: &Json, bytes: &[u8]) {
-    let expected = reading::event(json);
+fn check_event(json: &Json, bytes: &[u8]) {
+    let expected = reference::event(json);
     assert_eq!(read(bytes), expected);
-    assert_eq!(read(json.reversed().to_string().as_bytes()), expected, "whatever the order of members");
-    assert_eq!(read(json.with_news().to_string().as_bytes()), expected, "whatever Stripe adds");
+    assert_eq!(
+        read(json.reversed().to_string().as_bytes()),
+        expected,
+        "the order of members does not matter"
+    );
+    assert_eq!(
+        read(json.with_unknown_members().to_string().as_bytes()),
+        expected,
+        "unknown members do not matter"
+    );
     if let Ok(event) = &expected {
         assert!(event.customer().is_none_or(|customer| customer.as_str().len() <= 255));
         assert!(event.type_name.len() <= 255 && event.type_name.bytes().all(|b| b.is_ascii_graphic()));
     }
 }
 
-/// The event, without what is said of a missing part.
+/// The event, without the text of `Unreadable`.
 fn read(bytes: &[u8]) -> Result<Event, UnreadableEvent> {
     let event = Event::read(bytes)?;
     let subject = match event.subject {
@@ -68,7 +76,7 @@ fn read(bytes: &[u8]) -> Result<Event, UnreadableEvent> {
     Ok(Event { subject, ..event })
 }
 
-/// The names that are read somewhere, and one that is not.
+/// Keys that are parsed somewhere, and one that is not.
 const KEYS: [&str; 36] = [
     "id",
     "object",
@@ -108,7 +116,7 @@ const KEYS: [&str; 36] = [
     "unheard_of",
 ];
 
-/// Words that some of them can have.
+/// Values that some of the keys can have.
 const WORDS: [&str; 20] = [
     "evt_1",
     "cus_1",
@@ -132,15 +140,15 @@ const WORDS: [&str; 20] = [
     "",
 ];
 
-/// How deep what is made up goes below an object of Stripe's.
-const DEPTH: usize = 4;
+/// Of generated values below the members of an event.
+const MAX_DEPTH: usize = 4;
 
-/// An event that is one as a rule, with a part or several that are not what they should be.
-fn make_up(u: &mut Unstructured<'_>) -> arbitrary::Result<Json> {
+/// Usually a valid event, with some mutated members.
+fn generate(u: &mut Unstructured<'_>) -> arbitrary::Result<Json> {
     let object = object(u)?;
-    let previous = Json::make_up(u, &KEYS, &WORDS, DEPTH)?;
+    let previous = Json::generate(u, &KEYS, &WORDS, MAX_DEPTH)?;
     let data = members(u, vec![("object", object), ("previous_attributes", previous)])?;
-    let kind = Json::Text((*u.choose(&HANDLED)?).to_owned());
+    let kind = Json::Text((*u.choose(&HANDLED_EVENT_TYPES)?).to_owned());
     let created = Json::Number(u.int_in_range(1_700_000_000..=1_800_000_000_i64)?.into());
     members(
         u,
@@ -148,11 +156,10 @@ fn make_up(u: &mut Unstructured<'_>) -> arbitrary::Result<Json> {
     )
 }
 
-/// A subscription, a session, an invoice or a customer, by its id.
 fn object(u: &mut Unstructured<'_>) -> arbitrary::Result<Json> {
     let id = Json::Text((*u.choose(&["sub_1", "cs_1", "in_1", "cus_1"])?).to_owned());
     let status = Json::Text((*u.choose(&["active", "canceled", "hibernating"])?).to_owned());
-    let items = several(u, item)?;
+    let items = up_to_12(u, item)?;
     let items = members(u, vec![("data", Json::List(items))])?;
     let customer = Json::Text("cus_1".to_owned());
     members(u, vec![("id", id), ("customer", customer), ("status", status), ("items", items)])
@@ -164,5 +171,5 @@ fn item(u: &mut Unstructured<'_>) -> arbitrary::Result<Json> {
 }
 
 fn members(u: &mut Unstructured<'_>, usual: Vec<(&str, Json)>) -> arbitrary::Result<Json> {
-    Json::with_accidents(u, usual, &KEYS, &WORDS, DEPTH)
+    Json::with_mutations(u, usual, &KEYS, &WORDS, MAX_DEPTH)
 }

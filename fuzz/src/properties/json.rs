@@ -1,4 +1,4 @@
-//! JSON as it is written: the order of members is kept, and so is a key that is there twice.
+//! JSON that keeps the order of members and duplicate keys.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,61 +7,50 @@ use arbitrary::{Arbitrary, Unstructured};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-/// A JSON text, read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json {
-    /// `null`
     Null,
-    /// `true` or `false`
     Bool(bool),
-    /// A number that fits somewhere.
     Number(Number),
-    /// A string.
     Text(String),
-    /// An array.
     List(Vec<Json>),
-    /// An object, member for member.
     Object(Vec<(String, Json)>),
 }
 
 impl Json {
-    /// The members, if this is an object in which none of these keys is there twice.
-    pub fn members(&self, once: &[&str]) -> Option<Members<'_>> {
+    /// The members, if this is an object in which none of these keys is duplicated.
+    pub fn members(&self, unique: &[&str]) -> Option<Members<'_>> {
         let Self::Object(members) = self else {
             return None;
         };
         let count = |key: &str| members.iter().filter(|(name, _)| name == key).count();
-        once.iter().all(|key| count(key) <= 1).then_some(Members(members))
+        unique.iter().all(|key| count(key) <= 1).then_some(Members(members))
     }
 
-    /// The string.
     pub fn text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    /// The whole number.
     pub fn int(&self) -> Option<i64> {
         if let Self::Number(number) = self { number.as_i64() } else { None }
     }
 
-    /// `true` or `false`.
     pub fn bool(&self) -> Option<bool> {
         if let Self::Bool(bool) = self { Some(*bool) } else { None }
     }
 
-    /// Whether no object in it has a key twice.
-    pub fn is_unambiguous(&self) -> bool {
+    pub fn has_unique_keys(&self) -> bool {
         match self {
-            Self::List(values) => values.iter().all(Self::is_unambiguous),
+            Self::List(values) => values.iter().all(Self::has_unique_keys),
             Self::Object(members) => {
                 let keys: BTreeSet<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
-                keys.len() == members.len() && members.iter().all(|(_, value)| value.is_unambiguous())
+                keys.len() == members.len() && members.iter().all(|(_, value)| value.has_unique_keys())
             }
             _ => true,
         }
     }
 
-    /// The same with the members of every object in the opposite order.
+    /// A copy with the members of every object in reverse order.
     #[must_use]
     pub fn reversed(&self) -> Self {
         match self {
@@ -73,24 +62,24 @@ impl Json {
         }
     }
 
-    /// The same with one more member in every object, under a key that nobody knows.
+    /// A copy with one more member in every object, under an unknown key.
     #[must_use]
-    pub fn with_news(&self) -> Self {
+    pub fn with_unknown_members(&self) -> Self {
         match self {
-            Self::List(values) => Self::List(values.iter().map(Self::with_news).collect()),
+            Self::List(values) => Self::List(values.iter().map(Self::with_unknown_members).collect()),
             Self::Object(members) => {
                 let mut members: Vec<_> =
-                    members.iter().map(|(key, value)| (key.clone(), value.with_news())).collect();
-                let news = Self::Object(vec![("id".to_owned(), Self::Text("evt_other".to_owned()))]);
-                members.insert(members.len() / 2, ("unheard_of".to_owned(), news));
+                    members.iter().map(|(key, value)| (key.clone(), value.with_unknown_members())).collect();
+                let value = Self::Object(vec![("id".to_owned(), Self::Text("evt_other".to_owned()))]);
+                members.insert(members.len() / 2, ("unheard_of".to_owned(), value));
                 Self::Object(members)
             }
             other => other.clone(),
         }
     }
 
-    /// Makes a value up, of these keys and words or of whatever comes.
-    pub fn make_up(
+    /// Generates a value from these keys and words, and from random ones.
+    pub fn generate(
         u: &mut Unstructured<'_>,
         keys: &[&str],
         words: &[&str],
@@ -104,13 +93,13 @@ impl Json {
             3 => Number::from_f64(u.arbitrary()?).map_or(Self::Null, Self::Number),
             4 => Self::Text((*u.choose(words)?).to_owned()),
             5 => Self::Text(u.arbitrary()?),
-            6 => Self::List(several(u, |u| Self::make_up(u, keys, words, depth - 1))?),
-            _ => Self::Object(several(u, |u| Self::member(u, keys, words, depth - 1))?),
+            6 => Self::List(up_to_12(u, |u| Self::generate(u, keys, words, depth - 1))?),
+            _ => Self::Object(up_to_12(u, |u| Self::member(u, keys, words, depth - 1))?),
         })
     }
 
-    /// Makes an object of these members: as they are, or with some left out and others put between.
-    pub fn with_accidents(
+    /// An object of these members, usually with some removed and others inserted.
+    pub fn with_mutations(
         u: &mut Unstructured<'_>,
         usual: Vec<(&str, Self)>,
         keys: &[&str],
@@ -129,7 +118,6 @@ impl Json {
         Ok(Self::Object(members))
     }
 
-    /// Makes a member up.
     fn member(
         u: &mut Unstructured<'_>,
         keys: &[&str],
@@ -137,12 +125,11 @@ impl Json {
         depth: usize,
     ) -> arbitrary::Result<(String, Self)> {
         let key = if u.int_in_range(0..=15)? == 15 { u.arbitrary()? } else { (*u.choose(keys)?).to_owned() };
-        Ok((key, Self::make_up(u, keys, words, depth)?))
+        Ok((key, Self::generate(u, keys, words, depth)?))
     }
 }
 
-/// At most a dozen of something.
-pub fn several<T>(
+pub fn up_to_12<T>(
     u: &mut Unstructured<'_>,
     mut one: impl FnMut(&mut Unstructured<'_>) -> arbitrary::Result<T>,
 ) -> arbitrary::Result<Vec<T>> {
@@ -150,27 +137,22 @@ pub fn several<T>(
     (0..count).map(|_| one(u)).collect()
 }
 
-/// An object's members.
 #[derive(Debug, Clone, Copy)]
 pub struct Members<'a>(&'a [(String, Json)]);
 
 impl<'a> Members<'a> {
-    /// What stands under the key.
     pub fn get(self, key: &str) -> Option<&'a Json> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// The string under the key.
     pub fn text(self, key: &str) -> Option<&'a str> {
         self.get(key).and_then(Json::text)
     }
 
-    /// The whole number under the key.
     pub fn int(self, key: &str) -> Option<i64> {
         self.get(key).and_then(Json::int)
     }
 
-    /// `true` or `false` under the key.
     pub fn bool(self, key: &str) -> Option<bool> {
         self.get(key).and_then(Json::bool)
     }
@@ -210,13 +192,13 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AsWritten)
+        deserializer.deserialize_any(JsonVisitor)
     }
 }
 
-struct AsWritten;
+struct JsonVisitor;
 
-impl<'de> Visitor<'de> for AsWritten {
+impl<'de> Visitor<'de> for JsonVisitor {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -240,7 +222,7 @@ impl<'de> Visitor<'de> for AsWritten {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Json, E> {
-        Number::from_f64(number).map(Json::Number).ok_or_else(|| E::custom("a number without end"))
+        Number::from_f64(number).map(Json::Number).ok_or_else(|| E::custom("an infinite number"))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Json, E> {

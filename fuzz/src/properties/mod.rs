@@ -1,12 +1,12 @@
-//! What must hold of any bytes that come from outside.
+//! Properties that hold for all bytes from outside.
 //!
-//! Each function takes bytes, makes of them what it wants to know about, and panics if something does not hold. The fuzz
-//! targets feed them what the fuzzer makes up; the service's own tests feed them everything that it ever found, and what
-//! `proptest` makes of that.
+//! Each function takes bytes, builds the input of a parser from them, and panics if a property does
+//! not hold. The fuzz targets call them with the fuzzer's inputs. `tests/fuzz` calls them with the
+//! corpus and with proptest's mutations of it.
 
-#![allow(clippy::missing_panics_doc, reason = "to panic is what they are for")]
+#![allow(clippy::missing_panics_doc, reason = "a panic is how they report a failure")]
 
-pub mod address;
+pub mod app_url;
 pub mod event;
 pub mod json;
 pub mod plans;
@@ -14,18 +14,17 @@ pub mod signature;
 pub mod token;
 pub mod webhook_secrets;
 
-/// A fuzz target: its name, which is that of its corpus too, and what must hold of the bytes that it is given.
+/// The name of a fuzz target and of its corpus, and its property.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
 pub const TARGETS: [Target; 13] = [
-    ("app_url", address::app_url),
+    ("app_url", app_url::app_url),
     ("event", event::bytes),
     ("event_large", event::large),
     ("event_tree", event::tree),
-    ("origin", address::origin),
+    ("origin", app_url::origin),
     ("plans", plans::list),
-    ("return_path", address::return_path),
+    ("return_path", app_url::return_path),
     ("signature", signature::delivery),
     ("signature_header", signature::header),
     ("token", token::bytes),

@@ -1,15 +1,15 @@
-//! The `Stripe-Signature` header. What is believed must have been signed, with a secret of ours and not too long ago; and
-//! what was, must be believed. An independent reading of Stripe's rules says which.
+//! The `Stripe-Signature` header. An independent implementation of Stripe's rules gives the same
+//! result.
 
 use std::fmt::Write;
 
 use arbitrary::{Arbitrary, Unstructured};
 use sha2::{Digest, Sha256};
 
-use crate::domain::signature::{RefusalReason, TOLERANCE_SECONDS, verify};
+use crate::domain::signature::{RejectionReason, TOLERANCE_SECONDS, verify};
 use crate::domain::webhook_secret::WebhookSecrets;
 
-/// The names and the secrets that may be configured: also one longer than the hash's block, and one with an `=` in it.
+/// Names and secrets. One is longer than the hash's block, and one contains `=`.
 const SECRETS: [(&str, &str); 4] = [
     ("new", "whsec_new"),
     ("old", "whsec_old"),
@@ -17,33 +17,36 @@ const SECRETS: [(&str, &str); 4] = [
     ("2", "whsec_a=b"),
 ];
 
-/// The longest header that is read.
-const HEADER_LENGTH: usize = 32 * 1024;
+const MAX_HEADER_LENGTH: usize = 32 * 1024;
 
-/// What the clock says, or says nearly.
 const NOW: i64 = 1_700_000_000;
 
-/// A webhook on its way.
 #[derive(Debug, Arbitrary)]
 struct Delivery<'a> {
     configured: u8,
-    now: Moment,
+    now: Time,
     header: Vec<Item<'a>>,
     body: &'a [u8],
 }
 
-/// A time near [`NOW`], or any.
 #[derive(Debug, Clone, Copy, Arbitrary)]
-enum Moment {
-    Near(i16),
+enum Time {
+    NearNow(i16),
     Any(i64),
 }
 
-/// What stands between two commas.
+/// The text between two commas.
 #[derive(Debug, Arbitrary)]
 enum Item<'a> {
-    Timestamp(Moment),
-    Signature { scheme: Scheme, by: u8, at: Moment, over: Over, upper_case: bool, spoiled: Option<u8> },
+    Timestamp(Time),
+    Signature {
+        scheme: Scheme,
+        by: u8,
+        at: Time,
+        body: SignedBody,
+        upper_case: bool,
+        flipped_bit: Option<u8>,
+    },
     Text(&'a str),
 }
 
@@ -54,17 +57,16 @@ enum Scheme {
     V10,
 }
 
-/// Which bytes were signed.
 #[derive(Debug, Arbitrary)]
-enum Over {
-    TheBody,
-    AnotherBody,
+enum SignedBody {
+    Same,
+    Another,
 }
 
-impl Moment {
+impl Time {
     fn seconds(self) -> i64 {
         match self {
-            Self::Near(offset) => NOW + i64::from(offset),
+            Self::NearNow(offset) => NOW + i64::from(offset),
             Self::Any(seconds) => seconds,
         }
     }
@@ -73,21 +75,21 @@ impl Moment {
 impl Item<'_> {
     fn text(&self, body: &[u8]) -> String {
         match self {
-            Self::Timestamp(moment) => format!("t={}", moment.seconds()),
+            Self::Timestamp(time) => format!("t={}", time.seconds()),
             Self::Text(text) => (*text).to_owned(),
-            Self::Signature { scheme, by, at, over, upper_case, spoiled } => {
+            Self::Signature { scheme, by, at, body: signed_body, upper_case, flipped_bit } => {
                 let scheme = match scheme {
                     Scheme::V1 => "v1",
                     Scheme::V0 => "v0",
                     Scheme::V10 => "v10",
                 };
                 let (_, secret) = SECRETS[usize::from(*by) % SECRETS.len()];
-                let body = match over {
-                    Over::TheBody => body,
-                    Over::AnotherBody => b"another body",
+                let body = match signed_body {
+                    SignedBody::Same => body,
+                    SignedBody::Another => b"another body",
                 };
                 let mut signature = signature(secret, &at.seconds().to_string(), body);
-                if let Some(at) = spoiled {
+                if let Some(at) = flipped_bit {
                     signature[usize::from(*at) % 32] ^= 1;
                 }
                 let digits = hex::encode(signature);
@@ -97,7 +99,7 @@ impl Item<'_> {
     }
 }
 
-/// A webhook with some of our secrets configured, and with a header of parts that were signed or look like it.
+/// A webhook for some configured secrets, with a header of valid, invalid and random parts.
 pub fn delivery(data: &[u8]) {
     let Ok(delivery) = Delivery::arbitrary_take_rest(Unstructured::new(data)) else {
         return;
@@ -105,18 +107,18 @@ pub fn delivery(data: &[u8]) {
     let header: Vec<String> = delivery.header.iter().map(|item| item.text(delivery.body)).collect();
     let configured = (0..SECRETS.len()).filter(|index| delivery.configured >> index & 1 == 1);
     let configured: Vec<_> = configured.map(|index| SECRETS[index]).collect();
-    holds(delivery.body, &header.join(","), &configured, delivery.now.seconds());
+    check_webhook(delivery.body, &header.join(","), &configured, delivery.now.seconds());
 }
 
-/// A header of any bytes, over a body that is always the same.
+/// Random bytes as a header, with a fixed body.
 pub fn header(data: &[u8]) {
     if let Ok(header) = str::from_utf8(data) {
-        holds(b"{}", header, &SECRETS, NOW);
+        check_webhook(b"{}", header, &SECRETS, NOW);
     }
 }
 
-fn holds(body: &[u8], header: &str, configured: &[(&str, &str)], now: i64) {
-    let secrets = parsed(configured);
+fn check_webhook(body: &[u8], header: &str, configured: &[(&str, &str)], now: i64) {
+    let secrets = parse_secrets(configured);
     let verdict = |body, header: &str, now| {
         let verified = verify(body, Some(header), &secrets, now);
         verified.map(|verified| (verified.secret.to_string(), verified.skew_seconds)).map_err(|r| r.reason)
@@ -125,26 +127,26 @@ fn holds(body: &[u8], header: &str, configured: &[(&str, &str)], now: i64) {
     let verified = verdict(body, header, now);
     assert_eq!(verified, expected, "{header:?}");
 
-    let back_to_front: Vec<&str> = header.rsplit(',').collect();
-    assert_eq!(verdict(body, &back_to_front.join(","), now), expected, "whatever the order");
-    let with_news = format!("{header},v2=00,x");
-    if with_news.len() <= HEADER_LENGTH {
-        assert_eq!(verdict(body, &with_news, now), expected, "whatever schemes there will be");
+    let reversed: Vec<&str> = header.rsplit(',').collect();
+    assert_eq!(verdict(body, &reversed.join(","), now), expected, "the order does not matter");
+    let with_unknown = format!("{header},v2=00,x");
+    if with_unknown.len() <= MAX_HEADER_LENGTH {
+        assert_eq!(verdict(body, &with_unknown, now), expected, "unknown schemes do not matter");
     }
 
     let Ok((name, skew)) = verified else { return };
-    assert!(skew <= TOLERANCE_SECONDS, "no replay");
+    assert!(skew <= TOLERANCE_SECONDS, "older signatures are refused");
     let signed_at = now.saturating_sub(skew);
     let last = signed_at.saturating_add(TOLERANCE_SECONDS);
     assert_eq!(verdict(body, header, last), Ok((name.clone(), last.saturating_sub(signed_at))));
     if let Some(too_late) = last.checked_add(1) {
-        assert_eq!(verdict(body, header, too_late), Err(RefusalReason::TooOld));
+        assert_eq!(verdict(body, header, too_late), Err(RejectionReason::TooOld));
     }
     let longer = [body, b" "].concat();
-    assert_eq!(verdict(&longer, header, now), Err(RefusalReason::NoMatch), "not one byte more");
+    assert_eq!(verdict(&longer, header, now), Err(RejectionReason::NoMatch), "no byte can be appended");
 }
 
-fn parsed(secrets: &[(&str, &str)]) -> WebhookSecrets {
+fn parse_secrets(secrets: &[(&str, &str)]) -> WebhookSecrets {
     if secrets.is_empty() {
         return WebhookSecrets::none();
     }
@@ -155,16 +157,16 @@ fn parsed(secrets: &[(&str, &str)]) -> WebhookSecrets {
     WebhookSecrets::parse(&list).expect("secrets")
 }
 
-/// What Stripe's rules say of it (<https://docs.stripe.com/webhooks#verify-manually>), read from the page and not from
-/// the service's code.
+/// The result by Stripe's rules (<https://docs.stripe.com/webhooks#verify-manually>), independent
+/// of the service's code.
 fn expected(
     body: &[u8],
     header: &str,
     secrets: &[(&str, &str)],
     now: i64,
-) -> Result<(String, i64), RefusalReason> {
-    if header.len() > HEADER_LENGTH {
-        return Err(RefusalReason::Malformed);
+) -> Result<(String, i64), RejectionReason> {
+    if header.len() > MAX_HEADER_LENGTH {
+        return Err(RejectionReason::Malformed);
     }
     let items: Vec<(&str, &str)> = header.split(',').filter_map(|item| item.trim().split_once('=')).collect();
     let of_scheme = |scheme: &str| -> Vec<&str> {
@@ -172,20 +174,20 @@ fn expected(
     };
     let (timestamps, signatures) = (of_scheme("t"), of_scheme("v1"));
     let [timestamp] = timestamps[..] else {
-        return Err(RefusalReason::Malformed);
+        return Err(RejectionReason::Malformed);
     };
     let seconds =
         timestamp.parse::<i64>().ok().filter(|_| timestamp.starts_with(|c: char| c.is_ascii_digit()));
     let Some(seconds) = seconds else {
-        return Err(RefusalReason::Malformed);
+        return Err(RejectionReason::Malformed);
     };
     if signatures.is_empty() {
-        return Err(RefusalReason::Malformed);
+        return Err(RejectionReason::Malformed);
     }
-    // Before any secret is asked: an old one is refused whoever signed it.
+    // The age is checked before the signatures.
     let skew = now.saturating_sub(seconds);
     if skew > TOLERANCE_SECONDS {
-        return Err(RefusalReason::TooOld);
+        return Err(RejectionReason::TooOld);
     }
     let signer = secrets.iter().rev().find(|(_, secret)| {
         let digits = hex::encode(signature(secret, timestamp, body));
@@ -193,16 +195,15 @@ fn expected(
     });
     match signer {
         Some((name, _)) => Ok(((*name).to_owned(), skew)),
-        None => Err(RefusalReason::NoMatch),
+        None => Err(RejectionReason::NoMatch),
     }
 }
 
-/// What a secret signs.
 pub(crate) fn signature(secret: &str, timestamp: &str, body: &[u8]) -> [u8; 32] {
     hmac(secret.as_bytes(), &[timestamp.as_bytes(), b".", body])
 }
 
-/// HMAC-SHA256, as RFC 2104 writes it down.
+/// HMAC-SHA256 (RFC 2104)
 pub(crate) fn hmac(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
     let mut block = [0; 64];
     if key.len() > block.len() {

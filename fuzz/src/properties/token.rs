@@ -1,7 +1,7 @@
-//! Tokens. Whoever is believed was named by the holder of one of our keys, in a token that is for us and of now; read
-//! once more by RFC 7515 and RFC 7519, with another base64, another HMAC and another reader of JSON.
+//! Tokens. An independent verifier, by RFC 7515 and RFC 7519 and with its own base64url, HMAC and
+//! JSON, gives the same result.
 
-mod reading;
+mod reference;
 
 use std::sync::LazyLock;
 
@@ -11,29 +11,26 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use super::json::Json;
 use super::signature::hmac;
 use crate::domain::token::{
-    ClaimName, KeySet, Keys, LEEWAY_SECONDS, PublicAlgorithm, Refusal, RoleRule, TokenRules, verify,
+    ClaimPath, JwkSet, LEEWAY_SECONDS, PublicAlgorithm, RoleRule, TokenError, TokenRules, VerificationKeys,
+    verify,
 };
 
 const SECRET: &[u8] = b"a secret of at least 32 bytes, as it should be";
 
 const NOW: i64 = 1_700_000_000;
 
-/// The longest token that is looked at.
-const TOKEN_LENGTH: usize = 8192;
+const MAX_TOKEN_LENGTH: usize = 8192;
 
-/// The most keys that are taken.
-const KEYS: usize = 64;
+const MAX_KEYS: usize = 64;
 
-/// Somebody whose tokens may be taken.
 struct Issuer {
     algorithm: &'static str,
-    keys: Keys,
+    keys: VerificationKeys,
     signers: Vec<(Option<&'static str>, Signer)>,
 }
 
-/// Whoever can sign something.
 enum Signer {
-    Nobody,
+    Unsigned,
     Secret(Vec<u8>),
     Key(Ed25519KeyPair),
 }
@@ -47,54 +44,56 @@ impl Signer {
         if let Self::Key(key) = self { key.public_key().as_ref() } else { &[] }
     }
 
-    /// There is one signature of a message by a key, of either kind.
+    /// Both algorithms are deterministic.
     fn sign(&self, message: &[u8]) -> Vec<u8> {
         match self {
-            Self::Nobody => Vec::new(),
+            Self::Unsigned => Vec::new(),
             Self::Secret(secret) => hmac(secret, &[message]).to_vec(),
             Self::Key(key) => key.sign(message).as_ref().to_vec(),
         }
     }
 }
 
-/// One that shares a secret with us, and one that publishes two keys.
+/// One issuer with a shared secret, and one with two published keys.
 static ISSUERS: LazyLock<[Issuer; 2]> = LazyLock::new(|| {
     let [one, two] = [Signer::key(1), Signer::key(2)];
     let jwk = |kid: &str, key: &Signer| {
         format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{kid}","x":"{}"}}"#, base64url(key.public()))
     };
     let set = format!(r#"{{"keys":[{},{}]}}"#, jwk("one", &one), jwk("two", &two));
-    let published = KeySet::read(set.as_bytes(), PublicAlgorithm::EdDsa).expect("a key set").keys;
+    let published = JwkSet::read(set.as_bytes(), PublicAlgorithm::EdDsa).expect("a key set").keys;
     let secret = Signer::Secret(SECRET.to_vec());
     [
-        Issuer { algorithm: "HS256", keys: Keys::of_secret(SECRET), signers: vec![(None, secret)] },
+        Issuer {
+            algorithm: "HS256",
+            keys: VerificationKeys::from_secret(SECRET),
+            signers: vec![(None, secret)],
+        },
         Issuer { algorithm: "EdDSA", keys: published, signers: vec![(Some("one"), one), (Some("two"), two)] },
     ]
 });
 
-/// Those who sign what comes: our issuers, and others with what they can know of our issuers' keys.
+/// The signers of generated tokens: the issuers, and attackers who know the issuers' public keys.
 static SIGNERS: LazyLock<[Signer; 6]> = LazyLock::new(|| {
     let [one, two] = [Signer::key(1), Signer::key(2)];
     let confused = Signer::Secret(one.public().to_vec());
     let shared = Signer::Secret(SECRET.to_vec());
-    [shared, one, two, confused, Signer::key(3), Signer::Nobody]
+    [shared, one, two, confused, Signer::key(3), Signer::Unsigned]
 });
 
-/// What is asked of a token, and the way to the claim that names its tenant.
 struct Expected {
-    tenant_at: &'static [&'static str],
+    tenant_path: &'static [&'static str],
     rules: TokenRules,
 }
 
-/// The way to the claim that names roles.
-const ROLES_AT: &[&str] = &["realm", "roles"];
+const ROLES_PATH: &[&str] = &["realm", "roles"];
 
-/// Everything that can be asked, and nothing.
+/// All rules, and none.
 static EXPECTED: LazyLock<[Expected; 2]> = LazyLock::new(|| {
-    let name = |way: &[&str]| ClaimName::parse(&way.join(".")).expect("a claim's name");
+    let name = |path: &[&str]| ClaimPath::parse(&path.join(".")).expect("a claim's name");
     let text = |text: &str| Some(text.to_owned());
-    let roles = RoleRule { claim: name(ROLES_AT), roles: vec!["owner".into(), "Billing Admin".into()] };
-    let everything = TokenRules {
+    let roles = RoleRule { claim: name(ROLES_PATH), roles: vec!["owner".into(), "Billing Admin".into()] };
+    let all = TokenRules {
         tenant_claim: name(&["tenant"]),
         issuer: text("https://issuer.example"),
         audience: text("billhook"),
@@ -102,7 +101,7 @@ static EXPECTED: LazyLock<[Expected; 2]> = LazyLock::new(|| {
         manage_scope: text("billing:manage"),
         manage_roles: Some(roles),
     };
-    let nothing = TokenRules {
+    let none = TokenRules {
         tenant_claim: name(&["org", "id"]),
         issuer: None,
         audience: None,
@@ -110,27 +109,24 @@ static EXPECTED: LazyLock<[Expected; 2]> = LazyLock::new(|| {
         manage_scope: None,
         manage_roles: None,
     };
-    [
-        Expected { tenant_at: &["tenant"], rules: everything },
-        Expected { tenant_at: &["org", "id"], rules: nothing },
-    ]
+    [Expected { tenant_path: &["tenant"], rules: all }, Expected { tenant_path: &["org", "id"], rules: none }]
 });
 
-/// A token of any bytes.
+/// Random bytes as a token.
 pub fn bytes(data: &[u8]) {
     for expected in EXPECTED.iter() {
-        holds(data, expected, NOW);
+        check_token(data, expected, NOW);
     }
 }
 
-/// A token of claims that are right, or nearly, signed by somebody.
+/// A generated token, with mutated claims, by any of the signers.
 pub fn claims(data: &[u8]) {
-    if let Ok((token, expected, now)) = make_up(&mut Unstructured::new(data)) {
-        holds(&token, expected, now);
+    if let Ok((token, expected, now)) = generate(&mut Unstructured::new(data)) {
+        check_token(&token, expected, now);
     }
 }
 
-/// A key set of any bytes.
+/// Random bytes as a key set.
 pub fn keys(data: &[u8]) {
     let json: Option<Json> = serde_json::from_slice(data).ok();
     let published = json.as_ref().and_then(|json| match json.members(&["keys"])?.get("keys") {
@@ -138,48 +134,51 @@ pub fn keys(data: &[u8]) {
         _ => None,
     });
     for algorithm in [PublicAlgorithm::Rs256, PublicAlgorithm::Es256, PublicAlgorithm::EdDsa] {
-        let Ok(set) = KeySet::read(data, algorithm) else {
+        let Ok(set) = JwkSet::read(data, algorithm) else {
             continue;
         };
-        assert!(set.keys.len() <= KEYS);
+        assert!(set.keys.len() <= MAX_KEYS);
         let Some(published) = published else { continue };
-        assert_eq!(set.keys.len() + set.unfit + set.private, published.len(), "each key is taken or not");
+        assert_eq!(set.keys.len() + set.unusable + set.private, published.len(), "each key is counted");
         let is_open = |key: &&Json| {
             key.members(&["d"]).is_some_and(|key| key.get("d").is_none_or(|d| *d == Json::Null))
         };
-        assert!(set.keys.len() <= published.iter().filter(is_open).count(), "no private key is taken");
-        let nobody = verify(b"e30.e30.", &set.keys, &EXPECTED[1].rules, NOW);
-        assert_eq!(nobody, Err(Refusal::Invalid));
+        assert!(set.keys.len() <= published.iter().filter(is_open).count(), "private keys are refused");
+        let unsigned = verify(b"e30.e30.", &set.keys, &EXPECTED[1].rules, NOW);
+        assert_eq!(unsigned, Err(TokenError::Invalid));
     }
 }
 
-fn holds(token: &[u8], expected: &Expected, now: i64) {
+fn check_token(token: &[u8], expected: &Expected, now: i64) {
     for issuer in ISSUERS.iter() {
         let bearer = verify(token, &issuer.keys, &expected.rules, now);
-        assert_eq!(bearer, reading::bearer(token, issuer, expected, now), "{}", token.escape_ascii());
+        assert_eq!(bearer, reference::bearer(token, issuer, expected, now), "{}", token.escape_ascii());
         if bearer.is_ok() {
-            no_other_token_is_as_good(token, issuer, &expected.rules, now);
+            assert_changed_tokens_are_refused(token, issuer, &expected.rules, now);
         }
     }
 }
 
-/// Whatever is changed about a good token makes it a bad one.
-fn no_other_token_is_as_good(token: &[u8], issuer: &Issuer, rules: &TokenRules, now: i64) {
+fn assert_changed_tokens_are_refused(token: &[u8], issuer: &Issuer, rules: &TokenRules, now: i64) {
     let step = token.len() / 5 + 1;
     for index in (0..token.len()).step_by(step) {
         let mut other = token.to_vec();
         other[index] ^= 1;
-        assert!(verify(&other, &issuer.keys, rules, now).is_err(), "byte {index} may be another");
+        assert!(verify(&other, &issuer.keys, rules, now).is_err(), "byte {index} can be changed");
     }
     for suffix in [&b"="[..], b".", b"A", b" ", b"\n"] {
         let longer = [token, suffix].concat();
-        assert!(verify(&longer, &issuer.keys, rules, now).is_err(), "{} may follow", suffix.escape_ascii());
+        assert!(
+            verify(&longer, &issuer.keys, rules, now).is_err(),
+            "{} can be appended",
+            suffix.escape_ascii()
+        );
     }
     let in_the_year_10_000 = 253_402_300_800 + LEEWAY_SECONDS;
     assert_eq!(
         verify(token, &issuer.keys, rules, in_the_year_10_000),
-        Err(Refusal::Expired),
-        "no token is for ever"
+        Err(TokenError::Expired),
+        "every token expires"
     );
 }
 
@@ -232,10 +231,9 @@ const CLAIM_WORDS: [&str; 12] = [
     "\u{0}",
 ];
 
-/// How deep what is made up goes.
-const DEPTH: usize = 3;
+const MAX_DEPTH: usize = 3;
 
-fn make_up(u: &mut Unstructured<'_>) -> arbitrary::Result<(Vec<u8>, &'static Expected, i64)> {
+fn generate(u: &mut Unstructured<'_>) -> arbitrary::Result<(Vec<u8>, &'static Expected, i64)> {
     let expected = &EXPECTED[u.choose_index(EXPECTED.len())?];
     let signer = u.choose_index(SIGNERS.len())?;
     let now = NOW + i64::from(u.arbitrary::<i16>()?);
@@ -249,22 +247,22 @@ fn make_up(u: &mut Unstructured<'_>) -> arbitrary::Result<(Vec<u8>, &'static Exp
     Ok((token, expected, now))
 }
 
-/// The header that goes with the signer, as a rule.
+/// Usually the right header for the signer.
 fn header(u: &mut Unstructured<'_>, signer: usize) -> arbitrary::Result<Json> {
     let text = |text: &str| Json::Text(text.to_owned());
     let usual = match SIGNERS[signer] {
-        Signer::Secret(_) | Signer::Nobody => vec![("alg", text("HS256"))],
+        Signer::Secret(_) | Signer::Unsigned => vec![("alg", text("HS256"))],
         Signer::Key(_) => {
             vec![("alg", text("EdDSA")), ("kid", text(if signer == 1 { "one" } else { "two" }))]
         }
     };
-    Json::with_accidents(u, usual, &HEADER_KEYS, &HEADER_WORDS, DEPTH)
+    Json::with_mutations(u, usual, &HEADER_KEYS, &HEADER_WORDS, MAX_DEPTH)
 }
 
-/// Claims that all rules are content with, as a rule.
+/// Usually claims that satisfy all rules.
 fn payload(u: &mut Unstructured<'_>) -> arbitrary::Result<Json> {
     let text = |text: &str| Json::Text(text.to_owned());
-    let mut some = |usual| Json::with_accidents(u, usual, &CLAIMS, &CLAIM_WORDS, DEPTH);
+    let mut some = |usual| Json::with_mutations(u, usual, &CLAIMS, &CLAIM_WORDS, MAX_DEPTH);
     let org = some(vec![("id", text("acme"))])?;
     let realm = some(vec![("roles", Json::List(vec![text("member"), text("owner")]))])?;
     let end = NOW + i64::from(u.arbitrary::<i16>()?);
@@ -278,7 +276,7 @@ fn payload(u: &mut Unstructured<'_>) -> arbitrary::Result<Json> {
         ("org", org),
         ("realm", realm),
     ];
-    Json::with_accidents(u, usual, &CLAIMS, &CLAIM_WORDS, DEPTH)
+    Json::with_mutations(u, usual, &CLAIMS, &CLAIM_WORDS, MAX_DEPTH)
 }
 
 fn part(json: &Json) -> String {

@@ -1,4 +1,5 @@
-//! The list of webhook secrets. Each signs under its name and nothing else does; none is ever shown.
+//! The list of webhook secrets: each verifies only its own signatures, under its name, and none is
+//! ever printed.
 
 use std::collections::BTreeSet;
 
@@ -7,36 +8,35 @@ use crate::domain::ids::SecretName;
 use crate::domain::signature::verify;
 use crate::domain::webhook_secret::{InvalidSecrets, WebhookSecrets};
 
-/// The most secrets at once.
-const SECRETS: usize = 16;
+const MAX_SECRETS: usize = 16;
 
 const NOW: i64 = 1_700_000_000;
 
-/// A list of any bytes.
+/// Random bytes as a list of secrets.
 pub fn list(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     match WebhookSecrets::parse(text) {
-        Ok(secrets) => sign_under_their_names(&secrets, text),
-        Err(error) => assert!(is_so(text, error), "{error}: {text:?}"),
+        Ok(secrets) => check_secrets(&secrets, text),
+        Err(error) => assert!(has_error(text, error), "{error}: {text:?}"),
     }
 }
 
-/// The names and secrets between the commas, whatever they are. What has no name is named by its place.
+/// The names and secrets between the commas. A secret without a name is named by its position.
 fn items(text: &str) -> Vec<(String, &str)> {
     let items = text.split(',').map(str::trim).zip(1..);
     items
-        .map(|(item, place)| match item.split_once('=') {
+        .map(|(item, position)| match item.split_once('=') {
             Some((name, secret)) if !item.starts_with("whsec_") => (name.trim().to_owned(), secret.trim()),
-            _ => (place.to_string(), item),
+            _ => (position.to_string(), item),
         })
         .collect()
 }
 
-fn sign_under_their_names(secrets: &WebhookSecrets, text: &str) {
+fn check_secrets(secrets: &WebhookSecrets, text: &str) {
     let items = items(text);
     let names: Vec<&str> = secrets.names().map(SecretName::as_str).collect();
     assert_eq!(names, items.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
-    assert_eq!(format!("{secrets:?}"), format!("{{{}}}", names.join(", ")), "nothing but names is shown");
+    assert_eq!(format!("{secrets:?}"), format!("{{{}}}", names.join(", ")), "only names are printed");
 
     for (name, secret) in &items {
         assert_eq!(signer(secrets, secret).as_deref(), Some(name.as_str()));
@@ -46,21 +46,21 @@ fn sign_under_their_names(secrets: &WebhookSecrets, text: &str) {
 
     let written: Vec<String> =
         items.iter().rev().map(|(name, secret)| format!("{name} = {secret} ")).collect();
-    let backwards = WebhookSecrets::parse(&written.join(",")).expect("in any order, with every name told");
+    let reversed = WebhookSecrets::parse(&written.join(",")).expect("a valid list with explicit names");
     for (name, secret) in &items {
-        assert_eq!(signer(&backwards, secret).as_deref(), Some(name.as_str()));
+        assert_eq!(signer(&reversed, secret).as_deref(), Some(name.as_str()));
     }
 }
 
-/// Which of them verifies what this secret signed.
+/// The name of the secret that verifies a signature by `secret`.
 fn signer(secrets: &WebhookSecrets, secret: &str) -> Option<String> {
     let header = format!("t={NOW},v1={}", hex::encode(signature(secret, &NOW.to_string(), b"{}")));
     verify(b"{}", Some(&header), secrets, NOW).ok().map(|verified| verified.secret.to_string())
 }
 
-/// Whether a list has the fault that it was refused for.
-fn is_so(text: &str, error: InvalidSecrets) -> bool {
-    assert!(text.len() < 12 || !error.to_string().contains(text), "an error never repeats the text");
+/// Whether the list has the reported error.
+fn has_error(text: &str, error: InvalidSecrets) -> bool {
+    assert!(text.len() < 12 || !error.to_string().contains(text), "errors do not contain the text");
     let items = items(text);
     let is_name_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
     let is_name = |name: &str| (1..=32).contains(&name.len()) && name.bytes().all(is_name_byte);
@@ -68,12 +68,12 @@ fn is_so(text: &str, error: InvalidSecrets) -> bool {
         secret.len() > 6 && secret.starts_with("whsec_") && secret.bytes().all(|b| b.is_ascii_graphic())
     };
     match error {
-        InvalidSecrets::Empty => text.split(',').any(|item| item.trim().is_empty()),
+        InvalidSecrets::EmptyItem => text.split(',').any(|item| item.trim().is_empty()),
         InvalidSecrets::NotASecret => items.iter().any(|(_, secret)| !is_secret(secret)),
         InvalidSecrets::BadName => items.iter().any(|(name, _)| !is_name(name)),
-        InvalidSecrets::SameName => !all_differ(items.iter().map(|(name, _)| name.as_str())),
-        InvalidSecrets::SameSecret => !all_differ(items.iter().map(|(_, secret)| *secret)),
-        InvalidSecrets::TooMany => items.len() > SECRETS,
+        InvalidSecrets::DuplicateName => !all_differ(items.iter().map(|(name, _)| name.as_str())),
+        InvalidSecrets::DuplicateSecret => !all_differ(items.iter().map(|(_, secret)| *secret)),
+        InvalidSecrets::TooMany => items.len() > MAX_SECRETS,
     }
 }
 

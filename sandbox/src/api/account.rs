@@ -1,10 +1,10 @@
 //! `/v1/account`
 
-use super::Reply;
+use super::ApiResult;
 use super::form::Form;
-use crate::world::World;
+use crate::state::State;
 
-pub(super) fn retrieve(world: &World, form: Form) -> Reply {
+pub(super) fn retrieve(state: &State, form: Form) -> ApiResult {
     form.finish()?;
-    Ok(world.account.clone())
+    Ok(state.account.clone())
 }

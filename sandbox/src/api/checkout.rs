@@ -4,67 +4,67 @@ use serde_json::Value;
 
 use super::error::StripeError;
 use super::form::Form;
-use super::page::Page;
-use super::{Reply, locale};
-use crate::world::checkout::{NewSession, visible};
-use crate::world::{Metadata, World, catalog, text};
+use super::pagination::Pagination;
+use super::{ApiResult, locale};
+use crate::state::checkout::{NewSession, visible};
+use crate::state::{Metadata, State, catalog, text};
 
 const MAX_CLIENT_REFERENCE_CHARACTERS: usize = 200;
 const MAX_LINE_ITEMS: usize = 20;
 const MAX_TRIAL_DAYS: i64 = 730;
-const HOUR: i64 = 60 * 60;
+const HOUR_SECONDS: i64 = 60 * 60;
 
-pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
-    let new = read(world, &mut form)?;
+pub(super) fn create(state: &mut State, mut form: Form) -> ApiResult {
+    let new = read(state, &mut form)?;
     form.finish()?;
-    Ok(world.create_session(&new))
+    Ok(state.create_session(&new))
 }
 
-pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
+pub(super) fn retrieve(state: &State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    world.sessions.get(id).map(visible).ok_or_else(|| StripeError::no_such("checkout.session", id))
+    state.sessions.get(id).map(visible).ok_or_else(|| StripeError::no_such("checkout.session", id))
 }
 
-pub(super) fn list(world: &World, mut form: Form) -> Reply {
-    let page = Page::read(&mut form)?;
+pub(super) fn list(state: &State, mut form: Form) -> ApiResult {
+    let page = Pagination::read(&mut form)?;
     let customer = form.text("customer")?;
     let subscription = form.text("subscription")?;
     form.finish()?;
-    let sessions: Vec<Value> = world.sessions.values().map(visible).collect();
-    page.cut("/v1/checkout/sessions", sessions.iter(), |session| {
+    let sessions: Vec<Value> = state.sessions.values().map(visible).collect();
+    page.paginate("/v1/checkout/sessions", sessions.iter(), |session| {
         customer.as_ref().is_none_or(|customer| text(session, "customer") == customer)
             && subscription.as_ref().is_none_or(|subscription| text(session, "subscription") == subscription)
     })
 }
 
-pub(super) fn expire(world: &mut World, id: &str, form: Form) -> Reply {
+pub(super) fn expire(state: &mut State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    let session = world.sessions.get(id).ok_or_else(|| StripeError::no_such("checkout.session", id))?;
+    let session = state.sessions.get(id).ok_or_else(|| StripeError::no_such("checkout.session", id))?;
     let status = text(session, "status").to_owned();
-    world.expire_session(id).map_err(|_| {
+    state.expire_session(id).map_err(|_| {
         StripeError::invalid(format!(
             "Only Checkout Sessions with a status in [\"open\"] can be expired. This Checkout Session has a status of {status}."
         ))
     })
 }
 
-fn read(world: &World, form: &mut Form) -> Result<NewSession, StripeError> {
+fn read(state: &State, form: &mut Form) -> Result<NewSession, StripeError> {
     require_subscription_mode(form)?;
     let success_url = form.url("success_url")?;
     let (trial_days, subscription_metadata) =
         form.hash("subscription_data", subscription_data)?.unwrap_or_default();
     Ok(NewSession {
-        customer: customer(world, form)?,
+        customer: customer(state, form)?,
         client_reference_id: client_reference_id(form)?,
         metadata: form.metadata(&Value::Null)?.unwrap_or_default(),
         subscription_metadata,
         trial_days,
-        items: line_items(world, form)?,
+        items: line_items(state, form)?,
         success_url: form.required("success_url", success_url)?,
         cancel_url: form.url("cancel_url")?,
         locale: form.one_of("locale", locale::CHECKOUT)?,
         allow_promotion_codes: form.flag("allow_promotion_codes")?,
-        expires_at: expires_at(form, world.now())?,
+        expires_at: expires_at(form, state.now())?,
         payment_method_collection: form
             .one_of("payment_method_collection", &["always", "if_required"])?
             .unwrap_or_else(|| "always".to_owned()),
@@ -76,15 +76,15 @@ fn require_subscription_mode(form: &mut Form) -> Result<(), StripeError> {
         None => Err(StripeError::missing_parameter("mode")),
         Some("subscription") => Ok(()),
         Some(other) => {
-            let message = format!("The sandbox speaks mode=subscription only, not mode={other}.");
+            let message = format!("The sandbox supports only mode=subscription, not mode={other}.");
             Err(StripeError::invalid_param("mode", message))
         }
     }
 }
 
-fn customer(world: &World, form: &mut Form) -> Result<Option<String>, StripeError> {
+fn customer(state: &State, form: &mut Form) -> Result<Option<String>, StripeError> {
     let Some(id) = form.text("customer")? else { return Ok(None) };
-    if world.living_customer(&id).is_none() {
+    if state.existing_customer(&id).is_none() {
         return Err(StripeError::no_such_referenced("customer", &id, "customer"));
     }
     Ok(Some(id))
@@ -108,8 +108,8 @@ fn subscription_data(form: &mut Form) -> Result<(Option<i64>, Metadata), StripeE
     Ok((trial_days, form.metadata(&Value::Null)?.unwrap_or_default()))
 }
 
-fn line_items(world: &World, form: &mut Form) -> Result<Vec<(String, Option<i64>)>, StripeError> {
-    let items = form.hashes("line_items", |item| line_item(world, item))?;
+fn line_items(state: &State, form: &mut Form) -> Result<Vec<(String, Option<i64>)>, StripeError> {
+    let items = form.hashes("line_items", |item| line_item(state, item))?;
     match items.len() {
         0 => Err(StripeError::missing_parameter("line_items")),
         1..=MAX_LINE_ITEMS => Ok(items),
@@ -120,11 +120,11 @@ fn line_items(world: &World, form: &mut Form) -> Result<Vec<(String, Option<i64>
     }
 }
 
-fn line_item(world: &World, item: &mut Form) -> Result<(String, Option<i64>), StripeError> {
+fn line_item(state: &State, item: &mut Form) -> Result<(String, Option<i64>), StripeError> {
     let id = item.text("price")?;
     let id = item.required("price", id)?;
     let at = item.name("price");
-    let Some(price) = world.prices.get(&id) else {
+    let Some(price) = state.prices.get(&id) else {
         return Err(StripeError::no_such_referenced("price", &id, at));
     };
     if !catalog::is_recurring(price) {
@@ -150,9 +150,10 @@ fn line_item(world: &World, item: &mut Form) -> Result<(String, Option<i64>), St
 }
 
 fn expires_at(form: &mut Form, now: i64) -> Result<i64, StripeError> {
-    let Some(expires_at) = form.integer("expires_at")? else { return Ok(now + 24 * HOUR) };
-    // A caller computes the bound a moment before it is checked, so the lower one has a minute to spare.
-    if (now + HOUR / 2 - 60..=now + 24 * HOUR).contains(&expires_at) {
+    let Some(expires_at) = form.integer("expires_at")? else { return Ok(now + 24 * HOUR_SECONDS) };
+    // The client computes the time before it is checked here, so the lower bound has a minute of
+    // tolerance.
+    if (now + HOUR_SECONDS / 2 - 60..=now + 24 * HOUR_SECONDS).contains(&expires_at) {
         return Ok(expires_at);
     }
     let message = "The `expires_at` timestamp must be at least 30 minutes and at most 24 hours from now.";

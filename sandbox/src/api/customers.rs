@@ -2,49 +2,49 @@
 
 use serde_json::{Map, Value};
 
-use super::Reply;
+use super::ApiResult;
 use super::error::StripeError;
 use super::form::Form;
-use super::page::Page;
-use crate::world::World;
-use crate::world::customer::CustomerFields;
+use super::pagination::Pagination;
+use crate::state::State;
+use crate::state::customer::CustomerFields;
 
-pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
+pub(super) fn create(state: &mut State, mut form: Form) -> ApiResult {
     let fields = fields(&mut form, &Value::Null)?;
     form.finish()?;
-    Ok(world.create_customer(fields))
+    Ok(state.create_customer(fields))
 }
 
-pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
+pub(super) fn retrieve(state: &State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    world.customers.get(id).cloned().ok_or_else(|| StripeError::no_such("customer", id))
+    state.customers.get(id).cloned().ok_or_else(|| StripeError::no_such("customer", id))
 }
 
-pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
-    let customer = living(world, id)?;
+pub(super) fn update(state: &mut State, id: &str, mut form: Form) -> ApiResult {
+    let customer = existing(state, id)?;
     let fields = fields(&mut form, &customer["metadata"])?;
     form.finish()?;
-    Ok(world.update_customer(id, fields))
+    Ok(state.update_customer(id, fields))
 }
 
-pub(super) fn delete(world: &mut World, id: &str, form: Form) -> Reply {
-    living(world, id)?;
+pub(super) fn delete(state: &mut State, id: &str, form: Form) -> ApiResult {
+    existing(state, id)?;
     form.finish()?;
-    Ok(world.delete_customer(id))
+    Ok(state.delete_customer(id))
 }
 
-pub(super) fn list(world: &World, mut form: Form) -> Reply {
-    let page = Page::read(&mut form)?;
+pub(super) fn list(state: &State, mut form: Form) -> ApiResult {
+    let page = Pagination::read(&mut form)?;
     let email = form.text("email")?;
     form.finish()?;
-    page.cut("/v1/customers", world.customers.values(), |customer| {
+    page.paginate("/v1/customers", state.customers.values(), |customer| {
         let email_matches = email.as_ref().is_none_or(|email| customer["email"] == **email);
         customer["deleted"] != true && email_matches
     })
 }
 
-fn living<'a>(world: &'a World, id: &str) -> Result<&'a Value, StripeError> {
-    world.living_customer(id).ok_or_else(|| StripeError::no_such("customer", id))
+fn existing<'a>(state: &'a State, id: &str) -> Result<&'a Value, StripeError> {
+    state.existing_customer(id).ok_or_else(|| StripeError::no_such("customer", id))
 }
 
 fn fields(form: &mut Form, metadata_before: &Value) -> Result<CustomerFields, StripeError> {

@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::Reply;
+use super::ApiResult;
 use super::error::StripeError;
 use super::form::Form;
-use super::page::Page;
+use super::pagination::Pagination;
 use crate::ids;
-use crate::world::World;
-use crate::world::endpoint::{Endpoint, EndpointFields};
+use crate::state::State;
+use crate::state::endpoint::{Endpoint, EndpointFields};
 
-pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
+pub(super) fn create(state: &mut State, mut form: Form) -> ApiResult {
     let url = form.url("url")?;
     let enabled_events = form.texts("enabled_events")?;
     let fields = EndpointFields {
@@ -23,19 +23,19 @@ pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
     };
     form.finish()?;
     let secret = format!("whsec_{}", ids::random(32));
-    let mut created = world.create_endpoint(&fields, secret.clone());
-    // The only time that anybody sees it.
+    let mut created = state.create_endpoint(&fields, secret.clone());
+    // The only response that contains the secret.
     created["secret"] = secret.into();
     Ok(created)
 }
 
-pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
+pub(super) fn retrieve(state: &State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    find(world, id).map(|endpoint| endpoint.object.clone())
+    find(state, id).map(|endpoint| endpoint.object.clone())
 }
 
-pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
-    let mut object = find(world, id)?.object.clone();
+pub(super) fn update(state: &mut State, id: &str, mut form: Form) -> ApiResult {
+    let mut object = find(state, id)?.object.clone();
     if let Some(url) = form.url("url")? {
         object["url"] = url.into();
     }
@@ -53,25 +53,27 @@ pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
         object["metadata"] = metadata.into();
     }
     form.finish()?;
-    if let Some(endpoint) = world.endpoints.get_mut(id) {
+    if let Some(endpoint) = state.endpoints.get_mut(id) {
         endpoint.object = object.clone();
     }
     Ok(object)
 }
 
-pub(super) fn delete(world: &mut World, id: &str, form: Form) -> Reply {
-    find(world, id)?;
+pub(super) fn delete(state: &mut State, id: &str, form: Form) -> ApiResult {
+    find(state, id)?;
     form.finish()?;
-    world.delete_endpoint(id);
+    state.delete_endpoint(id);
     Ok(json!({"id": id, "object": "webhook_endpoint", "deleted": true}))
 }
 
-pub(super) fn list(world: &World, mut form: Form) -> Reply {
-    let page = Page::read(&mut form)?;
+pub(super) fn list(state: &State, mut form: Form) -> ApiResult {
+    let page = Pagination::read(&mut form)?;
     form.finish()?;
-    page.cut("/v1/webhook_endpoints", world.endpoints.values().map(|endpoint| &endpoint.object), |_| true)
+    page.paginate("/v1/webhook_endpoints", state.endpoints.values().map(|endpoint| &endpoint.object), |_| {
+        true
+    })
 }
 
-fn find<'a>(world: &'a World, id: &str) -> Result<&'a Endpoint, StripeError> {
-    world.endpoints.get(id).ok_or_else(|| StripeError::no_such("webhook_endpoint", id))
+fn find<'a>(state: &'a State, id: &str) -> Result<&'a Endpoint, StripeError> {
+    state.endpoints.get(id).ok_or_else(|| StripeError::no_such("webhook_endpoint", id))
 }

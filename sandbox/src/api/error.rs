@@ -1,9 +1,8 @@
-//! Errors in Stripe's shape.
+//! Errors in Stripe's format.
 
 use poem::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-/// An answer that is not the one asked for.
 #[derive(Debug)]
 pub(crate) struct StripeError {
     pub(crate) status: StatusCode,
@@ -14,7 +13,6 @@ pub(crate) struct StripeError {
 }
 
 impl StripeError {
-    /// A call that cannot be carried out as it is written.
     pub(crate) fn invalid(message: impl Into<String>) -> StripeError {
         StripeError {
             status: StatusCode::BAD_REQUEST,
@@ -25,7 +23,6 @@ impl StripeError {
         }
     }
 
-    /// A parameter whose value will not do.
     pub(crate) fn invalid_param(param: impl Into<String>, message: impl Into<String>) -> StripeError {
         StripeError { param: Some(param.into()), ..StripeError::invalid(message) }
     }
@@ -42,17 +39,16 @@ impl StripeError {
         StripeError::invalid_param(param, message).code("parameter_missing")
     }
 
-    /// The object that the path names does not exist.
+    /// The object in the path does not exist.
     pub(crate) fn no_such(kind: &str, id: &str) -> StripeError {
         StripeError { status: StatusCode::NOT_FOUND, ..StripeError::no_such_referenced(kind, id, "id") }
     }
 
-    /// An object that a parameter names does not exist.
+    /// The object in a parameter does not exist.
     pub(crate) fn no_such_referenced(kind: &str, id: &str, param: impl Into<String>) -> StripeError {
         StripeError::invalid_param(param, format!("No such {kind}: '{id}'")).code("resource_missing")
     }
 
-    /// A quantity of what is billed by its usage.
     pub(crate) fn metered_quantity(param: String) -> StripeError {
         let at = param.trim_end_matches("[quantity]");
         let message = format!(
@@ -70,21 +66,19 @@ impl StripeError {
         StripeError { status: StatusCode::NOT_FOUND, ..StripeError::invalid(message) }
     }
 
-    /// The key was used before, for something else.
     pub(crate) fn idempotency(message: impl Into<String>) -> StripeError {
         StripeError { kind: "idempotency_error", ..StripeError::invalid(message) }
     }
 
-    /// The key's first call has not been answered yet.
     pub(crate) fn key_in_use(key: &str) -> StripeError {
         let message = format!("There is another request in progress with the idempotency key '{key}'.");
         StripeError { status: StatusCode::CONFLICT, ..StripeError::idempotency(message) }
             .code("idempotency_key_in_use")
     }
 
-    /// What a fault answers when nobody said what its body is.
+    /// The default error of a fault without a body.
     pub(crate) fn fault(status: StatusCode) -> StripeError {
-        let error = StripeError { status, ..StripeError::invalid("The sandbox was told to answer this.") };
+        let error = StripeError { status, ..StripeError::invalid("A fault is set for this call.") };
         match status.as_u16() {
             429 => error.code("rate_limit"),
             402 => StripeError { kind: "card_error", ..error }.code("card_declined"),
@@ -97,7 +91,6 @@ impl StripeError {
         StripeError { code: Some(code), ..self }
     }
 
-    /// The body of the answer.
     pub(crate) fn body(&self, request_id: &str, now: i64) -> Value {
         let log = format!("https://dashboard.stripe.com/test/logs/{request_id}?t={now}");
         let mut error = json!({"type": self.kind, "message": self.message, "request_log_url": log});

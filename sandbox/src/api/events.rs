@@ -2,55 +2,54 @@
 
 use serde_json::Value;
 
-use super::Reply;
-use super::created::Created;
+use super::ApiResult;
+use super::created_filter::CreatedFilter;
 use super::error::StripeError;
 use super::form::Form;
-use super::page::Page;
-use crate::world::{World, text};
+use super::pagination::Pagination;
+use crate::state::{State, text};
 
 const MAX_TYPES: usize = 20;
 
-pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
+pub(super) fn retrieve(state: &State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    world.kept_event(id).cloned().ok_or_else(|| StripeError::no_such("event", id))
+    state.retained_event(id).cloned().ok_or_else(|| StripeError::no_such("event", id))
 }
 
-pub(super) fn list(world: &World, mut form: Form) -> Reply {
-    let page = Page::read(&mut form)?;
-    let wanted = Wanted::read(&mut form)?;
+pub(super) fn list(state: &State, mut form: Form) -> ApiResult {
+    let page = Pagination::read(&mut form)?;
+    let filter = EventFilter::read(&mut form)?;
     form.finish()?;
-    page.cut("/v1/events", world.listed_events().into_iter(), |event| wanted.has(event))
+    page.paginate("/v1/events", state.listed_events().into_iter(), |event| filter.matches(event))
 }
 
-/// Which events are asked for.
-struct Wanted {
+struct EventFilter {
     types: Vec<String>,
-    created: Created,
+    created: CreatedFilter,
     delivered: Option<bool>,
 }
 
-impl Wanted {
-    fn read(form: &mut Form) -> Result<Wanted, StripeError> {
-        Ok(Wanted {
+impl EventFilter {
+    fn read(form: &mut Form) -> Result<EventFilter, StripeError> {
+        Ok(EventFilter {
             types: read_types(form)?,
-            created: Created::read(form)?,
+            created: CreatedFilter::read(form)?,
             delivered: form.flag("delivery_success")?,
         })
     }
 
-    fn has(&self, event: &Value) -> bool {
+    fn matches(&self, event: &Value) -> bool {
         let kind = text(event, "type");
         let is_delivered = event["pending_webhooks"] == 0;
-        (self.types.is_empty() || self.types.iter().any(|wanted| matches(wanted, kind)))
-            && self.created.has(event)
+        (self.types.is_empty() || self.types.iter().any(|pattern| matches_type(pattern, kind)))
+            && self.created.matches(event)
             && self.delivered.is_none_or(|delivered| delivered == is_delivered)
     }
 }
 
-/// `customer.*` stands for all that begins so.
-fn matches(wanted: &str, kind: &str) -> bool {
-    wanted.strip_suffix('*').map_or(wanted == kind, |prefix| kind.starts_with(prefix))
+/// A pattern like `customer.*` matches every type with that prefix.
+fn matches_type(pattern: &str, kind: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == kind, |prefix| kind.starts_with(prefix))
 }
 
 fn read_types(form: &mut Form) -> Result<Vec<String>, StripeError> {

@@ -1,4 +1,4 @@
-//! API calls that go wrong on request.
+//! Injected faults of API calls.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,61 +6,62 @@ use poem::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// How a call goes wrong, as the control call says it.
+/// A fault as the control call describes it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fault {
-    /// The beginning of `METHOD path`, or `*`.
+    /// A prefix of `METHOD path`, or `*`.
     #[serde(rename = "match")]
     pattern: String,
     pub(crate) kind: FaultKind,
     #[serde(default = "internal_server_error")]
     status: u16,
-    /// Only calls that have this parameter.
+    /// Affects only calls with this parameter.
     param: Option<String>,
-    /// How many calls are to go well before.
+    /// The number of matching calls that succeed first.
     #[serde(default)]
     skip: u32,
-    /// How many calls are still to go wrong; all of them if absent.
+    /// The number of calls that are still to fail. Without it, all calls fail.
     times: Option<u32>,
     /// The value of `Stripe-Should-Retry`.
     pub(crate) should_retry: Option<bool>,
-    /// Whether the call fails before it is carried out. If not, it is, and only the answer is lost.
+    /// Whether the call fails before it is executed. Otherwise it is executed and only the response
+    /// is lost.
     #[serde(default = "yes")]
     pub(crate) before: bool,
-    /// What is answered instead of an error in Stripe's shape.
+    /// The response body, instead of an error in Stripe's format.
     pub(crate) body: Option<String>,
 }
 
-/// What the caller sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FaultKind {
-    /// An answer with an error status.
+    /// A response with this status.
     Status,
-    /// No answer, ever.
+    /// No response until the client disconnects.
     Hang,
-    /// The connection ends without an answer.
+    /// The connection is cut without a response.
     Drop,
 }
 
-/// The faults that are set, in the order in which they were.
+/// The active faults, oldest first.
 #[derive(Default)]
 pub(crate) struct Faults(Mutex<Vec<Fault>>);
 
 impl Fault {
-    /// The status of the answer, if it is one that HTTP knows.
+    /// `None` if HTTP has no such final status.
     pub(crate) fn status(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.status).ok().filter(|status| !status.is_informational())
     }
 
-    /// Whether Stripe keeps the failure under the call's idempotency key: a 500 comes from carrying the call out, other server
-    /// errors from what stands before it. `Stripe-Should-Retry: true` promises that the same key can succeed.
-    pub(crate) fn is_kept(&self) -> bool {
+    /// Whether Stripe stores the failure under the call's idempotency key. A 500 comes from
+    /// executing the call, other server errors from the infrastructure before it.
+    /// `Stripe-Should-Retry: true` promises that the same key can succeed.
+    pub(crate) fn is_saved(&self) -> bool {
         self.kind == FaultKind::Status && self.status == 500 && self.should_retry != Some(true)
     }
 
-    fn concerns(&self, call: &str, params: &Value) -> bool {
+    fn matches(&self, call: &str, params: &Value) -> bool {
         let has_param = self.param.as_ref().is_none_or(|param| !params[param].is_null());
         self.times != Some(0) && has_param && (self.pattern == "*" || call.starts_with(&self.pattern))
     }
@@ -68,17 +69,17 @@ impl Fault {
 
 impl Faults {
     pub(crate) fn add(&self, fault: Fault) {
-        self.set().push(fault);
+        self.lock().push(fault);
     }
 
     pub(crate) fn clear(&self) {
-        self.set().clear();
+        self.lock().clear();
     }
 
-    /// The first fault that concerns this call; it counts as used.
+    /// Returns the first fault that matches this call, and counts it as used once.
     pub(crate) fn take(&self, call: &str, params: &Value) -> Option<Fault> {
-        let mut faults = self.set();
-        let fault = faults.iter_mut().find(|fault| fault.concerns(call, params))?;
+        let mut faults = self.lock();
+        let fault = faults.iter_mut().find(|fault| fault.matches(call, params))?;
         if fault.skip > 0 {
             fault.skip -= 1;
             return None;
@@ -87,7 +88,7 @@ impl Faults {
         Some(fault.clone())
     }
 
-    fn set(&self) -> MutexGuard<'_, Vec<Fault>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Fault>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,35 +1,37 @@
-//! Reading a call's parameters: each is taken out by name and checked; what is left over at the end was unknown.
+//! Reads and validates the parameters of a call. Each read removes a parameter, so parameters that
+//! remain at the end are unknown.
 
 use poem::http::Uri;
 use serde_json::{Map, Value};
 
 use super::error::StripeError;
 
-type Read<T> = Result<T, StripeError>;
+type FormResult<T> = Result<T, StripeError>;
 
 const MAX_METADATA_KEYS: usize = 50;
 const MAX_METADATA_KEY_CHARACTERS: usize = 40;
 const MAX_METADATA_VALUE_CHARACTERS: usize = 500;
 
-/// A hash of parameters, and where in the call it stands.
+/// A hash of parameters.
 pub(crate) struct Form {
-    at: String,
+    /// The full name of the hash, or empty for the whole call.
+    path: String,
     fields: Map<String, Value>,
 }
 
 impl Form {
     pub(crate) fn new(tree: Value) -> Form {
         let fields = if let Value::Object(fields) = tree { fields } else { Map::new() };
-        Form { at: String::new(), fields }
+        Form { path: String::new(), fields }
     }
 
-    /// The full name of a parameter, as an error names it.
+    /// The full name of a parameter, such as `items[0][price]`.
     pub(crate) fn name(&self, field: &str) -> String {
-        if self.at.is_empty() { field.to_owned() } else { format!("{}[{field}]", self.at) }
+        if self.path.is_empty() { field.to_owned() } else { format!("{}[{field}]", self.path) }
     }
 
-    /// Text that, if it is there, says something.
-    pub(crate) fn text(&mut self, field: &str) -> Read<Option<String>> {
+    /// A string that must not be empty.
+    pub(crate) fn text(&mut self, field: &str) -> FormResult<Option<String>> {
         let Some(text) = self.clearable(field)? else { return Ok(None) };
         if text.is_empty() {
             let message = format!("You passed an empty string for '{}'.", self.name(field));
@@ -38,8 +40,8 @@ impl Form {
         Ok(Some(text))
     }
 
-    /// Text that may be empty, which clears what was there.
-    pub(crate) fn clearable(&mut self, field: &str) -> Read<Option<String>> {
+    /// A string. An empty one clears the field.
+    pub(crate) fn clearable(&mut self, field: &str) -> FormResult<Option<String>> {
         match self.fields.remove(field) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -47,12 +49,12 @@ impl Form {
         }
     }
 
-    /// Whether a parameter that may be a hash is a plain value here.
+    /// Whether the parameter is a string and not a hash.
     pub(crate) fn is_text(&self, field: &str) -> bool {
         self.fields.get(field).is_some_and(Value::is_string)
     }
 
-    /// Whether the call empties this parameter; if it does, that is all there is to read of it.
+    /// Whether the parameter is an empty string. If so, it is removed as read.
     pub(crate) fn is_cleared(&mut self, field: &str) -> bool {
         let cleared = self.fields.get(field).is_some_and(|value| value == "");
         if cleared {
@@ -61,11 +63,11 @@ impl Form {
         cleared
     }
 
-    pub(crate) fn required<T>(&self, field: &str, value: Option<T>) -> Read<T> {
+    pub(crate) fn required<T>(&self, field: &str, value: Option<T>) -> FormResult<T> {
         value.ok_or_else(|| StripeError::missing_parameter(self.name(field)))
     }
 
-    pub(crate) fn flag(&mut self, field: &str) -> Read<Option<bool>> {
+    pub(crate) fn flag(&mut self, field: &str) -> FormResult<Option<bool>> {
         match self.text(field)?.as_deref() {
             None => Ok(None),
             Some("true") => Ok(Some(true)),
@@ -74,7 +76,7 @@ impl Form {
         }
     }
 
-    pub(crate) fn integer(&mut self, field: &str) -> Read<Option<i64>> {
+    pub(crate) fn integer(&mut self, field: &str) -> FormResult<Option<i64>> {
         let Some(text) = self.text(field)? else { return Ok(None) };
         let number = text.parse().map_err(|_| {
             self.bad(field, &format!("Invalid integer: {text}")).code("parameter_invalid_integer")
@@ -82,7 +84,7 @@ impl Form {
         Ok(Some(number))
     }
 
-    pub(crate) fn one_of(&mut self, field: &str, allowed: &[&str]) -> Read<Option<String>> {
+    pub(crate) fn one_of(&mut self, field: &str, allowed: &[&str]) -> FormResult<Option<String>> {
         let Some(text) = self.text(field)? else { return Ok(None) };
         if allowed.contains(&text.as_str()) {
             return Ok(Some(text));
@@ -90,18 +92,18 @@ impl Form {
         Err(self.bad(field, &format!("Invalid {field}: must be one of {}", allowed.join(", "))))
     }
 
-    /// An absolute address of a page.
-    pub(crate) fn url(&mut self, field: &str) -> Read<Option<String>> {
+    /// An absolute HTTP URL.
+    pub(crate) fn url(&mut self, field: &str) -> FormResult<Option<String>> {
         let Some(text) = self.text(field)? else { return Ok(None) };
         if is_absolute_url(&text) {
             return Ok(Some(text));
         }
-        let message = "Not a valid URL: it must be absolute and begin with http:// or https://";
+        let message = "Not a valid URL: it must be absolute and start with http:// or https://";
         Err(self.bad(field, message).code("url_invalid"))
     }
 
-    /// A list of texts.
-    pub(crate) fn texts(&mut self, field: &str) -> Read<Vec<String>> {
+    /// A list of strings.
+    pub(crate) fn texts(&mut self, field: &str) -> FormResult<Vec<String>> {
         match self.fields.remove(field) {
             None => Ok(Vec::new()),
             Some(Value::Array(entries)) => {
@@ -113,56 +115,56 @@ impl Form {
         }
     }
 
-    /// A hash within the hash, read whole.
+    /// A nested hash. Parameters that `read` does not read are errors.
     pub(crate) fn hash<T>(
         &mut self,
         field: &str,
-        read: impl FnOnce(&mut Form) -> Read<T>,
-    ) -> Read<Option<T>> {
-        let at = self.name(field);
+        read: impl FnOnce(&mut Form) -> FormResult<T>,
+    ) -> FormResult<Option<T>> {
+        let path = self.name(field);
         match self.fields.remove(field) {
             None => Ok(None),
-            Some(Value::Object(fields)) => Form { at, fields }.read_whole(read).map(Some),
-            Some(_) => Err(StripeError::invalid_param(at, "Invalid hash")),
+            Some(Value::Object(fields)) => Form { path, fields }.read_all(read).map(Some),
+            Some(_) => Err(StripeError::invalid_param(path, "Invalid hash")),
         }
     }
 
-    /// A list of hashes, each read whole.
+    /// A list of nested hashes, each read as by [`Form::hash`].
     pub(crate) fn hashes<T>(
         &mut self,
         field: &str,
-        mut read: impl FnMut(&mut Form) -> Read<T>,
-    ) -> Read<Vec<T>> {
-        let at = self.name(field);
+        mut read: impl FnMut(&mut Form) -> FormResult<T>,
+    ) -> FormResult<Vec<T>> {
+        let path = self.name(field);
         let entries = match self.fields.remove(field) {
             None => return Ok(Vec::new()),
             Some(Value::Array(entries)) => entries,
-            Some(_) => return Err(StripeError::invalid_param(at, "Invalid array")),
+            Some(_) => return Err(StripeError::invalid_param(path, "Invalid array")),
         };
-        let mut whole = Vec::new();
+        let mut values = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
-            let at = format!("{at}[{index}]");
+            let path = format!("{path}[{index}]");
             let Value::Object(fields) = entry else {
-                return Err(StripeError::invalid_param(at, "Invalid hash"));
+                return Err(StripeError::invalid_param(path, "Invalid hash"));
             };
-            whole.push(Form { at, fields }.read_whole(&mut read)?);
+            values.push(Form { path, fields }.read_all(&mut read)?);
         }
-        Ok(whole)
+        Ok(values)
     }
 
-    /// The metadata after this call, given what it was: names are added and replaced, an empty value removes one, an
-    /// empty `metadata` removes all. None if the call says nothing about it.
-    pub(crate) fn metadata(&mut self, before: &Value) -> Read<Option<Map<String, Value>>> {
-        let at = self.name("metadata");
-        let given = match self.fields.remove("metadata") {
+    /// Returns the metadata after this call: keys are added or replaced, an empty value removes a
+    /// key, and an empty `metadata` removes all. `None` if the call has no metadata.
+    pub(crate) fn metadata(&mut self, before: &Value) -> FormResult<Option<Map<String, Value>>> {
+        let path = self.name("metadata");
+        let changes = match self.fields.remove("metadata") {
             None => return Ok(None),
             Some(Value::String(empty)) if empty.is_empty() => return Ok(Some(Map::new())),
-            Some(Value::Object(given)) => given,
-            Some(_) => return Err(StripeError::invalid_param(at, "Invalid hash")),
+            Some(Value::Object(changes)) => changes,
+            Some(_) => return Err(StripeError::invalid_param(path, "Invalid hash")),
         };
         let mut after = before.as_object().cloned().unwrap_or_default();
-        for (key, value) in given {
-            check_metadata_entry(&at, &key, &value)?;
+        for (key, value) in changes {
+            check_metadata_entry(&path, &key, &value)?;
             if value == "" {
                 after.remove(&key);
             } else {
@@ -171,20 +173,20 @@ impl Form {
         }
         if after.len() > MAX_METADATA_KEYS {
             let message = format!("You can only have up to {MAX_METADATA_KEYS} metadata keys.");
-            return Err(StripeError::invalid_param(at, message));
+            return Err(StripeError::invalid_param(path, message));
         }
         Ok(Some(after))
     }
 
-    /// Everything has been read: what is left is unknown.
-    pub(crate) fn finish(self) -> Read<()> {
+    /// Fails if a parameter was not read.
+    pub(crate) fn finish(self) -> FormResult<()> {
         match self.fields.keys().next() {
             None => Ok(()),
-            Some(left) => Err(StripeError::unknown_parameter(self.name(left))),
+            Some(unread) => Err(StripeError::unknown_parameter(self.name(unread))),
         }
     }
 
-    fn read_whole<T>(mut self, read: impl FnOnce(&mut Form) -> Read<T>) -> Read<T> {
+    fn read_all<T>(mut self, read: impl FnOnce(&mut Form) -> FormResult<T>) -> FormResult<T> {
         let value = read(&mut self)?;
         self.finish()?;
         Ok(value)
@@ -196,16 +198,16 @@ impl Form {
 }
 
 fn is_absolute_url(text: &str) -> bool {
-    // The placeholder that Checkout fills in is not itself allowed in an address.
+    // Checkout replaces this placeholder, which is not valid in a URL.
     let text = text.replace("{CHECKOUT_SESSION_ID}", "id");
-    // What follows the # never travels, so the parser does not know it.
+    // `Uri` does not parse fragments.
     let without_fragment = text.split('#').next().unwrap_or_default();
     let Ok(uri) = without_fragment.parse::<Uri>() else { return false };
     matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
 }
 
-fn check_metadata_entry(at: &str, key: &str, value: &Value) -> Read<()> {
-    let param = format!("{at}[{key}]");
+fn check_metadata_entry(path: &str, key: &str, value: &Value) -> FormResult<()> {
+    let param = format!("{path}[{key}]");
     let Some(value) = value.as_str() else {
         return Err(StripeError::invalid_param(param, "Metadata values must be strings."));
     };

@@ -1,4 +1,4 @@
-//! Keys that make a call safe to repeat.
+//! Idempotency keys.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,6 @@ use super::error::StripeError;
 
 const MAX_KEY_CHARACTERS: usize = 255;
 
-/// What a key was used for.
 #[derive(Clone, PartialEq)]
 struct Call {
     path: String,
@@ -19,46 +18,45 @@ struct Call {
 
 enum Entry {
     InFlight(Call),
-    Done(Call, Outcome),
+    Done(Call, SavedResponse),
 }
 
-/// What came of the first call with a key. Stripe keeps failures, too, once the call is being carried out
-/// (<https://docs.stripe.com/api/idempotent_requests>).
+/// The response to the first call with a key. Stripe also saves failures once a call is being
+/// executed (<https://docs.stripe.com/api/idempotent_requests>).
 #[derive(Clone)]
-pub(crate) enum Outcome {
-    Answer(Value),
+pub(crate) enum SavedResponse {
+    Success(Value),
     ServerError(String),
 }
 
-/// The keys that were used.
 #[derive(Default)]
-pub(crate) struct Ledger(Mutex<HashMap<String, Entry>>);
+pub(crate) struct IdempotencyKeys(Mutex<HashMap<String, Entry>>);
 
-/// What a call may do with its key.
-pub(crate) enum Claim<'a> {
-    /// Carry on; there is no key, or it is new.
-    Fresh(Option<Hold<'a>>),
-    /// Answer what was answered before.
-    Replay(Outcome),
+pub(crate) enum KeyCheck<'a> {
+    /// Execute the call: it has no key, or the key is new and now locked.
+    New(Option<KeyLock<'a>>),
+    /// Return the saved response.
+    Replay(SavedResponse),
 }
 
-/// A key in flight. Unless an outcome is kept, it is free again when this goes: a call that was refused, or whose
-/// caller hung up before it was carried out, leaves nothing behind.
-pub(crate) struct Hold<'a> {
-    ledger: &'a Ledger,
+/// The lock on a key in use. Dropping it without saving a response frees the key: a rejected call,
+/// or one whose client disconnected before it was executed, leaves no trace.
+pub(crate) struct KeyLock<'a> {
+    keys: &'a IdempotencyKeys,
     key: String,
 }
 
-impl Ledger {
-    /// Takes the key for this call.
-    pub(crate) fn claim(
+impl IdempotencyKeys {
+    /// Looks the key up and locks it if it is new. Fails if another call holds it or used it with
+    /// other parameters.
+    pub(crate) fn check(
         &self,
         key: Option<&str>,
         method: &Method,
         path: &str,
         params: &Value,
-    ) -> Result<Claim<'_>, StripeError> {
-        let Some(key) = key.filter(|_| method == Method::POST) else { return Ok(Claim::Fresh(None)) };
+    ) -> Result<KeyCheck<'_>, StripeError> {
+        let Some(key) = key.filter(|_| method == Method::POST) else { return Ok(KeyCheck::New(None)) };
         if key.chars().count() > MAX_KEY_CHARACTERS {
             let message = format!("Idempotency keys can be up to {MAX_KEY_CHARACTERS} characters long.");
             return Err(StripeError::invalid(message));
@@ -68,11 +66,11 @@ impl Ledger {
         match entries.get(key) {
             None => {
                 entries.insert(key.to_owned(), Entry::InFlight(call));
-                Ok(Claim::Fresh(Some(Hold { ledger: self, key: key.to_owned() })))
+                Ok(KeyCheck::New(Some(KeyLock { keys: self, key: key.to_owned() })))
             }
             Some(Entry::InFlight(first) | Entry::Done(first, _)) if *first != call => Err(misused(key)),
             Some(Entry::InFlight(_)) => Err(StripeError::key_in_use(key)),
-            Some(Entry::Done(_, outcome)) => Ok(Claim::Replay(outcome.clone())),
+            Some(Entry::Done(_, saved)) => Ok(KeyCheck::Replay(saved.clone())),
         }
     }
 
@@ -81,21 +79,21 @@ impl Ledger {
     }
 }
 
-impl Hold<'_> {
-    /// The call was carried out, or failed on the way: from now on the key answers this.
-    pub(crate) fn keep(self, outcome: Outcome) {
-        let mut entries = self.ledger.entries();
+impl KeyLock<'_> {
+    /// Later calls with this key get this response.
+    pub(crate) fn save(self, response: SavedResponse) {
+        let mut entries = self.keys.entries();
         if let Some(entry) = entries.get_mut(&self.key)
             && let Entry::InFlight(call) = entry
         {
-            *entry = Entry::Done(call.clone(), outcome);
+            *entry = Entry::Done(call.clone(), response);
         }
     }
 }
 
-impl Drop for Hold<'_> {
+impl Drop for KeyLock<'_> {
     fn drop(&mut self) {
-        let mut entries = self.ledger.entries();
+        let mut entries = self.keys.entries();
         if matches!(entries.get(&self.key), Some(Entry::InFlight(_))) {
             entries.remove(&self.key);
         }

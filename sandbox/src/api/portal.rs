@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use super::error::StripeError;
 use super::form::Form;
-use super::page::Page;
-use super::{Reply, locale};
-use crate::world::portal::{NewConfiguration, NewPortalSession, allows};
-use crate::world::subscription::{ends_by_itself, is_final, items};
-use crate::world::{World, text};
+use super::pagination::Pagination;
+use super::{ApiResult, locale};
+use crate::state::portal::{NewConfiguration, NewPortalSession, is_feature_enabled};
+use crate::state::subscription::{is_final, is_set_to_cancel, items};
+use crate::state::{State, text};
 
 const FLOWS: &[&str] = &["payment_method_update", "subscription_cancel", "subscription_update"];
 
@@ -16,16 +16,16 @@ const NO_CONFIGURATION: &str = "No configuration provided and your test mode def
     created. Provide a configuration or create your default by saving your customer portal settings in test mode at \
     https://dashboard.stripe.com/test/settings/billing/portal.";
 
-pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
+pub(super) fn create(state: &mut State, mut form: Form) -> ApiResult {
     let customer = form.text("customer")?;
     let customer = form.required("customer", customer)?;
-    if world.living_customer(&customer).is_none() {
+    if state.existing_customer(&customer).is_none() {
         return Err(StripeError::no_such_referenced("customer", &customer, "customer"));
     }
-    let configuration = configuration(world, &mut form)?;
+    let configuration = configuration(state, &mut form)?;
     let return_url = form.url("return_url")?;
     let locale = form.one_of("locale", locale::PORTAL)?;
-    let flow = form.hash("flow_data", |flow| read_flow(world, &customer, configuration, flow))?;
+    let flow = form.hash("flow_data", |flow| read_flow(state, &customer, configuration, flow))?;
     form.finish()?;
     let new = NewPortalSession {
         configuration: text(configuration, "id").to_owned(),
@@ -34,34 +34,34 @@ pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
         locale,
         flow: flow.unwrap_or_default(),
     };
-    Ok(world.create_portal_session(&new))
+    Ok(state.create_portal_session(&new))
 }
 
-pub(super) fn list_configurations(world: &World, mut form: Form) -> Reply {
-    let page = Page::read(&mut form)?;
+pub(super) fn list_configurations(state: &State, mut form: Form) -> ApiResult {
+    let page = Pagination::read(&mut form)?;
     let active = form.flag("active")?;
     let is_default = form.flag("is_default")?;
     form.finish()?;
-    page.cut("/v1/billing_portal/configurations", world.configurations.values(), |configuration| {
+    page.paginate("/v1/billing_portal/configurations", state.configurations.values(), |configuration| {
         active.is_none_or(|active| configuration["active"] == active)
             && is_default.is_none_or(|is_default| configuration["is_default"] == is_default)
     })
 }
 
-pub(super) fn retrieve_configuration(world: &World, id: &str, form: Form) -> Reply {
+pub(super) fn retrieve_configuration(state: &State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    world.configurations.get(id).cloned().ok_or_else(|| StripeError::no_such("configuration", id))
+    state.configurations.get(id).cloned().ok_or_else(|| StripeError::no_such("configuration", id))
 }
 
-/// The features that the call names change, and the others stay.
-pub(super) fn update_configuration(world: &mut World, id: &str, mut form: Form) -> Reply {
+/// Changes only the features that the call contains.
+pub(super) fn update_configuration(state: &mut State, id: &str, mut form: Form) -> ApiResult {
     let active = form.flag("active")?;
     let features = form.hash("features", read_features)?.unwrap_or_default();
     form.finish()?;
-    if !world.configurations.contains_key(id) {
+    if !state.configurations.contains_key(id) {
         return Err(StripeError::no_such("configuration", id));
     }
-    Ok(world.change_configuration(id, |configuration| {
+    Ok(state.edit_configuration(id, |configuration| {
         if let Some(active) = active {
             configuration["active"] = active.into();
         }
@@ -73,7 +73,7 @@ pub(super) fn update_configuration(world: &mut World, id: &str, mut form: Form) 
     }))
 }
 
-pub(super) fn create_configuration(world: &mut World, mut form: Form) -> Reply {
+pub(super) fn create_configuration(state: &mut State, mut form: Form) -> ApiResult {
     let features = form.hash("features", read_features)?;
     let features = form.required("features", features)?;
     let profile = form.hash("business_profile", |profile| {
@@ -96,31 +96,31 @@ pub(super) fn create_configuration(world: &mut World, mut form: Form) -> Reply {
         name: form.text("name")?,
     };
     form.finish()?;
-    Ok(world.create_configuration(&new))
+    Ok(state.create_configuration(&new))
 }
 
-fn configuration<'a>(world: &'a World, form: &mut Form) -> Result<&'a Value, StripeError> {
+fn configuration<'a>(state: &'a State, form: &mut Form) -> Result<&'a Value, StripeError> {
     let Some(id) = form.text("configuration")? else {
-        return world.default_configuration().ok_or_else(|| StripeError::invalid(NO_CONFIGURATION));
+        return state.default_configuration().ok_or_else(|| StripeError::invalid(NO_CONFIGURATION));
     };
-    let Some(named) = world.configurations.get(&id) else {
+    let Some(named) = state.configurations.get(&id) else {
         return Err(StripeError::no_such_referenced("configuration", &id, "configuration"));
     };
     if named["active"] == true {
         return Ok(named);
     }
-    // In words of our own: Stripe's are not published.
+    // Our own text: Stripe's is not published.
     let message = format!("The portal configuration `{id}` is inactive.");
     Err(StripeError::invalid_param("configuration", message))
 }
 
-fn read_flow(world: &World, customer: &str, configuration: &Value, flow: &mut Form) -> Reply {
+fn read_flow(state: &State, customer: &str, configuration: &Value, flow: &mut Form) -> ApiResult {
     let kind = flow.one_of("type", FLOWS)?;
     let kind = flow.required("type", kind)?;
-    if !allows(configuration, &kind) {
+    if !is_feature_enabled(configuration, &kind) {
         return Err(StripeError::invalid(feature_disabled(&kind)));
     }
-    let mut answer = json!({
+    let mut result = json!({
         "after_completion": flow.hash("after_completion", read_after_completion)?
             .unwrap_or_else(|| json!({"hosted_confirmation": null, "redirect": null, "type": "portal_homepage"})),
         "customer_update": null,
@@ -131,13 +131,13 @@ fn read_flow(world: &World, customer: &str, configuration: &Value, flow: &mut Fo
         "type": kind,
     });
     if kind != "payment_method_update" {
-        let details = flow.hash(&kind, |details| read_subscription(world, customer, &kind, details))?;
-        answer[&kind] = json!({"subscription": flow.required(&kind, details)?});
+        let details = flow.hash(&kind, |details| read_subscription(state, customer, &kind, details))?;
+        result[&kind] = json!({"subscription": flow.required(&kind, details)?});
     }
-    Ok(answer)
+    Ok(result)
 }
 
-/// Stripe's sentence about `subscription_update`; what it says about the others is not published.
+/// The text for `subscription_update` is Stripe's. Stripe's texts for the others are not published.
 fn feature_disabled(kind: &str) -> &'static str {
     match kind {
         "subscription_update" => {
@@ -153,23 +153,23 @@ fn feature_disabled(kind: &str) -> &'static str {
 }
 
 fn read_subscription(
-    world: &World,
+    state: &State,
     customer: &str,
     kind: &str,
     details: &mut Form,
 ) -> Result<String, StripeError> {
     let id = details.text("subscription")?;
     let id = details.required("subscription", id)?;
-    let mut theirs = world.subscriptions_of(customer);
+    let mut theirs = state.subscriptions_of(customer);
     let Some(subscription) = theirs.find(|subscription| text(subscription, "id") == id) else {
         return Err(StripeError::no_such_referenced("subscription", &id, details.name("subscription")));
     };
-    // Of these Stripe's own words are known only for an end that is set, by whichever of the two fields.
+    // Only the text for a subscription that is set to cancel is Stripe's.
     if is_final(subscription) {
         return Err(StripeError::invalid(format!("The subscription {id} is already canceled.")));
     }
     match kind {
-        "subscription_cancel" if ends_by_itself(subscription) => {
+        "subscription_cancel" if is_set_to_cancel(subscription) => {
             let message = format!("The subscription {id} is already set to be canceled at period end.");
             Err(StripeError::invalid(message))
         }
@@ -181,7 +181,7 @@ fn read_subscription(
     }
 }
 
-fn read_after_completion(after: &mut Form) -> Reply {
+fn read_after_completion(after: &mut Form) -> ApiResult {
     let kind = after.one_of("type", &["redirect", "hosted_confirmation", "portal_homepage"])?;
     let kind = after.required("type", kind)?;
     let redirect = after.hash("redirect", |redirect| {
@@ -197,7 +197,6 @@ fn read_after_completion(after: &mut Form) -> Reply {
     Ok(json!({"hosted_confirmation": confirmation, "redirect": redirect, "type": kind}))
 }
 
-/// What a portal can offer.
 const FEATURES: [&str; 5] = [
     "customer_update",
     "invoice_history",
@@ -206,7 +205,7 @@ const FEATURES: [&str; 5] = [
     "subscription_update",
 ];
 
-/// The features that the call names.
+/// Returns the features that the call contains.
 fn read_features(features: &mut Form) -> Result<Map<String, Value>, StripeError> {
     let plain = |features: &mut Form, name: &str| {
         features.hash(name, |feature| {
@@ -233,11 +232,11 @@ fn read_features(features: &mut Form) -> Result<Map<String, Value>, StripeError>
             "proration_behavior": "none",
         }))
     })?;
-    let given = [
+    let features = [
         ("invoice_history", history),
         ("payment_method_update", card),
         ("subscription_cancel", cancel),
         ("subscription_update", update),
     ];
-    Ok(given.into_iter().filter_map(|(name, feature)| Some((name.to_owned(), feature?))).collect())
+    Ok(features.into_iter().filter_map(|(name, feature)| Some((name.to_owned(), feature?))).collect())
 }

@@ -1,18 +1,18 @@
 //! `/v1/prices`
 
-use super::Reply;
+use super::ApiResult;
 use super::error::StripeError;
 use super::form::Form;
-use super::page::Page;
+use super::pagination::Pagination;
 use crate::ids;
-use crate::world::{World, catalog, text};
+use crate::state::{State, catalog, text};
 
-pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
+pub(super) fn retrieve(state: &State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    world.prices.get(id).cloned().ok_or_else(|| StripeError::no_such("price", id))
+    state.prices.get(id).cloned().ok_or_else(|| StripeError::no_such("price", id))
 }
 
-pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
+pub(super) fn create(state: &mut State, mut form: Form) -> ApiResult {
     let product = form.text("product")?;
     let product = form.required("product", product)?;
     let currency = form.text("currency")?;
@@ -22,21 +22,22 @@ pub(super) fn create(world: &mut World, mut form: Form) -> Reply {
     let recurring = form.hash("recurring", read_recurring)?;
     let (lookup_key, transfer) = (form.text("lookup_key")?, form.flag("transfer_lookup_key")?);
     form.finish()?;
-    if !world.products.contains_key(&product) {
+    if !state.products.contains_key(&product) {
         return Err(StripeError::no_such_referenced("product", &product, "product"));
     }
-    refuse_taken_key(world, "", lookup_key.as_deref(), transfer)?;
+    check_lookup_key(state, "", lookup_key.as_deref(), transfer)?;
     let (interval, meter) = recurring.unzip();
     let mut price =
-        catalog::price(&ids::long("price"), &product, None, amount, interval.as_deref(), world.now());
+        catalog::price(&ids::long("price"), &product, None, amount, interval.as_deref(), state.now());
     if let Some(meter) = meter.flatten() {
         price["recurring"]["usage_type"] = "metered".into();
         price["recurring"]["meter"] = meter.into();
     }
-    Ok(world.create_price(&price, lookup_key.as_deref()))
+    Ok(state.create_price(&price, lookup_key.as_deref()))
 }
 
-/// The interval, and the meter of a price that is metered. Since basil each of them has one
+/// Returns the interval, and the meter of a metered price, which is required since API version
+/// basil
 /// (<https://docs.stripe.com/changelog/basil/2025-03-31/deprecate-legacy-usage-based-billing>).
 fn read_recurring(recurring: &mut Form) -> Result<(String, Option<String>), StripeError> {
     let interval = recurring.one_of("interval", &["month", "year"])?;
@@ -50,39 +51,39 @@ fn read_recurring(recurring: &mut Form) -> Result<(String, Option<String>), Stri
         None => Ok((interval, None)),
         Some(_) => Err(StripeError::invalid_param(
             recurring.name("meter"),
-            "A meter needs `usage_type` to be `metered`.",
+            "A meter requires `usage_type` to be `metered`.",
         )),
     }
 }
 
-pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
+pub(super) fn update(state: &mut State, id: &str, mut form: Form) -> ApiResult {
     let active = form.flag("active")?;
     let (lookup_key, transfer) = (form.clearable("lookup_key")?, form.flag("transfer_lookup_key")?);
     form.finish()?;
-    if !world.prices.contains_key(id) {
+    if !state.prices.contains_key(id) {
         return Err(StripeError::no_such("price", id));
     }
-    refuse_taken_key(world, id, lookup_key.as_deref(), transfer)?;
+    check_lookup_key(state, id, lookup_key.as_deref(), transfer)?;
     if let Some(lookup_key) = &lookup_key {
-        world.set_lookup_key(id, Some(lookup_key.as_str()).filter(|key| !key.is_empty()));
+        state.set_lookup_key(id, Some(lookup_key.as_str()).filter(|key| !key.is_empty()));
     }
-    Ok(world.change_price_object(id, |price| {
+    Ok(state.edit_price(id, |price| {
         if let Some(active) = active {
             price["active"] = active.into();
         }
     }))
 }
 
-/// A lookup key belongs to one price; `transfer_lookup_key` takes it from that one
+/// Fails if another price has the lookup key, unless `transfer_lookup_key` moves it
 /// (<https://docs.stripe.com/api/prices/update#update_price-transfer_lookup_key>).
-fn refuse_taken_key(
-    world: &World,
+fn check_lookup_key(
+    state: &State,
     id: &str,
     lookup_key: Option<&str>,
     transfer: Option<bool>,
 ) -> Result<(), StripeError> {
     let Some(lookup_key) = lookup_key.filter(|_| transfer != Some(true)) else { return Ok(()) };
-    match world.price_with_key(lookup_key) {
+    match state.price_with_key(lookup_key) {
         Some(holder) if holder != id => {
             let message = format!("A price (`{holder}`) already uses that lookup key.");
             Err(StripeError::invalid_param("lookup_key", message))
@@ -91,14 +92,14 @@ fn refuse_taken_key(
     }
 }
 
-pub(super) fn list(world: &World, mut form: Form) -> Reply {
-    let page = Page::read(&mut form)?;
+pub(super) fn list(state: &State, mut form: Form) -> ApiResult {
+    let page = Pagination::read(&mut form)?;
     let lookup_keys = form.texts("lookup_keys")?;
     let active = form.flag("active")?;
     let product = form.text("product")?;
     let kind = form.one_of("type", &["one_time", "recurring"])?;
     form.finish()?;
-    page.cut("/v1/prices", world.prices.values(), |price| {
+    page.paginate("/v1/prices", state.prices.values(), |price| {
         let key_matches =
             lookup_keys.is_empty() || lookup_keys.iter().any(|key| price["lookup_key"] == **key);
         key_matches

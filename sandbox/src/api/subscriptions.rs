@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::Reply;
-use super::created::Created;
+use super::ApiResult;
+use super::created_filter::CreatedFilter;
 use super::error::StripeError;
 use super::form::Form;
-use super::page::Page;
-use crate::world::subscription::{self, is_final, items};
-use crate::world::{World, catalog, text};
+use super::pagination::Pagination;
+use crate::state::subscription::{self, is_final, items};
+use crate::state::{State, catalog, text};
 
 const STATUSES: &[&str] = &[
     "active",
@@ -23,57 +23,57 @@ const STATUSES: &[&str] = &[
     "unpaid",
 ];
 
-pub(super) fn retrieve(world: &World, id: &str, form: Form) -> Reply {
+pub(super) fn retrieve(state: &State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    world.subscriptions.get(id).cloned().ok_or_else(|| StripeError::no_such("subscription", id))
+    state.subscriptions.get(id).cloned().ok_or_else(|| StripeError::no_such("subscription", id))
 }
 
-pub(super) fn list(world: &World, mut form: Form) -> Reply {
-    let page = Page::read(&mut form)?;
+pub(super) fn list(state: &State, mut form: Form) -> ApiResult {
+    let page = Pagination::read(&mut form)?;
     let customer = form.text("customer")?;
     let price = form.text("price")?;
-    let created = Created::read(&mut form)?;
+    let created = CreatedFilter::read(&mut form)?;
     let status = form.one_of("status", STATUSES)?;
     form.finish()?;
-    // A deleted customer is still known by its stump, and its ended subscriptions are still listed.
-    if let Some(customer) = customer.as_ref().filter(|customer| !world.customers.contains_key(*customer)) {
+    // The ended subscriptions of a deleted customer are still listed.
+    if let Some(customer) = customer.as_ref().filter(|customer| !state.customers.contains_key(*customer)) {
         return Err(StripeError::no_such_referenced("customer", customer, "customer"));
     }
-    page.cut("/v1/subscriptions", world.subscriptions.values(), |subscription| {
+    page.paginate("/v1/subscriptions", state.subscriptions.values(), |subscription| {
         customer.as_ref().is_none_or(|customer| text(subscription, "customer") == customer)
             && price.as_ref().is_none_or(|price| {
                 items(subscription).iter().any(|item| text(&item["price"], "id") == price)
             })
             && has_status(subscription, status.as_deref())
-            && created.has(subscription)
+            && created.matches(subscription)
     })
 }
 
-/// `/v1/subscription_items`, in the order that the subscription itself has them in.
-pub(super) fn list_items(world: &World, mut form: Form) -> Reply {
-    let page = Page::read(&mut form)?;
+/// `/v1/subscription_items`, in the same order as in the subscription.
+pub(super) fn list_items(state: &State, mut form: Form) -> ApiResult {
+    let page = Pagination::read(&mut form)?;
     let id = form.text("subscription")?;
     let id = form.required("subscription", id)?;
     form.finish()?;
-    let subscription = world.subscriptions.get(&id);
+    let subscription = state.subscriptions.get(&id);
     let subscription =
         subscription.ok_or_else(|| StripeError::no_such_referenced("subscription", &id, "subscription"))?;
-    page.cut("/v1/subscription_items", items(subscription).iter().rev(), |_| true)
+    page.paginate("/v1/subscription_items", items(subscription).iter().rev(), |_| true)
 }
 
-pub(super) fn cancel(world: &mut World, id: &str, form: Form) -> Reply {
+pub(super) fn cancel(state: &mut State, id: &str, form: Form) -> ApiResult {
     form.finish()?;
-    let subscription = world.subscriptions.get(id).filter(|subscription| !is_final(subscription));
+    let subscription = state.subscriptions.get(id).filter(|subscription| !is_final(subscription));
     subscription.ok_or_else(|| StripeError::no_such("subscription", id))?;
-    Ok(world.end_subscription(id))
+    Ok(state.cancel_subscription(id))
 }
 
-pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
-    let before = world.subscriptions.get(id).ok_or_else(|| StripeError::no_such("subscription", id))?;
+pub(super) fn update(state: &mut State, id: &str, mut form: Form) -> ApiResult {
+    let before = state.subscriptions.get(id).ok_or_else(|| StripeError::no_such("subscription", id))?;
     let mut after = before.clone();
     let changed = [
-        read_items(world, &mut form, &mut after)?,
-        read_end(&mut form, &mut after, world.now())?,
+        read_items(state, &mut form, &mut after)?,
+        read_cancellation(&mut form, &mut after, state.now())?,
         read_pause(&mut form, &mut after)?,
     ];
     if let Some(metadata) = form.metadata(&before["metadata"])? {
@@ -84,11 +84,11 @@ pub(super) fn update(world: &mut World, id: &str, mut form: Form) -> Reply {
         let message = "A canceled subscription can only update its cancellation_details and metadata.";
         return Err(StripeError::invalid(message));
     }
-    Ok(world.change_subscription(id, |subscription| *subscription = after))
+    Ok(state.edit_subscription(id, |subscription| *subscription = after))
 }
 
-fn has_status(subscription: &Value, wanted: Option<&str>) -> bool {
-    match wanted {
+fn has_status(subscription: &Value, status: Option<&str>) -> bool {
+    match status {
         None => !is_final(subscription),
         Some("all") => true,
         Some("ended") => is_final(subscription),
@@ -96,8 +96,8 @@ fn has_status(subscription: &Value, wanted: Option<&str>) -> bool {
     }
 }
 
-/// When it is to end. Says whether the call asks for anything.
-fn read_end(form: &mut Form, subscription: &mut Value, now: i64) -> Result<bool, StripeError> {
+/// Applies `cancel_at` and `cancel_at_period_end`. Returns whether the call has one of them.
+fn read_cancellation(form: &mut Form, subscription: &mut Value, now: i64) -> Result<bool, StripeError> {
     let at_period_end = form.flag("cancel_at_period_end")?;
     let at = form.clearable("cancel_at")?;
     if at_period_end == Some(true) && at.as_ref().is_some_and(|at| !at.is_empty()) {
@@ -108,15 +108,15 @@ fn read_end(form: &mut Form, subscription: &mut Value, now: i64) -> Result<bool,
         (None, None) => return Ok(false),
         (Some(true), _) => subscription::cancel_at_period_end(subscription, now),
         (_, Some("min_period_end")) => {
-            subscription::schedule_end(subscription, subscription::period_end(subscription), now);
+            subscription::schedule_cancel(subscription, subscription::period_end(subscription), now);
         }
         (_, Some("max_period_end")) => {
-            subscription::schedule_end(subscription, subscription::last_period_end(subscription), now);
+            subscription::schedule_cancel(subscription, subscription::last_period_end(subscription), now);
         }
         (_, Some(at)) if !at.is_empty() => {
-            subscription::schedule_end(subscription, Some(timestamp(at, now)?), now);
+            subscription::schedule_cancel(subscription, Some(timestamp(at, now)?), now);
         }
-        _ => subscription::schedule_end(subscription, None, now),
+        _ => subscription::schedule_cancel(subscription, None, now),
     }
     Ok(true)
 }
@@ -133,7 +133,7 @@ fn timestamp(text: &str, now: i64) -> Result<i64, StripeError> {
 
 fn read_pause(form: &mut Form, subscription: &mut Value) -> Result<bool, StripeError> {
     let behaviors = &["keep_as_draft", "mark_uncollectible", "void"];
-    // An empty value ends the pause, a hash begins one.
+    // An empty value ends the pause, and a hash starts one.
     if form.is_cleared("pause_collection") {
         subscription["pause_collection"] = Value::Null;
         return Ok(true);
@@ -145,40 +145,41 @@ fn read_pause(form: &mut Form, subscription: &mut Value) -> Result<bool, StripeE
             "resumes_at": pause.integer("resumes_at")?,
         }))
     })?;
-    let given = pause.is_some();
+    let is_changed = pause.is_some();
     if let Some(pause) = pause {
         subscription["pause_collection"] = pause;
     }
-    Ok(given)
+    Ok(is_changed)
 }
 
-fn read_items(world: &World, form: &mut Form, subscription: &mut Value) -> Result<bool, StripeError> {
+fn read_items(state: &State, form: &mut Form, subscription: &mut Value) -> Result<bool, StripeError> {
     let changes = form.hashes("items", |item| {
         let price = item.text("price")?;
-        let price = price.map(|id| recurring_price(world, &id, item.name("price"))).transpose()?;
+        let price = price.map(|id| recurring_price(state, &id, item.name("price"))).transpose()?;
         Ok(ItemChange {
-            at: item.name("id"),
-            at_quantity: item.name("quantity"),
+            id_param: item.name("id"),
+            quantity_param: item.name("quantity"),
             id: item.text("id")?,
             price,
             quantity: item.integer("quantity")?,
         })
     })?;
-    let given = !changes.is_empty();
+    let is_changed = !changes.is_empty();
     for change in changes {
-        change.apply(subscription, world.now())?;
+        change.apply(subscription, state.now())?;
     }
-    Ok(given)
+    Ok(is_changed)
 }
 
-fn recurring_price<'a>(world: &'a World, id: &str, param: String) -> Result<&'a Value, StripeError> {
-    let price = world.prices.get(id).filter(|price| catalog::is_recurring(price));
+fn recurring_price<'a>(state: &'a State, id: &str, param: String) -> Result<&'a Value, StripeError> {
+    let price = state.prices.get(id).filter(|price| catalog::is_recurring(price));
     price.ok_or_else(|| StripeError::no_such_referenced("price", id, param))
 }
 
 struct ItemChange<'a> {
-    at: String,
-    at_quantity: String,
+    /// The full parameter names for error messages.
+    id_param: String,
+    quantity_param: String,
     id: Option<String>,
     price: Option<&'a Value>,
     quantity: Option<i64>,
@@ -195,14 +196,14 @@ impl ItemChange<'_> {
     fn change(self, id: &str, subscription: &mut Value) -> Result<(), StripeError> {
         let items = subscription["items"]["data"].as_array_mut().into_iter().flatten();
         let Some(item) = items.into_iter().find(|item| text(item, "id") == id) else {
-            return Err(StripeError::no_such_referenced("subscription_item", id, self.at));
+            return Err(StripeError::no_such_referenced("subscription_item", id, self.id_param));
         };
         if let Some(price) = self.price {
             subscription::set_price(item, price);
         }
         if let Some(quantity) = self.quantity {
             if catalog::is_metered(&item["price"]) {
-                return Err(StripeError::metered_quantity(self.at_quantity));
+                return Err(StripeError::metered_quantity(self.quantity_param));
             }
             item["quantity"] = quantity.into();
         }
@@ -210,10 +211,10 @@ impl ItemChange<'_> {
     }
 
     fn add(self, subscription: &mut Value, now: i64) -> Result<(), StripeError> {
-        let Some(price) = self.price else { return Err(StripeError::missing_parameter(self.at)) };
+        let Some(price) = self.price else { return Err(StripeError::missing_parameter(self.id_param)) };
         let period = (now, catalog::period_end(price, now));
         let quantity = match (catalog::is_metered(price), self.quantity) {
-            (true, Some(_)) => return Err(StripeError::metered_quantity(self.at_quantity)),
+            (true, Some(_)) => return Err(StripeError::metered_quantity(self.quantity_param)),
             (true, None) => None,
             (false, quantity) => quantity.or(Some(1)),
         };

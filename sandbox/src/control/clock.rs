@@ -1,4 +1,4 @@
-//! What time it is in the double.
+//! `/_sandbox/clock`
 
 use std::sync::Arc;
 
@@ -7,35 +7,38 @@ use poem::web::{Data, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::told::Told;
+use super::control_body::ControlBody;
 use crate::clock::Clock;
 use crate::double::Double;
-use crate::world::Cause;
+use crate::state::Cause;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Setting {
+struct ClockChange {
     stopped: Option<bool>,
     #[serde(default)]
     advance_seconds: u32,
 }
 
-/// The double's time, and whether it passes by itself.
 #[handler]
 pub(super) fn show(Data(double): Data<&Arc<Double>>) -> Json<Value> {
-    Json(describe(&double.world(Cause::default()).clock))
+    Json(describe(&double.state(Cause::default()).clock))
 }
 
-/// The clock is stopped or goes on, then moves on. Nothing else happens by it: what time brings is told apart.
+/// Stops or resumes the clock, then advances it. Nothing else happens: renewals need a call of
+/// their own.
 #[handler]
-pub(super) fn set(Told(setting): Told<Setting>, Data(double): Data<&Arc<Double>>) -> Json<Value> {
-    let clock = &mut double.world(Cause::default()).clock;
-    match setting.stopped {
+pub(super) fn set(
+    ControlBody(change): ControlBody<ClockChange>,
+    Data(double): Data<&Arc<Double>>,
+) -> Json<Value> {
+    let clock = &mut double.state(Cause::default()).clock;
+    match change.stopped {
         Some(true) => clock.stop(),
-        Some(false) => clock.go_on(),
+        Some(false) => clock.resume(),
         None => {}
     }
-    clock.advance(setting.advance_seconds);
+    clock.advance(change.advance_seconds);
     Json(describe(clock))
 }
 

@@ -1,4 +1,4 @@
-//! Endpoints with known secrets, events of any shape, and sending them again.
+//! Webhook endpoints with a known secret, custom events, and manual redelivery.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use poem::web::{Data, Json, Path};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::control_body::ControlBody;
 use super::problem::Problem;
-use super::told::Told;
-use crate::courier;
+use crate::delivery;
 use crate::double::Double;
-use crate::world::Cause;
-use crate::world::endpoint::EndpointFields;
+use crate::state::Cause;
+use crate::state::endpoint::EndpointFields;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,18 +21,18 @@ struct KnownEndpoint {
     secret: String,
 }
 
-/// An endpoint for all events whose secret the caller chose.
+/// Registers an endpoint for all events with the caller's secret.
 #[handler]
 pub(super) fn register_endpoint(
-    Told(KnownEndpoint { url, secret }): Told<KnownEndpoint>,
+    ControlBody(KnownEndpoint { url, secret }): ControlBody<KnownEndpoint>,
     Data(double): Data<&Arc<Double>>,
 ) -> Json<Value> {
-    Json(double.world(Cause::default()).create_endpoint(&EndpointFields::all_events(url), secret))
+    Json(double.state(Cause::default()).create_endpoint(&EndpointFields::all_events(url), secret))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Invention {
+struct CustomEvent {
     #[serde(rename = "type")]
     kind: String,
     object: Value,
@@ -45,7 +45,7 @@ struct Invention {
     context: Option<String>,
 }
 
-impl Invention {
+impl CustomEvent {
     fn data(&self) -> Value {
         match &self.previous_attributes {
             Some(previous) => json!({"object": self.object, "previous_attributes": previous}),
@@ -53,8 +53,8 @@ impl Invention {
         }
     }
 
-    /// What replaces the event's own fields.
-    fn given(self) -> Map<String, Value> {
+    /// The values that replace those of a normal event.
+    fn overrides(self) -> Map<String, Value> {
         let fields = [
             ("id", self.id.map(Value::from)),
             ("created", self.created.map(Value::from)),
@@ -67,28 +67,28 @@ impl Invention {
     }
 }
 
-/// An event that nothing in the double caused.
+/// Emits an event with any content.
 #[handler]
-pub(super) fn invent(
-    Told(invention): Told<Invention>,
+pub(super) fn emit_custom(
+    ControlBody(custom): ControlBody<CustomEvent>,
     Data(double): Data<&Arc<Double>>,
 ) -> Result<Json<Value>, Problem> {
-    let mut world = double.world(Cause::default());
-    if let Some(id) = invention.id.as_ref().filter(|id| world.events.contains_key(*id)) {
-        return Err(Problem::conflict(format!("There is an event '{id}' already; deliver that one again.")));
+    let mut state = double.state(Cause::default());
+    if let Some(id) = custom.id.as_ref().filter(|id| state.events.contains_key(*id)) {
+        return Err(Problem::conflict(format!("Event '{id}' exists already. Deliver it again instead.")));
     }
-    let kind = invention.kind.clone();
-    let data = invention.data();
-    Ok(Json(world.invent(&kind, &data, invention.given())))
+    let kind = custom.kind.clone();
+    let data = custom.data();
+    Ok(Json(state.emit_custom(&kind, &data, custom.overrides())))
 }
 
-/// Sends an event again, now, whatever faults are set, and tells what came of it.
+/// Sends an event again immediately, ignoring delivery faults, and returns the attempts.
 #[handler]
 pub(super) async fn deliver(
     Path(id): Path<String>,
     Data(double): Data<&Arc<Double>>,
 ) -> Result<Json<Value>, Problem> {
-    let attempts = courier::resend(double, &id).await;
+    let attempts = delivery::resend(double, &id).await;
     let attempts = attempts.ok_or_else(|| Problem::not_found("event", &id))?;
     Ok(Json(json!({ "attempts": attempts })))
 }

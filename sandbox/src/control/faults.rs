@@ -1,4 +1,4 @@
-//! Making things go wrong.
+//! `/_sandbox/faults`
 
 use std::sync::Arc;
 
@@ -8,60 +8,62 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::control_body::ControlBody;
 use super::problem::Problem;
-use super::told::Told;
 use crate::api::faults::Fault;
 use crate::double::Double;
-use crate::world::Cause;
-use crate::world::dispatch::Disorder;
+use crate::state::Cause;
+use crate::state::dispatcher::DeliveryFault;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DeliveryFault {
-    deliveries: Disorder,
+struct DeliveryFaultBody {
+    deliveries: DeliveryFault,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EventFault {
-    events: Visibility,
+struct EventListFaultBody {
+    events: EventListFault,
 }
 
-/// What is wrong with the list of events.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Visibility {
-    /// Events from now on are left out of it.
+enum EventListFault {
+    /// New events are left out of the list.
     Hidden,
 }
 
-/// A fault of the API, of the deliveries, or of the list of events.
+/// Sets a fault of the deliveries, of the list of events, or of the API.
 #[handler]
-pub(super) fn add(Told(told): Told<Value>, Data(double): Data<&Arc<Double>>) -> Result<Json<Value>, Problem> {
-    if !told["deliveries"].is_null() {
-        let fault: DeliveryFault = read(told)?;
-        double.world(Cause::default()).dispatch.set_disorder(Some(fault.deliveries));
-    } else if !told["events"].is_null() {
-        let EventFault { events: Visibility::Hidden } = read(told)?;
-        double.world(Cause::default()).hide_events();
+pub(super) fn add(
+    ControlBody(body): ControlBody<Value>,
+    Data(double): Data<&Arc<Double>>,
+) -> Result<Json<Value>, Problem> {
+    if !body["deliveries"].is_null() {
+        let body: DeliveryFaultBody = parse(body)?;
+        double.state(Cause::default()).dispatcher.set_fault(Some(body.deliveries));
+    } else if !body["events"].is_null() {
+        let EventListFaultBody { events: EventListFault::Hidden } = parse(body)?;
+        double.state(Cause::default()).hide_events();
     } else {
-        let fault: Fault = read(told)?;
+        let fault: Fault = parse(body)?;
         fault.status().ok_or_else(|| Problem::bad_request("status: must be from 200 to 999"))?;
         double.faults.add(fault);
     }
     Ok(Json(json!({"set": true})))
 }
 
-/// Everything works again, what was held back goes out, and what was hidden is listed.
+/// Removes all faults, sends the deliveries that were held back, and lists hidden events again.
 #[handler]
 pub(super) fn clear(Data(double): Data<&Arc<Double>>) -> Json<Value> {
     double.faults.clear();
-    let mut world = double.world(Cause::default());
-    world.dispatch.set_disorder(None);
-    world.show_events();
+    let mut state = double.state(Cause::default());
+    state.dispatcher.set_fault(None);
+    state.show_events();
     Json(json!({"cleared": true}))
 }
 
-fn read<T: DeserializeOwned>(told: Value) -> Result<T, Problem> {
-    serde_json::from_value(told).map_err(|error| Problem::bad_request(error.to_string()))
+fn parse<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
+    serde_json::from_value(body).map_err(|error| Problem::bad_request(error.to_string()))
 }

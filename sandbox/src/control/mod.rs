@@ -1,16 +1,16 @@
-//! What tests and developers tell the double, under `/_sandbox`.
+//! The control API under `/_sandbox`, with which tests and developers simulate customers, banks,
+//! time and failures. It has no authentication. Start with the routes below.
 
 mod clock;
+mod control_body;
 mod events;
 mod faults;
-mod happenings;
 mod problem;
 mod records;
-mod told;
+mod simulate;
 
 use poem::{Endpoint, EndpointExt, Response, Route, delete, get, post};
 
-/// Every control call, one line each.
 pub(crate) fn routes() -> impl Endpoint<Output = Response> {
     Route::new()
         .at("/clock", get(clock::show).post(clock::set))
@@ -18,18 +18,15 @@ pub(crate) fn routes() -> impl Endpoint<Output = Response> {
         .at("/requests", get(records::requests))
         .at("/deliveries", get(records::deliveries))
         .at("/webhook_endpoints", post(events::register_endpoint))
-        .at("/events", post(events::invent))
+        .at("/events", post(events::emit_custom))
         .at("/events/:id/deliver", post(events::deliver))
-        .at(
-            "/subscriptions/:id",
-            post(happenings::change_subscription).delete(happenings::forget_subscription),
-        )
-        .at("/prices", post(happenings::create_price))
-        .at("/customers", post(happenings::create_customer))
-        .at("/customers/:id", delete(happenings::forget_customer))
-        .at("/checkout/:id", delete(happenings::forget_checkout_session))
-        .at("/checkout/:id/pay", post(happenings::pay))
-        .at("/checkout/:id/settle", post(happenings::settle))
-        .at("/portal_configuration", delete(happenings::remove_portal_configuration))
-        .catch_all_error(problem::answer)
+        .at("/subscriptions/:id", post(simulate::change_subscription).delete(simulate::forget_subscription))
+        .at("/prices", post(simulate::create_price))
+        .at("/customers", post(simulate::create_customer))
+        .at("/customers/:id", delete(simulate::forget_customer))
+        .at("/checkout/:id", delete(simulate::forget_checkout_session))
+        .at("/checkout/:id/pay", post(simulate::pay))
+        .at("/checkout/:id/settle", post(simulate::settle))
+        .at("/portal_configuration", delete(simulate::remove_portal_configuration))
+        .catch_all_error(problem::error_response)
 }

@@ -1,4 +1,4 @@
-//! Control calls that cannot be carried out.
+//! Errors of the control API.
 
 use poem::error::ResponseError;
 use poem::http::StatusCode;
@@ -6,7 +6,6 @@ use poem::web::Json;
 use poem::{IntoResponse, Response};
 use serde_json::json;
 
-/// What is wrong with a control call.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -18,8 +17,8 @@ impl Problem {
         Problem { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 
-    pub(super) fn not_found(what: &str, id: &str) -> Problem {
-        Problem { status: StatusCode::NOT_FOUND, message: format!("There is no {what} '{id}'.") }
+    pub(super) fn not_found(kind: &str, id: &str) -> Problem {
+        Problem { status: StatusCode::NOT_FOUND, message: format!("There is no {kind} '{id}'.") }
     }
 
     pub(super) fn conflict(message: impl Into<String>) -> Problem {
@@ -41,7 +40,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// Every error, ours and the framework's, is answered in the same shape.
-pub(super) async fn answer(error: poem::Error) -> Response {
+/// Gives the framework's errors the same JSON shape as ours.
+pub(super) async fn error_response(error: poem::Error) -> Response {
     Json(json!({ "error": error.to_string() })).with_status(error.status()).into_response()
 }

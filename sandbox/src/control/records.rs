@@ -1,4 +1,4 @@
-//! Reading back what came in and what went out.
+//! The recorded API requests and webhook attempts.
 
 use std::sync::Arc;
 
@@ -8,13 +8,11 @@ use serde_json::Value;
 
 use crate::double::Double;
 
-/// The API calls so far.
 #[handler]
 pub(super) fn requests(Data(double): Data<&Arc<Double>>) -> Json<Vec<Value>> {
     Json(double.requests.all())
 }
 
-/// The webhook attempts so far.
 #[handler]
 pub(super) fn deliveries(Data(double): Data<&Arc<Double>>) -> Json<Vec<Value>> {
     Json(double.deliveries.all())

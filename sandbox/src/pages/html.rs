@@ -1,22 +1,23 @@
-//! Writing HTML: nothing that anybody else wrote gets in unescaped.
+//! HTML building blocks. Functions that take text escape it; parameters that are HTML say so.
 
 use poem::Response;
 use poem::http::{HeaderName, StatusCode, header};
 
 const STYLE: &str = include_str!("style.css");
 
-/// On every page, and in its title too: whoever comes here by mistake, or sees a picture of it, is not to take it for Stripe.
+/// On every page, and similar in its title, so that neither visitors nor viewers of a screenshot
+/// mistake it for Stripe.
 const BANNER: &str = "<strong>This is Billhook's sandbox, not Stripe.</strong> No money moves.";
 
-const FOOTER: &str = "It stands in for Stripe's page in development and tests. What is done here reaches the application \
-     as Stripe would tell it: by signed webhooks.";
+const FOOTER: &str = "This page replaces Stripe's in development and tests. Actions here send signed webhooks to the \
+     application, as Stripe does.";
 
-/// Nothing runs, nothing is fetched, and nobody puts the page into a frame. Where forms may lead is left open: the answers to
-/// them lead on to the application, wherever that is.
+/// Forbids scripts, external resources and framing. There is no `form-action`: forms redirect to
+/// the application, whose origin is not known here.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'";
 
-/// Text as it may stand between tags and in quoted attributes.
+/// Escapes text for elements and quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -32,7 +33,6 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A page.
 pub(super) struct Page {
     status: StatusCode,
     heading: String,
@@ -41,48 +41,48 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// What it is called, and the HTML below that.
+    /// `content` is HTML.
     pub(super) fn new(heading: &str, content: String) -> Page {
         Page { status: StatusCode::OK, heading: heading.to_owned(), notice: None, content }
     }
 
-    /// One that only says something, and leads on.
-    pub(super) fn message(heading: &str, sentence: &str, onward: &str) -> Page {
-        Page::new(heading, format!("<p>{}</p>\n{onward}", escape(sentence)))
+    /// A page with a sentence and a link, which is HTML.
+    pub(super) fn message(heading: &str, sentence: &str, link: &str) -> Page {
+        Page::new(heading, format!("<p>{}</p>\n{link}", escape(sentence)))
     }
 
     pub(super) fn with_status(self, status: StatusCode) -> Page {
         Page { status, ..self }
     }
 
-    /// What just happened comes first.
-    pub(super) fn after(self, notice: Option<Notice>) -> Page {
+    pub(super) fn with_notice(self, notice: Option<Notice>) -> Page {
         Page { notice, ..self }
     }
 
-    pub(super) fn answer(self) -> Response {
+    pub(super) fn into_response(self) -> Response {
         let html = self.html();
         Response::builder()
             .status(self.status)
             .content_type("text/html; charset=utf-8")
             .header(header::CACHE_CONTROL, "no-store")
             .header(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY)
-            // The address of a page is all that it takes to be let in.
+            // The URL of a page is its only access control.
             .header(HeaderName::from_static("referrer-policy"), "no-referrer")
             .body(html)
     }
 
     fn html(&self) -> String {
         let heading = escape(&self.heading);
-        // The first thing that is read aloud, also when the same page comes again.
-        let happened = self.notice.as_ref().map(|notice| format!("{} · ", notice.title)).unwrap_or_default();
+        // Screen readers read the title first, also when the same page is shown again.
+        let notice_title =
+            self.notice.as_ref().map(|notice| format!("{} · ", notice.title)).unwrap_or_default();
         let notice = self.notice.as_ref().map(Notice::html).unwrap_or_default();
         let content = &self.content;
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{happened}{heading} · Billhook's sandbox, not Stripe</title>\n\
+             <title>{notice_title}{heading} · Billhook's sandbox, not Stripe</title>\n\
              <link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
              <header>\n<p>{BANNER}</p>\n</header>\n\
              <main>\n<h1>{heading}</h1>\n{notice}{content}</main>\n\
@@ -91,7 +91,7 @@ impl Page {
     }
 }
 
-/// What came of the button that was pressed.
+/// The result of the last action.
 pub(super) struct Notice {
     role: &'static str,
     title: &'static str,
@@ -99,17 +99,16 @@ pub(super) struct Notice {
 }
 
 impl Notice {
-    /// It was done.
-    pub(super) fn done(title: &'static str, text: &'static str) -> Notice {
+    pub(super) fn success(title: &'static str, text: &'static str) -> Notice {
         Notice { role: "status", title, text }
     }
 
-    /// It was not.
-    pub(super) fn problem(title: &'static str, text: &'static str) -> Notice {
-        Notice { role: "alert", title, text }
+    pub(super) fn card_declined() -> Notice {
+        let text = "Nothing was charged. You can try again.";
+        Notice { role: "alert", title: "The card was declined", text }
     }
 
-    /// It takes the focus, without a script: the whole page is new, and this is what is new about it.
+    /// The notice takes the focus when the page loads, without a script.
     fn html(&self) -> String {
         let Notice { role, title, text } = self;
         format!(
@@ -119,7 +118,7 @@ impl Notice {
     }
 }
 
-/// The one button of a form.
+/// The submit button of a form.
 pub(super) struct Button<'a> {
     action: &'a str,
     label: &'a str,
@@ -128,17 +127,16 @@ pub(super) struct Button<'a> {
 }
 
 impl<'a> Button<'a> {
-    /// One that does `action`.
     pub(super) fn plain(action: &'a str, label: &'a str) -> Button<'a> {
         Button { action, label, is_primary: false, described_by: "" }
     }
 
-    /// The one that most people came for.
     pub(super) fn primary(action: &'a str, label: &'a str) -> Button<'a> {
         Button { is_primary: true, ..Button::plain(action, label) }
     }
 
-    /// The ids of what tells it from others of its name, and of what it leads to.
+    /// Element ids for `aria-describedby`: they distinguish buttons with the same label and
+    /// describe the effect.
     pub(super) fn described_by(self, described_by: &'a str) -> Button<'a> {
         Button { described_by, ..self }
     }
@@ -159,35 +157,34 @@ impl<'a> Button<'a> {
     }
 }
 
-/// A form for one action. `fields` is HTML.
+/// A form with one button. `fields` is HTML.
 pub(super) fn form(fields: &str, button: &Button<'_>) -> String {
-    // Some browsers put a choice back that was made before the page was loaded again, whatever the page says now.
+    // Without `autocomplete="off"`, some browsers restore an old choice after a reload.
     format!("<form method=\"post\" autocomplete=\"off\">\n{fields}{}</form>\n", button.html())
 }
 
-/// A part of the page under a heading. `content` is HTML.
+/// `content` is HTML.
 pub(super) fn section(id: &str, heading: &str, content: &str) -> String {
     let (id, heading) = (escape(id), escape(heading));
     format!("<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{heading}</h2>\n{content}</section>\n")
 }
 
-/// What is known, each with its name.
-pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let facts: String = facts.iter().map(|(name, value)| fact(name, value)).collect();
-    format!("<dl>\n{facts}</dl>\n")
+/// A description list of names and values.
+pub(super) fn details(rows: &[(&str, String)]) -> String {
+    let rows: String = rows.iter().map(|(name, value)| detail(name, value)).collect();
+    format!("<dl>\n{rows}</dl>\n")
 }
 
-fn fact(name: &str, value: &str) -> String {
+fn detail(name: &str, value: &str) -> String {
     format!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(name), escape(value))
 }
 
-/// The way to another page, if there is one.
-pub(super) fn link(address: Option<&str>, label: &str) -> String {
-    let Some(address) = address else { return String::new() };
-    format!("<p><a href=\"{}\">{}</a></p>\n", escape(address), escape(label))
+/// Empty without a URL.
+pub(super) fn link(url: Option<&str>, label: &str) -> String {
+    let Some(url) = url else { return String::new() };
+    format!("<p><a href=\"{}\">{}</a></p>\n", escape(url), escape(label))
 }
 
-/// On to another page, with a GET.
 pub(super) fn see_other(location: &str) -> Response {
     Response::builder().status(StatusCode::SEE_OTHER).header(header::LOCATION, location).finish()
 }
@@ -197,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_opens_a_tag_or_closes_an_attribute_gets_through() {
+    fn escape_replaces_html_special_characters() {
         assert_eq!(escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
     }
 }

@@ -1,42 +1,36 @@
-//! The page of an invoice, on which whoever has its address can pay it.
+//! The invoice page. Anyone with its URL can pay the invoice there.
 
 use std::sync::Arc;
 
 use poem::http::{StatusCode, Uri};
 use poem::web::{Data, Form};
 use poem::{Response, handler};
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::html::{Button, Notice, Page, facts, form, section, see_other};
+use super::ActionForm;
+use super::html::{Button, Notice, Page, details, form, section, see_other};
 use crate::double::Double;
-use crate::world::{Cause, World, catalog, text};
+use crate::state::{Cause, State, catalog, text};
 
-#[derive(Deserialize)]
-struct Pressed {
-    action: String,
-}
-
-/// The page of an invoice.
 #[handler]
 pub(super) fn show(uri: &Uri, Data(double): Data<&Arc<Double>>) -> Response {
-    page(&double.world(Cause::default()), uri.path()).answer()
+    page(&double.state(Cause::default()), uri.path()).into_response()
 }
 
-/// One of its buttons. It is paid with the card that is entered there, which no other invoice is charged to.
+/// Pays with a card for this invoice only: the cards of customer and subscription do not change.
 #[handler]
-pub(super) fn act(uri: &Uri, Form(pressed): Form<Pressed>, Data(double): Data<&Arc<Double>>) -> Response {
-    let mut world = double.world(Cause::default());
-    let Some(invoice) = world.invoice_at(uri.path()).filter(|invoice| is_open(invoice)) else {
-        return page(&world, uri.path()).answer();
+pub(super) fn act(uri: &Uri, Form(form): Form<ActionForm>, Data(double): Data<&Arc<Double>>) -> Response {
+    let mut state = double.state(Cause::default());
+    let Some(invoice) = state.invoice_at(uri.path()).filter(|invoice| is_open(invoice)) else {
+        return page(&state, uri.path()).into_response();
     };
     let id = text(invoice, "id").to_owned();
-    match pressed.action.as_str() {
+    match form.action.as_str() {
         "pay" => {
-            world.pay_invoice(&id);
+            state.pay_invoice(&id);
             see_other(uri.path())
         }
-        _ => page(&world, uri.path()).after(Some(declined())).answer(),
+        _ => page(&state, uri.path()).with_notice(Some(Notice::card_declined())).into_response(),
     }
 }
 
@@ -44,31 +38,27 @@ fn is_open(invoice: &Value) -> bool {
     text(invoice, "status") == "open"
 }
 
-fn declined() -> Notice {
-    Notice::problem("The card was declined", "Nothing was charged. You can try again.")
-}
-
-fn page(world: &World, path: &str) -> Page {
-    let Some(invoice) = world.invoice_at(path) else {
+fn page(state: &State, path: &str) -> Page {
+    let Some(invoice) = state.invoice_at(path) else {
         let page = Page::message(
-            "There is no such invoice",
-            "The sandbox forgets everything when it stops. Open the invoice again in the application.",
+            "Invoice not found",
+            "The sandbox loses all data when it stops. Open the invoice again from the application.",
             "",
         );
         return page.with_status(StatusCode::NOT_FOUND);
     };
-    let known = facts(&[
+    let rows = details(&[
         ("Number", text(invoice, "number").to_owned()),
         ("Amount due", catalog::dollars(invoice["amount_due"].as_i64().unwrap_or_default())),
         ("Status", text(invoice, "status").to_owned()),
-        ("Customer", world.customer_words(text(invoice, "customer"))),
+        ("Customer", state.customer_label(text(invoice, "customer"))),
     ]);
     let buttons = if is_open(invoice) {
         let pay = form("", &Button::primary("pay", "Pay"));
-        let decline = form("", &Button::plain("decline", "Pay with a card that is declined"));
+        let decline = form("", &Button::plain("decline", "Pay with a declined card"));
         format!("<div class=\"actions\">\n{pay}{decline}</div>\n")
     } else {
         String::new()
     };
-    Page::new("Invoice", section("invoice", "What is owed", &format!("{known}{buttons}")))
+    Page::new("Invoice", section("invoice", "Invoice details", &format!("{rows}{buttons}")))
 }

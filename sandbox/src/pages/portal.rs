@@ -1,4 +1,4 @@
-//! The portal: a customer's subscriptions, and what may be done about them.
+//! The customer portal page.
 
 use std::sync::Arc;
 
@@ -8,105 +8,94 @@ use poem::{Response, handler};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::ActionForm;
 use super::html::{Button, Notice, Page, escape, form, link, section, see_other};
-use super::subscription::{self, Allowed, End};
+use super::subscription::{self, AllowedActions, CancelMode};
 use crate::double::Double;
-use crate::world::portal::allows;
-use crate::world::subscription::{ends_by_itself, is_final, last_period_end, schedule_end};
-use crate::world::{Cause, World, catalog, text};
+use crate::state::portal::is_feature_enabled;
+use crate::state::subscription::{is_final, is_set_to_cancel, last_period_end, schedule_cancel};
+use crate::state::{Cause, State, catalog, text};
 
-/// What was done just before the page is shown.
 #[derive(Deserialize)]
-pub(super) struct Shown {
+pub(super) struct PortalQuery {
+    /// The action that redirected here.
     done: Option<String>,
 }
 
-/// What was pressed, and beside what.
-#[derive(Deserialize)]
-struct Pressed {
-    action: String,
-    #[serde(default)]
-    subscription: String,
-    #[serde(default)]
-    price: String,
-}
-
-/// The page of a session.
 #[handler]
 pub(super) fn show(
-    Path(opaque): Path<String>,
-    Query(shown): Query<Shown>,
+    Path(token): Path<String>,
+    Query(query): Query<PortalQuery>,
     Data(double): Data<&Arc<Double>>,
 ) -> Response {
-    let world = double.world(Cause::default());
-    let Some(session) = session_at(&world, &opaque) else { return over() };
-    match shown.done.as_deref() {
-        None if !session["flow"].is_null() => flow(&world, session).answer(),
-        done => home(&world, session).after(done.and_then(told)).answer(),
+    let state = double.state(Cause::default());
+    let Some(session) = session_at(&state, &token) else { return not_found() };
+    match query.done.as_deref() {
+        None if !session["flow"].is_null() => flow(&state, session).into_response(),
+        done => overview(&state, session).with_notice(done.and_then(success_notice)).into_response(),
     }
 }
 
-/// One of its buttons.
 #[handler]
 pub(super) fn act(
-    Path(opaque): Path<String>,
-    Form(pressed): Form<Pressed>,
+    Path(token): Path<String>,
+    Form(form): Form<ActionForm>,
     Data(double): Data<&Arc<Double>>,
 ) -> Response {
-    let mut world = double.world(Cause::default());
-    let Some(session) = session_at(&world, &opaque).cloned() else { return over() };
-    if !carry_out(&mut world, &session, &pressed) {
-        return impossible(&opaque);
+    let mut state = double.state(Cause::default());
+    let Some(session) = session_at(&state, &token).cloned() else { return not_found() };
+    if !perform(&mut state, &session, &form) {
+        return not_available(&token);
     }
-    let after = &session["flow"]["after_completion"]["redirect"]["return_url"];
-    match after.as_str() {
+    let return_url = &session["flow"]["after_completion"]["redirect"]["return_url"];
+    match return_url.as_str() {
         Some(return_url) => see_other(return_url),
-        None => see_other(&format!("/p/session/{opaque}?done={}", pressed.action)),
+        None => see_other(&format!("/p/session/{token}?done={}", form.action)),
     }
 }
 
-/// The session, while there is a customer for it to be of.
-fn session_at<'a>(world: &'a World, opaque: &str) -> Option<&'a Value> {
-    let session = world.portal_session_at(opaque)?;
-    world.living_customer(text(session, "customer")).map(|_| session)
+/// `None` if the session or its customer does not exist.
+fn session_at<'a>(state: &'a State, token: &str) -> Option<&'a Value> {
+    let session = state.portal_session_at(token)?;
+    state.existing_customer(text(session, "customer")).map(|_| session)
 }
 
-/// Does what the button says, if this customer may do it in this portal.
-fn carry_out(world: &mut World, session: &Value, pressed: &Pressed) -> bool {
-    let action = pressed.action.as_str();
+/// Performs the action if the portal offers it to this customer. Returns whether it did.
+fn perform(state: &mut State, session: &Value, form: &ActionForm) -> bool {
+    let action = form.action.as_str();
     let customer = text(session, "customer");
-    if !feature_of(action).is_some_and(|feature| offers(world, session, feature)) {
+    if !feature_of(action).is_some_and(|feature| offers(state, session, feature)) {
         return false;
     }
     if action == "update_card" {
-        world.update_card(customer);
+        state.update_customer_card(customer);
         return true;
     }
-    let id = pressed.subscription.as_str();
-    let theirs = world.subscriptions_of(customer).find(|subscription| text(subscription, "id") == id);
-    let Some(subscription) = theirs.filter(|subscription| !is_final(subscription)) else { return false };
-    // With flexible billing the portal lets all that is paid run out
+    let id = form.subscription.as_str();
+    let owned = state.subscriptions_of(customer).find(|subscription| text(subscription, "id") == id);
+    let Some(subscription) = owned.filter(|subscription| !is_final(subscription)) else { return false };
+    // With flexible billing the portal cancels at the end of the last paid period
     // (<https://docs.stripe.com/billing/subscriptions/billing-mode/compare>).
-    let (end, now) = (last_period_end(subscription), world.now());
+    let (end, now) = (last_period_end(subscription), state.now());
     match action {
         "update_subscription_card" => {
-            world.update_card_of(id);
+            state.update_subscription_card(id);
             return true;
         }
-        "change_plan" => return change_plan(world, id, &pressed.price),
-        "cancel" if cancels_at_once(world, session) => world.end_subscription(id),
-        "cancel" => world.change_subscription(id, |subscription| schedule_end(subscription, end, now)),
-        _ => world.change_subscription(id, |subscription| schedule_end(subscription, None, now)),
+        "change_plan" => return change_plan(state, id, &form.price),
+        "cancel" if cancel_mode(state, session) == CancelMode::Immediately => state.cancel_subscription(id),
+        "cancel" => state.edit_subscription(id, |subscription| schedule_cancel(subscription, end, now)),
+        _ => state.edit_subscription(id, |subscription| schedule_cancel(subscription, None, now)),
     };
     true
 }
 
-fn change_plan(world: &mut World, subscription: &str, price: &str) -> bool {
-    let price = world.prices.get(price).filter(|price| catalog::is_recurring(price)).cloned();
-    price.map(|price| world.change_price(subscription, &price)).is_some()
+fn change_plan(state: &mut State, subscription: &str, price: &str) -> bool {
+    let price = state.prices.get(price).filter(|price| catalog::is_recurring(price)).cloned();
+    price.map(|price| state.change_price(subscription, &price)).is_some()
 }
 
-/// The part of a configuration that an action needs.
+/// The portal feature that an action requires.
 fn feature_of(action: &str) -> Option<&'static str> {
     match action {
         "update_card" | "update_subscription_card" => Some("payment_method_update"),
@@ -116,143 +105,138 @@ fn feature_of(action: &str) -> Option<&'static str> {
     }
 }
 
-fn configuration<'a>(world: &'a World, session: &Value) -> &'a Value {
-    // A session outlives the configuration that it was made with; then it offers nothing.
-    world.configurations.get(text(session, "configuration")).unwrap_or(&Value::Null)
+fn configuration<'a>(state: &'a State, session: &Value) -> &'a Value {
+    // A session without its configuration offers nothing.
+    state.configurations.get(text(session, "configuration")).unwrap_or(&Value::Null)
 }
 
-fn offers(world: &World, session: &Value, feature: &str) -> bool {
-    allows(configuration(world, session), feature)
+fn offers(state: &State, session: &Value, feature: &str) -> bool {
+    is_feature_enabled(configuration(state, session), feature)
 }
 
-fn cancels_at_once(world: &World, session: &Value) -> bool {
-    configuration(world, session)["features"]["subscription_cancel"]["mode"] == "immediately"
+fn cancel_mode(state: &State, session: &Value) -> CancelMode {
+    if configuration(state, session)["features"]["subscription_cancel"]["mode"] == "immediately" {
+        CancelMode::Immediately
+    } else {
+        CancelMode::AtPeriodEnd
+    }
 }
 
-fn end(world: &World, session: &Value) -> End {
-    if cancels_at_once(world, session) { End::AtOnce } else { End::WithPeriod }
-}
-
-/// Only the action that the session was made for.
-fn flow(world: &World, session: &Value) -> Page {
+/// The page of a session with a flow, which offers a single action.
+fn flow(state: &State, session: &Value) -> Page {
     let flow = &session["flow"];
     let kind = text(flow, "type");
     if kind == "payment_method_update" {
-        return portal(world, session, "Update your card", &card());
+        return portal(state, session, "Update your card", &card());
     }
     let is_update = kind == "subscription_update";
-    let Some(subscription) = world.subscriptions.get(text(&flow[kind], "subscription")) else {
-        return portal(world, session, "Your subscription", NOTHING);
+    let Some(subscription) = state.subscriptions.get(text(&flow[kind], "subscription")) else {
+        return portal(state, session, "Your subscription", NO_SUBSCRIPTION);
     };
     let heading = match kind {
         "subscription_update" => "Change your plan",
-        _ if ends_by_itself(subscription) => "Resume your subscription",
+        _ if is_set_to_cancel(subscription) => "Resume your subscription",
         _ => "Cancel your subscription",
     };
-    let cancel = (!is_update).then(|| end(world, session));
-    let only = Allowed { change_plan: is_update, update_card: false, cancel };
-    let name = subscription::name(world, subscription);
-    portal(world, session, heading, &subscription::show(world, subscription, &name, only))
+    let cancel = (!is_update).then(|| cancel_mode(state, session));
+    let allowed = AllowedActions { change_plan: is_update, update_card: false, cancel };
+    let name = subscription::name(state, subscription);
+    portal(state, session, heading, &subscription::show(state, subscription, &name, allowed))
 }
 
-fn home(world: &World, session: &Value) -> Page {
-    let allowed = Allowed {
-        change_plan: offers(world, session, "subscription_update"),
-        update_card: offers(world, session, "payment_method_update"),
-        cancel: offers(world, session, "subscription_cancel").then(|| end(world, session)),
+fn overview(state: &State, session: &Value) -> Page {
+    let allowed = AllowedActions {
+        change_plan: offers(state, session, "subscription_update"),
+        update_card: offers(state, session, "payment_method_update"),
+        cancel: offers(state, session, "subscription_cancel").then(|| cancel_mode(state, session)),
     };
-    let theirs: Vec<&Value> = world.subscriptions_of(text(session, "customer")).collect();
-    let heading = if theirs.len() > 1 { "Your subscriptions" } else { "Your subscription" };
-    let mut content = subscriptions(world, &theirs, allowed);
-    if offers(world, session, "payment_method_update") {
+    let owned: Vec<&Value> = state.subscriptions_of(text(session, "customer")).collect();
+    let heading = if owned.len() > 1 { "Your subscriptions" } else { "Your subscription" };
+    let mut content = subscriptions(state, &owned, allowed);
+    if offers(state, session, "payment_method_update") {
         content.push_str(&card());
     }
-    if offers(world, session, "invoice_history") {
-        content.push_str(&open_invoices(world, text(session, "customer")));
+    if offers(state, session, "invoice_history") {
+        content.push_str(&open_invoices(state, text(session, "customer")));
     }
-    portal(world, session, heading, &content)
+    portal(state, session, heading, &content)
 }
 
-/// Of several each says which it is, since two may well be of one plan.
-fn subscriptions(world: &World, theirs: &[&Value], allowed: Allowed) -> String {
-    if theirs.is_empty() {
-        return NOTHING.to_owned();
+/// Numbers several subscriptions, because two of them can have the same plan.
+fn subscriptions(state: &State, owned: &[&Value], allowed: AllowedActions) -> String {
+    if owned.is_empty() {
+        return NO_SUBSCRIPTION.to_owned();
     }
     let mut content = String::new();
-    for (index, subscription) in theirs.iter().enumerate() {
-        let name = subscription::name(world, subscription);
-        let heading = match theirs.len() {
+    for (index, subscription) in owned.iter().enumerate() {
+        let name = subscription::name(state, subscription);
+        let heading = match owned.len() {
             1 => name,
             several => format!("{name} ({} of {several})", index + 1),
         };
-        content.push_str(&subscription::show(world, subscription, &heading, allowed));
+        content.push_str(&subscription::show(state, subscription, &heading, allowed));
     }
     content
 }
 
-/// What is owed, each with the way to the page where it is paid.
-fn open_invoices(world: &World, customer: &str) -> String {
-    let open = world
+/// Links to the pages of the customer's open invoices, or an empty string.
+fn open_invoices(state: &State, customer: &str) -> String {
+    let open = state
         .invoices
         .values()
         .filter(|invoice| text(invoice, "customer") == customer && text(invoice, "status") == "open");
     let links: String = open
         .map(|invoice| {
-            let label = format!("Invoice {}: pay {}", text(invoice, "number"), amount_due(invoice));
+            let amount = catalog::dollars(invoice["amount_due"].as_i64().unwrap_or_default());
+            let label = format!("Invoice {}: pay {amount}", text(invoice, "number"));
             link(invoice["hosted_invoice_url"].as_str(), &label)
         })
         .collect();
     if links.is_empty() { links } else { section("invoices", "Open invoices", &links) }
 }
 
-fn amount_due(invoice: &Value) -> String {
-    catalog::dollars(invoice["amount_due"].as_i64().unwrap_or_default())
-}
+const NO_SUBSCRIPTION: &str = "<p>There is no subscription.</p>\n";
 
-const NOTHING: &str = "<p>There is no subscription.</p>\n";
-
-/// Whose it is, and the way back, around this content.
-fn portal(world: &World, session: &Value, heading: &str, content: &str) -> Page {
-    let customer = escape(&world.customer_words(text(session, "customer")));
-    let way_back = link(session["return_url"].as_str(), "Return to the application");
-    Page::new(heading, format!("<p class=\"small\">Customer: {customer}</p>\n{content}{way_back}"))
+/// Adds the customer and the return link to `content`, which is HTML.
+fn portal(state: &State, session: &Value, heading: &str, content: &str) -> Page {
+    let customer = escape(&state.customer_label(text(session, "customer")));
+    let return_link = link(session["return_url"].as_str(), "Return to the application");
+    Page::new(heading, format!("<p class=\"small\">Customer: {customer}</p>\n{content}{return_link}"))
 }
 
 fn card() -> String {
-    let hint = "<p class=\"small\">There is no real card. This makes up another one.</p>\n";
+    let hint = "<p class=\"small\">No real card is used. This creates a new test card.</p>\n";
     section("card", "Card", &form(hint, &Button::plain("update_card", "Update card")))
 }
 
-fn told(done: &str) -> Option<Notice> {
-    match done {
-        "update_card" => Some(Notice::done(
-            "The card was updated",
-            "Invoices are paid with it, but for those of subscriptions that have a card of their own.",
-        )),
+fn success_notice(action: &str) -> Option<Notice> {
+    let (title, text) = match action {
+        "update_card" => ("The card was updated", "It pays for all subscriptions without their own card."),
         "update_subscription_card" => {
-            Some(Notice::done("The payment method was updated", "The subscription is paid with it."))
+            ("The payment method was updated", "It now pays for this subscription.")
         }
-        "change_plan" => Some(Notice::done("The plan was changed", "It is the new one from now on.")),
-        "cancel" => Some(Notice::done("The subscription was canceled", "You see below when it ends.")),
-        "resume" => Some(Notice::done("The subscription goes on", "It renews as it did before.")),
-        _ => None,
-    }
+        "change_plan" => ("The plan was changed", "The new plan is active now."),
+        "cancel" => ("The subscription was canceled", "The end date is shown below."),
+        "resume" => ("The subscription was resumed", "It renews as before."),
+        _ => return None,
+    };
+    Some(Notice::success(title, text))
 }
 
-fn over() -> Response {
+fn not_found() -> Response {
     let page = Page::message(
-        "There is no such portal session",
-        "It is over, or the sandbox was stopped since, and forgot it. Open another one in the application.",
+        "Portal session not found",
+        "The session has ended, or the sandbox was restarted. Open the portal again from the application.",
         "",
     );
-    page.with_status(StatusCode::NOT_FOUND).answer()
+    page.with_status(StatusCode::NOT_FOUND).into_response()
 }
 
-fn impossible(opaque: &str) -> Response {
+fn not_available(token: &str) -> Response {
     let page = Page::message(
-        "That cannot be done here",
-        "Nothing was changed. The subscription may be over, or the portal does not offer this.",
-        &link(Some(&format!("/p/session/{opaque}")), "Back to the portal"),
+        "This action is not available",
+        "Nothing was changed. The subscription may have ended, or the portal does not offer this action.",
+        &link(Some(&format!("/p/session/{token}")), "Back to the portal"),
     );
-    page.with_status(StatusCode::BAD_REQUEST).answer()
+    page.with_status(StatusCode::BAD_REQUEST).into_response()
 }

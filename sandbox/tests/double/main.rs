@@ -1,4 +1,5 @@
-//! The double from outside, over HTTP.
+//! Tests of the double over HTTP. `test_double.rs` starts one for each test; `receiver.rs` is a
+//! webhook endpoint.
 
 mod calls;
 mod clock;
@@ -10,4 +11,4 @@ mod idempotency;
 mod pages;
 mod payments;
 mod receiver;
-mod stage;
+mod test_double;

@@ -1,86 +1,82 @@
-//! Which card pays, what happens when it is declined, and prices that have no quantity.
+//! Payment methods, declined cards and metered prices.
 
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, id, types};
+use crate::test_double::{TestDouble, id, types};
 
-/// A customer and its subscription, whose renewal was declined.
-async fn past_due(stage: &Stage) -> (String, String) {
-    let customer = stage.customer().await;
-    let subscription = stage.subscription(&customer).await;
+/// Creates a customer and a subscription whose renewal payment was declined.
+async fn past_due(double: &TestDouble) -> (String, String) {
+    let customer = double.create_customer().await;
+    let subscription = double.create_subscription(&customer).await;
     let declined = json!({"card": "declined", "renew": true});
-    let changed = stage.tell(&format!("/subscriptions/{subscription}"), declined).await;
+    let changed = double.control(&format!("/subscriptions/{subscription}"), declined).await;
     assert_eq!(changed["status"], "past_due");
     (customer, subscription)
 }
 
-/// Stripe tries again. Returns the status that the subscription then has.
-async fn retry(stage: &Stage, subscription: &str) -> Value {
-    let tried = stage.tell(&format!("/subscriptions/{subscription}"), json!({"retry_payment": true})).await;
-    tried["status"].clone()
+/// Retries the payment and returns the status of the subscription.
+async fn retry_payment(double: &TestDouble, subscription: &str) -> Value {
+    let changed =
+        double.control(&format!("/subscriptions/{subscription}"), json!({"retry_payment": true})).await;
+    changed["status"].clone()
 }
 
-async fn portal(stage: &Stage, customer: &str) -> String {
+async fn portal(double: &TestDouble, customer: &str) -> String {
     let params = [("customer", customer), ("return_url", "https://shop.example/billing")];
-    let session = stage.post("/v1/billing_portal/sessions", &params).await.ok();
-    path(stage, &session["url"])
+    let session = double.post("/v1/billing_portal/sessions", &params).await.ok();
+    double.path_of(&session["url"])
 }
 
-fn path(stage: &Stage, url: &Value) -> String {
-    let url = url.as_str().expect("a page should have an address");
-    url.strip_prefix(&stage.url("")).expect("the address should be the double's").to_owned()
-}
-
-async fn open_invoices(stage: &Stage, subscription: &str) -> Vec<Value> {
+async fn open_invoices(double: &TestDouble, subscription: &str) -> Vec<Value> {
     let params = [("subscription", subscription), ("status", "open")];
-    let listed = stage.get("/v1/invoices", &params).await.ok();
-    listed["data"].as_array().expect("a list should have data").clone()
+    let listed = double.get("/v1/invoices", &params).await.ok();
+    listed["data"].as_array().expect("list data").clone()
 }
 
 #[tokio::test]
-async fn card_of_subscription_is_charged_before_card_of_customer() {
-    let stage = Stage::set().await;
-    let (customer, subscription) = past_due(&stage).await;
-    let portal = portal(&stage, &customer).await;
-    stage.press(&portal, &[("action", "update_card")]).await.location();
-    let card = stage.get(&format!("/v1/customers/{customer}"), &[]).await.ok();
+async fn subscription_card_is_charged_before_customer_card() {
+    let double = TestDouble::start().await;
+    let (customer, subscription) = past_due(&double).await;
+    let portal = portal(&double, &customer).await;
+    double.submit(&portal, &[("action", "update_card")]).await.location();
+    let card = double.get(&format!("/v1/customers/{customer}"), &[]).await.ok();
     assert!(card["invoice_settings"]["default_payment_method"].is_string());
-    assert_eq!(retry(&stage, &subscription).await, "past_due");
+    assert_eq!(retry_payment(&double, &subscription).await, "past_due");
 
     let update = [("action", "update_subscription_card"), ("subscription", subscription.as_str())];
-    stage.press(&portal, &update).await.location();
-    assert_eq!(retry(&stage, &subscription).await, "active");
-    let events = stage.events().await;
+    double.submit(&portal, &update).await.location();
+    assert_eq!(retry_payment(&double, &subscription).await, "active");
+    let events = double.events().await;
     let last = types(&events[events.len() - 2..]);
     assert_eq!(last, ["invoice.paid", "customer.subscription.updated"]);
-    assert!(open_invoices(&stage, &subscription).await.is_empty());
+    assert!(open_invoices(&double, &subscription).await.is_empty());
 }
 
 #[tokio::test]
-async fn unpaid_subscription_is_active_when_its_open_invoice_is_paid() {
-    let stage = Stage::set().await;
-    let (customer, subscription) = past_due(&stage).await;
-    stage.tell(&format!("/subscriptions/{subscription}"), json!({"status": "unpaid"})).await;
-    let open = open_invoices(&stage, &subscription).await;
-    assert_eq!(open.len(), 1, "the one that made it past_due");
-    let page = path(&stage, &open[0]["hosted_invoice_url"]);
-    let portal = portal(&stage, &customer).await;
-    assert!(stage.look(&portal).await.text.contains(&page), "the portal leads to it");
+async fn paying_open_invoice_activates_unpaid_subscription() {
+    let double = TestDouble::start().await;
+    let (customer, subscription) = past_due(&double).await;
+    double.control(&format!("/subscriptions/{subscription}"), json!({"status": "unpaid"})).await;
+    let open = open_invoices(&double, &subscription).await;
+    assert_eq!(open.len(), 1, "the invoice of the failed renewal");
+    let page = double.path_of(&open[0]["hosted_invoice_url"]);
+    let portal = portal(&double, &customer).await;
+    assert!(double.view(&portal).await.text.contains(&page), "the portal should link to it");
 
-    assert!(stage.look(&page).await.text.contains("<h1>Invoice</h1>"));
-    let declined = stage.press(&page, &[("action", "decline")]).await;
+    assert!(double.view(&page).await.text.contains("<h1>Invoice</h1>"));
+    let declined = double.submit(&page, &[("action", "decline")]).await;
     assert!(declined.status == 200 && declined.text.contains("The card was declined"));
-    assert_eq!(stage.press(&page, &[("action", "pay")]).await.location(), page);
-    let paid = stage.look(&page).await;
+    assert_eq!(double.submit(&page, &[("action", "pay")]).await.location(), page);
+    let paid = double.view(&page).await;
     assert!(paid.text.contains("paid") && !paid.text.contains("<form"));
-    let status = stage.get(&format!("/v1/subscriptions/{subscription}"), &[]).await.ok();
+    let status = double.get(&format!("/v1/subscriptions/{subscription}"), &[]).await.ok();
     assert_eq!(status["status"], "active");
-    assert_eq!(stage.look("/i/acct_1/test_none").await.status, 404);
+    assert_eq!(double.view("/i/acct_1/test_none").await.status, 404);
 }
 
 #[tokio::test]
-async fn metered_price_takes_no_quantity() {
-    let stage = Stage::set().await;
+async fn metered_price_rejects_quantity() {
+    let double = TestDouble::start().await;
     let form = [
         ("product", "prod_pro"),
         ("currency", "usd"),
@@ -89,29 +85,29 @@ async fn metered_price_takes_no_quantity() {
         ("recurring[usage_type]", "metered"),
         ("recurring[meter]", "mtr_1"),
     ];
-    assert_eq!(stage.post("/v1/prices", &form[..5]).await.error(400)["param"], "recurring[meter]");
-    let price = id(&stage.post("/v1/prices", &form).await.ok());
+    assert_eq!(double.post("/v1/prices", &form[..5]).await.error(400)["param"], "recurring[meter]");
+    let price = id(&double.post("/v1/prices", &form).await.ok());
     let session = [
         ("mode", "subscription"),
         ("success_url", "https://shop.example/done"),
         ("line_items[0][price]", price.as_str()),
         ("line_items[0][quantity]", "1"),
     ];
-    let error = stage.post("/v1/checkout/sessions", &session).await.error(400);
+    let error = double.post("/v1/checkout/sessions", &session).await.error(400);
     assert_eq!(error["param"], "line_items[0][quantity]");
-    let said = "Quantity should not be specified where usage_type is `metered`. Remove quantity from `line_items[0]`";
-    assert_eq!(error["message"], said);
+    let message = "Quantity should not be specified where usage_type is `metered`. Remove quantity from `line_items[0]`";
+    assert_eq!(error["message"], message);
 
-    let session = stage.post("/v1/checkout/sessions", &session[..3]).await.ok();
+    let session = double.post("/v1/checkout/sessions", &session[..3]).await.ok();
     assert_eq!(session["amount_total"], 0);
-    assert!(stage.look(&path(&stage, &session["url"])).await.text.contains("for each that is used"));
-    stage.tell(&format!("/checkout/{}/pay", id(&session)), json!({"card": "ok"})).await;
-    let session = stage.get(&format!("/v1/checkout/sessions/{}", id(&session)), &[]).await.ok();
-    let subscription = session["subscription"].as_str().expect("a subscription");
-    let sold = stage.get(&format!("/v1/subscriptions/{subscription}"), &[]).await.ok();
-    let item = &sold["items"]["data"][0];
+    assert!(double.view(&double.path_of(&session["url"])).await.text.contains("per unit used"));
+    double.control(&format!("/checkout/{}/pay", id(&session)), json!({"card": "ok"})).await;
+    let session = double.get(&format!("/v1/checkout/sessions/{}", id(&session)), &[]).await.ok();
+    let subscription = session["subscription"].as_str().expect("subscription");
+    let subscribed = double.get(&format!("/v1/subscriptions/{subscription}"), &[]).await.ok();
+    let item = &subscribed["items"]["data"][0];
     assert!(item.get("quantity").is_none() && item["plan"]["usage_type"] == "metered");
     let more = [("items[0][price]", price.as_str()), ("items[0][quantity]", "1")];
-    let error = stage.post(&format!("/v1/subscriptions/{subscription}"), &more).await.error(400);
+    let error = double.post(&format!("/v1/subscriptions/{subscription}"), &more).await.error(400);
     assert_eq!(error["param"], "items[0][quantity]");
 }

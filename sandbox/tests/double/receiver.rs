@@ -1,4 +1,4 @@
-//! An endpoint that writes down what it is sent and answers as it is told.
+//! A webhook endpoint that records requests and responds with configured statuses.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::stage::{Stage, eventually};
+use crate::test_double::{TestDouble, eventually};
 
 pub(crate) const SECRET: &str = "whsec_known";
 
@@ -23,54 +23,54 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn event(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("a webhook should be JSON")
+        serde_json::from_slice(&self.body).expect("JSON body")
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers[name].to_str().expect("headers should be text")
+        self.headers[name].to_str().expect("text header")
     }
 }
 
 #[derive(Default)]
-struct Desk {
+struct ReceiverState {
     received: Mutex<Vec<Webhook>>,
-    answers: Mutex<VecDeque<u16>>,
+    statuses: Mutex<VecDeque<u16>>,
 }
 
-/// Answers 200 unless it was given other answers, which are used up one by one.
+/// Responds with the configured statuses in order, then with 200.
 pub(crate) struct Receiver {
     pub(crate) url: String,
-    desk: Arc<Desk>,
+    state: Arc<ReceiverState>,
     server: JoinHandle<std::io::Result<()>>,
 }
 
 impl Receiver {
-    pub(crate) async fn open() -> Receiver {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port should be free");
-        let address = listener.local_addr().expect("a listener should have an address");
-        let desk = Arc::new(Desk::default());
-        let acceptor = TcpAcceptor::from_tokio(listener).expect("the listener should be accepted from");
-        let routes = Route::new().at("/webhook", post(receive)).data(desk.clone());
+    pub(crate) async fn start() -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind a port");
+        let address = listener.local_addr().expect("local address");
+        let state = Arc::new(ReceiverState::default());
+        let acceptor = TcpAcceptor::from_tokio(listener).expect("acceptor");
+        let routes = Route::new().at("/webhook", post(receive)).data(state.clone());
         let server = tokio::spawn(Server::new_with_acceptor(acceptor).run(routes));
-        Receiver { url: format!("http://{address}/webhook"), desk, server }
+        Receiver { url: format!("http://{address}/webhook"), state, server }
     }
 
-    /// Opened and told about all events.
-    pub(crate) async fn listening_to(stage: &Stage) -> Receiver {
-        let receiver = Receiver::open().await;
-        stage.tell("/webhook_endpoints", json!({"url": receiver.url, "secret": SECRET})).await;
+    /// Starts a receiver and registers it for all events.
+    pub(crate) async fn registered_with(double: &TestDouble) -> Receiver {
+        let receiver = Receiver::start().await;
+        double.control("/webhook_endpoints", json!({"url": receiver.url, "secret": SECRET})).await;
         receiver
     }
 
-    pub(crate) fn will_answer(&self, answers: &[u16]) {
-        locked(&self.desk.answers).extend(answers);
+    pub(crate) fn respond_with(&self, statuses: &[u16]) {
+        lock(&self.state.statuses).extend(statuses);
     }
 
-    /// The first so many webhooks.
+    /// Waits for `count` webhooks and returns all that were received.
     pub(crate) async fn receive(&self, count: usize) -> Vec<Webhook> {
-        let what = format!("{count} webhooks");
-        eventually(&what, async || locked(&self.desk.received).len() >= count).await;
-        locked(&self.desk.received).clone()
+        let condition = format!("{count} webhooks");
+        eventually(&condition, async || lock(&self.state.received).len() >= count).await;
+        lock(&self.state.received).clone()
     }
 
     pub(crate) async fn events(&self, count: usize) -> Vec<Value> {
@@ -85,13 +85,13 @@ impl Drop for Receiver {
 }
 
 #[handler]
-fn receive(request: &Request, body: Vec<u8>, Data(desk): Data<&Arc<Desk>>) -> Response {
-    locked(&desk.received).push(Webhook { headers: request.headers().clone(), body });
-    let status = locked(&desk.answers).pop_front().unwrap_or(200);
-    let status = StatusCode::from_u16(status).expect("a test should answer with a status");
+fn receive(request: &Request, body: Vec<u8>, Data(state): Data<&Arc<ReceiverState>>) -> Response {
+    lock(&state.received).push(Webhook { headers: request.headers().clone(), body });
+    let status = lock(&state.statuses).pop_front().unwrap_or(200);
+    let status = StatusCode::from_u16(status).expect("valid status");
     Response::builder().status(status).header("Location", "/webhook").body("thank you")
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

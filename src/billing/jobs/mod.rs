@@ -1,8 +1,9 @@
-//! The work that no request waits for: one file for each job, and `refresh_log`, which is what a refresh reports.
+//! The background jobs, one file each, and `refresh_log`, which writes the log lines of a refresh.
 //!
-//! Start reading at [`run`], which runs all of them, and at `schedule`, the loop that each of them runs in. Every replica
-//! runs every job; what only one may do at a time is guarded by a lease or by a claim on a row. The record of webhooks, which
-//! is stored now and then, stands in `webhook_record` beside this folder.
+//! Start reading at [`run`], which runs all of them, and at `schedule`, the loop that each of them
+//! runs in. Every replica runs every job; a lease or a claim on a row guards work that only one
+//! replica may do at a time. The job that stores the webhook record is in `webhook_record`, outside
+//! this folder.
 
 mod account;
 mod backfill;
@@ -23,10 +24,11 @@ use crate::store::AccountConflict;
 
 pub use account::known_account;
 use backfill::Backfill;
-pub use backfill::LISTED_SECONDS;
+pub use backfill::EVENT_LIST_SECONDS;
 
-/// Runs every job until the service stops. Fails when the key turns out to be of another account than the database: what
-/// was begun is undone by its transaction, and begun again by the next process.
+/// Runs every job until the service stops. Fails if the key belongs to another account than the
+/// database. Unfinished work is rolled back with its transaction and started again by the next
+/// process.
 pub async fn run(
     billing: Arc<Billing>,
     ingest: Ingest,
@@ -42,8 +44,8 @@ pub async fn run(
             webhook_record::run(&billing),
             parked_customers::run(&billing),
             backfill.run(),
-            stream_updates::read(&billing),
-            stream_updates::listen(&billing),
+            stream_updates::publish_changes(&billing),
+            stream_updates::follow_replicas(&billing),
             stream_updates::follow_commits(&billing)
         );
     };
@@ -52,8 +54,8 @@ pub async fn run(
         conflict = account::guard(&billing) => Err(conflict),
         () = stopping => Ok(()),
     };
-    // The server waits for the requests in progress, and an open stream would let it wait for an hour.
-    billing.streams.end();
-    backfill.give_way().await;
+    // The server waits for requests in progress, and an open stream can last an hour.
+    billing.streams.close_all();
+    backfill.release_lease().await;
     result
 }

@@ -1,6 +1,7 @@
-//! Whether the configured prices exist at Stripe. A mistyped one would be noticed only by the first tenant that tries to
-//! buy it, or has paid for it and gets nothing. Which price has which lookup key is remembered, so that the price stays known
-//! when the key moves on.
+//! Checking that the configured prices exist at Stripe. Otherwise a mistyped one would be noticed
+//! only by the first tenant that tries to buy it, or paid for it and gets nothing. The job also
+//! remembers which price has which lookup key, so that the price stays known when the key moves to
+//! another one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{Instrument, info_span};
 
-use super::schedule::{DueTime, Step, forever};
+use super::schedule::{DueTime, Step, run_forever};
 use crate::billing::{Billing, BillingError};
 use crate::domain::ids::PriceId;
 use crate::domain::known_prices::KnownPrices;
@@ -16,28 +17,26 @@ use crate::domain::plan::FormerKey;
 use crate::store::StoreError;
 use crate::stripe::{Deadline, Stripe, StripeError};
 
-/// How often the prices are looked for, in milliseconds.
 const CHECK_INTERVAL_MS: i64 = 60 * 60 * 1000;
 
-/// How long Stripe may take for one price.
 const PRICE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The configured prices that Stripe did not have when it was last asked.
+/// The configured prices that were missing at Stripe at the last check.
 #[derive(Debug, Default)]
 pub struct MissingPrices(Mutex<Vec<PriceId>>);
 
 impl MissingPrices {
-    /// Their ids or lookup keys, as they are configured.
+    /// Ids or lookup keys, as configured.
     pub fn names(&self) -> Vec<String> {
         self.prices().iter().map(ToString::to_string).collect()
     }
 
-    /// Replaces them. Whether they are others than before.
+    /// Returns whether the list changed.
     fn replace(&self, missing: &[PriceId]) -> bool {
         let mut prices = self.prices();
-        let is_news = *prices != missing;
+        let has_changed = *prices != missing;
         *prices = missing.to_vec();
-        is_news
+        has_changed
     }
 
     fn prices(&self) -> MutexGuard<'_, Vec<PriceId>> {
@@ -45,11 +44,10 @@ impl MissingPrices {
     }
 }
 
-/// Looks for the prices once an hour.
 pub(super) async fn run(billing: &Billing) {
-    let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) else { return };
+    let Some(stripe) = billing.stripe.as_ref().map(Stripe::throttled) else { return };
     let (due, logged) = (DueTime::now(), Mutex::default());
-    forever("looking for the configured prices", None, || step(billing, &stripe, &due, &logged)).await;
+    run_forever("checking the configured prices", None, || step(billing, &stripe, &due, &logged)).await;
 }
 
 async fn step(
@@ -64,28 +62,26 @@ async fn step(
     }
     let span = info_span!(parent: None, "price check");
     let Some(ConfiguredPrices { missing, holders }) = look_up(billing, stripe).instrument(span).await else {
-        return Ok(Step::Trouble);
+        return Ok(Step::Failed);
     };
-    remember(billing, &holders, logged).await?;
+    store_lookup_keys(billing, &holders, logged).await?;
     if billing.missing_prices.replace(&missing) {
         for price in &missing {
-            tracing::warn!(%price, "BILLHOOK_PLANS names a price that is not at Stripe; `billhook doctor` checks it");
+            tracing::warn!(%price, "BILLHOOK_PLANS names a price that is not at Stripe; run `billhook doctor`");
         }
     }
     due.set(steady_ms + CHECK_INTERVAL_MS);
     Ok(Step::Idle)
 }
 
-/// What Stripe says of the configured prices.
 #[derive(Default)]
 struct ConfiguredPrices {
-    /// Those that it does not have.
     missing: Vec<PriceId>,
-    /// Which price has which of the lookup keys now.
+    /// The price that now has each configured lookup key.
     holders: BTreeMap<PriceId, PriceId>,
 }
 
-/// Looks the configured prices up; none if Stripe is not available.
+/// Returns none if Stripe is unavailable.
 async fn look_up(billing: &Billing, stripe: &Stripe) -> Option<ConfiguredPrices> {
     let mut prices = ConfiguredPrices::default();
     for price in billing.policy.catalog.plans().iter().flat_map(|plan| &plan.prices) {
@@ -94,7 +90,7 @@ async fn look_up(billing: &Billing, stripe: &Stripe) -> Option<ConfiguredPrices>
             Ok(Some(found)) if found.lookup_key.as_ref() == Some(price) => {
                 prices.holders.insert(price.clone(), found.id);
             }
-            // A key that may not look is rejected each time, which `billhook doctor` reports.
+            // A key that may not read prices is rejected each time; `billhook doctor` reports it.
             Ok(Some(_)) | Err(StripeError::Rejected(_)) => {}
             Err(StripeError::Unavailable { .. }) => return None,
         }
@@ -102,9 +98,9 @@ async fn look_up(billing: &Billing, stripe: &Stripe) -> Option<ConfiguredPrices>
     Some(prices)
 }
 
-/// Remembers which price has which lookup key, and logs, once each, the prices that nothing but a remembered key leads to
-/// their plan.
-async fn remember(
+/// Stores which price has which lookup key. Logs once each price that is recognised only by a
+/// remembered key.
+async fn store_lookup_keys(
     billing: &Billing,
     holders: &BTreeMap<PriceId, PriceId>,
     logged: &Mutex<BTreeSet<FormerKey>>,
@@ -124,7 +120,7 @@ async fn remember(
             let FormerKey { price, lookup_key, plan } = &former;
             tracing::warn!(
                 %price, %lookup_key, %plan,
-                "a price is recognised only by a lookup key that it once had; add its id to BILLHOOK_PLANS"
+                "a price is recognised only by its former lookup key; add its id to BILLHOOK_PLANS"
             );
         }
     }

@@ -1,143 +1,128 @@
-//! Asking Stripe how things stand where the events do not say. Each question is a row, so that a restart forgets none
-//! and replicas do not ask twice; the answer stands unless an event was faster.
+//! Refreshes: asking Stripe for the current state where the events do not say. Each refresh is a
+//! row, so that a restart loses none and replicas do not repeat it. Stripe's response is stored
+//! unless an event changed the subscription in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use tracing::{Instrument, info_span};
 
 use super::refresh_log::RefreshLog;
-use super::schedule::{Step, backoff_ms, forever};
+use super::schedule::{Step, backoff_ms, run_forever};
 use crate::billing::commit::commit;
-use crate::billing::first_payment::settled_by_invoice;
-use crate::billing::stale_customer::Suspect;
+use crate::billing::first_payment::with_paid_or_void_invoice;
+use crate::billing::missing_customer::MissingCustomer;
 use crate::billing::{Billing, BillingError, STRIPE_DEADLINE};
+use crate::domain::batch::Batch;
 use crate::domain::ids::{CustomerId, SubscriptionId};
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 use crate::domain::subscription::{Snapshot, Subscription};
-use crate::domain::unit_of_work::UnitOfWork;
-use crate::store::retry_on_conflict;
-use crate::store::{BatchScope, ClaimedRefresh, Due, StoreError, Transaction};
-use crate::stripe::{Answer, Deadline, Stripe, StripeError, Subscriptions};
+use crate::store::{BatchScope, ClaimWindow, RefreshJob, StoreError, Transaction, retry_on_conflict};
+use crate::stripe::{ApiResponse, Deadline, FetchedSubscriptions, Stripe, StripeError};
 use crate::telemetry::spans;
 
-/// How many questions are on their way at once: twice what the budget needs at Stripe's usual fifth of a second, so that a
-/// slow answer leaves none of it unused.
-const AT_ONCE: u64 = 4;
+/// How many refreshes run at once: twice what the rate budget needs at Stripe's usual response time
+/// of 0.2 s, so that a slow response wastes none of the budget.
+const MAX_CONCURRENT_REFRESHES: u64 = 4;
 
-/// How long a question is ours: longer than the answers to all that is asked in turn usually take. Who loses it by waiting
-/// has asked in vain, and does no harm.
+/// How long a claim lasts: longer than the refreshes of one customer usually take. Losing a claim
+/// wastes a request and does no other harm.
 const CLAIM_MS: i64 = 120_000;
 
-/// How often an answer that was overtaken by an event is asked for again at once.
-const ASKS: u32 = 3;
+/// Requests for one refresh, if an event changes the subscription during each.
+const MAX_FETCHES: u32 = 3;
 
-/// The pause before a question is put again, doubled with each try, and the longest. A question is never given up while
-/// Stripe does not answer: it comes back.
-const PAUSE_MS: i64 = 1000;
-const LONGEST_PAUSE_MS: i64 = 5 * 60 * 1000;
+/// The pause before a retry doubles with each attempt. Refreshes are retried without limit while
+/// Stripe is unavailable.
+const FIRST_PAUSE_MS: i64 = 1000;
+const MAX_PAUSE_MS: i64 = 5 * 60 * 1000;
 
-/// How many tries in vain are counted: with as many the pause is the longest.
-const VAIN: i64 = 9;
+/// Failed attempts are counted up to here, where the pause reaches its maximum.
+const MAX_COUNTED_FAILURES: i64 = 9;
 
-/// After how many tries Stripe is believed that it does not know what is asked about: whatever else was in vain, a dozen
-/// of them are left for that, an hour in which a wrong key is put right.
-const UNKNOWN: i64 = VAIN + 12;
+/// After so many attempts an object that Stripe does not know is given up: a dozen attempts are
+/// left for that even after other failures, an hour in which a wrong key can be fixed.
+const MAX_ATTEMPTS_IF_MISSING: i64 = MAX_COUNTED_FAILURES + 12;
 
-/// How a question ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    /// Stripe said something else than we held.
+enum RefreshResult {
     Changed,
-    /// Stripe said the same, or the question answered itself.
+    /// Stripe has the same state, or an event has brought it since.
     Unchanged,
-    /// Events were faster each time.
+    /// Events changed the subscription during each request.
     Overtaken,
 }
 
-/// Asks what is to be asked, for good. Without a key for Stripe's API the questions wait.
+/// Runs due refreshes, forever. Without a Stripe key they wait.
 pub(super) async fn run(billing: &Billing) {
-    if let Some(stripe) = billing.stripe.as_ref().map(Stripe::paced) {
-        forever("refresh", Some(billing.reporter.refresh_wanted()), || step(billing, &stripe)).await;
+    if let Some(stripe) = billing.stripe.as_ref().map(Stripe::throttled) {
+        run_forever("refresh", Some(billing.reporter.refresh_wanted()), || step(billing, &stripe)).await;
     }
 }
 
 async fn step(billing: &Billing, stripe: &Stripe) -> Result<Step, BillingError> {
     let now_ms = billing.clock.now_ms();
-    let due = Due { now_ms, until_ms: now_ms + CLAIM_MS, latest_ms: now_ms + 2 * LONGEST_PAUSE_MS };
-    let claimed = billing.store.claim_refreshes(due, AT_ONCE).await?;
-    if claimed.is_empty() {
+    let window =
+        ClaimWindow { now_ms, claimed_until_ms: now_ms + CLAIM_MS, max_due_ms: now_ms + 2 * MAX_PAUSE_MS };
+    let jobs = billing.store.claim_refreshes(window, MAX_CONCURRENT_REFRESHES).await?;
+    if jobs.is_empty() {
         return Ok(Step::Idle);
     }
-    let mut by_customer: BTreeMap<&CustomerId, Vec<&ClaimedRefresh>> = BTreeMap::new();
-    for claimed in &claimed {
-        by_customer.entry(&claimed.refresh.customer).or_default().push(claimed);
+    let mut by_customer: BTreeMap<&CustomerId, Vec<&RefreshJob>> = BTreeMap::new();
+    for job in &jobs {
+        by_customer.entry(&job.refresh.customer).or_default().push(job);
     }
-    let asked = by_customer.values().map(|questions| ask_in_turn(billing, stripe, questions));
-    let asked = futures_util::future::join_all(asked).await;
-    asked.into_iter().try_fold(Step::More, |step, asked| Ok(step.max(asked?)))
+    // One after another for each customer, because parallel refreshes would overtake each other.
+    let running = by_customer.values().map(|jobs| async move {
+        let mut step = Step::More;
+        for job in jobs {
+            step = step.max(refresh_or_postpone(billing, stripe, job).await?);
+        }
+        Ok::<_, BillingError>(step)
+    });
+    let steps = futures_util::future::join_all(running).await;
+    steps.into_iter().try_fold(Step::More, |step, next| Ok(step.max(next?)))
 }
 
-/// Asks about one customer, one question after the other: their answers would overtake each other.
-async fn ask_in_turn(
+/// Runs a refresh in a trace of its own, which links to the one that requested it. A refresh that
+/// panics is postponed, so that it neither blocks the others nor repeats at once.
+async fn refresh_or_postpone(
     billing: &Billing,
     stripe: &Stripe,
-    questions: &[&ClaimedRefresh],
+    job: &RefreshJob,
 ) -> Result<Step, BillingError> {
-    let mut step = Step::More;
-    for question in questions {
-        step = step.max(ask_or_put_off(billing, stripe, question).await?);
-    }
-    Ok(step)
-}
-
-/// A defect that panics over one question must not hold up the others, nor be met again at once.
-async fn ask_or_put_off(
-    billing: &Billing,
-    stripe: &Stripe,
-    claimed: &ClaimedRefresh,
-) -> Result<Step, BillingError> {
-    let asked = AssertUnwindSafe(ask_in_a_trace(billing, stripe, claimed)).catch_unwind().await;
-    if let Ok(asked) = asked {
-        return asked;
-    }
-    tracing::error!(subject = %claimed.refresh.subject, "a defect: asking Stripe panicked");
-    put_off(billing, claimed).await?;
-    Ok(Step::Trouble)
-}
-
-/// Asks in a trace of its own, which links to the one that left the question open.
-async fn ask_in_a_trace(
-    billing: &Billing,
-    stripe: &Stripe,
-    claimed: &ClaimedRefresh,
-) -> Result<Step, BillingError> {
-    let span = info_span!(parent: None, "refresh", billing.refresh.reason = claimed.refresh.reason.as_str());
-    if let Some(cause) = claimed.traceparent {
+    let span = info_span!(parent: None, "refresh", billing.refresh.reason = job.refresh.reason.as_str());
+    if let Some(cause) = job.traceparent {
         spans::link(&span, cause);
     }
-    ask(billing, stripe, claimed).instrument(span).await
+    let running = AssertUnwindSafe(refresh(billing, stripe, job).instrument(span)).catch_unwind();
+    if let Ok(step) = running.await {
+        return step;
+    }
+    tracing::error!(subject = %job.refresh.subject, "a refresh panicked");
+    postpone(billing, job).await?;
+    Ok(Step::Failed)
 }
 
-/// Asks one question. It is trouble if Stripe cannot be asked.
-async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Result<Step, BillingError> {
-    let refresh = &claimed.refresh;
+/// Returns [`Step::Failed`] if Stripe fails.
+async fn refresh(billing: &Billing, stripe: &Stripe, job: &RefreshJob) -> Result<Step, BillingError> {
+    let refresh = &job.refresh;
     let journey = billing.store.tenant(&refresh.tenant).await?.and_then(|tenant| tenant.journey);
-    let log = RefreshLog::begin(billing, refresh, journey);
-    let stripe = &stripe.on_behalf_of(log.whose());
-    let failure = match ask_until_it_stands(billing, stripe, claimed).await {
-        Ok((Ended::Changed, request_id)) => {
+    let log = RefreshLog::start(billing, refresh, journey);
+    let stripe = &stripe.with_span_context(log.billing_context());
+    let failure = match fetch_and_store(billing, stripe, job).await {
+        Ok((RefreshResult::Changed, request_id)) => {
             log.changed(request_id.as_deref());
             return Ok(Step::More);
         }
-        Ok((Ended::Unchanged, request_id)) => {
+        Ok((RefreshResult::Unchanged, request_id)) => {
             log.unchanged(request_id.as_deref());
             return Ok(Step::More);
         }
-        Ok((Ended::Overtaken, request_id)) => {
+        Ok((RefreshResult::Overtaken, request_id)) => {
             log.failed("overtaken", request_id.as_deref());
-            put_off(billing, claimed).await?;
+            postpone(billing, job).await?;
             return Ok(Step::More);
         }
         Err(BillingError::Stripe(error)) => error,
@@ -145,128 +130,124 @@ async fn ask(billing: &Billing, stripe: &Stripe, claimed: &ClaimedRefresh) -> Re
     };
     log.failed(&failure.to_string(), failure.request_id());
     if failure.is_missing() {
-        match stripe_does_not_know(billing, stripe, claimed).await {
+        match handle_missing(billing, stripe, job).await {
             Err(BillingError::Stripe(error)) => {
-                tracing::warn!(%error, "nor can Stripe be asked for the customer");
+                tracing::warn!(%error, "could not ask Stripe for the customer either");
             }
-            settled => return settled.map(|()| Step::More),
+            handled => return handled.map(|()| Step::More),
         }
     }
-    put_off(billing, claimed).await?;
-    Ok(Step::Trouble)
+    postpone(billing, job).await?;
+    Ok(Step::Failed)
 }
 
-/// Stripe says that it does not know what is asked about. A customer that was deleted ends here as if its event had come.
-/// Anything else stays as it is; it is asked about again, for the key may be of another account, and in the end left.
-async fn stripe_does_not_know(
-    billing: &Billing,
-    stripe: &Stripe,
-    claimed: &ClaimedRefresh,
-) -> Result<(), BillingError> {
-    let Refresh { subject, tenant, customer, .. } = &claimed.refresh;
-    let (suspect, now_ms) = (Suspect { tenant, customer }, billing.clock.now_ms());
+/// Handles an object that Stripe does not know. A deleted customer is ended as by its event.
+/// Anything else is kept and refreshed again, because the key may belong to another account, and
+/// given up in the end.
+async fn handle_missing(billing: &Billing, stripe: &Stripe, job: &RefreshJob) -> Result<(), BillingError> {
+    let Refresh { subject, tenant, customer, .. } = &job.refresh;
+    let (missing, now_ms) = (MissingCustomer { tenant, customer }, billing.clock.now_ms());
     let is_deleted = matches!(subject, RefreshSubject::Customer(_))
-        && suspect.end_if_deleted(billing, stripe, Deadline::after(STRIPE_DEADLINE)).await?;
-    tracing::error!(%subject, %tenant, "Stripe does not know what we hold; is STRIPE_SECRET_KEY of the right account?");
-    if is_deleted || claimed.attempts >= UNKNOWN {
-        return Ok(billing.store.drop_refresh(claimed, now_ms).await?);
+        && missing.record_if_deleted(billing, stripe, Deadline::after(STRIPE_DEADLINE)).await?;
+    if !is_deleted {
+        tracing::error!(%subject, %tenant, "not found at Stripe; check the id, or the account of STRIPE_SECRET_KEY");
     }
-    let due_at_ms = now_ms + LONGEST_PAUSE_MS;
-    Ok(billing.store.put_off_refresh(claimed, claimed.attempts + 1, due_at_ms).await?)
+    if is_deleted || job.attempts >= MAX_ATTEMPTS_IF_MISSING {
+        return Ok(billing.store.cancel_refresh(job, now_ms).await?);
+    }
+    let due_at_ms = now_ms + MAX_PAUSE_MS;
+    Ok(billing.store.postpone_refresh(job, job.attempts + 1, due_at_ms).await?)
 }
 
-async fn put_off(billing: &Billing, claimed: &ClaimedRefresh) -> Result<(), StoreError> {
-    let due_at_ms = billing.clock.now_ms() + backoff_ms(PAUSE_MS, LONGEST_PAUSE_MS, claimed.attempts);
-    let attempts = claimed.attempts.max(VAIN.min(claimed.attempts + 1));
-    billing.store.put_off_refresh(claimed, attempts, due_at_ms).await
+async fn postpone(billing: &Billing, job: &RefreshJob) -> Result<(), StoreError> {
+    let due_at_ms = billing.clock.now_ms() + backoff_ms(FIRST_PAUSE_MS, MAX_PAUSE_MS, job.attempts);
+    let attempts = job.attempts.max(MAX_COUNTED_FAILURES.min(job.attempts + 1));
+    billing.store.postpone_refresh(job, attempts, due_at_ms).await
 }
 
-async fn ask_until_it_stands(
+async fn fetch_and_store(
     billing: &Billing,
     stripe: &Stripe,
-    claimed: &ClaimedRefresh,
-) -> Result<(Ended, Option<String>), BillingError> {
+    job: &RefreshJob,
+) -> Result<(RefreshResult, Option<String>), BillingError> {
     let mut request_id = None;
-    for _ in 0..ASKS {
-        let before = billing.store.subscriptions_of(&claimed.refresh.customer).await?;
-        if answered_itself(&claimed.refresh, &before) {
-            billing.store.drop_refresh(claimed, billing.clock.now_ms()).await?;
-            return Ok((Ended::Unchanged, None));
+    for _ in 0..MAX_FETCHES {
+        let before = billing.store.subscriptions_of(&job.refresh.customer).await?;
+        if has_arrived(&job.refresh, &before) {
+            billing.store.cancel_refresh(job, billing.clock.now_ms()).await?;
+            return Ok((RefreshResult::Unchanged, None));
         }
         let deadline = Deadline::after(STRIPE_DEADLINE);
-        let mut answer = ask_stripe(stripe, &claimed.refresh.subject, deadline).await?;
-        let Subscriptions { snapshots, settled, .. } = &mut answer.value;
-        *settled = settled_by_invoice(billing, stripe, snapshots, deadline).await?;
+        let mut response = fetch(stripe, &job.refresh.subject, deadline).await?;
+        let FetchedSubscriptions { snapshots, paid_or_void, .. } = &mut response.value;
+        *paid_or_void = with_paid_or_void_invoice(billing, stripe, snapshots, deadline).await?;
         let revisions = revisions(&before);
-        if let Some(ended) =
-            retry_on_conflict(|| take_answer(billing, claimed, &answer.value, &revisions)).await?
-        {
-            return Ok((ended, answer.request_id));
+        let store = || store_if_current(billing, job, &response.value, &revisions);
+        if let Some(result) = retry_on_conflict(store).await? {
+            return Ok((result, response.request_id));
         }
-        request_id = answer.request_id;
+        request_id = response.request_id;
     }
-    Ok((Ended::Overtaken, request_id))
+    Ok((RefreshResult::Overtaken, request_id))
 }
 
-/// Whether the events have brought what was missing meanwhile. What only an announcement brought may be old.
-fn answered_itself(refresh: &Refresh, held: &[Subscription]) -> bool {
-    let is_held = |id: &SubscriptionId| held.iter().any(|held| held.id == *id && held.as_of > i64::MIN);
-    refresh.reason == RefreshReason::NotHeld && refresh.subject.subscription().is_some_and(is_held)
+/// Whether an event has brought the missing subscription since the refresh was requested. An
+/// announcement does not count: its snapshot can be old.
+fn has_arrived(refresh: &Refresh, stored: &[Subscription]) -> bool {
+    let is_stored =
+        |id: &SubscriptionId| stored.iter().any(|one| one.id == *id && !one.is_from_announcement());
+    refresh.reason == RefreshReason::NotHeld && refresh.subject.subscription().is_some_and(is_stored)
 }
 
-async fn ask_stripe(
+async fn fetch(
     stripe: &Stripe,
     subject: &RefreshSubject,
     deadline: Deadline,
-) -> Result<Answer<Subscriptions>, StripeError> {
+) -> Result<ApiResponse<FetchedSubscriptions>, StripeError> {
     match subject {
         RefreshSubject::Customer(id) => stripe.list_subscriptions(id, deadline).await,
-        RefreshSubject::Subscription(id) => {
-            let Answer { value: (snapshot, answered_at), request_id } =
-                stripe.retrieve_subscription(id, deadline).await?;
-            let (snapshots, settled) = (vec![snapshot], BTreeSet::new());
-            Ok(Answer { value: Subscriptions { snapshots, answered_at, settled }, request_id })
-        }
+        RefreshSubject::Subscription(id) => stripe.retrieve_subscription(id, deadline).await,
     }
 }
 
-/// The revisions of what we held when we asked.
 pub(in crate::billing) fn revisions(held: &[Subscription]) -> BTreeMap<SubscriptionId, i64> {
     held.iter().map(|held| (held.id.clone(), held.revision)).collect()
 }
 
-/// Writes the answer down and takes the question back, unless an event was faster: then none.
-async fn take_answer(
+/// Stores Stripe's state and completes the refresh. Returns `None` and stores nothing if an event
+/// changed a subscription since `before`.
+async fn store_if_current(
     billing: &Billing,
-    claimed: &ClaimedRefresh,
-    answer: &Subscriptions,
+    job: &RefreshJob,
+    theirs: &FetchedSubscriptions,
     before: &BTreeMap<SubscriptionId, i64>,
-) -> Result<Option<Ended>, StoreError> {
-    let customer = &claimed.refresh.customer;
+) -> Result<Option<RefreshResult>, StoreError> {
+    let customer = &job.refresh.customer;
     let transaction = billing.store.begin().await?;
-    let Some(work) = answered(&transaction, customer, before, answer).await? else { return Ok(None) };
-    let changed = !work.changes().journal.is_empty();
-    transaction.settle_refresh(claimed, billing.clock.now_ms()).await?;
-    commit(billing, transaction, &work).await?;
-    Ok(Some(if changed { Ended::Changed } else { Ended::Unchanged }))
+    let Some(batch) = load_and_apply(&transaction, customer, before, theirs).await? else { return Ok(None) };
+    let changed = !batch.changes().journal.is_empty();
+    transaction.complete_refresh(job, billing.clock.now_ms()).await?;
+    commit(billing, transaction, &batch).await?;
+    Ok(Some(if changed { RefreshResult::Changed } else { RefreshResult::Unchanged }))
 }
 
-/// The rows with the answer in them, still to be written; none if an event was faster than the answer.
-pub(in crate::billing) async fn answered(
+/// Returns a batch with Stripe's state applied, to be saved. None if an event changed a
+/// subscription since `before`.
+pub(in crate::billing) async fn load_and_apply(
     transaction: &Transaction,
     customer: &CustomerId,
     before: &BTreeMap<SubscriptionId, i64>,
-    answer: &Subscriptions,
-) -> Result<Option<UnitOfWork>, StoreError> {
-    let mut work = transaction.unit_of_work(&BatchScope::subscriptions(customer, &answer.snapshots)).await?;
+    theirs: &FetchedSubscriptions,
+) -> Result<Option<Batch>, StoreError> {
+    let mut batch = transaction.load_batch(&BatchScope::subscriptions(customer, &theirs.snapshots)).await?;
     let is_overtaken = |snapshot: &Snapshot| {
-        let revision = work.held(&snapshot.id).map(|held| held.subscription.revision);
+        let revision = batch.subscription(&snapshot.id).map(|held| held.subscription.revision);
         revision != before.get(&snapshot.id).copied()
     };
-    if answer.snapshots.iter().any(is_overtaken) {
+    if theirs.snapshots.iter().any(is_overtaken) {
         return Ok(None);
     }
-    work.answer(customer, &answer.snapshots, answer.answered_at);
-    work.answer_settled(&answer.settled, answer.answered_at);
-    Ok(Some(work))
+    batch.apply_refresh(customer, &theirs.snapshots, theirs.answered_at);
+    batch.apply_paid_or_void_invoices(&theirs.paid_or_void, theirs.answered_at);
+    Ok(Some(batch))
 }

@@ -1,14 +1,13 @@
-//! What `subscription_state.log` and the span say of a question to Stripe: what came of it, and why it was asked.
+//! The line of a refresh in `subscription_state.log`, and its span attributes.
 
 use tracing::Span;
 
 use crate::billing::Billing;
 use crate::domain::journey::Journey;
 use crate::domain::refresh::Refresh;
-use crate::telemetry::spans::{self, BillingAttributes, Whose};
+use crate::telemetry::spans::{self, BillingAttributes, BillingContext};
 use crate::telemetry::topics::{Level, Line, Topic};
 
-/// What is said of one question.
 pub(super) struct RefreshLog<'a> {
     billing: &'a Billing,
     refresh: &'a Refresh,
@@ -16,8 +15,8 @@ pub(super) struct RefreshLog<'a> {
 }
 
 impl<'a> RefreshLog<'a> {
-    /// Says on the span that we are in whose question it is and what left it open, and links it to its journey.
-    pub(super) fn begin(billing: &'a Billing, refresh: &'a Refresh, journey: Option<Journey>) -> Self {
+    /// Records the refresh on the current span and links that to the tenant's journey.
+    pub(super) fn start(billing: &'a Billing, refresh: &'a Refresh, journey: Option<Journey>) -> Self {
         let log = Self { billing, refresh, journey };
         log.attributes().record(&Span::current());
         if let Some(journey) = journey {
@@ -26,16 +25,15 @@ impl<'a> RefreshLog<'a> {
         log
     }
 
-    /// On whose behalf Stripe is asked.
-    pub(super) fn whose(&self) -> Whose {
-        Whose {
+    pub(super) fn billing_context(&self) -> BillingContext {
+        BillingContext {
             tenant: Some(self.refresh.tenant.clone()),
             journey: self.journey.map(|journey| journey.id()),
             customer: Some(self.refresh.customer.clone()),
         }
     }
 
-    /// Stripe said something else than we held: a milestone of the journey, like an event.
+    /// A change is also a milestone of the journey, like an event.
     pub(super) fn changed(&self, request_id: Option<&str>) {
         let outcome = "refresh.changed";
         self.write(Level::Info, outcome, self.refresh.reason.as_str(), request_id);
@@ -43,16 +41,14 @@ impl<'a> RefreshLog<'a> {
             && self.billing.reporter.is_open(journey, self.billing.clock.now_ms())
         {
             let attributes = BillingAttributes { request_id, outcome: Some(outcome), ..self.attributes() };
-            spans::milestone(journey.origin, outcome, &attributes, spans::current_trace());
+            spans::record_milestone(journey.origin, outcome, &attributes, spans::current_trace());
         }
     }
 
-    /// Stripe said the same, or the question answered itself.
     pub(super) fn unchanged(&self, request_id: Option<&str>) {
         self.write(Level::Info, "refresh.unchanged", self.refresh.reason.as_str(), request_id);
     }
 
-    /// There is no answer yet.
     pub(super) fn failed(&self, why: &str, request_id: Option<&str>) {
         self.write(Level::Error, "refresh.failed", why, request_id);
     }

@@ -1,24 +1,22 @@
-//! Payloads that nobody needs any more are dropped: what is kept for good is what an event was and what became of it.
+//! Deleting old payloads. The events themselves and their outcomes are kept forever.
 
 use std::time::Duration;
 
-use super::schedule::{DueTime, Step, forever};
+use super::schedule::{DueTime, Step, run_forever};
 use crate::billing::{Billing, BillingError};
 use crate::domain::retention::Retention;
 use crate::store::Lease;
 
-/// How often somebody looks, in milliseconds.
-const EVERY_MS: i64 = 60 * 60 * 1000;
+const RUN_INTERVAL_MS: i64 = 60 * 60 * 1000;
 
-/// How long a lease lasts that is not taken again: longer than a slice can take.
-const LEASE: Duration = Duration::from_mins(1);
+/// A lease that is not renewed ends after this: longer than one slice can take.
+const LEASE_DURATION: Duration = Duration::from_mins(1);
 
-/// Drops what is old, for good, if payloads are not kept for good.
 pub(super) async fn run(billing: &Billing) {
     let Some(retention) = billing.retention else { return };
-    let lease = Lease::new("retention", LEASE);
+    let lease = Lease::new("retention", LEASE_DURATION);
     let due = DueTime::now();
-    forever("dropping old payloads", None, || step(billing, retention, &lease, &due)).await;
+    run_forever("deleting old payloads", None, || step(billing, retention, &lease, &due)).await;
 }
 
 async fn step(
@@ -31,11 +29,11 @@ async fn step(
     if !due.has_come(steady_ms) {
         return Ok(Step::Idle);
     }
-    let old_before_ms = retention.ends_at_ms(billing.clock.now_ms());
-    let is_ours = billing.store.take_lease(lease).await?;
-    if is_ours && billing.store.drop_old_payloads(old_before_ms).await?.is_some() {
+    let old_before_ms = retention.cutoff_ms(billing.clock.now_ms());
+    let is_ours = billing.store.acquire_lease(lease).await?;
+    if is_ours && billing.store.delete_old_payloads(old_before_ms).await?.is_some() {
         return Ok(Step::More);
     }
-    due.set(steady_ms + EVERY_MS);
+    due.set(steady_ms + RUN_INTERVAL_MS);
     Ok(Step::Idle)
 }

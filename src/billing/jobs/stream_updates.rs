@@ -1,97 +1,98 @@
-//! Keeping the open streams up to date: what their tenants are entitled to is read when something tells of a change, and
-//! now and then without being told.
+//! Keeping the open streams up to date: reads the entitlements of their tenants when a change is
+//! reported, and periodically.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::schedule::{Step, forever};
+use super::schedule::{Step, run_forever};
 use crate::billing::Billing;
-use crate::billing::streams::{Read, Round};
+use crate::billing::streams::{ReadResult, Round};
 use crate::domain::ids::TenantId;
-use crate::domain::tenant::Holdings;
-use crate::store::{Announcements, StoreError, StoreFailure};
+use crate::domain::tenant::BillingState;
+use crate::store::{ChangeListener, StoreError, StoreErrorKind};
 
-/// For how long what is told of is gathered before it is read. Webhooks of one happening come within a few hundredths of
-/// a second, and nobody sees that a page waits for as long.
-const GATHER: Duration = Duration::from_millis(25);
+/// How long changes are collected before a read. The webhooks of one action arrive within a few
+/// hundredths of a second, and no user notices the delay.
+const GATHER_TIME: Duration = Duration::from_millis(25);
 
-/// How often all tenants with streams are read without being told, in milliseconds: on SQLite the command line cannot tell,
-/// and an announcement of another replica's may be lost. It costs some statements, and none while there is no stream.
-const LOOK_MS: i64 = 5000;
+/// How often all tenants with streams are read without a reported change: the command line cannot
+/// notify the service of its changes on SQLite, and a notification of another replica can be lost.
+/// Costs a few statements, and none without streams.
+const REREAD_INTERVAL_MS: i64 = 5000;
 
-/// Tenants that are read in one statement.
-const AT_ONCE: usize = 128;
+const MAX_TENANTS_PER_READ: usize = 128;
 
-/// How long a statement may take. Beyond it the database is as good as gone, and whoever opens a stream is better told so.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// After this the database counts as unavailable, and a client that is opening a stream gets an
+/// error.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads what is wanted and tells the streams, for good. It is the only one that does, so that an older answer never comes
-/// after a newer one.
-pub(super) async fn read(billing: &Billing) {
-    let looked_at_ms = Mutex::new(billing.clock.steady_ms());
-    forever("following entitlements", Some(billing.streams.wanted()), || async {
-        let (mut looked_at_ms, now_ms) = (looked_at_ms.lock().await, billing.clock.steady_ms());
-        if now_ms - *looked_at_ms >= LOOK_MS {
-            billing.streams.want_all();
-            *looked_at_ms = now_ms;
+/// Reads changed tenants and publishes their entitlements, forever. The only publisher, so that an
+/// older result never follows a newer one.
+pub(super) async fn publish_changes(billing: &Billing) {
+    let read_at_ms = Mutex::new(billing.clock.steady_ms());
+    run_forever("updating streams", Some(billing.streams.read_requested()), || async {
+        let (mut read_at_ms, now_ms) = (read_at_ms.lock().await, billing.clock.steady_ms());
+        if now_ms - *read_at_ms >= REREAD_INTERVAL_MS {
+            billing.streams.request_read_of_all();
+            *read_at_ms = now_ms;
         }
-        tokio::time::sleep(GATHER).await;
-        read_wanted(billing).await;
+        tokio::time::sleep(GATHER_TIME).await;
+        read_changed(billing).await;
         Ok(Step::Idle)
     })
     .await;
 }
 
-async fn read_wanted(billing: &Billing) {
-    let Round { number, tenants } = billing.streams.take_wanted();
-    let mut chunks = tenants.chunks(AT_ONCE);
+async fn read_changed(billing: &Billing) {
+    let Round { number, tenants } = billing.streams.start_round();
+    let mut chunks = tenants.chunks(MAX_TENANTS_PER_READ);
     for tenants in &mut chunks {
-        let read = tokio::time::timeout(PATIENCE, read_entitlements(billing, tenants)).await;
-        let (failure, why) = match read {
+        let read = tokio::time::timeout(READ_TIMEOUT, read_entitlements(billing, tenants)).await;
+        let (kind, why) = match read {
             Ok(Ok(entitlements)) => {
                 for (tenant, entitlement) in entitlements {
-                    billing.streams.tell(number, &tenant, entitlement);
+                    billing.streams.publish(number, &tenant, entitlement);
                 }
                 continue;
             }
-            Ok(Err(error)) => (error.failure(), error.to_string()),
-            Err(_) => (StoreFailure::Unavailable, "the database took too long".to_owned()),
+            Ok(Err(error)) => (error.kind(), error.to_string()),
+            Err(_) => (StoreErrorKind::Unavailable, "the database took too long".to_owned()),
         };
         tracing::warn!(error = why, "streams are not up to date");
-        // Whoever waits for the first is told at once; whoever was told before is told later.
-        let unread = tenants.iter().chain(chunks.flatten());
-        return unread.for_each(|tenant| billing.streams.tell(number, tenant, Err(failure)));
+        // A client waiting for its first entitlement gets the error; open streams skip it.
+        let failed = tenants.iter().chain(chunks.flatten());
+        return failed.for_each(|tenant| billing.streams.publish(number, tenant, Err(kind)));
     }
 }
 
-/// What cannot be read of one of the tenants is no failure of the others.
+/// A tenant with unreadable rows does not fail the others.
 async fn read_entitlements(
     billing: &Billing,
     tenants: &[TenantId],
-) -> Result<Vec<(TenantId, Read)>, StoreError> {
-    let of_tenants = billing.store.holdings_of_tenants(tenants).await?;
+) -> Result<Vec<(TenantId, ReadResult)>, StoreError> {
+    let of_tenants = billing.store.billing_states(tenants).await?;
     let catalog = &billing.policy.catalog;
-    let readable = of_tenants.values().flatten().flat_map(|held| &held.subscriptions);
-    let known = billing.store.known_prices(&catalog.prices_found_by_key(readable)).await?;
-    let entitlement = |(tenant, held): (TenantId, Result<Holdings, StoreError>)| {
-        let held = held.inspect_err(|error| {
+    let readable = of_tenants.values().flatten().flat_map(|state| &state.subscriptions);
+    let known = billing.store.known_prices(&catalog.prices_not_configured_by_id(readable)).await?;
+    let entitlement = |(tenant, state): (TenantId, Result<BillingState, StoreError>)| {
+        let state = state.inspect_err(|error| {
             tracing::error!(%error, %tenant, "a subscription could not be read");
         });
-        let held = held.map_err(|error| error.failure());
-        (tenant, held.map(|held| catalog.entitlement(&held, &known)))
+        let state = state.map_err(|error| error.kind());
+        (tenant, state.map(|state| catalog.entitlement(&state, &known)))
     };
     Ok(of_tenants.into_iter().map(entitlement).collect())
 }
 
-/// Passes on to the streams what this process commits, forever.
+/// Requests a read of each tenant that this process changed, forever.
 pub(super) async fn follow_commits(billing: &Billing) {
     let changed_tenants = Mutex::new(billing.reporter.changed_tenants());
-    forever("following commits", None, || async {
+    run_forever("following commits", None, || async {
         match changed_tenants.lock().await.recv().await {
-            Ok(tenant) => billing.streams.want(&tenant),
-            Err(RecvError::Lagged(_)) => billing.streams.want_all(),
+            Ok(tenant) => billing.streams.request_read(&tenant),
+            Err(RecvError::Lagged(_)) => billing.streams.request_read_of_all(),
             Err(RecvError::Closed) => unreachable!("the reporter lives as long as the service"),
         }
         Ok(Step::More)
@@ -99,31 +100,29 @@ pub(super) async fn follow_commits(billing: &Billing) {
     .await;
 }
 
-/// Listens to what other processes announce, for good; where nobody can there is nothing to hear.
-pub(super) async fn listen(billing: &Billing) {
-    if !billing.store.can_announce() {
+/// Requests a read of each tenant that other processes changed, forever. Returns at once if the
+/// database has no notifications.
+pub(super) async fn follow_replicas(billing: &Billing) {
+    if !billing.store.supports_notifications() {
         return;
     }
-    let announcements = Mutex::new(None);
-    forever("listening to other replicas", None, || async {
-        let mut listening = announcements.lock().await;
-        // Taken out while it is listened to, so that one that fails is gone.
-        let mut heard = match listening.take() {
-            Some(announcements) => announcements,
-            None => begin_to_listen(billing).await?,
+    let listener: Mutex<Option<ChangeListener>> = Mutex::new(None);
+    run_forever("listening to other replicas", None, || async {
+        let mut listener = listener.lock().await;
+        // Taken out first, so that a failed connection is dropped.
+        let mut connection = if let Some(connection) = listener.take() {
+            connection
+        } else {
+            let opened = billing.store.listen().await?;
+            // Notifications sent before this are lost.
+            billing.streams.request_read_of_all();
+            opened
         };
-        if let Some(tenant) = heard.next().await? {
-            billing.streams.want(&tenant);
+        if let Some(tenant) = connection.next().await? {
+            billing.streams.request_read(&tenant);
         }
-        *listening = Some(heard);
+        *listener = Some(connection);
         Ok(Step::More)
     })
     .await;
-}
-
-/// What was announced before is lost.
-async fn begin_to_listen(billing: &Billing) -> Result<Announcements, StoreError> {
-    let announcements = billing.store.listen().await?;
-    billing.streams.want_all();
-    Ok(announcements)
 }

@@ -1,32 +1,31 @@
-//! `billhook doctor`: everything that has to be right before money can move, one line each, with the sentence that mends
-//! what is not.
+//! `billhook doctor`: checks everything that must be right before money can move, and prints how to
+//! fix each problem.
 //!
-//! `here` is what can be looked at without asking Stripe, `stripe` what is asked there, and `report` the lines.
+//! `local` has the checks that do not call Stripe, `stripe` those that do, and `report` the output.
 
-mod here;
+mod local;
 mod report;
 mod stripe;
 
 use clap::Args;
 
 use super::serve::ServeArgs;
-use super::{CommandError, say};
+use super::{CommandError, print, print_json};
 use report::Report;
 
-/// What the words mean, for the help.
-pub(super) const HEALTH: &str = "\
-Each line has a health: green is as it should be, yellow works and needs a look, red refuses to work, skipped was not
-checked. The last line counts them.
-Exit codes: 0 nothing is red, 1 something is.";
+pub(super) const AFTER_HELP: &str = "\
+Each check has a health: green is good, yellow works but needs attention, red
+does not work, and skipped was not checked. The last line counts them.
+Exit codes: 0 if no check is red, else 1.";
 
 #[derive(Args)]
 pub(super) struct DoctorArgs {
-    /// Where Stripe posts events: the service's public address, or the whole URL of the endpoint. Without it any endpoint
-    /// whose URL ends in our route is taken for ours
+    /// The URL that Stripe posts events to: the service's public address, or the whole URL of the
+    /// endpoint. Without it, every endpoint with a URL that ends in our path is taken for ours
     #[arg(long, env = "BILLHOOK_WEBHOOK_URL")]
     webhook_url: Option<String>,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -36,12 +35,12 @@ pub(super) struct DoctorArgs {
 
 pub(super) async fn run(args: &DoctorArgs) -> Result<(), CommandError> {
     let mut report = Report::default();
-    let setup = here::configuration(args, &mut report);
-    let store = here::database(&setup, &mut report).await;
-    stripe::account(&setup, store.as_ref(), &mut report).await;
-    here::certificate(&setup, &mut report);
-    here::log_directory(&setup, &mut report);
-    here::collector(&mut report).await;
-    say(&if args.json { report.as_json() } else { report.as_lines() })?;
+    let setup = local::configuration(args, &mut report);
+    let store = local::database(&setup, &mut report).await;
+    stripe::run_checks(&setup, store.as_ref(), &mut report).await;
+    local::certificate(&setup, &mut report);
+    local::log_directory(&setup, &mut report);
+    local::collector(&mut report).await;
+    if args.json { print_json(&report.as_json()) } else { print(&report.as_text()) }?;
     report.conclude()
 }

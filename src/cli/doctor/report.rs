@@ -1,89 +1,94 @@
-//! What was found.
+//! The findings of all checks, as a table and as JSON.
 
 use std::fmt;
 use std::io::IsTerminal;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cli::CommandError;
+use crate::cli::text::{LINE_WIDTH, wrap};
+use crate::store::StoreError;
 
-/// How well something is.
+/// The column at which the text of a finding starts: the health and the check are before it.
+const TEXT_COLUMN: usize = 23;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Health {
-    /// As it should be.
+    /// Good.
     Green,
-    /// Works, and wants to be looked at.
+    /// Works, but needs attention.
     Yellow,
-    /// Refuses to work.
+    /// Does not work.
     Red,
-    /// Was not looked at.
+    /// Was not checked.
     Skipped,
 }
 
-/// One thing that was looked at.
+/// In JSON, the text is `says`.
 #[derive(Debug, Serialize)]
 struct Finding {
     check: &'static str,
     health: Health,
-    /// What is so.
-    says: String,
-    /// What mends it, unless it is well.
+    #[serde(rename = "says")]
+    text: String,
+    /// How to fix the problem. `None` if there is none, or nothing was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<String>,
+    fix: Option<String>,
 }
 
-/// All that was looked at, in the order of its looking.
+/// The findings in the order of the checks.
 #[derive(Debug, Default)]
 pub(super) struct Report(Vec<Finding>);
 
 impl Report {
-    pub(super) fn green(&mut self, check: &'static str, says: impl fmt::Display) {
-        self.0.push(Finding { check, health: Health::Green, says: says.to_string(), mend: None });
+    pub(super) fn green(&mut self, check: &'static str, text: impl fmt::Display) {
+        self.0.push(Finding { check, health: Health::Green, text: text.to_string(), fix: None });
     }
 
-    pub(super) fn yellow(&mut self, check: &'static str, says: impl fmt::Display, mend: impl fmt::Display) {
-        self.add(check, Health::Yellow, says, mend);
+    pub(super) fn yellow(&mut self, check: &'static str, text: impl fmt::Display, fix: impl fmt::Display) {
+        let (text, fix) = (text.to_string(), Some(fix.to_string()));
+        self.0.push(Finding { check, health: Health::Yellow, text, fix });
     }
 
-    pub(super) fn red(&mut self, check: &'static str, says: impl fmt::Display, mend: impl fmt::Display) {
-        self.add(check, Health::Red, says, mend);
+    pub(super) fn red(&mut self, check: &'static str, text: impl fmt::Display, fix: impl fmt::Display) {
+        let (text, fix) = (text.to_string(), Some(fix.to_string()));
+        self.0.push(Finding { check, health: Health::Red, text, fix });
     }
 
-    /// Notes checks that were not made, and why.
+    pub(super) fn database_error(&mut self, check: &'static str, error: &StoreError) {
+        self.red(check, error, "look at the database's log");
+    }
+
+    /// Records that checks were not made, and why.
     pub(super) fn skip(&mut self, checks: &[&'static str], why: impl fmt::Display) {
         for check in checks {
-            self.0.push(Finding { check, health: Health::Skipped, says: why.to_string(), mend: None });
+            self.0.push(Finding { check, health: Health::Skipped, text: why.to_string(), fix: None });
         }
     }
 
-    fn add(&mut self, check: &'static str, health: Health, says: impl fmt::Display, mend: impl fmt::Display) {
-        self.0.push(Finding { check, health, says: says.to_string(), mend: Some(mend.to_string()) });
-    }
-
-    /// A line for each, in colour on a terminal, and how many there are of each health.
-    pub(super) fn as_lines(&self) -> String {
+    /// A table with colours on a terminal, and the number of findings of each health.
+    pub(super) fn as_text(&self) -> String {
         let in_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let lines = self.0.iter().map(|finding| finding.line(in_colour));
-        lines.chain([self.summary()]).collect::<Vec<_>>().join("\n")
-    }
-
-    fn summary(&self) -> String {
         let [green, yellow, red, skipped] = Health::ALL.map(|health| self.count(health));
-        format!("{green} green, {yellow} yellow, {red} red, {skipped} skipped")
+        let heading = format!("{:<7} {:<14} {}", "HEALTH", "CHECK", "FINDING");
+        let summary = format!("{green} green, {yellow} yellow, {red} red, {skipped} skipped");
+        let findings = self.0.iter().map(|finding| finding.lines(in_colour));
+        std::iter::once(heading).chain(findings).chain([summary]).collect::<Vec<_>>().join("\n")
     }
 
-    pub(super) fn as_json(&self) -> String {
+    pub(super) fn as_json(&self) -> Value {
         let [green, yellow, red, skipped] = Health::ALL.map(|health| self.count(health));
-        let summary = serde_json::json!({ "green": green, "yellow": yellow, "red": red, "skipped": skipped });
-        let report = serde_json::json!({ "healthy": red == 0, "summary": summary, "checks": self.0 });
-        format!("{report:#}")
+        let summary = json!({ "green": green, "yellow": yellow, "red": red, "skipped": skipped });
+        json!({ "healthy": red == 0, "summary": summary, "checks": self.0 })
     }
 
-    /// Success unless something refuses to work.
+    /// Success unless a check is red.
     pub(super) fn conclude(&self) -> Result<(), CommandError> {
         match self.count(Health::Red) {
             0 => Ok(()),
+            1 => Err(CommandError::Failed(format!("1 of {} checks is red", self.0.len()))),
             reds => Err(CommandError::Failed(format!("{reds} of {} checks are red", self.0.len()))),
         }
     }
@@ -94,20 +99,21 @@ impl Report {
 }
 
 impl Finding {
-    fn line(&self, in_colour: bool) -> String {
-        let Self { check, health, says, mend } = self;
-        let health = health.word(in_colour);
-        match mend {
-            Some(mend) => format!("{health} {check:<16} {says}: {mend}"),
-            None => format!("{health} {check:<16} {says}"),
+    /// The text and the fix, each wrapped.
+    fn lines(&self, in_colour: bool) -> String {
+        let mut lines = wrap(&self.text, LINE_WIDTH - TEXT_COLUMN);
+        if let Some(fix) = &self.fix {
+            lines.extend(wrap(&format!("Fix: {fix}"), LINE_WIDTH - TEXT_COLUMN));
         }
+        let text = lines.join(&format!("\n{:TEXT_COLUMN$}", ""));
+        format!("{} {:<14} {text}", self.health.word(in_colour), self.check)
     }
 }
 
 impl Health {
     const ALL: [Self; 4] = [Self::Green, Self::Yellow, Self::Red, Self::Skipped];
 
-    /// The word, as wide as the widest, in its colour if that can be shown.
+    /// The word, padded to the longest one.
     fn word(self, in_colour: bool) -> String {
         let (word, colour) = match self {
             Self::Green => ("green  ", 32),
@@ -116,5 +122,28 @@ impl Health {
             Self::Skipped => ("skipped", 90),
         };
         if in_colour { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_finding_is_wrapped_below_its_column() {
+        let mut report = Report::default();
+        report.green("database", "answers");
+        report.red("configuration", "word ".repeat(20).trim_end(), "run `billhook migrate`");
+        let text = report.as_text();
+        assert!(
+            text.starts_with("HEALTH  CHECK          FINDING\ngreen   database       answers\nred     "),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("\n{:23}word", "")) && text.contains(&format!("\n{:23}Fix: run", "")),
+            "{text}"
+        );
+        assert!(text.lines().all(|line| line.chars().count() <= LINE_WIDTH), "{text}");
+        assert!(text.ends_with("\n1 green, 0 yellow, 1 red, 0 skipped"), "{text}");
     }
 }

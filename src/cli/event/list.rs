@@ -1,47 +1,47 @@
 //! `billhook event list`
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime, Time};
 
 use super::as_json;
-use crate::cli::table::{self, or_dash};
-use crate::cli::{CommandError, migrated, say, say_there_are_more};
+use crate::cli::table;
+use crate::cli::text::{or_dash, time};
+use crate::cli::{CommandError, open_store, print, print_json, print_more_hint};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, DatabaseArgs};
+use crate::config::{self, ConfigError, DatabaseArgs};
 use crate::domain::ids::EventId;
 use crate::domain::outcome::Outcome;
-use crate::store::{InboxEvent, WantedEvents};
-use crate::telemetry::topics::rfc3339;
+use crate::store::{EventFilter, InboxEvent};
 
-/// How many events are listed: more than a person reads, and no answer that a tool cannot hold.
-const MOST: usize = 200;
+/// More than a person reads, and few enough for a tool to hold.
+const MAX_LISTED: usize = 200;
 
 #[derive(Args)]
 pub(in crate::cli) struct ListArgs {
-    /// What became of them; several can be named [default: failed and dead]
+    /// List only events with these outcomes [default: failed,dead]
     #[arg(long, value_name = "OUTCOME", value_delimiter = ',')]
-    outcome: Vec<WantedOutcome>,
+    outcome: Vec<OutcomeFilter>,
 
-    /// Only this tenant's
+    /// List only this tenant's events
     #[arg(long)]
     tenant: Option<String>,
 
-    /// Only of this type, or of all that begin so: `customer.subscription.*`
+    /// List only events of this type, or of all types that start so: `customer.subscription.*`
     #[arg(long = "type", value_name = "TYPE")]
     type_name: Option<String>,
 
-    /// Only what came since then: `2026-11-25`, `2026-11-25T10:00:00Z`, or so long ago: `90m`, `36h`, `7d`
+    /// List only events received since a time (`2026-11-25`, `2026-11-25T10:00:00Z`) or for a span
+    /// until now (`90m`, `36h`, `7d`)
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
 
-    /// Go on after this event, the last of the list before
+    /// Continue after this event, the last one of the previous list
     #[arg(long, value_name = "EVENT")]
     after: Option<String>,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -49,28 +49,27 @@ pub(in crate::cli) struct ListArgs {
     database: DatabaseArgs,
 }
 
-/// The outcomes that can be asked for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum WantedOutcome {
-    /// Could not be applied, and is tried again
+enum OutcomeFilter {
+    /// Could not be applied; will be retried
     Failed,
-    /// Was given up
+    /// Could not be applied; no more retries
     Dead,
     /// Waits for its customer to be linked
     Parked,
-    /// Belongs to another mode or account
+    /// Belongs to another mode, account or deployment
     Quarantined,
-    /// Stands in the state
+    /// Was applied
     Applied,
-    /// Something later was known already
+    /// Was older than the stored state
     Stale,
     /// Changes nothing here
     Ignored,
-    /// Whatever it was
+    /// All of these
     All,
 }
 
-impl WantedOutcome {
+impl OutcomeFilter {
     fn outcomes(self) -> Vec<Outcome> {
         match self {
             Self::Failed => vec![Outcome::Failed],
@@ -80,54 +79,55 @@ impl WantedOutcome {
             Self::Applied => vec![Outcome::Applied],
             Self::Stale => vec![Outcome::Stale],
             Self::Ignored => vec![Outcome::Ignored],
-            Self::All => Outcome::OF_THE_INBOX.to_vec(),
+            Self::All => Outcome::STORED.to_vec(),
         }
     }
 }
 
 pub(super) async fn run(args: &ListArgs) -> Result<(), CommandError> {
-    let tenant = args.tenant.as_deref().map(|text| config::stored_tenant("--tenant", text)).transpose()?;
+    let tenant =
+        args.tenant.as_deref().map(|text| config::parse_stored_tenant("--tenant", text)).transpose()?;
     let after: Option<EventId> =
-        args.after.as_deref().map(|text| config::argument("--after", text)).transpose()?;
+        args.after.as_deref().map(|text| config::parse_id("--after", text)).transpose()?;
     let since_ms = args.since.as_deref().map(since_ms).transpose()?;
     let outcomes = outcomes(&args.outcome);
-    let store = migrated(&args.database).await?;
+    let store = open_store(&args.database).await?;
     let after = match &after {
         Some(id) => Some(store.event(id).await?.ok_or_else(|| unknown(id))?),
         None => None,
     };
-    let wanted = WantedEvents {
+    let wanted = EventFilter {
         outcomes: &outcomes,
         tenant: tenant.as_ref(),
         type_name: args.type_name.as_deref(),
         since_ms,
         after: after.as_ref(),
     };
-    // One more than is told, to know whether there is more.
-    let mut events = store.events(&wanted, MOST as u64 + 1).await?;
-    let has_more = events.len() > MOST;
-    events.truncate(MOST);
+    // One more than is listed, to know whether there are more.
+    let mut events = store.events(&wanted, MAX_LISTED as u64 + 1).await?;
+    let has_more = events.len() > MAX_LISTED;
+    events.truncate(MAX_LISTED);
     if args.json {
-        say(&format!("{:#}", events.iter().map(as_json).collect::<Value>()))?;
+        print_json(&events.iter().map(as_json).collect())?;
     } else if events.is_empty() {
-        say(if args.outcome.is_empty() { NOTHING_FAILED } else { "There are none." })?;
+        print(if args.outcome.is_empty() { NO_FAILED_EVENT } else { "No event matches." })?;
     } else {
-        say(&as_table(&events))?;
+        print(&as_table(&events))?;
     }
     match events.last() {
-        Some(last) if has_more => say_there_are_more(&last.id),
+        Some(last) if has_more => print_more_hint(&last.id),
         _ => Ok(()),
     }
 }
 
-const NOTHING_FAILED: &str =
-    "There are none that failed or were given up. Others are listed by --outcome, such as `all`.";
+const NO_FAILED_EVENT: &str =
+    "No event is failed or dead. List other events with --outcome, such as `--outcome all`.";
 
-fn outcomes(wanted: &[WantedOutcome]) -> Vec<Outcome> {
-    let wanted = if wanted.is_empty() { &[WantedOutcome::Failed, WantedOutcome::Dead] } else { wanted };
-    let all: Vec<Outcome> = wanted.iter().flat_map(|wanted| wanted.outcomes()).collect();
-    // Each once, whatever was named twice.
-    Outcome::OF_THE_INBOX.into_iter().filter(|outcome| all.contains(outcome)).collect()
+fn outcomes(filters: &[OutcomeFilter]) -> Vec<Outcome> {
+    let filters = if filters.is_empty() { &[OutcomeFilter::Failed, OutcomeFilter::Dead] } else { filters };
+    let all: Vec<Outcome> = filters.iter().flat_map(|filter| filter.outcomes()).collect();
+    // Each outcome once, even if it was named twice.
+    Outcome::STORED.into_iter().filter(|outcome| all.contains(outcome)).collect()
 }
 
 fn unknown(id: &EventId) -> CommandError {
@@ -135,24 +135,25 @@ fn unknown(id: &EventId) -> CommandError {
 }
 
 fn as_table(events: &[InboxEvent]) -> String {
-    let cells = |event: &InboxEvent| {
+    let row = |event: &InboxEvent| {
         [
             event.id.to_string(),
-            rfc3339(event.received_at_ms),
-            event.type_name.clone(),
+            time(event.received_at_ms),
             event.outcome.to_string(),
+            event.attempts.to_string(),
+            event.type_name.clone(),
             or_dash(event.reason.as_ref()),
             or_dash(event.tenant.as_ref()),
             or_dash(event.customer.as_ref()),
-            event.attempts.to_string(),
             or_dash(event.trace.as_ref()),
         ]
     };
-    let heading = ["EVENT", "RECEIVED", "TYPE", "OUTCOME", "REASON", "TENANT", "CUSTOMER", "TRIES", "TRACE"];
-    table::under(heading, &events.iter().map(cells).collect::<Vec<_>>())
+    let heading =
+        ["EVENT", "RECEIVED", "OUTCOME", "ATTEMPTS", "TYPE", "REASON", "TENANT", "CUSTOMER", "TRACE"];
+    table::with_heading(heading, &events.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Reads a time, a day or a span that ends now, in Unix milliseconds.
+/// Parses a time, a day or a span that ends now. Returns its start in Unix milliseconds.
 fn since_ms(text: &str) -> Result<i64, CommandError> {
     let day = format_description!("[year]-[month]-[day]");
     let time = OffsetDateTime::parse(text, &Rfc3339)
@@ -160,8 +161,7 @@ fn since_ms(text: &str) -> Result<i64, CommandError> {
     let at_ms = time.ok().and_then(|time| time.unix_timestamp().checked_mul(1000));
     let ago_ms = || SystemClock.now_ms().checked_sub(span_ms(text)?);
     at_ms.or_else(ago_ms).ok_or_else(|| {
-        config::missing("--since is neither a time (`2026-11-25T10:00:00Z`), nor a day, nor a span (`36h`)")
-            .into()
+        ConfigError::new("--since", "is not a time (`2026-11-25T10:00:00Z`), a day or a span (`36h`)").into()
     })
 }
 
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_a_day_and_a_span_are_understood_and_nothing_else() {
+    fn since_accepts_time_day_and_span_only() {
         assert_eq!(since_ms("1970-01-02").ok(), Some(86_400_000));
         assert_eq!(since_ms("1970-01-01T01:00:01+01:00").ok(), Some(1000));
         for (span, ms) in [("90m", 5_400_000), ("36h", 129_600_000), ("7d", 604_800_000)] {
@@ -189,9 +189,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_twice_is_listed_once() {
-        let twice = outcomes(&[WantedOutcome::Dead, WantedOutcome::All]);
-        assert_eq!(twice, Outcome::OF_THE_INBOX);
+    fn outcome_named_twice_is_listed_once() {
+        let twice = outcomes(&[OutcomeFilter::Dead, OutcomeFilter::All]);
+        assert_eq!(twice, Outcome::STORED);
         assert_eq!(outcomes(&[]), [Outcome::Failed, Outcome::Dead]);
     }
 }

@@ -1,5 +1,5 @@
-//! `billhook event`: the inbox, looked at and put right. One file for each subcommand; `replay` and `retry_dead` change
-//! something, the others only read.
+//! `billhook event`: shows the inbox and processes its events again. One file for each subcommand.
+//! `replay` and `retry_dead` change the database; the others only read it.
 
 mod list;
 mod replay;
@@ -15,14 +15,14 @@ use crate::telemetry::topics::rfc3339;
 
 #[derive(Subcommand)]
 pub(super) enum EventCommand {
-    /// List events of the inbox, the latest that came first
+    /// List the events of the inbox, the latest first
     List(list::ListArgs),
-    /// Show all that is known of one event, and what it changed
+    /// Show one event and what it changed
     Show(show::ShowArgs),
-    /// Have events looked at anew: what is not settled is decided on again, what is has Stripe asked
-    #[command(after_help = replay::RULE)]
+    /// Replay events: process them again, or refresh the customers of those that were processed
+    #[command(after_help = replay::AFTER_HELP)]
     Replay(replay::ReplayArgs),
-    /// Have all events that were given up tried again
+    /// Retry all dead events
     RetryDead(retry_dead::RetryDeadArgs),
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn run(command: &EventCommand) -> Result<(), CommandError> {
     }
 }
 
-/// What a list says of an event.
+/// The fields of an event in a list.
 fn as_json(event: &InboxEvent) -> Map<String, Value> {
     let json = json!({
         "id": event.id,

@@ -3,25 +3,25 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::billing::{self, NotReplayed, Replayed};
-use crate::cli::{CommandError, migrated, say};
+use crate::billing::{self, Replay, ReplayError};
+use crate::cli::{CommandError, open_store, print_json, print_sentences};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, DatabaseArgs};
 use crate::domain::ids::EventId;
 
-/// What it does, for the help.
-pub(super) const RULE: &str = "\
-An event is applied at most once. What failed, is dead, parked or quarantined is decided on by the same rule as if it had
-just come. What is applied, stale or ignored stays so, and Stripe is asked what its customer has now. The service does
-either as soon as it runs.";
+pub(super) const AFTER_HELP: &str = "\
+An event is applied at most once. An event that is failed, dead, parked or
+quarantined is processed as if it had just arrived. An event that is applied,
+stale or ignored stays so, and its customer's subscriptions are fetched from
+Stripe. The service does both as soon as it runs.";
 
 #[derive(Args)]
 pub(in crate::cli) struct ReplayArgs {
-    /// Stripe's events, `evt_...`
+    /// The Stripe events, `evt_...`
     #[arg(required = true)]
     event: Vec<String>,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -29,26 +29,25 @@ pub(in crate::cli) struct ReplayArgs {
     database: DatabaseArgs,
 }
 
-/// What comes of one event.
-type Came = Result<Replayed, NotReplayed>;
+type ReplayResult = Result<Replay, ReplayError>;
 
 pub(super) async fn run(args: &ReplayArgs) -> Result<(), CommandError> {
-    let ids = args.event.iter().map(|text| config::argument("EVENT", text));
+    let ids = args.event.iter().map(|text| config::parse_id("EVENT", text));
     let ids: Vec<EventId> = ids.collect::<Result<_, _>>()?;
-    let store = migrated(&args.database).await?;
-    let mut told = Vec::new();
+    let store = open_store(&args.database).await?;
+    let mut results = Vec::new();
     let mut refused = Vec::new();
     for id in &ids {
-        let came = billing::replay(&store, id, SystemClock.now_ms()).await?;
+        let result = billing::replay(&store, id, SystemClock.now_ms()).await?;
         if args.json {
-            told.push(as_json(id, &came));
-        } else if let Ok(replayed) = &came {
-            say(&as_line(id, replayed))?;
+            results.push(as_json(id, &result));
+        } else if let Ok(replayed) = &result {
+            print_sentences(&as_sentences(id, replayed))?;
         }
-        refused.extend(came.err().map(|reason| format!("{id} {reason}")));
+        refused.extend(result.err().map(|reason| format!("{id} {reason}")));
     }
     if args.json {
-        say(&format!("{:#}", Value::from(told)))?;
+        print_json(&results.into())?;
     }
     if refused.is_empty() {
         Ok(())
@@ -57,24 +56,25 @@ pub(super) async fn run(args: &ReplayArgs) -> Result<(), CommandError> {
     }
 }
 
-fn as_line(id: &EventId, replayed: &Replayed) -> String {
+fn as_sentences(id: &EventId, replayed: &Replay) -> String {
     match replayed {
-        Replayed::DecidedAnew(outcome) => {
-            format!("{id} was {outcome}: it is decided on anew as soon as the service runs.")
+        Replay::Reprocess(outcome) => {
+            format!("{id} was {outcome}. The service will process it again as soon as it runs.")
         }
-        Replayed::Asked(outcome, customer) => format!(
-            "{id} is {outcome}, and is not applied twice: Stripe is asked what {customer} has as soon as the service runs."
+        Replay::Refresh(outcome, customer) => format!(
+            "{id} is {outcome} and is not applied twice. The service will fetch the subscriptions of {customer} from Stripe as \
+             soon as it runs."
         ),
     }
 }
 
-fn as_json(id: &EventId, came: &Came) -> Value {
-    let (action, outcome, reason) = match came {
-        Ok(Replayed::DecidedAnew(outcome)) => ("decided_anew", Some(outcome), None),
-        Ok(Replayed::Asked(outcome, _)) => ("stripe_asked", Some(outcome), None),
-        Err(NotReplayed::Unknown) => ("none", None, Some("unknown")),
-        Err(NotReplayed::NoPayload(outcome)) => ("none", Some(outcome), Some("no_payload")),
-        Err(NotReplayed::NoTenant(outcome)) => ("none", Some(outcome), Some("no_tenant")),
+fn as_json(id: &EventId, result: &ReplayResult) -> Value {
+    let (action, outcome, reason) = match result {
+        Ok(Replay::Reprocess(outcome)) => ("decided_anew", Some(outcome), None),
+        Ok(Replay::Refresh(outcome, _)) => ("stripe_asked", Some(outcome), None),
+        Err(ReplayError::Unknown) => ("none", None, Some("unknown")),
+        Err(ReplayError::NoPayload(outcome)) => ("none", Some(outcome), Some("no_payload")),
+        Err(ReplayError::NoTenant(outcome)) => ("none", Some(outcome), Some("no_tenant")),
     };
     json!({ "id": id, "outcome": outcome.map(|outcome| outcome.as_str()), "action": action, "reason": reason })
 }

@@ -3,25 +3,26 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::{CommandError, migrated, say};
+use crate::cli::text::count;
+use crate::cli::{CommandError, open_store, print, print_json};
 use crate::clock::{Clock, SystemClock};
 use crate::config::DatabaseArgs;
 use crate::domain::ids::EventId;
 
-/// How many are made due in one transaction, so that its locks are short.
-const AT_ONCE: u64 = 500;
+/// Bounds a transaction, so that it holds its locks only briefly.
+const EVENTS_PER_TRANSACTION: u64 = 500;
 
 #[derive(Args)]
 pub(in crate::cli) struct RetryDeadArgs {
-    /// Only of this type
+    /// Retry only events of this type
     #[arg(long = "type", value_name = "TYPE")]
     type_name: Option<String>,
 
-    /// Say how many there are, and leave them as they are
+    /// Print how many events would be retried; change nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -30,28 +31,30 @@ pub(in crate::cli) struct RetryDeadArgs {
 }
 
 pub(super) async fn run(args: &RetryDeadArgs) -> Result<(), CommandError> {
-    let store = migrated(&args.database).await?;
+    let store = open_store(&args.database).await?;
     let type_name = args.type_name.as_deref();
     let mut events = 0;
     if args.dry_run {
         events = store.count_dead_events(type_name).await?;
     } else {
-        // By their ids, so that one that dies again meanwhile is not met again.
+        // In the order of their ids, so that an event that becomes dead again in the meantime is
+        // not retried twice.
         let mut after: Option<EventId> = None;
         loop {
             let now_ms = SystemClock.now_ms();
-            let retried = store.retry_dead_events(type_name, after.as_ref(), AT_ONCE, now_ms).await?;
+            let retried =
+                store.retry_dead_events(type_name, after.as_ref(), EVENTS_PER_TRANSACTION, now_ms).await?;
             let Some(last) = retried.last() else { break };
             events += retried.len() as u64;
             after = Some(last.clone());
         }
     }
     if args.json {
-        return say(&format!("{:#}", json!({ "events": events, "dry_run": args.dry_run })));
+        return print_json(&json!({ "events": events, "dry_run": args.dry_run }));
     }
-    say(&match (events, args.dry_run) {
-        (0, _) => "There are none.".to_owned(),
-        (_, true) => format!("Would have {events} dead events tried again."),
-        (_, false) => format!("{events} dead events are tried again as soon as the service runs."),
+    print(&match (events, args.dry_run) {
+        (0, _) => "No event is dead.".to_owned(),
+        (_, true) => format!("Would retry {}.", count(events, "dead event")),
+        (_, false) => format!("The service will retry {} as soon as it runs.", count(events, "dead event")),
     })
 }

@@ -4,26 +4,24 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::as_json;
-use crate::cli::entry::{self, cells};
-use crate::cli::table::{self, or_dash};
-use crate::cli::{CommandError, migrated, say};
+use crate::cli::text::{or_dash, time, time_of_seconds};
+use crate::cli::{CommandError, open_store, print, print_json, table, timeline_entry};
 use crate::config::{self, DatabaseArgs};
-use crate::domain::event::may_be_kept;
+use crate::domain::event::may_keep_payload;
 use crate::domain::ids::EventId;
 use crate::domain::outcome::{NEVER_LINKED, TENANT_ERASED};
 use crate::store::{InboxEvent, TimelineEntry};
-use crate::telemetry::topics::rfc3339;
 
 #[derive(Args)]
 pub(in crate::cli) struct ShowArgs {
-    /// Stripe's event, `evt_...`
+    /// The Stripe event, `evt_...`
     event: String,
 
-    /// Print the bytes that came, too: they have personal data
+    /// Also print the payload, which has personal data
     #[arg(long)]
     payload: bool,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -31,92 +29,95 @@ pub(in crate::cli) struct ShowArgs {
     database: DatabaseArgs,
 }
 
-/// What has become of the bytes that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    /// They are there.
-    There,
-    /// They were, until nobody needed them any more.
-    Dropped,
-    /// They never were: the event concerns nothing here, or bears a key.
-    Never,
+enum PayloadState {
+    Kept,
+    /// Retention or an erasure deleted it.
+    Deleted,
+    /// It was not stored: the event changes nothing here, or contains a key.
+    NeverKept,
 }
 
 pub(super) async fn run(args: &ShowArgs) -> Result<(), CommandError> {
-    let id: EventId = config::argument("EVENT", &args.event)?;
-    let store = migrated(&args.database).await?;
+    let id: EventId = config::parse_id("EVENT", &args.event)?;
+    let store = open_store(&args.database).await?;
     let Some(event) = store.event(&id).await? else {
         return Err(CommandError::Failed(format!(
-            "{id} is not in the inbox: it never came, or is another database's"
+            "{id} is not in the inbox: it was never received, or is in another database"
         )));
     };
     let payload = store.payload(&id).await?;
-    let kept = Kept::of(&event, payload.as_deref());
+    let payload_state = PayloadState::of(&event, payload.as_deref());
     let changes = store.changes_by(&event).await?;
     let payload = payload.filter(|_| args.payload);
     if args.json {
-        return say(&in_json(&event, kept, payload.as_deref(), &changes));
+        return print_json(&as_json_with_changes(&event, payload_state, payload.as_deref(), &changes));
     }
-    say(&in_lines(&event, kept, &changes))?;
-    payload.map_or(Ok(()), |payload| say(&format!("\n{}", String::from_utf8_lossy(&payload))))
+    print(&as_text(&event, payload_state, &changes))?;
+    payload.map_or(Ok(()), |payload| print(&format!("\n{}", String::from_utf8_lossy(&payload))))
 }
 
-impl Kept {
+impl PayloadState {
     fn of(event: &InboxEvent, payload: Option<&[u8]>) -> Self {
         let reason = event.reason.as_deref();
         let was_kept = matches!(reason, Some(NEVER_LINKED | TENANT_ERASED));
         match payload {
-            Some(_) => Self::There,
-            None if !may_be_kept(&event.type_name, event.outcome) => Self::Never,
-            None if !event.outcome.keeps_payload(reason) && !was_kept => Self::Never,
-            None => Self::Dropped,
+            Some(_) => Self::Kept,
+            None if !may_keep_payload(&event.type_name, event.outcome) => Self::NeverKept,
+            None if !event.outcome.keeps_payload(reason) && !was_kept => Self::NeverKept,
+            None => Self::Deleted,
         }
     }
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::There => "kept",
-            Self::Dropped => "dropped",
-            Self::Never => "never_kept",
+            Self::Kept => "kept",
+            Self::Deleted => "dropped",
+            Self::NeverKept => "never_kept",
         }
     }
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::There => "kept; --payload prints it",
-            Self::Dropped => "dropped: it was old, or its tenant was erased",
-            Self::Never => {
-                "never kept: it concerns nothing here or a deleted customer, or bears a key or a customer's personal data"
+            Self::Kept => "kept; --payload prints it",
+            Self::Deleted => "deleted: it was old, or its tenant was erased",
+            Self::NeverKept => {
+                "never kept: the event changes nothing here or is about a deleted customer, or the payload has a key or a \
+                 customer's personal data"
             }
         }
     }
 }
 
-fn in_json(event: &InboxEvent, kept: Kept, payload: Option<&[u8]>, changes: &[TimelineEntry]) -> String {
+fn as_json_with_changes(
+    event: &InboxEvent,
+    payload_state: PayloadState,
+    payload: Option<&[u8]>,
+    changes: &[TimelineEntry],
+) -> Value {
     let mut shown = as_json(event);
-    let changes: Vec<Value> =
-        changes.iter().map(|change| entry::as_json(event.tenant.as_ref(), change).into()).collect();
+    let change = |change| timeline_entry::as_json(event.tenant.as_ref(), change).into();
     let more = json!({
         "api_version": event.api_version,
         "request_id": event.request_id,
         "journey_id": event.journey,
-        "payload_is": kept.as_str(),
-        "changes": changes,
+        "payload_is": payload_state.as_str(),
+        "changes": changes.iter().map(change).collect::<Vec<Value>>(),
     });
     shown.extend(more.as_object().cloned().unwrap_or_default());
     if let Some(payload) = payload {
         shown.insert("payload".to_owned(), serde_json::from_slice(payload).unwrap_or_default());
     }
-    format!("{:#}", Value::from(shown))
+    shown.into()
 }
 
-fn in_lines(event: &InboxEvent, kept: Kept, changes: &[TimelineEntry]) -> String {
-    let fields = [
+fn as_text(event: &InboxEvent, payload_state: PayloadState, changes: &[TimelineEntry]) -> String {
+    let fields = table::fields(&[
         ("event", event.id.to_string()),
         ("type", event.type_name.clone()),
         ("api_version", or_dash(event.api_version.as_ref())),
-        ("created", rfc3339(event.created.saturating_mul(1000))),
-        ("received", rfc3339(event.received_at_ms)),
+        ("created", time_of_seconds(event.created)),
+        ("received", time(event.received_at_ms)),
         ("outcome", event.outcome.to_string()),
         ("reason", or_dash(event.reason.as_ref())),
         ("tenant", or_dash(event.tenant.as_ref())),
@@ -124,14 +125,15 @@ fn in_lines(event: &InboxEvent, kept: Kept, changes: &[TimelineEntry]) -> String
         ("subscription", or_dash(event.subscription.as_ref())),
         ("request_id", or_dash(event.request_id.as_ref())),
         ("attempts", event.attempts.to_string()),
-        ("next_try", or_dash(event.retry_at_ms.map(rfc3339))),
+        ("next_try", or_dash(event.retry_at_ms.map(time))),
         ("journey_id", or_dash(event.journey.as_ref())),
         ("trace_id", or_dash(event.trace.as_ref())),
-        ("payload", kept.sentence().to_owned()),
-        ("changed", if changes.is_empty() { "nothing".to_owned() } else { String::new() }),
-    ];
-    let changes = table::plain(&changes.iter().map(cells).collect::<Vec<_>>());
-    let changes: Vec<String> = changes.lines().map(|line| format!("  {line}")).collect();
-    let fields = table::fields(&fields).lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-    std::iter::once(fields).chain(changes).collect::<Vec<_>>().join("\n")
+        ("payload", payload_state.sentence().to_owned()),
+        ("changes", if changes.is_empty() { "none".to_owned() } else { changes.len().to_string() }),
+    ]);
+    if changes.is_empty() {
+        return fields;
+    }
+    let rows: Vec<_> = changes.iter().map(timeline_entry::row).collect();
+    format!("{fields}\n\n{}", table::with_heading(timeline_entry::HEADING, &rows))
 }

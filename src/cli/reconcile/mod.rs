@@ -1,6 +1,7 @@
-//! `billhook reconcile`: compares every linked customer with Stripe. `told` is what is printed of a difference.
+//! `billhook reconcile`: compares every linked customer with Stripe. `drift_report` describes the
+//! differences.
 
-mod told;
+mod drift_report;
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -10,39 +11,39 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use super::text::count;
 use super::{
-    CommandError, at_the_command_line, migrated, policy_without_events, progress, say, without_a_key,
+    CommandError, command_billing, missing_key_error, open_store, policy_without_plans, print, print_json,
+    print_sentences, progress_bar,
 };
 use crate::billing::{self, Billing, BillingError, Comparison};
 use crate::config::{self, DatabaseArgs, LogDirArgs, StripeAccountArgs, StripeApiArgs};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::store::StoreError;
-use told::{Came, Told};
+use drift_report::{DriftReport, Finding};
 
-/// What a bar counts.
-const TENANTS: &str = "{pos} of {len} tenants";
+const BAR_UNITS: &str = "{pos} of {len} tenants";
 
-/// How many tenants are read at once.
-const PAGE: u64 = 500;
+const TENANTS_PER_QUERY: u64 = 500;
 
-/// How many customers are asked about at once: twice what the budget needs at Stripe's usual fifth of a second, so that a
-/// slow answer leaves none of it unused.
-const AT_ONCE: usize = 4;
+/// Twice what the request budget needs at Stripe's usual 200 ms, so that slow responses do not
+/// leave the budget unused.
+const CONCURRENT_CUSTOMERS: usize = 4;
 
-/// How many tenants in a row may fail to be compared.
-const PATIENCE: u64 = 5;
+/// After so many failures in a row, Stripe or the database has a problem, and the run ends.
+const MAX_FAILURES_IN_A_ROW: u64 = 5;
 
 #[derive(Args)]
 pub(super) struct ReconcileArgs {
-    /// Compare this tenant alone
+    /// Compare only this tenant
     #[arg(long)]
     tenant: Option<String>,
 
-    /// Take over what Stripe says; without it nothing is changed
+    /// Store Stripe's state; without it nothing is changed
     #[arg(long)]
     apply: bool,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -59,42 +60,45 @@ pub(super) struct ReconcileArgs {
     logs: LogDirArgs,
 }
 
-/// How many tenants were compared, of how many Stripe said something else, before and after, and how many could not be
-/// compared.
+/// Numbers of tenants.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) compared: u64,
-    found: u64,
+    /// Differed from Stripe before the run.
+    differed: u64,
+    /// Still differ.
     pub(super) left: u64,
+    /// Could not be compared.
     pub(super) failed: u64,
     failed_in_a_row: u64,
 }
 
 pub(super) async fn run(args: &ReconcileArgs) -> Result<(), CommandError> {
-    let tenant = args.tenant.as_deref().map(|text| config::stored_tenant("--tenant", text)).transpose()?;
+    let tenant =
+        args.tenant.as_deref().map(|text| config::parse_stored_tenant("--tenant", text)).transpose()?;
     let (config, account) = (args.stripe.read()?, args.account.read()?);
     if config.secret_key.is_none() {
-        return Err(without_a_key());
+        return Err(missing_key_error());
     }
-    let store = migrated(&args.database).await?;
-    let policy = policy_without_events(&store, &config, account).await?;
-    let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
-    // People are told as it goes, tools in the end.
-    let for_tools = RefCell::new(Vec::new());
-    let tell = |told: &Told<'_>| {
+    let store = open_store(&args.database).await?;
+    let policy = policy_without_plans(&store, &config, account).await?;
+    let billing = command_billing(store, Some(&config), policy, &args.logs)?;
+    // Text is printed at once, JSON at the end.
+    let json = RefCell::new(Vec::new());
+    let report = |drift: &DriftReport<'_>| {
         if args.json {
-            for_tools.borrow_mut().extend(told.as_json());
+            json.borrow_mut().extend(drift.as_json());
             Ok(())
         } else {
-            told.lines().iter().try_for_each(|line| say(line))
+            drift.lines().iter().try_for_each(|line| print(line))
         }
     };
     let tally = match &tenant {
-        Some(tenant) => one(&billing, tenant, args.apply, tell).await?,
-        None => all(&billing, args.apply, tell).await?,
+        Some(tenant) => one(&billing, tenant, args.apply, report).await?,
+        None => all(&billing, args.apply, report).await?,
     };
     if args.json {
-        say(&format!("{:#}", tally.as_json(&for_tools.take())))?;
+        print_json(&tally.as_json(&json.take()))?;
     }
     conclude(&tally, args)
 }
@@ -103,7 +107,7 @@ async fn one(
     billing: &Billing,
     tenant: &TenantId,
     apply: bool,
-    tell: impl Fn(&Told<'_>) -> Result<(), CommandError>,
+    report: impl Fn(&DriftReport<'_>) -> Result<(), CommandError>,
 ) -> Result<Tally, CommandError> {
     let customer = billing.store.tenant(tenant).await?.and_then(|tenant| tenant.customer);
     let Some(customer) = customer else {
@@ -113,29 +117,29 @@ async fn one(
     };
     let comparison = billing::reconcile(billing, tenant, &customer, apply).await;
     let mut tally = Tally::default();
-    tally.add(tenant, &customer, comparison, tell)?;
+    tally.add(tenant, &customer, comparison, report)?;
     Ok(tally)
 }
 
 async fn all(
     billing: &Billing,
     apply: bool,
-    tell: impl Fn(&Told<'_>) -> Result<(), CommandError>,
+    report: impl Fn(&DriftReport<'_>) -> Result<(), CommandError>,
 ) -> Result<Tally, CommandError> {
-    let bar = progress(billing.store.count_linked_tenants().await?, TENANTS);
+    let bar = progress_bar(billing.store.count_linked_tenants().await?, BAR_UNITS);
     let mut tally = Tally::default();
     let mut after = None;
     loop {
-        let linked = billing.store.linked_tenants(after.as_ref(), PAGE).await?;
+        let linked = billing.store.linked_tenants(after.as_ref(), TENANTS_PER_QUERY).await?;
         let Some((last, _)) = linked.last() else { break };
         after = Some(last.clone());
         let mut compared = stream::iter(&linked)
             .map(|(tenant, customer)| async move {
                 (tenant, customer, billing::reconcile(billing, tenant, customer, apply).await)
             })
-            .buffered(AT_ONCE);
+            .buffered(CONCURRENT_CUSTOMERS);
         while let Some((tenant, customer, comparison)) = compared.next().await {
-            tally.add(tenant, customer, comparison, |told| bar.suspend(|| tell(told)))?;
+            tally.add(tenant, customer, comparison, |drift| bar.suspend(|| report(drift)))?;
             bar.inc(1);
         }
     }
@@ -143,36 +147,38 @@ async fn all(
     Ok(tally)
 }
 
-/// Takes over what Stripe says of every customer that was linked and that nobody has asked about yet, and tells on stderr
-/// what it cannot. Whoever ends it in the midst of it leaves the rest to the service.
+/// Stores Stripe's state of every customer that was linked and not compared yet, and writes to
+/// stderr what could not be stored. If it is interrupted, the service does the rest.
 pub(super) async fn new_links(billing: &Billing) -> Result<Tally, CommandError> {
-    let bar = progress(billing.store.count_open_links().await?, TENANTS);
-    let tell = |told: &Told<'_>| {
-        bar.suspend(|| told.lines().iter().try_for_each(|line| Ok(writeln!(io::stderr(), "{line}")?)))
+    let bar = progress_bar(billing.store.count_pending_link_refreshes().await?, BAR_UNITS);
+    let report = |drift: &DriftReport<'_>| {
+        bar.suspend(|| {
+            drift.lines().iter().try_for_each(|line| Ok(writeln!(io::stderr(), "billhook: {line}")?))
+        })
     };
     let mut tally = Tally::default();
     let mut after = None;
     loop {
-        let open = billing.store.open_links(after.as_ref(), PAGE).await?;
+        let open = billing.store.pending_link_refreshes(after.as_ref(), TENANTS_PER_QUERY).await?;
         let Some(last) = open.last() else { break };
         after = Some(last.customer.clone());
         let mut compared = stream::iter(&open)
             .map(|link| async move {
                 let compared = billing::reconcile(billing, &link.tenant, &link.customer, true).await;
                 if compared.as_ref().is_ok_and(|comparison| comparison.left.is_empty()) {
-                    billing.store.settle_link(link).await?;
+                    billing.store.complete_link_refresh(link).await?;
                 }
                 Ok::<_, StoreError>((link, compared))
             })
-            .buffered(AT_ONCE);
+            .buffered(CONCURRENT_CUSTOMERS);
         while let Some(compared) = compared.next().await {
             let (link, comparison) = compared?;
-            // That there is much to take over goes without saying.
+            // After an import most customers differ: report only what could not be stored.
             let comparison = comparison.map(|Comparison { found, left }| Comparison {
                 found: found.into_iter().filter(|drift| left.contains(drift)).collect(),
                 left,
             });
-            tally.add(&link.tenant, &link.customer, comparison, tell)?;
+            tally.add(&link.tenant, &link.customer, comparison, report)?;
             bar.inc(1);
         }
     }
@@ -181,64 +187,73 @@ pub(super) async fn new_links(billing: &Billing) -> Result<Tally, CommandError> 
 }
 
 impl Tally {
-    /// Tells what a comparison came to and counts it. A tenant that cannot be compared holds up nobody else; but when one
-    /// after the other cannot, Stripe or the database is in trouble, and the run ends.
+    /// Reports and counts a comparison. A tenant that cannot be compared does not stop the run, but
+    /// [`MAX_FAILURES_IN_A_ROW`] of them do.
     fn add(
         &mut self,
         tenant: &TenantId,
         customer: &CustomerId,
         comparison: Result<Comparison, BillingError>,
-        tell: impl Fn(&Told<'_>) -> Result<(), CommandError>,
+        report: impl Fn(&DriftReport<'_>) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
         let Comparison { found, left } = match comparison {
             Ok(comparison) => comparison,
             Err(error) => {
                 self.failed += 1;
                 self.failed_in_a_row += 1;
-                if self.failed_in_a_row == PATIENCE {
+                if self.failed_in_a_row == MAX_FAILURES_IN_A_ROW {
                     return Err(CommandError::Failed(format!(
-                        "after {} tenants, {PATIENCE} in a row cannot be compared, the last of them {tenant}: {error}; \
-                         run it again later, what was mended stays mended",
-                        self.compared
+                        "after {}, {MAX_FAILURES_IN_A_ROW} in a row could not be compared, the last one {tenant}: {error}. \
+                         Run it again later; what was fixed stays fixed",
+                        count(self.compared, "tenant")
                     )));
                 }
-                return tell(&Told { tenant, customer, came: Came::Failed(&error) });
+                return report(&DriftReport { tenant, customer, finding: Finding::NotCompared(&error) });
             }
         };
         self.failed_in_a_row = 0;
         self.compared += 1;
-        self.found += u64::from(!found.is_empty());
+        self.differed += u64::from(!found.is_empty());
         self.left += u64::from(!left.is_empty());
         for drift in &found {
-            tell(&Told { tenant, customer, came: Came::Drift { drift, mended: !left.contains(drift) } })?;
+            let finding = Finding::Drift { drift, is_fixed: !left.contains(drift) };
+            report(&DriftReport { tenant, customer, finding })?;
         }
         Ok(())
     }
 
-    fn as_json(&self, told: &[Value]) -> Value {
-        let Self { compared, found, left, failed, .. } = self;
-        json!({ "compared": compared, "differed": found, "left": left, "failed": failed, "told": told })
+    fn as_json(&self, drift: &[Value]) -> Value {
+        let Self { compared, differed, left, failed, .. } = self;
+        json!({ "compared": compared, "differed": differed, "left": left, "failed": failed, "told": drift })
     }
 }
 
-/// One sentence, for people or of a failure, and success only if both sides now agree.
+/// Prints a summary. Fails if a tenant still differs or could not be compared.
 fn conclude(tally: &Tally, args: &ReconcileArgs) -> Result<(), CommandError> {
-    let Tally { compared, found, left, failed, .. } = tally;
-    let mut sentence = format!("{found} of {compared} tenants differed from Stripe");
-    match (found, left, args.apply) {
+    let Tally { compared, differed, left, failed, .. } = tally;
+    let mut sentence = format!("{differed} of {} differed from Stripe", count(*compared, "tenant"));
+    match (differed, left, args.apply) {
         (0, ..) => {}
-        (_, 0, _) => sentence.push_str(", and do no more"),
+        (1, 0, _) => sentence.push_str(" and was fixed"),
+        (_, 0, _) => sentence.push_str(" and were fixed"),
         (_, left, true) => {
-            _ = write!(sentence, ", {left} still do: see the lines without (mended), and Stripe's Dashboard");
+            let verb = if *left == 1 { "does" } else { "do" };
+            _ = write!(
+                sentence,
+                ", {left} still {verb}: see the lines without (fixed), and Stripe's Dashboard"
+            );
         }
-        (.., false) => sentence.push_str("; with --apply, what Stripe says is taken over"),
+        (.., false) => {
+            let one = args.tenant.as_ref().map(|tenant| format!(" --tenant {tenant}")).unwrap_or_default();
+            _ = write!(sentence, "; run `billhook reconcile{one} --apply` to store Stripe's state");
+        }
     }
     if *failed > 0 {
         _ = write!(sentence, "; {failed} could not be compared");
     }
     match *left + *failed {
         0 if args.json => Ok(()),
-        0 => say(&sentence),
+        0 => print_sentences(&sentence),
         _ => Err(CommandError::Failed(sentence)),
     }
 }

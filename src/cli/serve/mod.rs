@@ -1,11 +1,12 @@
 //! `billhook serve`: the service from its configuration to its last request.
 //!
-//! Start reading at `service`, which puts the service together and stops it; `parts` are its tasks, and `signals` what an
-//! operator or a supervisor asks of it. Here is its configuration, and the loop that waits for a signal.
+//! Start reading at `service`, which starts and stops the service. `tasks` holds its tasks, and
+//! `signals` receives what an operator or a supervisor sends. This file has the configuration and
+//! the loop that waits for a signal.
 
-mod parts;
 mod service;
 mod signals;
+mod tasks;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,9 +22,9 @@ use crate::config::{
     self, BillingArgs, BillingConfig, ConfigError, DatabaseArgs, ListenArgs, ListenConfig, LogArgs,
     RetentionArgs, StripeArgs, StripeConfig, TlsArgs, TokenArgs, TokenConfig, WebArgs, WebConfig,
 };
-use crate::domain::address::Origin;
+use crate::domain::app_url::Origin;
 use crate::domain::database_url::DatabaseUrl;
-use crate::domain::log_settings::LogConfig;
+use crate::domain::log_config::LogConfig;
 use crate::domain::retention::Retention;
 use crate::http::StaticFiles;
 use crate::server;
@@ -33,21 +34,24 @@ use crate::telemetry::topics::TopicLogs;
 pub use service::Service;
 use signals::{SignalAction, Signals};
 
-/// How long the lines and spans that wait may take to be written and sent.
-const FLUSH: Duration = Duration::from_secs(5);
+/// How long buffered log lines and spans may take to be written and sent.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What other standards name, and the libraries read by themselves.
-pub(super) const MORE_VARIABLES: &str = "\
+/// Lists the variables that are not flags, because a library reads them.
+pub(super) const AFTER_HELP: &str = "\
 Also read from the environment:
-  RUST_LOG       what goes to stderr, such as `info` or `billhook=debug`; it does not touch the topic log files
-  OTEL_*         OpenTelemetry's own: traces are exported once OTEL_EXPORTER_OTLP_ENDPOINT is set, over gRPC or, with
-                 OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, over HTTP; OTEL_EXPORTER_OTLP_CERTIFICATE,
-                 OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_BSP_MAX_QUEUE_SIZE,
-                 OTEL_SDK_DISABLED
+  RUST_LOG  Which log lines go to stderr, such as `info` or `billhook=debug`.
+            Does not affect the topic logs.
+  OTEL_*    OpenTelemetry's variables. Traces are exported if
+            OTEL_EXPORTER_OTLP_ENDPOINT is set, over gRPC or, with
+            OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, over HTTP. Also
+            OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_SERVICE_NAME,
+            OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER,
+            OTEL_BSP_MAX_QUEUE_SIZE and OTEL_SDK_DISABLED.
 
-A variable that is set to nothing counts as not set.";
+A variable that is set to an empty text counts as not set.";
 
-/// The configuration of the service, as the command line and the environment give it
+/// The configuration of the service, from the command line and the environment
 #[derive(Clone, Args)]
 pub struct ServeArgs {
     #[command(flatten)]
@@ -70,7 +74,6 @@ pub struct ServeArgs {
     pub(super) logs: LogArgs,
 }
 
-/// The configuration of the service, read.
 #[derive(Clone)]
 pub struct ServeConfig {
     listen: ListenConfig,
@@ -86,7 +89,6 @@ pub struct ServeConfig {
 }
 
 impl ServeArgs {
-    /// Reads the configuration.
     pub fn read(&self) -> Result<ServeConfig, ConfigError> {
         let WebConfig { static_dir, cors_origins } = self.web.read()?;
         Ok(ServeConfig {
@@ -105,14 +107,13 @@ impl ServeArgs {
 }
 
 impl ServeConfig {
-    /// Where the topic lines go.
     pub fn logs(&self) -> &LogConfig {
         &self.logs
     }
 
-    /// What is not set, and makes a part of the service refuse to work.
+    /// The variables that are not set although a part of the service needs them.
     fn not_configured(&self) -> Vec<&'static str> {
-        config::needed_but_not_set(Some(&self.stripe), Some(&self.tokens), Some(&self.billing))
+        config::missing_variables(Some(&self.stripe), Some(&self.tokens), Some(&self.billing))
     }
 }
 
@@ -120,13 +121,13 @@ pub(super) async fn run(args: &ServeArgs) -> Result<(), CommandError> {
     let config = args.read()?;
     let telemetry = telemetry::init(&config.logs)?;
     for variable in unknown_variables::find() {
-        tracing::warn!(variable, "no such variable is read: check its spelling");
+        tracing::warn!(variable, "ignored unknown variable; check its spelling");
     }
     server::raise_file_limit();
-    // A panic ends the process by this way, too, so that its report reaches stderr.
+    // After a panic, too, the telemetry is flushed, so that the report of the panic reaches stderr.
     let serving = serve_until_stopped(args, config, telemetry.topics(), telemetry.metrics());
     let result = AssertUnwindSafe(serving).catch_unwind().await;
-    telemetry.shutdown(FLUSH).await;
+    telemetry.shutdown(FLUSH_TIMEOUT).await;
     result.unwrap_or_else(|_| Err(CommandError::Failed("a defect: the service panicked".into())))
 }
 
@@ -136,7 +137,7 @@ async fn serve_until_stopped(
     topics: TopicLogs,
     metrics: Metrics,
 ) -> Result<(), CommandError> {
-    // Before anything else, so that no signal meets its default, which is to kill us on the spot.
+    // Before anything else, since the default action of these signals kills the process at once.
     let mut signals = Signals::listen()?;
     let mut service = Service::start(config, topics.clone(), metrics, Arc::new(SystemClock)).await?;
     tracing::info!("listening on {}://{}", service.scheme(), service.address());
@@ -161,21 +162,24 @@ async fn serve_until_stopped(
         service.stop().await
     };
     tokio::select! {
-        stopped = stopping => stopped,
+        stopped = stopping => stopped.inspect(|()| tracing::info!("stopped")),
         () = signals.stop() => Err(CommandError::Failed("stopped at once".into())),
     }
 }
 
-/// Opens the topic files again, since a log rotator may have moved them, and reads the webhook secrets. The certificate's
-/// keeper reads the certificate soon after. If a secret or a certificate cannot be read, the service keeps the one that it has.
+/// Opens the topic log files again, since a log rotator may have moved them, and reads the webhook
+/// secrets. The certificate reloader reads the certificate soon after. If a secret or certificate
+/// cannot be read, the service keeps the one it has.
 fn reload(args: &ServeArgs, service: &Service, topics: &TopicLogs) {
     topics.reopen();
     service.reload_certificate();
     match args.stripe.webhook_secrets() {
         Ok(secrets) => {
-            tracing::info!(?secrets, "took the webhook secrets anew");
+            tracing::info!(?secrets, "reloaded the webhook secrets");
             service.replace_webhook_secrets(secrets);
         }
-        Err(error) => tracing::error!(%error, "the webhook secrets stay as they were"),
+        Err(error) => {
+            tracing::error!(%error, "could not reload the webhook secrets; keeping the current ones");
+        }
     }
 }

@@ -1,10 +1,9 @@
-//! What the service is told from outside while it runs.
+//! The signals that an operator, a supervisor or a log rotator sends to the running service.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::CommandError;
 
-/// The signals that an operator, a supervisor or a log rotator sends.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -12,7 +11,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From here on none of them meets its default.
+    /// Replaces the default actions of these signals.
     pub(super) fn listen() -> Result<Self, CommandError> {
         let listen = |kind| signal(kind).map_err(|error| CommandError::Failed(format!("signals: {error}")));
         Ok(Self {
@@ -22,7 +21,6 @@ impl Signals {
         })
     }
 
-    /// What the next one asks for.
     pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
             _ = self.terminate.recv() => SignalAction::Drain,
@@ -31,13 +29,12 @@ impl Signals {
         }
     }
 
-    /// Waits for one that asks to stop.
+    /// Waits for a signal that asks to stop.
     pub(super) async fn stop(&mut self) {
         while matches!(self.next().await, SignalAction::Reload) {}
     }
 }
 
-/// What a signal asks for.
 pub(super) enum SignalAction {
     /// SIGTERM, from a supervisor: drain, then stop.
     Drain,

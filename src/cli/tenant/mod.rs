@@ -1,47 +1,45 @@
-//! `billhook tenant`: who has which customer, and what it is entitled to. `link` and `show` are here, every other subcommand
-//! has a file; what they do is decided in [`crate::billing`].
+//! `billhook tenant`: links tenants to Stripe customers, and shows what they are entitled to.
+//!
+//! `link` is in this file; every other subcommand has a file of its own. [`crate::billing`] decides
+//! what they do.
 
 mod erase;
 mod import;
 mod list;
+mod show;
 mod timeline;
 mod unlink;
 
 use clap::{Args, Subcommand};
-use poem_openapi::types::ToJSON;
-use serde_json::{Value, json};
 
-use super::table::{self, or_dash};
 use super::{
-    CommandError, at_the_command_line, guarded_account, guarded_deployment, migrated, say, warn_without_plans,
+    CommandError, command_billing, open_store, print_sentences, resolve_account, resolve_deployment, warn,
+    warn_without_plans,
 };
-use crate::billing::{Billing, LinkError, link_by_hand, replace_by_hand};
-use crate::config::{self, DatabaseArgs, EventPolicyArgs, EventPolicyConfig, LogDirArgs, PlanArgs};
+use crate::billing::{Billing, LinkError, link_as_operator, replace_as_operator};
+use crate::config::{self, DatabaseArgs, EventPolicyArgs, EventPolicyConfig, LogDirArgs};
+use crate::domain::batch::Policy;
 use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::plan::{Catalog, Entitlement, Withheld};
-use crate::domain::subscription::{PaymentProblem, Subscription as Held};
-use crate::domain::tenant::Tenant;
-use crate::domain::unit_of_work::Policy;
-use crate::http::Subscription;
 use crate::store::Store;
 
 #[derive(Subcommand)]
 pub(super) enum TenantCommand {
-    /// Link a tenant to the customer that it has at Stripe already
+    /// Link a tenant to the customer that it already has at Stripe
     Link(LinkArgs),
-    /// Take its customer from a tenant
-    #[command(after_help = unlink::CONSEQUENCES)]
+    /// Unlink a tenant from its customer
+    #[command(after_help = unlink::AFTER_HELP)]
     Unlink(unlink::UnlinkArgs),
-    /// Delete what is stored of a tenant, for a data-protection request
-    #[command(after_help = erase::CONSEQUENCES)]
+    /// Delete what is stored about a tenant, for a data-protection request
+    #[command(after_help = erase::AFTER_HELP, override_usage = erase::USAGE)]
     Erase(Box<erase::EraseArgs>),
-    /// Link many tenants to their customers, from a file, and ask Stripe what they have
-    #[command(after_help = import::FILE)]
+    /// Link many tenants to their customers from a CSV file, and fetch their subscriptions from
+    /// Stripe
+    #[command(after_help = import::AFTER_HELP)]
     Import(Box<import::ImportArgs>),
     /// List tenants and what they are entitled to
     List(list::ListArgs),
     /// Show what a tenant is entitled to, and why
-    Show(ShowArgs),
+    Show(show::ShowArgs),
 }
 
 #[derive(Args)]
@@ -49,10 +47,10 @@ pub(super) struct LinkArgs {
     /// The tenant, as tokens name it
     tenant: String,
 
-    /// Stripe's customer, `cus_...`
+    /// The Stripe customer, `cus_...`
     customer: String,
 
-    /// Take its present customer from the tenant, if everything that customer had is over
+    /// Replace the tenant's current customer, if all of its subscriptions have ended
     #[arg(long)]
     replace: bool,
 
@@ -66,26 +64,6 @@ pub(super) struct LinkArgs {
     logs: LogDirArgs,
 }
 
-#[derive(Args)]
-pub(super) struct ShowArgs {
-    /// The tenant, as tokens name it
-    tenant: String,
-
-    /// Tell the tenant's story instead, oldest first, each line with its trace id
-    #[arg(long)]
-    timeline: bool,
-
-    /// Print JSON, for tools
-    #[arg(long)]
-    json: bool,
-
-    #[command(flatten)]
-    database: DatabaseArgs,
-
-    #[command(flatten)]
-    plans: PlanArgs,
-}
-
 pub(super) async fn run(command: &TenantCommand) -> Result<(), CommandError> {
     match command {
         TenantCommand::Link(args) => link(args).await,
@@ -93,33 +71,41 @@ pub(super) async fn run(command: &TenantCommand) -> Result<(), CommandError> {
         TenantCommand::Erase(args) => erase::run(args).await,
         TenantCommand::Import(args) => import::run(args).await,
         TenantCommand::List(args) => list::run(args).await,
-        TenantCommand::Show(args) => show(args).await,
+        TenantCommand::Show(args) => show::run(args).await,
     }
 }
 
 async fn link(args: &LinkArgs) -> Result<(), CommandError> {
-    let tenant: TenantId = config::argument("TENANT", &args.tenant)?;
-    let customer: CustomerId = config::argument("CUSTOMER", &args.customer)?;
+    let tenant: TenantId = config::parse_id("TENANT", &args.tenant)?;
+    let customer: CustomerId = config::parse_id("CUSTOMER", &args.customer)?;
     let config = args.events.read()?;
     warn_without_plans(&config.catalog);
-    let store = migrated(&args.database).await?;
+    let store = open_store(&args.database).await?;
     let billing = billing(store, config, &args.logs).await?;
     let replaced = if args.replace {
-        replace_by_hand(&billing, &tenant, &customer).await
+        replace_as_operator(&billing, &tenant, &customer).await
     } else {
-        link_by_hand(&billing, &tenant, &customer).await.map(|()| None)
+        link_as_operator(&billing, &tenant, &customer).await.map(|()| None)
     };
     let replaced = replaced.map_err(|error| match error {
         LinkError::Refused(refusal) => CommandError::Link(refusal),
         LinkError::Store(error) => CommandError::Store(error),
     })?;
-    say(&match replaced {
-        Some(replaced) => format!("Tenant {tenant} is linked to {customer}, and no longer to {replaced}."),
+    print_sentences(&match replaced {
+        Some(replaced) => format!("Tenant {tenant} is now linked to {customer} instead of {replaced}."),
         None => format!("Tenant {tenant} is linked to {customer}."),
-    })
+    })?;
+    if !customer.as_str().starts_with("cus_") {
+        // Not refused: Stripe once let the owner of an account choose the ids.
+        warn(format_args!(
+            "{customer} does not look like `cus_...`: check it with `billhook reconcile --tenant {tenant}`"
+        ));
+    }
+    Ok(())
 }
 
-/// What links and unlinks. The service asks Stripe what a customer has.
+/// Billing that links and unlinks. It has no Stripe client: the service fetches the customer's
+/// subscriptions.
 async fn billing(
     store: Store,
     config: EventPolicyConfig,
@@ -127,112 +113,10 @@ async fn billing(
 ) -> Result<Billing, CommandError> {
     let policy = Policy {
         mode: store.mode().await?,
-        account: guarded_account(&store, None).await?,
-        deployment: guarded_deployment(&store, config.deployment.as_ref()).await?,
+        account: resolve_account(&store, None).await?,
+        deployment: resolve_deployment(&store, config.deployment.as_ref()).await?,
         trust_client_reference: config.trust_client_reference,
         catalog: config.catalog,
     };
-    at_the_command_line(store, None, policy, logs)
-}
-
-async fn show(args: &ShowArgs) -> Result<(), CommandError> {
-    let id = config::stored_tenant("TENANT", &args.tenant)?;
-    let catalog = args.plans.read()?;
-    warn_without_plans(&catalog);
-    let store = migrated(&args.database).await?;
-    let Some(tenant) = store.tenant(&id).await? else {
-        return Err(CommandError::Failed(format!("nothing has ever happened to the billing of tenant {id}")));
-    };
-    if args.timeline {
-        return timeline::tell(&store, &id, args.json).await;
-    }
-    let held = store.holdings(&id).await?;
-    let known = store.known_prices(&catalog.prices_found_by_key(&held.subscriptions)).await?;
-    let answer = answer(&id, &catalog.entitlement(&held, &known));
-    let others = store.other_customers_of(&id).await?;
-    let shown = Shown {
-        tenant: &tenant,
-        answer: &answer,
-        held: &held.subscriptions,
-        catalog: &catalog,
-        other_customers: &others,
-    };
-    say(&if args.json { shown.as_json() } else { shown.as_table() })
-}
-
-/// What the service answers for a tenant.
-fn answer(tenant: &TenantId, entitlement: &Entitlement) -> Value {
-    let mut answer = Subscription::new(tenant, entitlement, false).to_json().unwrap_or_default();
-    // That is said of the bearer of a token, and here is none.
-    answer.as_object_mut().map(|answer| answer.remove("may_manage"));
-    answer
-}
-
-/// What is shown of a tenant.
-struct Shown<'a> {
-    tenant: &'a Tenant,
-    answer: &'a Value,
-    held: &'a [Held],
-    catalog: &'a Catalog,
-    /// Customers that name the tenant, and that it is not linked to.
-    other_customers: &'a [CustomerId],
-}
-
-impl Shown<'_> {
-    fn as_json(&self) -> String {
-        let subscription = |subscription: &Held| {
-            json!({
-                "id": subscription.id,
-                "customer": subscription.customer,
-                "status": subscription.state.status.as_str(),
-                "prices": subscription.state.items.iter().map(|item| &item.price).collect::<Vec<_>>(),
-                "awaiting_payment": subscription.awaiting_payment,
-                "access_withheld": self.catalog.withheld(subscription).map(Withheld::as_str),
-                "payment_problem": subscription.payment_problem.map(PaymentProblem::as_str),
-            })
-        };
-        let shown = json!({
-            "tenant": self.tenant.id,
-            "customer": self.tenant.customer,
-            "other_customers": self.other_customers,
-            "journey_id": self.tenant.journey.map(|journey| journey.id().to_string()),
-            "subscription": self.answer,
-            "subscriptions": self.held.iter().map(subscription).collect::<Vec<_>>(),
-        });
-        format!("{shown:#}")
-    }
-
-    fn as_table(&self) -> String {
-        let journey = self.tenant.journey.map(|journey| journey.id());
-        let customer = or_dash(self.tenant.customer.as_ref());
-        let mut fields = vec![("customer", customer), ("journey_id", or_dash(journey))];
-        let others = self.other_customers.iter();
-        fields.extend(others.map(|other| ("other_customer", format!("{other}, which names this tenant"))));
-        let answer = self.answer.as_object().into_iter().flatten();
-        fields.extend(answer.map(|(name, value)| (name.as_str(), plain(value))));
-        fields.extend(self.held.iter().map(|held| (held.id.as_str(), self.status(held))));
-        table::fields(&fields)
-    }
-
-    /// A subscription's status, and why it grants nothing where that does not say so.
-    fn status(&self, held: &Held) -> String {
-        let status = &held.state.status;
-        match self.catalog.withheld(held) {
-            Some(Withheld::AwaitingPayment) => {
-                format!("{status}, access is withheld until its first payment arrives")
-            }
-            Some(Withheld::Status) if !status.is_final() => {
-                format!("{status}, which grants no access")
-            }
-            Some(Withheld::Status) | None => status.to_string(),
-        }
-    }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
+    command_billing(store, None, policy, logs)
 }

@@ -2,32 +2,27 @@
 
 use std::io::{self, Write};
 
-use serde_json::Value;
-
-use crate::cli::{CommandError, entry, say, table};
+use crate::cli::{CommandError, print, print_json, table, timeline_entry};
 use crate::domain::ids::TenantId;
-use crate::store::{Store, Timeline, TimelineEntry};
+use crate::store::{Store, Timeline};
 
-/// How many entries are told, the latest. A subscription that renews makes four a month: this is ten years of one, and
+/// A subscription that is renewed makes four entries a month, so these are ten years of one. It is
 /// still no more than a terminal scrolls back.
-const MOST: usize = 500;
+const MAX_ENTRIES: usize = 500;
 
-/// Tells the tenant's story.
-pub(super) async fn tell(store: &Store, tenant: &TenantId, json: bool) -> Result<(), CommandError> {
-    let Timeline { entries, has_older } = store.timeline(tenant, MOST).await?;
-    say(&if json { as_json(tenant, &entries) } else { as_lines(&entries) })?;
+/// Prints the latest entries, the oldest first.
+pub(super) async fn show(store: &Store, tenant: &TenantId, json: bool) -> Result<(), CommandError> {
+    let Timeline { entries, has_older } = store.timeline(tenant, MAX_ENTRIES).await?;
+    if json {
+        let objects = entries.iter().map(|entry| timeline_entry::as_json(Some(tenant), entry));
+        print_json(&objects.collect())?;
+    } else {
+        let rows: Vec<_> = entries.iter().map(timeline_entry::row).collect();
+        print(&table::with_heading(timeline_entry::HEADING, &rows))?;
+    }
     if has_older {
-        // Not on stdout, where every line and every member of the array is an entry.
-        writeln!(io::stderr(), "billhook: these are the latest {MOST} entries; there are older ones")?;
+        // Not to stdout, where every line and array member is an entry.
+        writeln!(io::stderr(), "billhook: these are the latest {MAX_ENTRIES} entries; there are older ones")?;
     }
     Ok(())
-}
-
-fn as_json(tenant: &TenantId, entries: &[TimelineEntry]) -> String {
-    let objects = entries.iter().map(|entry| entry::as_json(Some(tenant), entry));
-    format!("{:#}", objects.collect::<Value>())
-}
-
-fn as_lines(entries: &[TimelineEntry]) -> String {
-    table::plain(&entries.iter().map(entry::cells).collect::<Vec<_>>())
 }

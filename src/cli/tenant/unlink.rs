@@ -1,30 +1,31 @@
 //! `billhook tenant unlink`
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::billing;
-use crate::billing::{Run, Unlinked, unlink_tenant};
-use crate::cli::{CommandError, migrated, say};
+use crate::billing::{RunMode, UnlinkReport, unlink_tenant};
+use crate::cli::{CommandError, open_store, print_json, print_sentences};
 use crate::config::{self, DatabaseArgs, EventPolicyArgs, LogDirArgs};
 use crate::domain::ids::TenantId;
 use crate::domain::subscription::Status;
 
-/// What it does, for the help.
-pub(super) const CONSEQUENCES: &str = "\
-The tenant is free at once, and its next checkout makes it a new customer. What the old one has at Stripe goes on there,
-and is charged, until somebody cancels it. What it still sends is parked; only `billhook tenant link` links it again.";
+pub(super) const AFTER_HELP: &str = "\
+The tenant is on the plan `free` at once, and its next checkout creates a new
+customer. The subscriptions of the old customer continue at Stripe, and are
+charged, until you cancel them there. Its events are parked. Only `billhook
+tenant link` links it again.";
 
 #[derive(Args)]
 pub(in crate::cli) struct UnlinkArgs {
     /// The tenant, as tokens name it
     tenant: String,
 
-    /// Say what would be done, and do nothing
+    /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -39,46 +40,48 @@ pub(in crate::cli) struct UnlinkArgs {
 }
 
 pub(super) async fn run(args: &UnlinkArgs) -> Result<(), CommandError> {
-    let tenant = config::stored_tenant("TENANT", &args.tenant)?;
+    let tenant = config::parse_stored_tenant("TENANT", &args.tenant)?;
     let config = args.events.read()?;
-    let store = migrated(&args.database).await?;
+    let store = open_store(&args.database).await?;
     let billing = billing(store, config, &args.logs).await?;
-    let run = if args.dry_run { Run::Dry } else { Run::Real };
+    let run = if args.dry_run { RunMode::DryRun } else { RunMode::Apply };
     let Some(unlinked) = unlink_tenant(&billing, &tenant, run).await? else {
         return Err(CommandError::Failed(format!("not unlinked: tenant {tenant} has no customer")));
     };
-    say(&if args.json { as_json(&tenant, &unlinked, run) } else { as_lines(&tenant, &unlinked, run) })
+    if args.json {
+        return print_json(&as_json(&tenant, &unlinked, run));
+    }
+    print_sentences(&as_text(&tenant, &unlinked, run))
 }
 
-fn as_json(tenant: &TenantId, unlinked: &Unlinked, run: Run) -> String {
-    let Unlinked { customer, subscriptions, open_checkouts } = unlinked;
+fn as_json(tenant: &TenantId, unlinked: &UnlinkReport, run: RunMode) -> Value {
+    let UnlinkReport { customer, subscriptions, open_checkouts } = unlinked;
     let subscription = |(id, status): &(_, Status)| json!({ "id": id, "status": status.as_str() });
-    let json = json!({
+    json!({
         "tenant": tenant,
         "customer": customer,
         "subscriptions": subscriptions.iter().map(subscription).collect::<Vec<_>>(),
         "open_checkouts": open_checkouts,
-        "dry_run": run == Run::Dry,
-    });
-    format!("{json:#}")
+        "dry_run": run == RunMode::DryRun,
+    })
 }
 
-fn as_lines(tenant: &TenantId, unlinked: &Unlinked, run: Run) -> String {
-    let Unlinked { customer, subscriptions, open_checkouts } = unlinked;
-    let (done, no_longer) = match run {
-        Run::Real => ("Took", "is held no longer"),
-        Run::Dry => ("Would take", "would be held no longer"),
+fn as_text(tenant: &TenantId, unlinked: &UnlinkReport, run: RunMode) -> String {
+    let UnlinkReport { customer, subscriptions, open_checkouts } = unlinked;
+    let (done, removed) = match run {
+        RunMode::Apply => ("Unlinked", "was removed here"),
+        RunMode::DryRun => ("Would unlink", "would be removed here"),
     };
     let mut lines = vec![format!("{done} {customer} from tenant {tenant}.")];
     for (id, status) in subscriptions {
         let at_stripe =
-            if status.is_final() { "" } else { ", and goes on at Stripe until it is cancelled there" };
-        lines.push(format!("{id} ({status}) {no_longer}{at_stripe}."));
+            if status.is_final() { "" } else { "; it continues at Stripe until you cancel it there" };
+        lines.push(format!("{id} ({status}) {removed}{at_stripe}."));
     }
     for session in open_checkouts {
         lines.push(format!(
-            "{session} is still open: whoever pays there pays for {customer}, and waits for a link. The tenant's next \
-             checkout closes it."
+            "{session} is still open. A payment there is for {customer} and is parked until you link it. The tenant's next \
+             checkout closes the session."
         ));
     }
     lines.join("\n")

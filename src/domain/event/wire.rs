@@ -1,8 +1,9 @@
-//! The shapes on the wire. Absent, `null` or of an unexpected type a [`Member`] reads as nothing, so that no change of
-//! Stripe's can cost us an event.
+//! The JSON structure of events and objects. A [`Member`] that is absent, `null` or of an
+//! unexpected type reads as `None`, so that no change by Stripe makes an event unreadable.
 //!
-//! An event is read in one pass, and its type may stand behind its object. So [`Object`] has the members of every object
-//! that is read, and becomes one of them once the type is known.
+//! An event is read in one pass, and its type may come after its object. So [`Object`] has the
+//! members of every kind of object that we read, and is converted to one of them once the type is
+//! known.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -11,39 +12,39 @@ use serde::de::{Deserializer, Error, MapAccess};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::super::tags::Tags;
+use super::super::metadata::Metadata;
 use super::{Invoice, ItemPage, Session};
 use crate::domain::ids::{CustomerId, DeploymentId, PriceId, SessionId, SubscriptionId, TenantId};
 use crate::domain::journey::Traceparent;
-use crate::domain::json::{self, FirstItems, FromJson, Members, Written};
-use crate::domain::previous::{Previous, Replaced};
+use crate::domain::json::{self, FirstItems, FromJson, FromObject, RawJson};
+use crate::domain::previous_attributes::{PreviousAttributes, PreviousValue};
 use crate::domain::subscription::{Item, Snapshot, State, Status};
 
-/// The most items that a subscription can have is 20; four times that is read, so that a bound stands anyway: a webhook may be
-/// a list of half a million, and an item that was read is a hundred times as large as the `0` that it was read from.
-const ITEMS: usize = 80;
+/// Four times Stripe's limit of 20 items per subscription. A bound is needed, since a body could
+/// list half a million items, and a parsed item needs a hundred times the memory of a `0` in the
+/// JSON.
+const MAX_ITEMS: usize = 80;
 
-/// A member of an object.
 #[derive(Default)]
 pub(super) enum Member<T> {
     #[default]
     Absent,
-    /// With a value that can be read, or cannot.
+    /// `None` if the value cannot be read.
     Once(Option<T>),
-    /// Of two values one reader takes the first and another the last. Whoever needs the member cannot read the object.
+    /// Ambiguous, since some parsers take the first value and some the last. An object that needs
+    /// the member is unreadable.
     Twice,
 }
 
 impl<T> Member<T> {
-    /// What it says, if that can be read.
     pub(super) fn get(self) -> Option<T> {
         self.once().flatten()
     }
 
-    /// The same, and `None` if it is there twice.
+    /// `None` if the member is there twice.
     #[expect(
         clippy::option_option,
-        reason = "the outer ends the reading of the object, the inner is its member's"
+        reason = "the outer `None` makes the object unreadable, the inner one is the member's"
     )]
     fn once(self) -> Option<Option<T>> {
         match self {
@@ -53,12 +54,12 @@ impl<T> Member<T> {
         }
     }
 
-    /// The same of a member of `previous_attributes`: there if the update changed it, whatever it was before. What we have
-    /// no words for was empty.
-    fn replaced<U>(self, parse: impl FnOnce(T) -> Option<U>) -> Option<Replaced<U>> {
+    /// For a member of `previous_attributes`: present if the update changed it. A previous value
+    /// that cannot be parsed counts as empty.
+    fn replaced<U>(self, parse: impl FnOnce(T) -> Option<U>) -> Option<PreviousValue<U>> {
         match self {
-            Self::Absent => Some(Replaced::Not),
-            Self::Once(before) => Some(Replaced::Value(before.and_then(parse))),
+            Self::Absent => Some(PreviousValue::Unchanged),
+            Self::Once(before) => Some(PreviousValue::Was(before.and_then(parse))),
             Self::Twice => None,
         }
     }
@@ -67,38 +68,37 @@ impl<T> Member<T> {
     where
         T: FromJson<'a>,
     {
-        let read = json::member(object)?;
-        *self = if matches!(self, Self::Absent) { Self::Once(read) } else { Self::Twice };
+        let value = json::read_value(object)?;
+        *self = if matches!(self, Self::Absent) { Self::Once(value) } else { Self::Twice };
         Ok(())
     }
 
-    /// Reads a member that everybody needs, so that there is no reading on if it is there twice.
+    /// Fails if the member is there twice: for members that every event needs.
     fn read_once<'a, M: MapAccess<'a>>(&mut self, object: &mut M) -> Result<(), M::Error>
     where
         T: FromJson<'a>,
     {
         self.read(object)?;
-        if matches!(self, Self::Twice) { Err(M::Error::custom("a member is there twice")) } else { Ok(()) }
+        if matches!(self, Self::Twice) { Err(M::Error::custom("duplicate member")) } else { Ok(()) }
     }
 }
 
 type Text<'a> = Member<Cow<'a, str>>;
 
-/// Reads these members of an object, each by the name that it has here, and passes over all others.
+/// Reads the listed members of an object, whose fields have the same names, and skips all others.
 macro_rules! members {
     ($object:ident $(<$life:lifetime>)?: $($member:ident),+ $(,)?) => {
-        impl<'a> Members<'a> for $object $(<$life>)? {
-            fn member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error> {
+        impl<'a> FromObject<'a> for $object $(<$life>)? {
+            fn read_member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error> {
                 match name {
                     $(stringify!($member) => self.$member.read(object),)+
-                    _ => json::skip(object),
+                    _ => json::skip_value(object),
                 }
             }
         }
     };
 }
 
-/// The event around its object.
 #[derive(Default)]
 pub(super) struct Envelope<'a> {
     pub(super) id: Text<'a>,
@@ -113,8 +113,8 @@ pub(super) struct Envelope<'a> {
     pub(super) data: Member<Data<'a>>,
 }
 
-impl<'a> Members<'a> for Envelope<'a> {
-    fn member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error> {
+impl<'a> FromObject<'a> for Envelope<'a> {
+    fn read_member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error> {
         match name {
             "id" => self.id.read_once(object),
             "object" => self.object.read_once(object),
@@ -126,12 +126,12 @@ impl<'a> Members<'a> for Envelope<'a> {
             "api_version" => self.api_version.read_once(object),
             "request" => self.request.read_once(object),
             "data" => self.data.read_once(object),
-            _ => json::skip(object),
+            _ => json::skip_value(object),
         }
     }
 }
 
-/// The request that caused an event: its id, and the idempotency key that it had.
+/// The API request that caused the event.
 #[derive(Default)]
 pub(super) struct Request<'a> {
     pub(super) id: Option<Cow<'a, str>>,
@@ -139,10 +139,10 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> FromJson<'a> for Request<'a> {
-    /// Before API version 2017-05-25 the request was its bare id.
+    /// Events of API versions before 2017-05-25 have only the id.
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
-        let request = Written::read(value)?;
-        if let Some(id) = request.text() {
+        let request = RawJson::read(value)?;
+        if let Some(id) = request.string() {
             return Ok(Some(Self { id: Some(id), idempotency_key: None }));
         }
         let read = |RequestObject { id, idempotency_key }| Self {
@@ -161,45 +161,44 @@ struct RequestObject<'a> {
 
 members!(RequestObject<'a>: id, idempotency_key);
 
-/// Unix seconds in a snapshot event, RFC 3339 in a thin one. A time that a calendar has: one beyond would make every
-/// later event an old one.
+/// Unix seconds in a snapshot event, RFC 3339 in a thin one. Must be a valid date: a far future
+/// `created` would make every later event stale.
 pub(super) struct Created(pub(super) i64);
 
 impl<'a> FromJson<'a> for Created {
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
-        let created = Written::read(value)?;
-        let time = match created.text() {
+        let created = RawJson::read(value)?;
+        let time = match created.string() {
             Some(text) => OffsetDateTime::parse(&text, &Rfc3339).ok(),
-            None => created.whole_number().and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok()),
+            None => created.integer().and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok()),
         };
         Ok(time.map(|time| Self(time.unix_timestamp())))
     }
 }
 
-/// What an event bears of its object.
 #[derive(Default)]
 pub(super) struct Data<'a> {
     object: Member<Object<'a>>,
-    previous_attributes: Member<PreviousAttributes<'a>>,
+    previous_attributes: Member<PreviousObject<'a>>,
 }
 
 members!(Data<'a>: object, previous_attributes);
 
 impl<'a> Data<'a> {
-    /// The object, and what an update of it replaced.
-    pub(super) fn object_and_previous(self) -> Option<(Object<'a>, Option<Previous>)> {
+    /// The object, and the values that an update of it replaced.
+    pub(super) fn object_and_previous(self) -> Option<(Object<'a>, Option<PreviousAttributes>)> {
         let object = self.object.once()?.unwrap_or_default();
-        let previous = self.previous_attributes.once()?.and_then(PreviousAttributes::previous);
+        let previous = self.previous_attributes.once()?.and_then(PreviousObject::previous);
         Some((object, previous))
     }
 }
 
-/// The object of an event, or of one of Stripe's answers: whichever of those that are read.
+/// The object of an event or an API response, of any kind that we read.
 #[derive(Default)]
 pub(super) struct Object<'a> {
     id: Text<'a>,
     customer: Member<Reference<'a>>,
-    metadata: Member<Metadata<'a>>,
+    metadata: Member<MetadataObject<'a>>,
 
     status: Text<'a>,
     created: Member<i64>,
@@ -211,14 +210,14 @@ pub(super) struct Object<'a> {
     ended_at: Member<i64>,
     latest_invoice: Member<Reference<'a>>,
 
-    /// A session's, and until 2025-03-31.basil an invoice's.
+    /// Of a session, and of an invoice until 2025-03-31.basil.
     subscription: Member<Reference<'a>>,
     client_reference_id: Text<'a>,
     payment_status: Text<'a>,
 
-    /// Until 2025-03-31.basil too.
+    /// Of an invoice until 2025-03-31.basil.
     subscription_details: Member<InvoiceSubscription<'a>>,
-    /// Since then.
+    /// Of an invoice since 2025-03-31.basil.
     parent: Member<InvoiceParent<'a>>,
 }
 
@@ -228,7 +227,7 @@ members!(
 );
 
 impl Object<'_> {
-    /// The subscription that it is; `None` if it has no id, customer or status.
+    /// `None` without id, customer or status.
     pub(super) fn snapshot(self) -> Option<Snapshot> {
         let items = self.items.once()?.and_then(ItemList::items).unwrap_or_default();
         Some(Snapshot {
@@ -244,14 +243,14 @@ impl Object<'_> {
                 cancel_at_period_end: self.cancel_at_period_end.once()?.unwrap_or(false),
                 ended_at: self.ended_at.once()?,
             },
-            tags: self.metadata.once()?.and_then(Metadata::tags).unwrap_or_default(),
+            metadata: self.metadata.once()?.and_then(MetadataObject::parse).unwrap_or_default(),
             previous: None,
             has_all_items: !items.has_more,
             latest_invoice: self.latest_invoice.once()?.and_then(Reference::parse),
         })
     }
 
-    /// The checkout session that it is; `None` if it has no id.
+    /// `None` without id.
     pub(super) fn session(self) -> Option<Session> {
         Some(Session {
             id: SessionId::parse(&self.id.get()?).ok()?,
@@ -259,11 +258,11 @@ impl Object<'_> {
             subscription: self.subscription.once()?.and_then(Reference::parse),
             client_reference: self.client_reference_id.once()?.and_then(|text| text.parse().ok()),
             unpaid: self.payment_status.once()?.is_some_and(|status| status == "unpaid"),
-            tags: self.metadata.once()?.and_then(Metadata::tags).unwrap_or_default(),
+            metadata: self.metadata.once()?.and_then(MetadataObject::parse).unwrap_or_default(),
         })
     }
 
-    /// The invoice that it is; `None` if it names no customer.
+    /// `None` without customer.
     pub(super) fn invoice(self) -> Option<Invoice> {
         let (details, parent) = (self.subscription_details.once()?, self.parent.once()?);
         let in_parent = parent.and_then(|parent| parent.subscription_details.get());
@@ -277,24 +276,21 @@ impl Object<'_> {
         })
     }
 
-    /// The customer that it is.
     pub(super) fn customer(self) -> Option<CustomerId> {
         self.id.get()?.parse().ok()
     }
 
-    /// The customer that it is, and what its metadata says.
-    pub(super) fn tagged_customer(self) -> Option<(CustomerId, Tags)> {
-        let tags = self.metadata.once()?.and_then(Metadata::tags).unwrap_or_default();
-        Some((self.id.get()?.parse().ok()?, tags))
+    pub(super) fn customer_and_metadata(self) -> Option<(CustomerId, Metadata)> {
+        let metadata = self.metadata.once()?.and_then(MetadataObject::parse).unwrap_or_default();
+        Some((self.id.get()?.parse().ok()?, metadata))
     }
 
-    /// The customer for whom the portal session that it is was opened.
     pub(super) fn portal_customer(self) -> Option<CustomerId> {
         self.customer.get()?.parse()
     }
 }
 
-/// A related object: its id, or the whole of it where the sender expanded it.
+/// A related object: its id, or the whole object if it is expanded.
 pub(super) struct Reference<'a>(pub(super) Cow<'a, str>);
 
 impl Reference<'_> {
@@ -305,9 +301,9 @@ impl Reference<'_> {
 
 impl<'a> FromJson<'a> for Reference<'a> {
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
-        let reference = Written::read(value)?;
-        let in_object = || reference.parse().and_then(|Expanded { id }| id.get());
-        Ok(reference.text().or_else(in_object).map(Self))
+        let reference = RawJson::read(value)?;
+        let expanded = || reference.parse().and_then(|Expanded { id }| id.get());
+        Ok(reference.string().or_else(expanded).map(Self))
     }
 }
 
@@ -319,17 +315,17 @@ struct Expanded<'a> {
 members!(Expanded<'a>: id);
 
 #[derive(Default)]
-struct Metadata<'a> {
+struct MetadataObject<'a> {
     tenant_id: Text<'a>,
     traceparent: Text<'a>,
     deployment_id: Text<'a>,
 }
 
-members!(Metadata<'a>: tenant_id, traceparent, deployment_id);
+members!(MetadataObject<'a>: tenant_id, traceparent, deployment_id);
 
-impl Metadata<'_> {
-    fn tags(self) -> Option<Tags> {
-        Some(Tags {
+impl MetadataObject<'_> {
+    fn parse(self) -> Option<Metadata> {
+        Some(Metadata {
             tenant: self.tenant_id.once()?.and_then(|text| TenantId::parse(&text).ok()),
             journey: self.traceparent.once()?.and_then(|text| Traceparent::parse(&text).ok()),
             deployment: self.deployment_id.once()?.and_then(|text| DeploymentId::parse(&text).ok()),
@@ -339,24 +335,24 @@ impl Metadata<'_> {
 
 #[derive(Default)]
 struct ItemList<'a> {
-    data: Member<FirstItems<ItemObject<'a>, ITEMS>>,
+    data: Member<FirstItems<ItemObject<'a>, MAX_ITEMS>>,
     has_more: Member<bool>,
 }
 
 members!(ItemList<'a>: data, has_more);
 
-/// The items of a list, as far as they can be read.
+/// The readable items of a list.
 #[derive(Default)]
 struct ListedItems {
     items: Vec<Item>,
-    /// Of several items, the earliest end counts, as it did in the subscription's own field before 2025-03-31.basil.
+    /// The earliest of the items, as in the subscription's own field before 2025-03-31.basil.
     period_end: Option<i64>,
-    /// Whether Stripe has left some out.
+    /// Whether the list is incomplete.
     has_more: bool,
 }
 
 impl ItemList<'_> {
-    /// The items; none in a list that says nothing of any, but `None` if it says something else.
+    /// No items if `data` is absent. `None` if `data` is not a list.
     fn items(self) -> Option<ListedItems> {
         let has_more = self.has_more.once()? == Some(true);
         let mut listed = ListedItems { has_more, ..ListedItems::default() };
@@ -372,35 +368,30 @@ impl ItemList<'_> {
 }
 
 impl ListedItems {
-    /// Adds an item as far as it can be read.
+    /// Adds the readable parts of an item. `None` if a member is there twice.
     fn add(&mut self, item: ItemObject<'_>) -> Option<()> {
         let (price, plan) = (item.price.once()?, item.plan.once()?);
         let (quantity, period_end) = (item.quantity.once()?, item.current_period_end.once()?);
-        self.period_end = earliest(self.period_end, period_end);
+        self.period_end = self.period_end.into_iter().chain(period_end).min();
         let price = price.and_then(PriceObject::ids).or_else(|| plan.and_then(PriceObject::ids));
         self.items.extend(price.map(|(price, lookup_key)| Item { price, lookup_key, quantity }));
         Some(())
     }
 }
 
-/// Reads a list of items that is no part of an object.
 pub(super) fn read_items(text: &str) -> Option<ItemPage> {
     let list: ItemList<'_> = json::read(text).ok()??;
     let ListedItems { items, period_end, .. } = list.items()?;
     Some(ItemPage { items, period_end })
 }
 
-fn earliest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
-    one.into_iter().chain(other).min()
-}
-
 #[derive(Default)]
 struct ItemObject<'a> {
     price: Member<PriceObject<'a>>,
-    /// What prices were called before 2020, still rendered beside them.
+    /// The predecessor of prices, before 2020. Stripe still sends both.
     plan: Member<PriceObject<'a>>,
     quantity: Member<i64>,
-    /// Since 2025-03-31.basil the period is the item's.
+    /// On the item since 2025-03-31.basil, on the subscription before.
     current_period_end: Member<i64>,
 }
 
@@ -423,7 +414,7 @@ impl PriceObject<'_> {
 }
 
 #[derive(Default)]
-struct PreviousAttributes<'a> {
+struct PreviousObject<'a> {
     status: Text<'a>,
     items: Member<ItemList<'a>>,
     current_period_end: Member<i64>,
@@ -434,23 +425,23 @@ struct PreviousAttributes<'a> {
 }
 
 members!(
-    PreviousAttributes<'a>: status, items, current_period_end, trial_end, cancel_at, cancel_at_period_end, ended_at,
+    PreviousObject<'a>: status, items, current_period_end, trial_end, cancel_at, cancel_at_period_end, ended_at,
 );
 
-impl PreviousAttributes<'_> {
-    fn previous(self) -> Option<Previous> {
+impl PreviousObject<'_> {
+    fn previous(self) -> Option<PreviousAttributes> {
         let mut end_of_items = None;
         let items = self.items.replaced(|list| {
-            // What was replaced is known only if all of it is there.
+            // An incomplete list does not say which items were replaced.
             let items = list.items().filter(|items| !items.has_more)?;
             end_of_items = items.period_end;
             Some(items.items)
         })?;
         let end = self.current_period_end.replaced(Some)?;
-        Some(Previous {
+        Some(PreviousAttributes {
             status: self.status.replaced(|status| Status::parse(&status))?,
             items,
-            current_period_end: end_of_items.map_or(end, |end| Replaced::Value(Some(end))),
+            current_period_end: end_of_items.map_or(end, |end| PreviousValue::Was(Some(end))),
             trial_end: self.trial_end.replaced(Some)?,
             cancel_at: self.cancel_at.replaced(Some)?,
             cancel_at_period_end: self.cancel_at_period_end.replaced(Some)?,
@@ -469,16 +460,15 @@ members!(InvoiceParent<'a>: subscription_details);
 #[derive(Default)]
 struct InvoiceSubscription<'a> {
     subscription: Member<Reference<'a>>,
-    metadata: Member<Metadata<'a>>,
+    metadata: Member<MetadataObject<'a>>,
 }
 
 members!(InvoiceSubscription<'a>: subscription, metadata);
 
 impl InvoiceSubscription<'_> {
-    /// What it names of the subscription, and of the journey that it was bought in.
     fn id_and_journey(self) -> Option<(Option<SubscriptionId>, Option<Traceparent>)> {
         let subscription = self.subscription.once()?.and_then(Reference::parse);
-        let tags = self.metadata.once()?.and_then(Metadata::tags);
-        Some((subscription, tags.and_then(|tags| tags.journey)))
+        let metadata = self.metadata.once()?.and_then(MetadataObject::parse);
+        Some((subscription, metadata.and_then(|metadata| metadata.journey)))
     }
 }

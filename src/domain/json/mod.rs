@@ -1,12 +1,14 @@
-//! Reads JSON with serde, tolerant of every type.
+//! A serde reader for JSON that tolerates members of an unexpected type: such a member is lost, the
+//! rest is read.
 //!
-//! A member may be of any type, and one that is not of the expected type must cost no more than itself. So objects and lists
-//! are read by `deserialize_any`, in one pass: what they are not is passed over where it stands, however deep it is.
+//! Objects and lists are read by `deserialize_any`, in one pass. A value of another type is
+//! skipped, however deeply nested.
 //!
-//! serde_json rejects the whole text for three things, unless it skips them: a number that is out of range, half a surrogate
-//! pair in a string, and half a surrogate pair in a name. So a scalar is captured as raw text and decoded later: if that fails,
-//! only its member is lost. Two cases still fail the whole text: such a scalar in place of an object or a list, and such a
-//! name in an object that stands there. Stripe sends neither. Start reading at [`FromJson`] and [`Members`].
+//! serde_json rejects the whole text for three things, unless it skips them: a number out of range,
+//! half a surrogate pair in a string, and half a surrogate pair in a name. So a scalar is captured
+//! as raw text and decoded later: if that fails, only its member is lost. Two cases still fail the
+//! whole text: such a scalar where an object or a list is expected, and such a name in an object
+//! that is read. Stripe sends neither. Start reading at [`FromJson`] and [`FromObject`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,51 +18,49 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What can be read from a value.
 pub(super) trait FromJson<'a>: Sized {
-    /// Reads a value. `None` if it is of another kind.
+    /// `None` if the value is of another type. Fails if it is not JSON.
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error>;
 }
 
-/// What can be read from an object, which is given its members as they come.
-pub(super) trait Members<'a>: Default {
-    /// Reads the value of this member, or passes over it.
-    fn member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error>;
+/// A type that is read from an object, member by member, in the order of the text.
+pub(super) trait FromObject<'a>: Default {
+    /// Must consume the value of this member, by [`read_value`] or [`skip_value`].
+    fn read_member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error>;
 }
 
-/// Reads a text that is one value and nothing else. Fails if it is not JSON.
+/// Reads a text that is exactly one value. Fails if it is not JSON.
 pub(super) fn read<'a, T: FromJson<'a>>(text: &'a str) -> serde_json::Result<Option<T>> {
-    let mut text = serde_json::Deserializer::from_str(text);
-    let value = T::from_json(&mut text)?;
-    text.end()?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = T::from_json(&mut deserializer)?;
+    deserializer.end()?;
     Ok(value)
 }
 
-/// Reads the value of a member.
-pub(super) fn member<'a, T: FromJson<'a>, M: MapAccess<'a>>(object: &mut M) -> Result<Option<T>, M::Error> {
-    object.next_value_seed(Seed(PhantomData))
+pub(super) fn read_value<'a, T: FromJson<'a>, M: MapAccess<'a>>(
+    object: &mut M,
+) -> Result<Option<T>, M::Error> {
+    object.next_value_seed(FromJsonSeed(PhantomData))
 }
 
-/// Passes over the value of a member.
-pub(super) fn skip<'a, M: MapAccess<'a>>(object: &mut M) -> Result<(), M::Error> {
+pub(super) fn skip_value<'a, M: MapAccess<'a>>(object: &mut M) -> Result<(), M::Error> {
     object.next_value::<IgnoredAny>().map(|_| ())
 }
 
-/// A value as it is written.
-pub(super) struct Written<'a>(&'a str);
+/// A value that is not decoded yet.
+pub(super) struct RawJson<'a>(&'a str);
 
-impl<'a> Written<'a> {
+impl<'a> RawJson<'a> {
     pub(super) fn read<D: Deserializer<'a>>(value: D) -> Result<Self, D::Error> {
         <&RawValue>::deserialize(value).map(|value| Self(value.get()))
     }
 
-    /// The value, if it can be read.
     pub(super) fn parse<T: FromJson<'a>>(&self) -> Option<T> {
         read(self.0).ok().flatten()
     }
 
-    /// What it says, if it is a string. Half a surrogate pair is no text (RFC 8259, section 8.2).
-    pub(super) fn text(&self) -> Option<Cow<'a, str>> {
+    /// `None` for another type, and for half a surrogate pair (RFC 8259, section 8.2).
+    pub(super) fn string(&self) -> Option<Cow<'a, str>> {
         let plain = self.0.strip_prefix('"')?.strip_suffix('"')?;
         if plain.contains('\\') {
             return serde_json::from_str(self.0).ok().map(Cow::Owned);
@@ -68,8 +68,8 @@ impl<'a> Written<'a> {
         Some(Cow::Borrowed(plain))
     }
 
-    /// A number that is written without fraction or exponent, and fits.
-    pub(super) fn whole_number(&self) -> Option<i64> {
+    /// `None` for another type, for a fraction or an exponent, and for a number out of range.
+    pub(super) fn integer(&self) -> Option<i64> {
         let is_number = self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         serde_json::from_str(self.0).ok().filter(|_| is_number)
     }
@@ -77,19 +77,19 @@ impl<'a> Written<'a> {
 
 impl<'a> FromJson<'a> for Cow<'a, str> {
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
-        Written::read(value).map(|written| written.text())
+        RawJson::read(value).map(|raw| raw.string())
     }
 }
 
 impl<'a> FromJson<'a> for i64 {
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
-        Written::read(value).map(|written| written.whole_number())
+        RawJson::read(value).map(|raw| raw.integer())
     }
 }
 
 impl<'a> FromJson<'a> for bool {
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
-        Written::read(value).map(|written| match written.0 {
+        RawJson::read(value).map(|raw| match raw.0 {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -97,26 +97,24 @@ impl<'a> FromJson<'a> for bool {
     }
 }
 
-impl<'a, T: Members<'a>> FromJson<'a> for T {
+impl<'a, T: FromObject<'a>> FromJson<'a> for T {
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
         value.deserialize_any(ObjectVisitor(PhantomData))
     }
 }
 
-/// The first items of a list; the others are passed over as they come.
+/// The first `LIMIT` items of a list. An item of another type counts, and is left out.
 pub(super) struct FirstItems<T, const LIMIT: usize>(pub(super) Vec<T>);
 
 impl<'a, T: FromJson<'a>, const LIMIT: usize> FromJson<'a> for FirstItems<T, LIMIT> {
-    /// Reads a list. Items of another kind count, and are left out.
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
         value.deserialize_any(ListVisitor(PhantomData))
     }
 }
 
-/// Reads a value by [`FromJson`].
-struct Seed<T>(PhantomData<T>);
+struct FromJsonSeed<T>(PhantomData<T>);
 
-impl<'a, T: FromJson<'a>> DeserializeSeed<'a> for Seed<T> {
+impl<'a, T: FromJson<'a>> DeserializeSeed<'a> for FromJsonSeed<T> {
     type Value = Option<T>;
 
     fn deserialize<D: Deserializer<'a>>(self, value: D) -> Result<Option<T>, D::Error> {
@@ -124,10 +122,10 @@ impl<'a, T: FromJson<'a>> DeserializeSeed<'a> for Seed<T> {
     }
 }
 
-/// Reads the name of a member, without a copy if it has no escapes.
-struct Name;
+/// Borrows the name of a member, unless it has escapes.
+struct NameSeed;
 
-impl<'a> DeserializeSeed<'a> for Name {
+impl<'a> DeserializeSeed<'a> for NameSeed {
     type Value = Cow<'a, str>;
 
     fn deserialize<D: Deserializer<'a>>(self, name: D) -> Result<Self::Value, D::Error> {
@@ -135,11 +133,11 @@ impl<'a> DeserializeSeed<'a> for Name {
     }
 }
 
-impl<'a> Visitor<'a> for Name {
+impl<'a> Visitor<'a> for NameSeed {
     type Value = Cow<'a, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
+        f.write_str("a member name")
     }
 
     fn visit_borrowed_str<E: Error>(self, name: &'a str) -> Result<Self::Value, E> {
@@ -151,8 +149,8 @@ impl<'a> Visitor<'a> for Name {
     }
 }
 
-/// What a visitor does with scalars that it has no use for.
-macro_rules! pass_over_scalars {
+/// Visitor methods that read a scalar as `None`.
+macro_rules! skip_scalars {
     () => {
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("JSON")
@@ -186,15 +184,15 @@ macro_rules! pass_over_scalars {
 
 struct ObjectVisitor<T>(PhantomData<T>);
 
-impl<'a, T: Members<'a>> Visitor<'a> for ObjectVisitor<T> {
+impl<'a, T: FromObject<'a>> Visitor<'a> for ObjectVisitor<T> {
     type Value = Option<T>;
 
-    pass_over_scalars!();
+    skip_scalars!();
 
     fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Option<T>, A::Error> {
         let mut object = T::default();
-        while let Some(name) = members.next_key_seed(Name)? {
-            object.member(&name, &mut members)?;
+        while let Some(name) = members.next_key_seed(NameSeed)? {
+            object.read_member(&name, &mut members)?;
         }
         Ok(Some(object))
     }
@@ -210,11 +208,11 @@ struct ListVisitor<T, const LIMIT: usize>(PhantomData<T>);
 impl<'a, T: FromJson<'a>, const LIMIT: usize> Visitor<'a> for ListVisitor<T, LIMIT> {
     type Value = Option<FirstItems<T, LIMIT>>;
 
-    pass_over_scalars!();
+    skip_scalars!();
 
     fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        while members.next_key_seed(Name)?.is_some() {
-            skip(&mut members)?;
+        while members.next_key_seed(NameSeed)?.is_some() {
+            skip_value(&mut members)?;
         }
         Ok(None)
     }
@@ -222,7 +220,7 @@ impl<'a, T: FromJson<'a>, const LIMIT: usize> Visitor<'a> for ListVisitor<T, LIM
     fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut first = Vec::new();
         for _ in 0..LIMIT {
-            match items.next_element_seed(Seed(PhantomData))? {
+            match items.next_element_seed(FromJsonSeed(PhantomData))? {
                 Some(item) => first.extend(item),
                 None => return Ok(Some(FirstItems(first))),
             }

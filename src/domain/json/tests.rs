@@ -1,4 +1,5 @@
-//! What is JSON and what is not, by RFC 8259 and as serde_json has it; and what is read of it.
+//! The reader accepts exactly the JSON that serde_json accepts, and tolerates members of other
+//! types.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,23 +8,24 @@ use serde_json::value::RawValue;
 
 use super::*;
 
-/// All the members of an object, and of a list all the items: what descends wherever it can.
+/// Reads all members of an object and all items of a list, at any depth.
 #[derive(Debug, Default, PartialEq)]
-struct Walked<'a> {
+struct FullWalk<'a> {
     names: Vec<String>,
     last: Option<Cow<'a, str>>,
 }
 
-impl<'a> Members<'a> for Walked<'a> {
-    fn member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error> {
+impl<'a> FromObject<'a> for FullWalk<'a> {
+    fn read_member<M: MapAccess<'a>>(&mut self, name: &str, object: &mut M) -> Result<(), M::Error> {
         self.names.push(name.to_owned());
-        let value = object.next_value_seed(Seed(PhantomData::<Node<'a>>))?.expect("every value is a node");
+        let value =
+            object.next_value_seed(FromJsonSeed(PhantomData::<Node<'a>>))?.expect("any value is a node");
         self.walk(value);
         Ok(())
     }
 }
 
-impl<'a> Walked<'a> {
+impl<'a> FullWalk<'a> {
     fn walk(&mut self, value: Node<'a>) {
         match value {
             Node::Object(inner) => self.names.extend(inner.names),
@@ -38,27 +40,25 @@ impl<'a> Walked<'a> {
     }
 }
 
-/// A value, and what is in it.
 enum Node<'a> {
-    Object(Walked<'a>),
+    Object(FullWalk<'a>),
     List(Vec<Self>),
     Scalar(Option<Cow<'a, str>>),
 }
 
 impl<'a> FromJson<'a> for Node<'a> {
     fn from_json<D: Deserializer<'a>>(value: D) -> Result<Option<Self>, D::Error> {
-        let written = Written::read(value)?;
-        let object = || written.parse().map(Self::Object);
-        let list = || written.parse().map(|FirstItems::<_, 1000>(items)| Self::List(items));
-        Ok(object().or_else(list).or_else(|| Some(Self::Scalar(written.text()))))
+        let raw = RawJson::read(value)?;
+        let object = || raw.parse().map(Self::Object);
+        let list = || raw.parse().map(|FirstItems::<_, 1000>(items)| Self::List(items));
+        Ok(object().or_else(list).or_else(|| Some(Self::Scalar(raw.string()))))
     }
 }
 
-/// The text is not JSON.
 #[derive(Debug, PartialEq)]
 struct NotJson;
 
-fn of<'a, T: FromJson<'a>>(text: &'a str) -> Result<Option<T>, NotJson> {
+fn parse<'a, T: FromJson<'a>>(text: &'a str) -> Result<Option<T>, NotJson> {
     read(text).map_err(|_| NotJson)
 }
 
@@ -66,13 +66,13 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// Whether it is JSON to a reader that passes over everything, and to one that looks at everything.
-fn is_read(text: &str) -> (bool, bool) {
-    (read::<bool>(text).is_ok(), read::<Walked<'_>>(text).is_ok())
+/// Whether it is JSON to a reader that skips everything, and to one that reads everything.
+fn is_accepted(text: &str) -> (bool, bool) {
+    (read::<bool>(text).is_ok(), read::<FullWalk<'_>>(text).is_ok())
 }
 
 #[test]
-fn what_is_json_is_read() {
+fn valid_json_is_accepted() {
     for good in [
         "null",
         " \n\r\t true ",
@@ -90,15 +90,15 @@ fn what_is_json_is_read() {
         r#"[1,[2,{"a":[3]}],{}]"#,
         r#"{"a":{"b":[]},"a":null}"#,
         r#"{"half of a pair":"\ud800"}"#,
-        r#"{"fits nowhere":1e999}"#,
+        r#"{"out of range":1e999}"#,
     ] {
         assert!(is_json(good), "{good}");
-        assert_eq!(is_read(good), (true, true), "{good}");
+        assert_eq!(is_accepted(good), (true, true), "{good}");
     }
 }
 
 #[test]
-fn what_is_not_json_is_refused_wherever_it_stands() {
+fn invalid_json_is_rejected_at_any_position() {
     for bad in [
         "",
         " ",
@@ -161,51 +161,51 @@ fn what_is_not_json_is_refused_wherever_it_stands() {
         assert!(!is_json(bad), "{bad}");
         for text in [bad.to_owned(), format!("[{bad}]"), format!("{{\"a\":{bad}}}"), format!("{bad},1")] {
             let is_json = is_json(&text);
-            assert_eq!(is_read(&text), (is_json, is_json), "{text}");
+            assert_eq!(is_accepted(&text), (is_json, is_json), "{text}");
         }
     }
 }
 
 #[test]
-fn a_byte_that_ends_the_plain_part_of_a_string_is_seen_at_any_place() {
+fn special_byte_in_string_is_found_at_any_offset() {
     for length in 0..40 {
         let plain = "é".repeat(length / 2) + &"x".repeat(length % 2);
         for ending in ["\"", "\\n\"", "\\", "\u{1f}\"", "\0\"", ""] {
-            for behind in ["", " ", "        ", "!!!!!!!!!"] {
-                let text = format!("\"{plain}{ending}{behind}");
+            for rest in ["", " ", "        ", "!!!!!!!!!"] {
+                let text = format!("\"{plain}{ending}{rest}");
                 let is_json = is_json(&text);
-                assert_eq!(is_read(&text), (is_json, is_json), "{text:?}");
+                assert_eq!(is_accepted(&text), (is_json, is_json), "{text:?}");
             }
         }
     }
 }
 
 #[test]
-fn any_depth_is_passed_over() {
+fn values_of_any_depth_are_skipped() {
     let times = 100_000;
     let lists = "[".repeat(times) + &"]".repeat(times);
     let objects = r#"{"a":"#.repeat(times) + "1" + &"}".repeat(times);
     for deep in [&lists, &objects] {
-        assert_eq!(of::<bool>(deep), Ok(None));
-        assert_eq!(of::<bool>(&deep[..deep.len() - 1]), Err(NotJson));
+        assert_eq!(parse::<bool>(deep), Ok(None));
+        assert_eq!(parse::<bool>(&deep[..deep.len() - 1]), Err(NotJson));
     }
 }
 
 #[test]
-fn a_value_of_another_kind_reads_as_nothing() {
+fn value_of_another_type_reads_as_none() {
     for other in ["null", "1.5", "[]", "[true]", "[\"a\"]", "{}", "{\"a\":1}"] {
-        assert_eq!(of::<bool>(other), Ok(None), "{other}");
-        assert_eq!(of::<i64>(other), Ok(None), "{other}");
-        assert_eq!(of::<Cow<'_, str>>(other), Ok(None), "{other}");
+        assert_eq!(parse::<bool>(other), Ok(None), "{other}");
+        assert_eq!(parse::<i64>(other), Ok(None), "{other}");
+        assert_eq!(parse::<Cow<'_, str>>(other), Ok(None), "{other}");
     }
-    assert_eq!(of::<Walked<'_>>("[]"), Ok(None));
-    assert_eq!(of::<bool>("\"true\""), Ok(None));
-    assert_eq!(of::<i64>("\"1\""), Ok(None));
-    assert_eq!(of::<Cow<'_, str>>("true"), Ok(None));
+    assert_eq!(parse::<FullWalk<'_>>("[]"), Ok(None));
+    assert_eq!(parse::<bool>("\"true\""), Ok(None));
+    assert_eq!(parse::<i64>("\"1\""), Ok(None));
+    assert_eq!(parse::<Cow<'_, str>>("true"), Ok(None));
 }
 
 #[test]
-fn a_whole_number_is_read_if_it_fits() {
+fn integer_out_of_range_or_with_fraction_reads_as_none() {
     for (text, number) in [
         ("0", Some(0)),
         ("-1", Some(-1)),
@@ -217,44 +217,44 @@ fn a_whole_number_is_read_if_it_fits() {
         ("1.0", None),
         ("1e3", None),
     ] {
-        assert_eq!(of::<i64>(text), Ok(number), "{text}");
+        assert_eq!(parse::<i64>(text), Ok(number), "{text}");
     }
 }
 
 #[test]
-fn a_string_is_borrowed_unless_it_has_escapes() {
-    let borrowed = of::<Cow<'_, str>>(r#" "ünder way" "#);
+fn string_without_escapes_is_borrowed() {
+    let borrowed = parse::<Cow<'_, str>>(r#" "ünder way" "#);
     assert!(matches!(borrowed, Ok(Some(Cow::Borrowed("ünder way")))), "{borrowed:?}");
-    let escaped = of::<Cow<'_, str>>(r#""\ud83d\ude00\n""#);
+    let escaped = parse::<Cow<'_, str>>(r#""\ud83d\ude00\n""#);
     assert_eq!(escaped, Ok(Some(Cow::Owned("😀\n".to_owned()))));
 }
 
 #[test]
-fn half_a_surrogate_pair_is_no_text_and_as_a_name_costs_whoever_reads_the_object() {
+fn half_surrogate_pair_loses_string_or_object_with_such_name() {
     for half in [r"\ud800", r"\udc00", r"\ud800\ud800", r"\ud800\n", r"\ud800x"] {
-        assert_eq!(of::<Cow<'_, str>>(&format!("\"{half}\"")), Ok(None), "{half}");
-        assert_eq!(of::<Walked<'_>>(&format!("{{\"{half}\":[1]}}")), Err(NotJson), "{half}");
-        assert_eq!(of::<bool>(&format!("{{\"{half}\":[1]}}")), Ok(None), "{half}");
+        assert_eq!(parse::<Cow<'_, str>>(&format!("\"{half}\"")), Ok(None), "{half}");
+        assert_eq!(parse::<FullWalk<'_>>(&format!("{{\"{half}\":[1]}}")), Err(NotJson), "{half}");
+        assert_eq!(parse::<bool>(&format!("{{\"{half}\":[1]}}")), Ok(None), "{half}");
     }
 }
 
 #[test]
-fn scalar_that_serde_json_cannot_read_costs_the_text_in_place_of_an_object() {
+fn undecodable_scalar_instead_of_object_fails_the_text() {
     for odd in ["1e999", r#""\ud800""#] {
-        assert_eq!(of::<Walked<'_>>(odd), Err(NotJson), "{odd}");
-        assert_eq!(of::<bool>(odd), Ok(None), "{odd}");
+        assert_eq!(parse::<FullWalk<'_>>(odd), Err(NotJson), "{odd}");
+        assert_eq!(parse::<bool>(odd), Ok(None), "{odd}");
     }
 }
 
 #[test]
-fn members_come_by_name_as_they_are_written() {
-    let object = of::<Walked<'_>>(r#"{ "a": 1, "\u0062": { "c": [2, {"d": {}}] }, "a": "last" }"#);
+fn members_are_read_in_order_of_the_text() {
+    let object = parse::<FullWalk<'_>>(r#"{ "a": 1, "\u0062": { "c": [2, {"d": {}}] }, "a": "last" }"#);
     let object = object.expect("JSON").expect("an object");
     assert_eq!(object.names, ["a", "b", "c", "-", "-", "d", "a"]);
     assert_eq!(object.last.as_deref(), Some("last"));
 }
 
-/// JSON with all that there is in it.
+/// JSON with values of all types.
 fn json() -> impl Strategy<Value = String> {
     let text = || select(&[r#""""#, r#""a""#, r#""\u00e9\\""#, r#""longer than eight bytes""#][..]);
     let token = select(&["null", "true", "false", "0", "-0", "12", "-1.5", "1e9", "0.5E-10"][..]);
@@ -268,7 +268,7 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-/// The same with some characters lost, or others put between.
+/// JSON with up to two characters removed or inserted.
 fn nearly_json() -> impl Strategy<Value = String> {
     let odd = r#"{}[]:,"\/ux-+.eE01 dnt"#.chars().chain(['\t', '\u{1f}', '\u{7f}', '\u{a0}', 'é']).collect::<Vec<_>>();
     let changes = vec((any::<Index>(), proptest::option::of(select(odd))), 0..3);
@@ -289,14 +289,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_text_is_read_if_and_only_if_serde_json_takes_it(text in nearly_json()) {
+    fn nearly_json_text_is_accepted_iff_serde_json_accepts_it(text in nearly_json()) {
         let is_json = is_json(&text);
-        prop_assert_eq!(is_read(&text), (is_json, is_json));
+        prop_assert_eq!(is_accepted(&text), (is_json, is_json));
     }
 
     #[test]
-    fn any_characters_are_read_if_and_only_if_serde_json_takes_them(text in any::<String>()) {
+    fn any_text_is_accepted_iff_serde_json_accepts_it(text in any::<String>()) {
         let is_json = is_json(&text);
-        prop_assert_eq!(is_read(&text), (is_json, is_json));
+        prop_assert_eq!(is_accepted(&text), (is_json, is_json));
     }
 }

@@ -1,12 +1,13 @@
-//! JSON in which every name is unambiguous.
+//! JSON without duplicate names.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads an object in which, at whatever depth, no name stands twice: of two values one reader takes the first and another
-/// the last, and what they then do differs (RFC 8725, section 2.6). Its depth is bounded by `serde_json`, at 128.
+/// Rejects an object with a duplicate name at any depth: one parser keeps the first value, another
+/// the last, and they would disagree about the token (RFC 8725, section 2.6). `serde_json` limits
+/// the depth to 128.
 pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice(bytes).ok()? {
         Unambiguous(Value::Object(members)) => Some(members),
@@ -14,7 +15,6 @@ pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// A value whose objects have no name twice.
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
@@ -49,7 +49,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number that is none"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut object = Map::new();
         while let Some((name, Unambiguous(value))) = members.next_entry::<String, _>()? {
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name that stands twice"));
+                return Err(A::Error::custom("duplicate name"));
             }
         }
         Ok(Value::Object(object))
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_read_as_it_is() {
+    fn object_is_read_with_all_types() {
         let text = br#" {"a":[1,-2,3.5,true,null,"x",{"b":{}}],"big":18446744073709551615} "#;
         let read = object(text).map(Value::Object);
         assert_eq!(
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_is_refused_however_it_is_written_and_however_deep() {
+    fn duplicate_name_is_rejected_at_any_depth() {
         for twice in [
             r#"{"sub":"a","sub":"a"}"#,
             r#"{"sub":"a","\u0073ub":"b"}"#,
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_no_json_is_refused() {
+    fn non_object_and_invalid_json_are_rejected() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(4000), "]".repeat(4000));
         for bad in ["", "{", "[]", "null", "\"x\"", "{} {}", "{\"a\":1e999}", "{\"a\":NaN}", deep.as_str()] {
             assert_eq!(object(bad.as_bytes()), None, "{bad}");

@@ -1,173 +1,167 @@
-//! Tokens: what their bytes, our keys and the time make of whoever bears them. JWTs (RFC 7519) in the compact form of RFC 7515,
-//! read as RFC 8725 advises.
+//! Verification of bearer tokens: JWTs (RFC 7519) in the compact form of RFC 7515, by the rules of
+//! RFC 8725.
 //!
-//! Start reading at [`verify`]: `signed` takes a token apart and checks its signature with one of the `keys`, `claims` says what
-//! it claims, and `key_set` reads an issuer's keys.
+//! Start reading at [`verify`]. `signed_token` splits a token into its parts, `verification_keys`
+//! checks its signature, `claims` reads its claims, and `jwk_set` reads an issuer's keys.
 //!
-//! Verified here and not by jsonwebtoken, which the tests hold it against: the tenant's claim has a name and a depth of the
-//! operator's choosing, so that claims are read into a map, where of a name that stands twice the last would win silently
-//! (RFC 8725, section 2.6).
+//! We do not use jsonwebtoken, except to compare with it in tests: the operator chooses the name
+//! and depth of the tenant claim, so claims are read into a map, and jsonwebtoken would silently
+//! keep the last of two equal names (RFC 8725, section 2.6).
 
 mod claims;
 mod json;
-mod key_set;
-mod keys;
-mod signed;
+mod jwk_set;
+mod signed_token;
+mod verification_keys;
 
 #[cfg(test)]
 mod tests;
 
 use claims::Claims;
-use signed::SignedToken;
+use signed_token::SignedToken;
 
 use super::ids::{TenantId, UserId};
 
-pub use claims::{ClaimName, InvalidClaimName};
-pub use key_set::{InvalidKeySet, KeySet};
-pub use keys::{HS256, InvalidPem, Keys, PublicAlgorithm, PublicKey};
+pub use claims::{ClaimPath, InvalidClaimPath};
+pub use jwk_set::{InvalidJwkSet, JwkSet};
+pub use verification_keys::{HS256, InvalidPem, PublicAlgorithm, PublicKey, VerificationKeys};
 
-/// The scope of a service token.
 pub const SERVICE_SCOPE: &str = "billing:service";
 
-/// How far the issuer's clock may be from ours. Machines that keep time at all are within a second of each other; what is
-/// more than that only lengthens the life of a token that was lost.
+/// The tolerated difference between the issuer's clock and ours. Synchronised clocks differ by less
+/// than a second, and a longer leeway only extends the life of a stolen token.
 pub const LEEWAY_SECONDS: i64 = 30;
 
-/// What is asked of a token beyond its signature and its time.
+/// The checks beyond signature and time.
 #[derive(Debug, Clone)]
 pub struct TokenRules {
-    /// The claim that names the tenant.
-    pub tenant_claim: ClaimName,
-    /// What `iss` must be.
+    pub tenant_claim: ClaimPath,
+    /// The required `iss`.
     pub issuer: Option<String>,
-    /// What `aud` must name.
+    /// The required `aud`, or one of several.
     pub audience: Option<String>,
-    /// The scope that a tenant's user must have.
+    /// The scope that every user needs.
     pub scope: Option<String>,
-    /// The further scope that a user must have to manage the tenant's billing.
+    /// The additional scope that a user needs to manage billing.
     pub manage_scope: Option<String>,
-    /// The role that a user must have to manage the tenant's billing.
+    /// The role that a user needs to manage billing.
     pub manage_roles: Option<RoleRule>,
 }
 
-/// Which roles a claim must name one of.
+/// A claim must contain one of these roles.
 #[derive(Debug, Clone)]
 pub struct RoleRule {
-    /// The claim that names the roles: one, or an array of them.
-    pub claim: ClaimName,
-    /// Those that will do.
+    /// One role, or an array of roles.
+    pub claim: ClaimPath,
     pub roles: Vec<String>,
 }
 
-/// Whoever bears a token.
+/// Who a verified token authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Bearer {
+pub enum Principal {
     /// One of a tenant's users.
     User {
-        /// The tenant.
         tenant: TenantId,
-        /// The user.
         user: UserId,
-        /// Whether the user may manage the tenant's billing: open checkout and portal.
+        /// Whether the user may open checkout and portal.
         may_manage: bool,
-        /// From when on the token is not taken any more, in Unix seconds.
-        token_ends_at: i64,
+        /// `exp` plus the leeway, in Unix seconds.
+        token_accepted_until: i64,
     },
-    /// One of the product's other services, which reads any tenant and acts for none.
+    /// One of the product's other services, which may read any tenant and act for none.
     Service(UserId),
 }
 
-/// Why a token is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It is no token, is for another algorithm, or nobody we know has signed it.
+pub enum TokenError {
+    /// Malformed, for another algorithm, or with a wrong signature.
     #[error("not a valid token")]
     Invalid,
-    /// It may be a good one: it names a key that we do not have.
-    #[error("signed with a key that is not known")]
+    /// The token may be valid, but we do not have the key that it names.
+    #[error("signed with an unknown key")]
     UnknownKey,
-    /// It has no time of expiry, or one that no calendar has.
-    #[error("no time of expiry")]
+    /// No valid `exp`.
+    #[error("no expiry time")]
     NoExpiry,
-    /// Its time is over.
     #[error("expired")]
     Expired,
-    /// Its time has not come.
     #[error("not valid yet")]
     NotYet,
-    /// Somebody else issued it.
-    #[error("of another issuer")]
+    #[error("from another issuer")]
     OtherIssuer,
-    /// It is meant for somebody else.
     #[error("for another audience")]
     OtherAudience,
-    /// It names no user.
-    #[error("names no user")]
+    #[error("no valid user")]
     NoUser,
-    /// It names no tenant.
-    #[error("names no tenant")]
+    #[error("no valid tenant")]
     NoTenant,
-    /// It is good, but lacks the scope that billing needs.
-    #[error("lacks the scope")]
+    /// The token is valid, but lacks the scope that billing needs.
+    #[error("missing scope")]
     NoScope,
 }
 
-/// Says who bears a token, or why it is not taken.
-///
-/// A pure function of the token's bytes, which may be anything at all, the keys, the rules and the time in Unix seconds: it
-/// waits for nothing, and never panics. The claims of a token are not looked at before its signature has been verified, by a
-/// key for the one algorithm that `keys` are for.
-pub fn verify(token: &[u8], keys: &Keys, rules: &TokenRules, now_seconds: i64) -> Result<Bearer, Refusal> {
-    let token = SignedToken::read(token).ok_or(Refusal::Invalid)?;
+/// Never panics, whatever the bytes. Claims are read only after the signature has been verified,
+/// with a key for the one algorithm that `keys` support.
+pub fn verify(
+    token: &[u8],
+    keys: &VerificationKeys,
+    rules: &TokenRules,
+    now_seconds: i64,
+) -> Result<Principal, TokenError> {
+    let token = SignedToken::read(token).ok_or(TokenError::Invalid)?;
     if token.alg != keys.algorithm() {
-        return Err(Refusal::Invalid);
+        return Err(TokenError::Invalid);
     }
-    match keys.have_signed(token.kid.as_deref(), token.message, &token.signature) {
-        None => return Err(Refusal::UnknownKey),
-        Some(false) => return Err(Refusal::Invalid),
+    match keys.verify_signature(token.kid.as_deref(), token.message, &token.signature) {
+        None => return Err(TokenError::UnknownKey),
+        Some(false) => return Err(TokenError::Invalid),
         Some(true) => {}
     }
-    let claims = Claims::read(&token.payload).ok_or(Refusal::Invalid)?;
-    let token_ends_at = check_time(&claims, now_seconds)?;
-    check_origin(&claims, rules)?;
-    bearer(&claims, rules, token_ends_at)
+    let claims = Claims::read(&token.payload).ok_or(TokenError::Invalid)?;
+    let token_accepted_until = check_time(&claims, now_seconds)?;
+    if rules.issuer.as_deref().is_some_and(|issuer| claims.text("iss") != Some(issuer)) {
+        return Err(TokenError::OtherIssuer);
+    }
+    if rules.audience.as_deref().is_some_and(|audience| !claims.has_audience(audience)) {
+        return Err(TokenError::OtherAudience);
+    }
+    principal(&claims, rules, token_accepted_until)
 }
 
-/// `exp` is required; `nbf` is held to where it is given (RFC 7519, sections 4.1.4 and 4.1.5). Returns from when on the token
-/// is not taken any more.
-fn check_time(claims: &Claims, now_seconds: i64) -> Result<i64, Refusal> {
-    let ends_at = claims.time("exp").ok_or(Refusal::NoExpiry)?.saturating_add(LEEWAY_SECONDS);
+/// `exp` is required, `nbf` is optional (RFC 7519, sections 4.1.4 and 4.1.5). Returns the time from
+/// which the token is expired.
+fn check_time(claims: &Claims, now_seconds: i64) -> Result<i64, TokenError> {
+    let ends_at = claims.time("exp").ok_or(TokenError::NoExpiry)?.saturating_add(LEEWAY_SECONDS);
     if now_seconds >= ends_at {
-        return Err(Refusal::Expired);
+        return Err(TokenError::Expired);
     }
-    let has_begun = |begins_at: i64| begins_at.saturating_sub(LEEWAY_SECONDS) <= now_seconds;
-    if claims.has("nbf") && !claims.time("nbf").is_some_and(has_begun) {
-        return Err(Refusal::NotYet);
+    let is_past = |not_before: i64| not_before.saturating_sub(LEEWAY_SECONDS) <= now_seconds;
+    if claims.has("nbf") && !claims.time("nbf").is_some_and(is_past) {
+        return Err(TokenError::NotYet);
     }
     Ok(ends_at)
 }
 
-fn check_origin(claims: &Claims, rules: &TokenRules) -> Result<(), Refusal> {
-    if rules.issuer.as_deref().is_some_and(|issuer| claims.text("iss") != Some(issuer)) {
-        return Err(Refusal::OtherIssuer);
-    }
-    if rules.audience.as_deref().is_some_and(|audience| !claims.is_for(audience)) {
-        return Err(Refusal::OtherAudience);
-    }
-    Ok(())
-}
-
-fn bearer(claims: &Claims, rules: &TokenRules, token_ends_at: i64) -> Result<Bearer, Refusal> {
-    let user = claims.text("sub").and_then(|sub| UserId::parse(sub).ok()).ok_or(Refusal::NoUser)?;
+fn principal(
+    claims: &Claims,
+    rules: &TokenRules,
+    token_accepted_until: i64,
+) -> Result<Principal, TokenError> {
+    let user = claims.text("sub").and_then(|sub| UserId::parse(sub).ok()).ok_or(TokenError::NoUser)?;
     if claims.has_scope(SERVICE_SCOPE) {
-        return Ok(Bearer::Service(user));
+        return Ok(Principal::Service(user));
     }
     let tenant = claims.text_at(&rules.tenant_claim).and_then(|tenant| TenantId::parse(tenant).ok());
-    let tenant = tenant.ok_or(Refusal::NoTenant)?;
-    let has = |scope: &Option<String>| scope.as_deref().is_none_or(|scope| claims.has_scope(scope));
-    if !has(&rules.scope) {
-        return Err(Refusal::NoScope);
+    let tenant = tenant.ok_or(TokenError::NoTenant)?;
+    let has_scope = |scope: &Option<String>| scope.as_deref().is_none_or(|scope| claims.has_scope(scope));
+    if !has_scope(&rules.scope) {
+        return Err(TokenError::NoScope);
     }
     let has_role = rules.manage_roles.as_ref().is_none_or(|rule| claims.has_role(&rule.claim, &rule.roles));
-    Ok(Bearer::User { tenant, user, may_manage: has(&rules.manage_scope) && has_role, token_ends_at })
+    Ok(Principal::User {
+        tenant,
+        user,
+        may_manage: has_scope(&rules.manage_scope) && has_role,
+        token_accepted_until,
+    })
 }

@@ -1,5 +1,6 @@
-//! `POST /api/billing/create-checkout-session/`, and `POST /api/billing/checkout-sessions/{session_id}/refresh/` for whoever
-//! is back from there.
+//! `POST /api/billing/create-checkout-session/`, and
+//! `POST /api/billing/checkout-sessions/{session_id}/refresh/` for a buyer who returns from
+//! Checkout.
 
 use std::sync::Arc;
 
@@ -10,43 +11,43 @@ use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
 
 use super::subscription::Subscription;
-use super::{ApiState, Tag, problems_of_an_action, return_path};
-use crate::billing::{self, CheckoutWish, Operation};
+use super::{ApiState, Tag, action_problems, return_path};
+use crate::billing::{self, CheckoutRequest, Operation};
 use crate::domain::ids::{PlanName, SessionId};
 use crate::http::auth::UserToken;
-use crate::http::body::OptionalJson;
-use crate::http::problem::{Code, Documented, Failure, Problem};
+use crate::http::body::JsonBody;
+use crate::http::problem::{Code, DocumentedProblems, Problem, ProblemResponse};
 
-/// Where Stripe's page goes when it is paid; Stripe puts the session's id in.
+/// Stripe replaces the placeholder.
 const SUCCESS_PATH: &str = "/billing?checkout=success&session_id={CHECKOUT_SESSION_ID}";
 
-/// Where it goes when it is not.
 const CANCEL_PATH: &str = "/billing?checkout=canceled";
 
-/// Stripe's checkout.
 pub(in crate::http) struct CheckoutApi;
 
-/// What is to be bought.
+/// The plan to buy, and where to return.
 #[derive(Debug, Default, Object)]
 #[oai(deny_unknown_fields, example)]
 struct CheckoutSessionRequest {
-    /// The plan. Default: the first that is configured.
+    /// The plan's name. Default: the first configured plan.
     plan: Option<String>,
-    /// Where Stripe's page goes when it is paid: a path of the app, in which Stripe replaces `{CHECKOUT_SESSION_ID}`.
-    /// Default: `/billing?checkout=success&session_id={CHECKOUT_SESSION_ID}`.
+    /// The path of the app that Checkout redirects to after the payment. Stripe replaces
+    /// `{CHECKOUT_SESSION_ID}`. Default:
+    /// `/billing?checkout=success&session_id={CHECKOUT_SESSION_ID}`.
     success_path: Option<String>,
-    /// Where it goes when it is not: a path of the app. Default: `/billing?checkout=canceled`.
+    /// The path of the app that Checkout redirects to if the user cancels. Default:
+    /// `/billing?checkout=canceled`.
     cancel_path: Option<String>,
 }
 
-/// Where to pay.
+/// A Checkout session.
 #[derive(Debug, Object)]
 #[oai(example)]
 struct CheckoutSession {
-    /// Send the browser there: whoever has this address can pay as the tenant.
+    /// Redirect the browser to this URL. Anyone who has it can pay for the tenant.
     #[oai(validator(min_length = 1))]
     url: String,
-    /// Stripe's id of the session.
+    /// The session's id at Stripe.
     #[oai(validator(min_length = 1))]
     session_id: String,
 }
@@ -72,19 +73,19 @@ impl Example for CheckoutSession {
 
 struct CheckoutProblems;
 
-impl Documented for CheckoutProblems {
+impl DocumentedProblems for CheckoutProblems {
     const PROBLEMS: &'static [(u16, &'static str)] =
-        &problems_of_an_action("`already_subscribed` or `no_customer`");
+        &action_problems("`already_subscribed` or `no_customer`");
 }
 
 struct RefreshProblems;
 
-impl Documented for RefreshProblems {
+impl DocumentedProblems for RefreshProblems {
     const PROBLEMS: &'static [(u16, &'static str)] = &[
         (401, "`not_authenticated`"),
         (403, "`not_allowed`"),
         (404, "`not_found`: the tenant has no such session"),
-        (429, "`throttled`; `Retry-After` says for how long"),
+        (429, "`throttled`"),
         (500, "`internal`"),
         (502, "`stripe_rejected` or `stripe_unavailable`"),
         (503, "`billing_not_configured` or `unavailable`"),
@@ -95,8 +96,9 @@ impl Documented for RefreshProblems {
 impl CheckoutApi {
     /// Start a checkout
     ///
-    /// An open session that asks for the same is handed out again; one that asks for something else is closed first. For
-    /// those who may manage the tenant's billing: `may_manage` of `getSubscription`.
+    /// Returns the tenant's open session if it was created by an identical request, is for the same
+    /// price and customer, and is open for at least 30 more minutes. Expires any other open session
+    /// first. Only for users who may manage billing (`may_manage` of `getSubscription`).
     #[oai(
         path = "/api/billing/create-checkout-session/",
         method = "post",
@@ -106,20 +108,21 @@ impl CheckoutApi {
         &self,
         state: Data<&Arc<ApiState>>,
         token: UserToken,
-        body: OptionalJson<CheckoutSessionRequest>,
-    ) -> Result<Json<CheckoutSession>, Failure<CheckoutProblems>> {
+        body: JsonBody<CheckoutSessionRequest>,
+    ) -> Result<Json<CheckoutSession>, ProblemResponse<CheckoutProblems>> {
         let UserToken(caller) = token;
         state.admit_manager(&caller, Operation::Checkout)?;
-        let wish = body.read().await.and_then(CheckoutSessionRequest::into_wish);
-        let wish = state.understand(&caller, Operation::Checkout, wish)?;
-        let purchase = billing::create_checkout_session(&state.billing, &caller, wish).await?;
-        Ok(Json(CheckoutSession { url: purchase.url, session_id: purchase.session.to_string() }))
+        let request = body.read().await.and_then(CheckoutSessionRequest::parse);
+        let request = state.log_if_invalid(&caller, Operation::Checkout, request)?;
+        let page = billing::create_checkout_session(&state.billing, &caller, request).await?;
+        Ok(Json(CheckoutSession { url: page.url, session_id: page.session.to_string() }))
     }
 
-    /// Ask Stripe about a checkout
+    /// Apply a completed checkout
     ///
-    /// For a buyer who is back before the webhook: takes over what the session made, and answers as `getSubscription`
-    /// does. A session that is still open changes nothing, and asking twice is asking once.
+    /// For a buyer who returns before the webhook arrives: reads the session from Stripe, applies
+    /// its subscription, and returns the same object as `getSubscription`. An open session changes
+    /// nothing. Safe to call again.
     #[oai(
         path = "/api/billing/checkout-sessions/:session_id/refresh/",
         method = "post",
@@ -129,22 +132,22 @@ impl CheckoutApi {
         &self,
         state: Data<&Arc<ApiState>>,
         token: UserToken,
-        /// Stripe's id of the session.
+        /// The session's id at Stripe.
         session_id: Path<String>,
-    ) -> Result<Json<Subscription>, Failure<RefreshProblems>> {
+    ) -> Result<Json<Subscription>, ProblemResponse<RefreshProblems>> {
         let UserToken(caller) = token;
         state.admit(&caller)?;
         let session = SessionId::parse(&session_id.0).ok();
         let refreshed = billing::refresh_checkout_session(&state.billing, &caller, session.as_ref()).await;
-        let entitlement = refreshed.map_err(Problem::of_checkout_refresh)?;
+        let entitlement = refreshed.map_err(Problem::from_checkout_refresh)?;
         Ok(Json(Subscription::new(&caller.tenant, &entitlement, caller.may_manage)))
     }
 }
 
 impl CheckoutSessionRequest {
-    fn into_wish(self) -> Result<CheckoutWish, Problem> {
+    fn parse(self) -> Result<CheckoutRequest, Problem> {
         let plan = self.plan.as_deref().map(PlanName::parse).transpose();
-        Ok(CheckoutWish {
+        Ok(CheckoutRequest {
             plan: plan.map_err(|error| Problem::new(Code::InvalidRequest, format!("`plan` is {error}.")))?,
             success_path: return_path("success_path", self.success_path.as_deref(), SUCCESS_PATH)?,
             cancel_path: return_path("cancel_path", self.cancel_path.as_deref(), CANCEL_PATH)?,

@@ -1,5 +1,5 @@
-//! Server-Sent Events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): what is sent on a stream, and the
-//! stream as a response of the contract.
+//! The messages of an event stream
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), and its response type.
 
 use futures_util::Stream;
 use poem::web::sse::{Event, SSE};
@@ -10,17 +10,14 @@ use poem_openapi::types::Type;
 
 use super::subscription::Subscription;
 
-/// After how many milliseconds a browser reconnects, as most do by themselves.
+/// Most browsers use about this by default.
 const RECONNECT_AFTER_MS: u64 = 3000;
 
 /// Why the service ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The token that opened it is not valid any more.
     TokenExpired,
-    /// The service stops.
     Stopping,
-    /// It has been open for as long as a stream may be.
     TooLong,
 }
 
@@ -34,28 +31,25 @@ impl End {
     }
 }
 
-/// What the tenant is entitled to now: the object and the ETag that `getSubscription` gives it.
+/// The object and the ETag that `getSubscription` returns.
 pub(super) fn subscription(etag: &str, json: String) -> Event {
     Event::message(json).event_type("subscription").id(etag)
 }
 
-/// Shows that the connection is alive. poem has no comments but those that its own timer sends, so it is a message without
-/// data.
+/// Keeps the connection alive. A message without data, since poem can send comments only from its
+/// own timer.
 pub(super) fn heartbeat() -> Event {
     Event::retry(RECONNECT_AFTER_MS)
 }
 
-/// The last message.
 pub(super) fn end(end: End) -> Event {
     Event::message(format!("{{\"reason\":\"{}\"}}", end.as_str())).event_type("end")
 }
 
-/// A stream of messages as a response's body.
 pub(super) struct EventStream(SSE);
 
 impl EventStream {
-    /// Sends what the stream yields, for as long as it does and the client is there.
-    pub(super) fn of(messages: impl Stream<Item = Event> + Send + 'static) -> Self {
+    pub(super) fn new(messages: impl Stream<Item = Event> + Send + 'static) -> Self {
         Self(SSE::new(messages))
     }
 }
@@ -63,8 +57,8 @@ impl EventStream {
 impl Payload for EventStream {
     const CONTENT_TYPE: &'static str = "text/event-stream";
 
-    /// OpenAPI 3.0 has no word for what a stream is made of. Generators of clients take the schema for that of a message's
-    /// data.
+    /// OpenAPI 3.0 cannot describe the messages of a stream. Client generators use the schema for a
+    /// message's data.
     fn schema_ref() -> MetaSchemaRef {
         <Subscription as Type>::schema_ref()
     }
@@ -85,8 +79,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_is_lines_and_an_empty_one() {
-        for (message, lines) in [
+    fn messages_are_formatted_as_server_sent_events() {
+        for (message, expected) in [
             (
                 subscription("\"a1\"", "{\"plan\":\"pro\"}".into()),
                 "id: \"a1\"\nevent: subscription\ndata: {\"plan\":\"pro\"}\n\n",
@@ -96,7 +90,7 @@ mod tests {
             (end(End::Stopping), "event: end\ndata: {\"reason\":\"stopping\"}\n\n"),
             (end(End::TooLong), "event: end\ndata: {\"reason\":\"too_long\"}\n\n"),
         ] {
-            assert_eq!(message.to_string(), lines);
+            assert_eq!(message.to_string(), expected);
         }
     }
 }

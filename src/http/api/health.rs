@@ -10,22 +10,20 @@ use poem_openapi::{Enum, Object, OpenApi};
 use super::Tag;
 use crate::billing::Billing;
 use crate::http::auth::TokenVerifier;
-use crate::http::problem::{Code, Documented, Failure, Problem};
+use crate::http::problem::{Code, DocumentedProblems, Problem, ProblemResponse};
 use crate::server::LifecycleWatch;
 
-/// Whether the service is alive, and whether it can work.
 pub(in crate::http) struct HealthApi;
 
-/// What readiness is told from.
 pub(in crate::http) struct Readiness {
     pub(in crate::http) billing: Arc<Billing>,
     pub(in crate::http) tokens: Arc<TokenVerifier>,
-    /// Variables that are not set, without which a part of the service answers 503 or 401.
+    /// Unset variables without which a part of the service returns 503 or 401.
     pub(in crate::http) not_configured: Vec<&'static str>,
     pub(in crate::http) lifecycle: LifecycleWatch,
 }
 
-/// The process answers.
+/// The process responds.
 #[derive(Debug, Object)]
 #[oai(example)]
 struct Alive {
@@ -45,17 +43,18 @@ impl Example for Alive {
     }
 }
 
-/// The service can work: its database is reached and migrated.
+/// The service can handle requests: its database is reachable, migrated and writable.
 #[derive(Debug, Object)]
 #[oai(example)]
 struct Ready {
     /// Always `ready`.
     status: ReadyStatus,
-    /// Variables that are not set, without which a part of the service refuses to work.
+    /// Unset variables that a part of the service needs.
     not_configured: Vec<String>,
-    /// Variables that name what has not been reached since the start, and without which a part of the service waits.
+    /// Variables whose URL has not been reached since the start. A part of the service waits for
+    /// it.
     not_reached: Vec<String>,
-    /// Configured prices that Stripe did not have when it was last asked, by their ids or lookup keys.
+    /// Configured prices that Stripe did not have at the last check, by id or lookup key.
     prices_not_found: Vec<String>,
 }
 
@@ -78,7 +77,7 @@ impl Example for Ready {
 
 struct ReadyProblems;
 
-impl Documented for ReadyProblems {
+impl DocumentedProblems for ReadyProblems {
     const PROBLEMS: &'static [(u16, &'static str)] = &[(503, "`unavailable`")];
 }
 
@@ -86,40 +85,40 @@ impl Documented for ReadyProblems {
 impl HealthApi {
     /// Check whether the process is alive
     ///
-    /// Asks nothing of the database or of Stripe: restart what does not answer.
+    /// Uses neither the database nor Stripe. Restart an instance that does not respond.
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth")]
     #[expect(clippy::unused_async, reason = "operations are async")]
     async fn alive(&self) -> Json<Alive> {
         Json(Alive { status: AliveStatus::Alive })
     }
 
-    /// Check whether the service can work
+    /// Check whether the service is ready
     ///
-    /// Send no requests to what answers 503. Variables that are not set and prices that are not at Stripe are
-    /// named, and are no reason for it.
+    /// Send no requests to an instance that returns 503. Unset variables and missing prices are
+    /// listed, but the service is ready without them.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
-    async fn ready(&self, readiness: Data<&Arc<Readiness>>) -> Result<Json<Ready>, Failure<ReadyProblems>> {
+    async fn ready(
+        &self,
+        readiness: Data<&Arc<Readiness>>,
+    ) -> Result<Json<Ready>, ProblemResponse<ReadyProblems>> {
         if readiness.lifecycle.is_draining() {
-            let elsewhere = "The service is stopping: send requests to another.";
-            return Err(Problem::new(Code::Unavailable, elsewhere).into());
+            let detail = "The service is stopping. Send requests to another instance.";
+            return Err(Problem::new(Code::Unavailable, detail).into());
         }
         let migrated = readiness.billing.store.is_migrated().await.map_err(|error| {
             tracing::warn!(%error, "not ready");
-            Problem::new(Code::Unavailable, "The database cannot be reached.")
+            Problem::new(Code::Unavailable, "The database cannot be reached. Check that it is running.")
         })?;
         if !migrated {
-            return Err(Problem::new(
-                Code::Unavailable,
-                "The database is not migrated: run `billhook migrate`.",
-            )
-            .into());
+            let detail = "The database is not migrated. Run `billhook migrate`.";
+            return Err(Problem::new(Code::Unavailable, detail).into());
         }
         let is_writable = readiness.billing.store.is_writable().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "not ready");
             false
         });
         if !is_writable {
-            let detail = "The database cannot be written to: check its disk.";
+            let detail = "The database is not writable. Check its disk.";
             return Err(Problem::new(Code::Unavailable, detail).into());
         }
         let not_configured = readiness.not_configured.iter().map(ToString::to_string).collect();

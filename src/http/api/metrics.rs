@@ -1,4 +1,4 @@
-//! `GET /metrics`, on a listener of its own: what is counted, for Prometheus.
+//! `GET /metrics` for Prometheus, on its own listener.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use poem::{Response, handler};
 use crate::billing::Billing;
 use crate::telemetry::metrics;
 
-/// How long the database may take to say what waits in it: less than a scraper waits, so that it gets the rest.
+/// The timeout for the metrics from the database. Shorter than a scraper's, so that it gets the
+/// other metrics in any case.
 const BACKLOG_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[handler]

@@ -1,8 +1,8 @@
-//! The operations of the API, one file for each resource.
+//! The operations of the API, one file per resource.
 //!
-//! Each file has the shapes of its requests and responses, and calls one use case of [`crate::billing`]. Here is what they
-//! share: the check that a caller may manage billing, the throttle, and the problems that an operation can return. `metrics`
-//! is served on a listener of its own.
+//! Each file defines its requests and responses, and each operation calls one use case of
+//! [`crate::billing`]. This file has what they share: the permission check, the rate limit and the
+//! documented problems. `metrics` has its own listener.
 
 pub(super) mod checkout;
 mod event_stream;
@@ -18,42 +18,40 @@ use poem_openapi::Tags;
 
 use super::problem::Problem;
 use super::throttle::Throttle;
-use crate::billing::{self, Billing, Caller, Operation};
-use crate::domain::address::ReturnPath;
+use crate::billing::{self, Billing, Operation, TenantUser};
+use crate::domain::app_url::ReturnPath;
 use crate::http::problem::Code;
 use crate::telemetry::topics::{Level, Line, Topic};
 
-/// Who an operation is for.
 #[derive(Tags)]
 pub(super) enum Tag {
-    /// For a tenant's users: the SPA.
+    /// For a tenant's users, in the SPA.
     Billing,
     /// For the product's other services.
     Services,
     /// For Stripe.
     Stripe,
-    /// For whoever runs the service.
+    /// For the operator.
     Operations,
 }
 
-/// What the operations share.
 pub(super) struct ApiState {
     pub(super) billing: Arc<Billing>,
     pub(super) throttle: Arc<Throttle>,
 }
 
 impl ApiState {
-    /// Lets a request through that only those may make who manage the tenant's billing, and counts it. Whoever may not is
-    /// refused first, or any member could use up what the others may ask.
-    fn admit_manager(&self, caller: &Caller, operation: Operation) -> Result<(), Problem> {
+    /// Rejects users who may not manage billing, then counts the request towards the tenant's rate
+    /// limit. In this order, so that other members cannot use up the limit.
+    fn admit_manager(&self, caller: &TenantUser, operation: Operation) -> Result<(), Problem> {
         if !caller.may_manage {
-            return Err(billing::refuse(&self.billing, caller, operation).into());
+            return Err(billing::deny(&self.billing, caller, operation).into());
         }
         self.admit(caller)
     }
 
-    /// Counts a request of the tenant's, and tells of one too many.
-    fn admit(&self, caller: &Caller) -> Result<(), Problem> {
+    /// Counts the request towards the tenant's rate limit, and logs one over the limit.
+    fn admit(&self, caller: &TenantUser) -> Result<(), Problem> {
         self.throttle.check(&caller.tenant).inspect_err(|_| {
             self.billing.metrics.throttled();
             let line = Line::new(Topic::Billing, Level::Warn, "throttled", self.billing.clock.now_ms())
@@ -65,25 +63,23 @@ impl ApiState {
         })
     }
 
-    /// What is wished for, if the request makes sense; if not, that it does not is told.
-    fn understand<W>(
+    fn log_if_invalid<R>(
         &self,
-        caller: &Caller,
+        caller: &TenantUser,
         operation: Operation,
-        wish: Result<W, Problem>,
-    ) -> Result<W, Problem> {
-        wish.inspect_err(|_| billing::log_invalid(&self.billing, caller, operation))
+        request: Result<R, Problem>,
+    ) -> Result<R, Problem> {
+        request.inspect_err(|_| billing::log_invalid_request(&self.billing, caller, operation))
     }
 }
 
-/// Reads a path that the browser is sent back to.
-fn return_path(field: &str, given: Option<&str>, default: &str) -> Result<ReturnPath, Problem> {
-    ReturnPath::parse(given.unwrap_or(default))
+fn return_path(field: &str, value: Option<&str>, default: &str) -> Result<ReturnPath, Problem> {
+    ReturnPath::parse(value.unwrap_or(default))
         .map_err(|error| Problem::new(Code::InvalidRequest, format!("`{field}` {error}.")))
 }
 
-/// The problems of an operation that asks Stripe for something, which differ in what stands in its way.
-const fn problems_of_an_action(conflicts: &'static str) -> [(u16, &'static str); 10] {
+/// The problems of an operation that calls Stripe.
+const fn action_problems(conflicts: &'static str) -> [(u16, &'static str); 10] {
     [
         (400, "`invalid_request`"),
         (401, "`not_authenticated`"),
@@ -91,7 +87,7 @@ const fn problems_of_an_action(conflicts: &'static str) -> [(u16, &'static str);
         (409, conflicts),
         (413, "`too_large`"),
         (415, "`unsupported_media_type`"),
-        (429, "`throttled`; `Retry-After` says for how long"),
+        (429, "`throttled`"),
         (500, "`internal`"),
         (502, "`stripe_rejected` or `stripe_unavailable`"),
         (503, "`billing_not_configured` or `unavailable`"),

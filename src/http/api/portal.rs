@@ -7,45 +7,42 @@ use poem_openapi::payload::Json;
 use poem_openapi::types::Example;
 use poem_openapi::{Enum, Object, OpenApi};
 
-use super::{ApiState, Tag, problems_of_an_action, return_path};
-use crate::billing::{self, Operation, PortalFlowWish, PortalWish};
+use super::{ApiState, Tag, action_problems, return_path};
+use crate::billing::{self, Operation, PortalRequest, RequestedFlow};
 use crate::domain::locale::Locale;
 use crate::http::auth::UserToken;
-use crate::http::body::OptionalJson;
-use crate::http::problem::{Code, Documented, Failure, Problem};
+use crate::http::body::JsonBody;
+use crate::http::problem::{Code, DocumentedProblems, Problem, ProblemResponse};
 
-/// The Customer Portal.
 pub(in crate::http) struct PortalApi;
 
-/// What is wanted of the portal.
+/// Options for the portal.
 #[derive(Debug, Default, Object)]
 #[oai(deny_unknown_fields, example)]
 struct PortalSessionRequest {
-    /// Where the portal's way back leads: a path of the app. Default: `/billing`.
+    /// The path of the app that the portal links back to. Default: `/billing`.
     return_path: Option<String>,
-    /// The one thing to do, if it is not the whole portal.
+    /// A single task to open instead of the portal's home page.
     flow: Option<PortalFlow>,
-    /// The page's language, such as `de` or `pt-BR`. Default: the browser's.
+    /// The portal's language, such as `de` or `pt-BR`. Default: the browser's.
     locale: Option<String>,
 }
 
-/// The one thing to do in the portal.
+/// A single task in the portal.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename_all = "snake_case")]
 enum PortalFlow {
-    /// A new card for the subscription.
     PaymentMethodUpdate,
-    /// Another plan.
     SubscriptionUpdate,
-    /// The end of the subscription.
     SubscriptionCancel,
 }
 
-/// Where the portal is, or the page of an open invoice.
+/// A page of the portal, or the page of an open invoice.
 #[derive(Debug, Object)]
 #[oai(example)]
 struct PortalSession {
-    /// Send the browser there at once: it is short-lived, and a key to the customer's billing.
+    /// Redirect the browser to this URL at once. It is short-lived and gives access to the
+    /// customer's billing.
     #[oai(validator(min_length = 1))]
     url: String,
 }
@@ -68,22 +65,21 @@ impl Example for PortalSession {
 
 struct PortalProblems;
 
-impl Documented for PortalProblems {
-    const PROBLEMS: &'static [(u16, &'static str)] =
-        &problems_of_an_action("`no_customer` or `no_subscription`");
+impl DocumentedProblems for PortalProblems {
+    const PROBLEMS: &'static [(u16, &'static str)] = &action_problems("`no_customer` or `no_subscription`");
 }
 
 #[OpenApi(tag = "Tag::Billing")]
 impl PortalApi {
     /// Open the Customer Portal
     ///
-    /// For those who may manage the tenant's billing: `may_manage` of `getSubscription`. Each
-    /// call makes another page at Stripe: make it when somebody clicks, and keep none.
+    /// Only for users who may manage billing (`may_manage` of `getSubscription`). Each call creates
+    /// a new page at Stripe: call it when the user clicks, and do not store the URL.
     ///
-    /// The flow `payment_method_update` opens the portal's home for a tenant with a subscription:
-    /// there the card that the subscription is charged to can be changed. For an `unpaid`
-    /// subscription it opens the page of the open invoice. If Stripe does not take a flow, because of
-    /// the portal's settings or because the subscription is set to end already, the whole portal opens.
+    /// For a tenant with a subscription, the flow `payment_method_update` opens the portal's home
+    /// page, where the subscription's card can be changed. For an `unpaid` subscription it opens
+    /// the page of the open invoice. If Stripe rejects a flow, because of the portal's settings or
+    /// because the subscription is already set to end, the portal's home page opens.
     #[oai(
         path = "/api/billing/create-portal-session/",
         method = "post",
@@ -93,35 +89,35 @@ impl PortalApi {
         &self,
         state: Data<&Arc<ApiState>>,
         token: UserToken,
-        body: OptionalJson<PortalSessionRequest>,
-    ) -> Result<Json<PortalSession>, Failure<PortalProblems>> {
+        body: JsonBody<PortalSessionRequest>,
+    ) -> Result<Json<PortalSession>, ProblemResponse<PortalProblems>> {
         let UserToken(caller) = token;
         state.admit_manager(&caller, Operation::Portal)?;
-        let wish = body.read().await.and_then(PortalSessionRequest::into_wish);
-        let wish = state.understand(&caller, Operation::Portal, wish)?;
-        let url = billing::create_portal_session(&state.billing, &caller, wish).await?;
+        let request = body.read().await.and_then(PortalSessionRequest::parse);
+        let request = state.log_if_invalid(&caller, Operation::Portal, request)?;
+        let url = billing::create_portal_session(&state.billing, &caller, request).await?;
         Ok(Json(PortalSession { url }))
     }
 }
 
 impl PortalSessionRequest {
-    fn into_wish(self) -> Result<PortalWish, Problem> {
+    fn parse(self) -> Result<PortalRequest, Problem> {
         let locale = self.locale.as_deref().map(Locale::parse).transpose();
-        Ok(PortalWish {
+        Ok(PortalRequest {
             return_path: return_path("return_path", self.return_path.as_deref(), "/billing")?,
-            flow: self.flow.map(PortalFlow::into_wish),
+            flow: self.flow.map(RequestedFlow::from),
             locale: locale
                 .map_err(|error| Problem::new(Code::InvalidRequest, format!("`locale` is {error}.")))?,
         })
     }
 }
 
-impl PortalFlow {
-    fn into_wish(self) -> PortalFlowWish {
-        match self {
-            Self::PaymentMethodUpdate => PortalFlowWish::PaymentMethodUpdate,
-            Self::SubscriptionUpdate => PortalFlowWish::SubscriptionUpdate,
-            Self::SubscriptionCancel => PortalFlowWish::SubscriptionCancel,
+impl From<PortalFlow> for RequestedFlow {
+    fn from(flow: PortalFlow) -> Self {
+        match flow {
+            PortalFlow::PaymentMethodUpdate => Self::PaymentMethodUpdate,
+            PortalFlow::SubscriptionUpdate => Self::SubscriptionUpdate,
+            PortalFlow::SubscriptionCancel => Self::SubscriptionCancel,
         }
     }
 }

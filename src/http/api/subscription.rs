@@ -1,4 +1,4 @@
-//! What a tenant is entitled to: `GET /api/billing/subscription/` for its users, and
+//! A tenant's entitlements: `GET /api/billing/subscription/` for its users, and
 //! `GET /api/billing/tenants/{tenant}/subscription/` for the product's other services.
 
 use std::sync::Arc;
@@ -19,57 +19,56 @@ use crate::domain::ids::{PlanName, TenantId};
 use crate::domain::plan::Entitlement;
 use crate::http::auth::{ServiceToken, UserToken};
 use crate::http::etag;
-use crate::http::problem::{Code, Documented, Failure, Problem};
+use crate::http::problem::{Code, DocumentedProblems, Problem, ProblemResponse};
 use crate::telemetry::spans::BillingAttributes;
 
-/// No cache keeps it: it is a tenant's own, and can change at any moment. Who keeps the tag may still ask by it.
+/// Entitlements are private and can change at any time. Clients can still revalidate with the ETag.
 const CACHE_CONTROL: &str = "no-store";
 
-/// What tenants are entitled to.
 pub(in crate::http) struct SubscriptionApi;
 
-/// What a tenant is entitled to right now. Times are RFC 3339 in UTC; what is not known is null.
+/// A tenant's current entitlements. Times are RFC 3339 in UTC. Unknown values are null.
 #[derive(Debug, Object)]
-#[expect(clippy::struct_excessive_bools, reason = "that is how clients read it")]
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the API")]
 #[oai(example)]
 pub(crate) struct Subscription {
-    /// The tenant.
+    /// The tenant's id.
     #[oai(validator(min_length = 1))]
     tenant: String,
-    /// The plan: `free`, or a name of the configuration.
+    /// `free`, or the name of a configured plan.
     #[oai(validator(min_length = 1))]
     plan: String,
     /// Whether the subscription grants its plan.
     access: bool,
-    /// Stripe's status of the subscription.
+    /// The subscription's status at Stripe.
     #[oai(validator(min_length = 1))]
     status: Option<String>,
-    /// The id of the price.
+    /// The id of the subscription's price.
     #[oai(validator(min_length = 1))]
     price: Option<String>,
-    /// How many of it.
+    /// The quantity of the price.
     quantity: Option<i64>,
-    /// When the paid period ends.
+    /// The end of the paid period.
     current_period_end: Option<OffsetDateTime>,
-    /// When the trial ends or ended.
+    /// The end of the trial, which may be in the past.
     trial_end: Option<OffsetDateTime>,
-    /// Whether the subscription will end by itself.
+    /// Whether the subscription is scheduled to end.
     scheduled_cancel: bool,
-    /// When it will end.
+    /// When the subscription will end.
     cancel_at: Option<OffsetDateTime>,
-    /// Whether the tenant has a customer at Stripe, so that the Customer Portal can be opened: to manage a subscription, or to
-    /// pay an invoice that is still open after its end.
+    /// Whether the tenant has a Stripe customer. If so, the Customer Portal can be opened, to
+    /// manage a subscription or to pay an open invoice of an ended one.
     can_manage: bool,
-    /// Whether whoever asks may open checkout and portal. No service may.
+    /// Whether the caller may open checkout and portal. Always false for services.
     may_manage: bool,
-    /// The time of the last change that was applied.
+    /// The time of the last applied change.
     as_of: Option<OffsetDateTime>,
 }
 
-/// A subscription in JSON: written once, for the answer's body and for its ETag.
-pub(super) struct Written(pub(super) String);
+/// A serialized subscription, for both the body and its ETag.
+pub(super) struct SubscriptionJson(pub(super) String);
 
-impl Payload for Written {
+impl Payload for SubscriptionJson {
     const CONTENT_TYPE: &'static str = Json::<Subscription>::CONTENT_TYPE;
 
     fn schema_ref() -> MetaSchemaRef {
@@ -81,39 +80,38 @@ impl Payload for Written {
     }
 }
 
-impl Written {
-    /// The ETag of the answer.
+impl SubscriptionJson {
     pub(super) fn etag(&self) -> String {
         etag::of(self.0.as_bytes())
     }
 }
 
-impl IntoResponse for Written {
+impl IntoResponse for SubscriptionJson {
     fn into_response(self) -> Response {
         Response::builder().content_type(Self::CONTENT_TYPE).body(self.0)
     }
 }
 
 #[derive(ApiResponse)]
-enum Answer {
-    /// What the tenant is entitled to.
+enum SubscriptionResponse {
+    /// The tenant's entitlements.
     #[oai(status = 200)]
-    Fresh(
-        Written,
-        /// Changes when the answer does.
+    Found(
+        SubscriptionJson,
+        /// Changes when the body changes.
         #[oai(header = "ETag")]
         String,
-        /// Ask each time, with the ETag.
+        /// Always `no-store`: revalidate with the ETag before each use.
         #[oai(header = "Cache-Control")]
         String,
     ),
-    /// What `If-None-Match` names still stands.
+    /// The response with the ETag in `If-None-Match` is still current.
     #[oai(status = 304)]
     NotModified(
-        /// The same as before.
+        /// The unchanged ETag.
         #[oai(header = "ETag")]
         String,
-        /// Ask each time, with the ETag.
+        /// Always `no-store`: revalidate with the ETag before each use.
         #[oai(header = "Cache-Control")]
         String,
     ),
@@ -121,7 +119,7 @@ enum Answer {
 
 struct UserProblems;
 
-impl Documented for UserProblems {
+impl DocumentedProblems for UserProblems {
     const PROBLEMS: &'static [(u16, &'static str)] = &[
         (400, "`invalid_request`"),
         (401, "`not_authenticated`"),
@@ -133,7 +131,7 @@ impl Documented for UserProblems {
 
 struct ServiceProblems;
 
-impl Documented for ServiceProblems {
+impl DocumentedProblems for ServiceProblems {
     const PROBLEMS: &'static [(u16, &'static str)] = &[
         (400, "`invalid_request`"),
         (401, "`not_authenticated`"),
@@ -148,73 +146,74 @@ impl Documented for ServiceProblems {
 impl SubscriptionApi {
     /// Read the tenant's subscription
     ///
-    /// From the service's own database, so it is fast, and there while Stripe is not. A tenant never heard of is `free`.
+    /// Reads the service's own database, so it is fast and works while Stripe is down. An unknown
+    /// tenant is `free`.
     #[oai(
         path = "/api/billing/subscription/",
         method = "get",
         operation_id = "getSubscription",
         tag = "Tag::Billing"
     )]
-    async fn of_caller(
+    async fn get_own(
         &self,
         state: Data<&Arc<ApiState>>,
         token: UserToken,
-        /// The ETag of an answer that is held already.
+        /// The ETag of an earlier response.
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
-    ) -> Result<Answer, Failure<UserProblems>> {
+    ) -> Result<SubscriptionResponse, ProblemResponse<UserProblems>> {
         let UserToken(caller) = token;
-        Ok(answer(&state.billing, &caller.tenant, caller.may_manage, if_none_match.0.as_deref()).await?)
+        Ok(read(&state.billing, &caller.tenant, caller.may_manage, if_none_match.0.as_deref()).await?)
     }
 
     /// Read any tenant's subscription
     ///
-    /// The same answer as `getSubscription` gives to the tenant's own users.
+    /// Returns the same object as `getSubscription` for the tenant's users, with `may_manage`
+    /// false.
     #[oai(
         path = "/api/billing/tenants/:tenant/subscription/",
         method = "get",
         operation_id = "getTenantSubscription",
         tag = "Tag::Services"
     )]
-    async fn of_tenant(
+    async fn get_by_tenant(
         &self,
         state: Data<&Arc<ApiState>>,
         _token: ServiceToken,
-        /// The tenant.
+        /// The tenant's id.
         tenant: Path<String>,
-        /// The ETag of an answer that is held already.
+        /// The ETag of an earlier response.
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
-    ) -> Result<Answer, Failure<ServiceProblems>> {
+    ) -> Result<SubscriptionResponse, ProblemResponse<ServiceProblems>> {
         let tenant = TenantId::parse(&tenant.0)
-            .map_err(|_| Problem::new(Code::NotFound, "No tenant can have this id."))?;
+            .map_err(|_| Problem::new(Code::NotFound, "The tenant id is invalid. Check it."))?;
         BillingAttributes { tenant: Some(&tenant), ..BillingAttributes::default() }.record(&Span::current());
-        Ok(answer(&state.billing, &tenant, false, if_none_match.0.as_deref()).await?)
+        Ok(read(&state.billing, &tenant, false, if_none_match.0.as_deref()).await?)
     }
 }
 
-async fn answer(
+async fn read(
     billing: &Billing,
     tenant: &TenantId,
     may_manage: bool,
     if_none_match: Option<&str>,
-) -> Result<Answer, Problem> {
+) -> Result<SubscriptionResponse, Problem> {
     let entitlement = billing::entitlement(billing, tenant).await.map_err(|error| {
-        tracing::error!(%error, %tenant, "a subscription could not be read");
+        tracing::error!(%error, %tenant, "could not read a subscription");
         Problem::from(error)
     })?;
-    let written = Subscription::new(tenant, &entitlement, may_manage).written();
-    let etag = written.etag();
+    let json = Subscription::new(tenant, &entitlement, may_manage).serialize();
+    let etag = json.etag();
     let cache_control = CACHE_CONTROL.to_owned();
-    Ok(if if_none_match.is_some_and(|known| etag::is_named(known, &etag)) {
-        Answer::NotModified(etag, cache_control)
+    Ok(if if_none_match.is_some_and(|known| etag::matches(known, &etag)) {
+        SubscriptionResponse::NotModified(etag, cache_control)
     } else {
-        Answer::Fresh(written, etag, cache_control)
+        SubscriptionResponse::Found(json, etag, cache_control)
     })
 }
 
 impl Subscription {
-    /// The answer in the contract's words.
     pub(crate) fn new(tenant: &TenantId, entitlement: &Entitlement, may_manage: bool) -> Self {
         let time = |seconds: Option<i64>| seconds.and_then(calendar_time);
         Self {
@@ -234,12 +233,12 @@ impl Subscription {
         }
     }
 
-    pub(super) fn written(&self) -> Written {
-        Written(self.to_json_string())
+    pub(super) fn serialize(&self) -> SubscriptionJson {
+        SubscriptionJson(self.to_json_string())
     }
 }
 
-/// A time that RFC 3339 cannot write is as good as unknown.
+/// None for times that RFC 3339 cannot express.
 fn calendar_time(unix_seconds: i64) -> Option<OffsetDateTime> {
     let time = OffsetDateTime::from_unix_timestamp(unix_seconds).ok()?;
     (0..=9999).contains(&time.year()).then_some(time)

@@ -1,9 +1,9 @@
-//! An issuer's keys, by URL: fetched at the start, kept fresh, and asked for again when a token names one that is not there.
+//! Fetches an issuer's keys (JWKS): at the start, when they get old, and when a token names an
+//! unknown key.
 //!
-//! One task does all the fetching, so that there is never more than one fetch under way, and never one sooner than
-//! [`FLOOR`] after the last, whatever tokens are sent.
+//! One task does all fetches. So there is never more than one at a time, and never one sooner than
+//! [`MIN_FETCH_INTERVAL`] after the last, whatever tokens clients send.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,49 +15,49 @@ use tracing::{Instrument, Span, field};
 
 use crate::clock::Clock;
 use crate::domain::jwks_url::JwksUrl;
-use crate::domain::token::{InvalidKeySet, KeySet, Keys, PublicAlgorithm};
+use crate::domain::token::{InvalidJwkSet, JwkSet, PublicAlgorithm, VerificationKeys};
 use crate::telemetry::metrics::Metrics;
 
-/// The shortest time from one fetch to the next: so long a new key may take to be known, and so seldom can anybody who sends
-/// tokens with invented key ids have the issuer asked.
-const FLOOR: Duration = Duration::from_secs(30);
+/// How long a new key can stay unknown, and how often tokens with invented key ids can cause a
+/// fetch.
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How old the keys may become: so long a key that was withdrawn may still be taken.
+/// After this time the keys are fetched again. A withdrawn key can be accepted for this long.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
-/// How often the age is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the age is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// For all of a fetch, the body too. Somebody may be waiting for it.
-const FETCH: Duration = Duration::from_secs(5);
+/// For a whole fetch including the body. Requests may be waiting for it.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a request waits for a fetch: a little longer than that may take.
-const WAIT: Duration = Duration::from_secs(6);
+/// How long a request waits for a fetch: slightly longer than [`FETCH_TIMEOUT`].
+const WAIT_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// 64 keys with a chain of certificates each, and more than ten times what the largest issuers publish.
-const BODY_BYTES: usize = 256 * 1024;
+/// Enough for 64 keys with a certificate chain each: more than ten times what the largest issuers
+/// publish.
+const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// Why there are no keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum FetchError {
-    #[error("it did not answer in time")]
+    #[error("timed out")]
     Timeout,
-    #[error("it cannot be reached")]
+    #[error("could not connect")]
     NoConnection,
-    #[error("it answered {0}, and redirects are not followed")]
+    #[error("status {0} (redirects are not followed)")]
     Status(u16),
-    #[error("its answer is too large")]
+    #[error("the response is too large")]
     TooLarge,
-    #[error("its answer broke off")]
+    #[error("the response ended early")]
     Broken,
     #[error(transparent)]
-    Invalid(#[from] InvalidKeySet),
+    Invalid(#[from] InvalidJwkSet),
 }
 
 impl FetchError {
-    /// The word in metrics and spans.
+    /// The label in metrics and spans.
     fn as_str(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -65,43 +65,42 @@ impl FetchError {
             Self::Status(_) => "status",
             Self::TooLarge => "too_large",
             Self::Broken => "broken_reply",
-            Self::Invalid(InvalidKeySet::NotAKeySet) => "not_a_key_set",
-            Self::Invalid(InvalidKeySet::TooManyKeys) => "too_many_keys",
+            Self::Invalid(InvalidJwkSet::NotAJwkSet) => "not_a_key_set",
+            Self::Invalid(InvalidJwkSet::TooManyKeys) => "too_many_keys",
         }
     }
 }
 
-/// How things stand with the keys.
 #[derive(Clone)]
-pub(super) struct Held {
-    /// The last that were fetched; none of them before the first fetch.
-    pub(super) keys: Arc<Keys>,
-    /// Whether the last fetch brought them, so that what is not among them is not the issuer's.
+pub(super) struct CachedKeys {
+    /// Empty before the first successful fetch.
+    pub(super) keys: Arc<VerificationKeys>,
+    /// Whether the last fetch succeeded. If so, a key that is not among them is not the issuer's.
     pub(super) is_current: bool,
-    /// What the answer was made of.
+    /// SHA-256 of the response body.
     digest: Option<[u8; 32]>,
-    /// When they were fetched. This and what follows in milliseconds of the steady clock.
+    /// The last successful fetch, in milliseconds of the steady clock.
     fetched_ms: Option<i64>,
-    /// When the last fetch ended, and how many there were.
-    tried_ms: Option<i64>,
-    tries: u64,
-    is_trying: bool,
+    /// The end of the last fetch, in milliseconds of the steady clock.
+    last_attempt_ms: Option<i64>,
+    attempts: u64,
+    is_fetching: bool,
 }
 
-/// The keys of an issuer, and the way to them.
 pub(super) struct Jwks {
     http: reqwest::Client,
     url: Url,
     algorithm: PublicAlgorithm,
-    held: watch::Sender<Held>,
-    /// Told when a token names a key that is not there.
-    wanted: Notify,
+    cached: watch::Sender<CachedKeys>,
+    /// Notified when a token names an unknown key.
+    fetch_request: Notify,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
 
 impl Jwks {
-    /// Makes a client. Redirects are not followed: keys come from where the operator said, and from nowhere else.
+    /// Fails if the HTTP client cannot be built. Redirects are not followed: keys come only from
+    /// the configured URL.
     pub(super) fn new(
         url: JwksUrl,
         algorithm: PublicAlgorithm,
@@ -113,109 +112,106 @@ impl Jwks {
             .user_agent(concat!("billhook/", env!("CARGO_PKG_VERSION")))
             .https_only(url.scheme() == "https")
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(FETCH)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(FETCH_TIMEOUT)
             .build()?;
-        let (held, _) = watch::channel(Held {
-            keys: Arc::new(Keys::none(algorithm)),
+        let (cached, _) = watch::channel(CachedKeys {
+            keys: Arc::new(VerificationKeys::empty(algorithm)),
             is_current: false,
             digest: None,
             fetched_ms: None,
-            tried_ms: None,
-            tries: 0,
-            is_trying: false,
+            last_attempt_ms: None,
+            attempts: 0,
+            is_fetching: false,
         });
-        Ok(Self { http, url, algorithm, held, wanted: Notify::new(), clock, metrics })
+        Ok(Self { http, url, algorithm, cached, fetch_request: Notify::new(), clock, metrics })
     }
 
-    /// The keys as they are now.
-    pub(super) fn held(&self) -> Held {
-        self.held.borrow().clone()
+    pub(super) fn cached(&self) -> CachedKeys {
+        self.cached.borrow().clone()
     }
 
-    /// Whether keys were ever had.
-    pub(super) fn have_come(&self) -> bool {
-        self.held.borrow().fetched_ms.is_some()
+    pub(super) fn has_fetched(&self) -> bool {
+        self.cached.borrow().fetched_ms.is_some()
     }
 
-    /// The keys after another fetch, if the issuer may be asked again by now; else as they are.
-    pub(super) async fn asked_again(&self) -> Held {
-        let mut held = self.held.subscribe();
-        let before = held.borrow_and_update().clone();
-        if !before.is_trying && self.seconds_to_next_try(&before) > 0 {
+    /// The keys after another fetch, or the cached ones if the last fetch was too recent.
+    pub(super) async fn refetch(&self) -> CachedKeys {
+        let mut cached = self.cached.subscribe();
+        let before = cached.borrow_and_update().clone();
+        if !before.is_fetching && self.seconds_to_next_fetch(&before) > 0 {
             return before;
         }
-        self.wanted.notify_one();
-        let tried = held.wait_for(|now| now.tries > before.tries);
-        match tokio::time::timeout(WAIT, tried).await {
+        self.fetch_request.notify_one();
+        let fetched = cached.wait_for(|now| now.attempts > before.attempts);
+        match tokio::time::timeout(WAIT_TIMEOUT, fetched).await {
             Ok(Ok(now)) => now.clone(),
-            Ok(Err(_)) | Err(_) => Held { is_current: false, ..before },
+            Ok(Err(_)) | Err(_) => CachedKeys { is_current: false, ..before },
         }
     }
 
-    /// In how many seconds the issuer may be asked again.
-    pub(super) fn seconds_to_next_try(&self, held: &Held) -> u64 {
-        let Some(tried_ms) = held.tried_ms else { return 0 };
-        let left = FLOOR.saturating_sub(self.passed_since(tried_ms));
-        left.as_millis().div_ceil(1000).try_into().unwrap_or(FLOOR.as_secs())
+    pub(super) fn seconds_to_next_fetch(&self, cached: &CachedKeys) -> u64 {
+        let Some(last_attempt_ms) = cached.last_attempt_ms else { return 0 };
+        let left = MIN_FETCH_INTERVAL.saturating_sub(self.elapsed_since(last_attempt_ms));
+        left.as_millis().div_ceil(1000).try_into().unwrap_or(MIN_FETCH_INTERVAL.as_secs())
     }
 
-    /// Fetches the keys, and again whenever they are too old or somebody wants another one, for good.
-    pub(super) async fn keep(&self) {
-        let mut is_wanted = false;
+    /// Fetches the keys when they are too old or a fetch is requested. Never returns.
+    pub(super) async fn run(&self) {
+        let mut is_requested = false;
         loop {
-            if self.is_due(is_wanted) {
-                self.fetch_and_hold().await;
+            if self.is_due(is_requested) {
+                self.refresh().await;
             }
-            is_wanted = tokio::time::timeout(LOOK, self.wanted.notified()).await.is_ok();
+            is_requested = tokio::time::timeout(CHECK_INTERVAL, self.fetch_request.notified()).await.is_ok();
         }
     }
 
-    fn is_due(&self, is_wanted: bool) -> bool {
-        let held = self.held.borrow();
-        let is_old = held.fetched_ms.is_none_or(|fetched_ms| self.passed_since(fetched_ms) >= MAX_AGE);
-        self.seconds_to_next_try(&held) == 0 && (is_wanted || is_old || !held.is_current)
+    fn is_due(&self, is_requested: bool) -> bool {
+        let cached = self.cached.borrow();
+        let is_old = cached.fetched_ms.is_none_or(|fetched_ms| self.elapsed_since(fetched_ms) >= MAX_AGE);
+        self.seconds_to_next_fetch(&cached) == 0 && (is_requested || is_old || !cached.is_current)
     }
 
-    fn passed_since(&self, then_ms: i64) -> Duration {
+    fn elapsed_since(&self, then_ms: i64) -> Duration {
         Duration::from_millis(u64::try_from(self.clock.steady_ms() - then_ms).unwrap_or_default())
     }
 
-    async fn fetch_and_hold(&self) {
-        self.held.send_modify(|held| held.is_trying = true);
-        let fetched = self.fetch().instrument(self.span()).await;
+    async fn refresh(&self) {
+        self.cached.send_modify(|cached| cached.is_fetching = true);
+        let fetched = self.fetch().instrument(self.fetch_span()).await;
         let now_ms = self.clock.steady_ms();
         let outcome = fetched.as_ref().map_or_else(|error| error.as_str(), |_| "success");
         if fetched.is_ok() {
-            self.metrics.token_keys_fetched(self.clock.now_seconds());
+            self.metrics.set_token_keys_fetched(self.clock.now_seconds());
         }
-        self.held.send_modify(|held| {
-            held.is_trying = false;
-            held.tried_ms = Some(now_ms);
-            held.tries += 1;
+        self.cached.send_modify(|cached| {
+            cached.is_fetching = false;
+            cached.last_attempt_ms = Some(now_ms);
+            cached.attempts += 1;
             match fetched {
                 Ok((set, digest)) => {
-                    if held.digest != Some(digest) {
-                        tell_of(&set);
+                    if cached.digest != Some(digest) {
+                        log_key_set(&set);
                     }
-                    held.keys = Arc::new(set.keys);
-                    held.digest = Some(digest);
-                    held.fetched_ms = Some(now_ms);
-                    held.is_current = true;
+                    cached.keys = Arc::new(set.keys);
+                    cached.digest = Some(digest);
+                    cached.fetched_ms = Some(now_ms);
+                    cached.is_current = true;
                 }
                 Err(error) => {
-                    let age_seconds = held.fetched_ms.map(|fetched_ms| self.passed_since(fetched_ms).as_secs());
-                    tracing::warn!(%error, age_seconds, "BILLHOOK_JWT_JWKS_URL: the issuer's keys could not be had");
-                    held.is_current = false;
+                    let age_seconds = cached.fetched_ms.map(|fetched_ms| self.elapsed_since(fetched_ms).as_secs());
+                    tracing::warn!(%error, age_seconds, "could not fetch the issuer's keys from BILLHOOK_JWT_JWKS_URL");
+                    cached.is_current = false;
                 }
             }
         });
         self.metrics.token_key_fetch(outcome);
     }
 
-    async fn fetch(&self) -> Result<(KeySet, [u8; 32]), FetchError> {
-        let fetched = self.body().await.and_then(|body| {
-            let set = KeySet::read(&body, self.algorithm)?;
+    async fn fetch(&self) -> Result<(JwkSet, [u8; 32]), FetchError> {
+        let fetched = self.fetch_body().await.and_then(|body| {
+            let set = JwkSet::read(&body, self.algorithm)?;
             Ok((set, Sha256::digest(&body).into()))
         });
         if let Err(error) = &fetched {
@@ -225,22 +221,23 @@ impl Jwks {
         fetched
     }
 
-    async fn body(&self) -> Result<Vec<u8>, FetchError> {
+    async fn fetch_body(&self) -> Result<Vec<u8>, FetchError> {
         let request = self.http.get(self.url.clone());
         let sent = request.header(ACCEPT, "application/jwk-set+json, application/json").send().await;
         let mut response = sent.map_err(|error| {
-            // The URL may bear what is nobody's business; the causes below it say what failed: the name, TLS, the port.
+            // The URL may contain secrets. The error's causes still say what failed: DNS, TLS or
+            // the port.
             let error = error.without_url();
-            tracing::debug!(error = ?error, "the issuer's keys could not be asked for");
+            tracing::debug!(error = ?error, "could not request the issuer's keys");
             if error.is_timeout() { FetchError::Timeout } else { FetchError::NoConnection }
         })?;
         Span::current().record("http.response.status_code", response.status().as_u16());
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().as_u16()));
         }
-        let told =
+        let content_length =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if told.is_some_and(|length: usize| length > BODY_BYTES) {
+        if content_length.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
             return Err(FetchError::TooLarge);
         }
         let mut body = Vec::new();
@@ -248,7 +245,7 @@ impl Jwks {
             if error.is_timeout() { FetchError::Timeout } else { FetchError::Broken }
         };
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
-            if body.len() + chunk.len() > BODY_BYTES {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
                 return Err(FetchError::TooLarge);
             }
             body.extend_from_slice(&chunk);
@@ -256,8 +253,9 @@ impl Jwks {
         Ok(body)
     }
 
-    /// By OpenTelemetry's conventions for HTTP clients, but for `url.full`. A trace of its own: nobody's request is the cause.
-    fn span(&self) -> Span {
+    /// Follows OpenTelemetry's conventions for HTTP clients, without `url.full`. The span has a
+    /// trace of its own, since no single request causes the fetch.
+    fn fetch_span(&self) -> Span {
         tracing::info_span!(
             parent: None,
             "fetch token keys",
@@ -272,28 +270,19 @@ impl Jwks {
     }
 }
 
-/// Tells an operator what the issuer publishes, whenever that has changed.
-fn tell_of(set: &KeySet) {
-    let (keys, unfit) = (set.keys.len(), set.unfit);
+/// Called when the published keys have changed.
+fn log_key_set(set: &JwkSet) {
+    let (keys, unfit) = (set.keys.len(), set.unusable);
     if set.private > 0 {
         let private = set.private;
         tracing::error!(
             private,
-            "the issuer publishes private keys, with which anybody can sign: they are not used"
+            "ignoring private keys that the issuer publishes; anyone can sign tokens with them"
         );
     }
     if set.keys.is_empty() {
-        tracing::error!(
-            unfit,
-            "none of the issuer's keys is for BILLHOOK_JWT_ALGORITHM: every token is refused"
-        );
+        tracing::error!(unfit, "rejecting every token: no key of the issuer is for BILLHOOK_JWT_ALGORITHM");
     } else {
-        tracing::info!(keys, unfit, "the issuer's keys are here");
-    }
-}
-
-impl fmt::Debug for Jwks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Jwks({:?})", self.held.borrow().keys)
+        tracing::info!(keys, unfit, "fetched the issuer's keys");
     }
 }

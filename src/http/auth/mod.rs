@@ -1,11 +1,11 @@
-//! Who is calling: bearer tokens (RFC 6750).
+//! Authentication with bearer tokens (RFC 6750).
 //!
-//! Start reading at `UserToken` and `ServiceToken`, which operations ask for. What makes a token good is decided in
-//! [`crate::domain::token`]; here are the keys for it (`jwks` fetches an issuer's) and the responses to bad ones.
+//! Start reading at `UserToken` and `ServiceToken`, which operations take as parameters.
+//! [`crate::domain::token`] verifies a token. Here are the keys for it (`jwks` fetches an issuer's)
+//! and the responses to invalid tokens.
 
 mod jwks;
 
-use std::fmt;
 use std::sync::Arc;
 
 use poem::Request;
@@ -16,42 +16,44 @@ use tracing::Span;
 
 use self::jwks::Jwks;
 use super::problem::{Code, Problem};
-use crate::billing::Caller;
+use crate::billing::TenantUser;
 use crate::clock::Clock;
 use crate::config::{KeySource, TokenConfig};
 use crate::domain::ids::UserId;
-use crate::domain::token::{self, Bearer, Keys, Refusal, TokenRules};
+use crate::domain::token::{self, Principal, TokenError, TokenRules, VerificationKeys};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::BillingAttributes;
 
-/// A token of one of the tenant's users: its tenant claim names the tenant, its `sub` the user.
+/// A token of a tenant's user. Its tenant claim names the tenant, and `sub` the user.
 #[derive(SecurityScheme)]
 #[oai(ty = "bearer", rename = "UserToken", bearer_format = "JWT", checker = "check_user")]
-pub struct UserToken(pub Caller);
+pub struct UserToken(pub TenantUser);
 
-/// A token of one of the product's other services, with the scope `billing:service`: it reads any tenant and acts for
-/// none.
+/// A token of one of the product's other services, with the scope `billing:service`. It can read
+/// every tenant and change nothing.
 #[derive(SecurityScheme)]
 #[oai(ty = "bearer", rename = "ServiceToken", bearer_format = "JWT", checker = "check_service")]
 pub struct ServiceToken(pub UserId);
 
-async fn check_user(request: &Request, bearer: BearerToken) -> poem::Result<Caller> {
+async fn check_user(request: &Request, bearer: BearerToken) -> poem::Result<TenantUser> {
     match verifier(request)?.verify(&bearer.token).await? {
-        Bearer::User { tenant, user, may_manage, token_ends_at } => {
-            let named = (Some(&tenant), Some(&user));
-            BillingAttributes { tenant: named.0, user: named.1, ..BillingAttributes::default() }
+        Principal::User { tenant, user, may_manage, token_accepted_until } => {
+            let (tenant_id, user_id) = (Some(&tenant), Some(&user));
+            BillingAttributes { tenant: tenant_id, user: user_id, ..BillingAttributes::default() }
                 .record(&Span::current());
-            Ok(Caller { tenant, user, may_manage, token_ends_at })
+            Ok(TenantUser { tenant, user, may_manage, token_accepted_until })
         }
-        Bearer::Service(_) => Err(not_allowed("A service token cannot act for a tenant's user.").into()),
+        Principal::Service(_) => {
+            Err(not_allowed("A service token cannot act for a tenant's user. Send a user's token.").into())
+        }
     }
 }
 
 async fn check_service(request: &Request, bearer: BearerToken) -> poem::Result<UserId> {
     match verifier(request)?.verify(&bearer.token).await? {
-        Bearer::Service(user) => Ok(user),
-        Bearer::User { .. } => {
-            Err(not_allowed("This needs a token with the scope `billing:service`.").into())
+        Principal::Service(user) => Ok(user),
+        Principal::User { .. } => {
+            Err(not_allowed("The token lacks the scope `billing:service`. Send a service's token.").into())
         }
     }
 }
@@ -61,39 +63,29 @@ fn verifier(request: &Request) -> Result<&Arc<TokenVerifier>, Problem> {
     verifier.ok_or_else(|| Code::Internal.into())
 }
 
-/// Verifies tokens, with the keys that the configuration names.
 pub struct TokenVerifier {
     keys: KeyStore,
     rules: TokenRules,
     clock: Arc<dyn Clock>,
 }
 
-/// Where the keys are.
 enum KeyStore {
-    /// Nowhere: every token is refused.
+    /// Every token is rejected.
     NotConfigured,
-    /// Here.
-    Fixed(Keys),
-    /// At their issuer.
+    Fixed(VerificationKeys),
     Jwks(Jwks),
 }
 
-impl fmt::Debug for TokenVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenVerifier(..)")
-    }
-}
-
 impl TokenVerifier {
-    /// A verifier; without keys in the configuration it refuses every token. An issuer's keys are there once
-    /// [`TokenVerifier::keep_keys`] has fetched them. Fails if no HTTP client can be made.
+    /// Rejects every token if no keys are configured. An issuer's keys are fetched by
+    /// [`TokenVerifier::refresh_keys`]. Fails if the HTTP client cannot be built.
     pub fn new(config: TokenConfig, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self, reqwest::Error> {
         let keys = match config.keys {
             None => KeyStore::NotConfigured,
             Some(KeySource::Secret(secret)) => {
-                KeyStore::Fixed(Keys::of_secret(secret.expose_secret().as_bytes()))
+                KeyStore::Fixed(VerificationKeys::from_secret(secret.expose_secret().as_bytes()))
             }
-            Some(KeySource::PublicKey(key)) => KeyStore::Fixed(Keys::of_public_key(key)),
+            Some(KeySource::PublicKey(key)) => KeyStore::Fixed(VerificationKeys::from_public_key(key)),
             Some(KeySource::Jwks(url, algorithm)) => {
                 KeyStore::Jwks(Jwks::new(url, algorithm, clock.clone(), metrics)?)
             }
@@ -101,71 +93,77 @@ impl TokenVerifier {
         Ok(Self { keys, rules: config.rules, clock })
     }
 
-    /// Keeps an issuer's keys up to date until it is told to stop. There is one such task for a verifier.
-    pub async fn keep_keys(self: Arc<Self>, stopping: impl Future<Output = ()> + Send) {
+    /// Keeps an issuer's keys up to date until `stopping` completes. Run it once for each verifier.
+    pub async fn refresh_keys(self: Arc<Self>, stopping: impl Future<Output = ()> + Send) {
         match &self.keys {
             KeyStore::NotConfigured | KeyStore::Fixed(_) => stopping.await,
             KeyStore::Jwks(jwks) => tokio::select! {
-                () = jwks.keep() => {}
+                () = jwks.run() => {}
                 () = stopping => {}
             },
         }
     }
 
-    /// The variable that names an issuer whose keys have never been had yet.
+    /// The variable of an issuer whose keys have not been fetched since the start.
     pub(super) fn not_reached(&self) -> Option<&'static str> {
         match &self.keys {
-            KeyStore::Jwks(jwks) if !jwks.have_come() => Some("BILLHOOK_JWT_JWKS_URL"),
+            KeyStore::Jwks(jwks) if !jwks.has_fetched() => Some("BILLHOOK_JWT_JWKS_URL"),
             KeyStore::NotConfigured | KeyStore::Fixed(_) | KeyStore::Jwks(_) => None,
         }
     }
 
-    async fn verify(&self, token: &str) -> Result<Bearer, Problem> {
+    async fn verify(&self, token: &str) -> Result<Principal, Problem> {
         match &self.keys {
-            KeyStore::NotConfigured => {
-                Err(not_authenticated("No token is taken here yet: ask whoever runs this service."))
-            }
-            KeyStore::Fixed(keys) => self.judge(token, keys).map_err(refused),
-            KeyStore::Jwks(jwks) => match self.judge(token, &jwks.held().keys) {
-                Err(Refusal::UnknownKey) => self.judge_with_latest(token, jwks).await,
-                judged => judged.map_err(refused),
+            KeyStore::NotConfigured => Err(not_authenticated(
+                "Token verification is not set up yet. Ask the operator of this service to set it up.",
+            )),
+            KeyStore::Fixed(keys) => self.verify_with(token, keys).map_err(invalid_token),
+            KeyStore::Jwks(jwks) => match self.verify_with(token, &jwks.cached().keys) {
+                Err(TokenError::UnknownKey) => self.verify_with_refetched(token, jwks).await,
+                result => result.map_err(invalid_token),
             },
         }
     }
 
-    /// The key may be new. If its issuer cannot be asked, the token may be good: that is no reason to have somebody sign in
-    /// again.
-    async fn judge_with_latest(&self, token: &str, jwks: &Jwks) -> Result<Bearer, Problem> {
-        let latest = jwks.asked_again().await;
-        match self.judge(token, &latest.keys) {
-            Err(Refusal::UnknownKey) if !latest.is_current => {
-                let seconds = jwks.seconds_to_next_try(&latest).max(1);
-                let detail =
-                    format!("The key of the token cannot be had right now: try again in {seconds} s.");
+    /// The key may be new. If the keys cannot be fetched, the token may still be valid, so the
+    /// response is 503 and the user does not have to sign in again.
+    async fn verify_with_refetched(&self, token: &str, jwks: &Jwks) -> Result<Principal, Problem> {
+        let latest = jwks.refetch().await;
+        match self.verify_with(token, &latest.keys) {
+            Err(TokenError::UnknownKey) if !latest.is_current => {
+                let seconds = jwks.seconds_to_next_fetch(&latest).max(1);
+                let detail = format!("The key of the token is not available yet. Try again in {seconds} s.");
                 Err(Problem::new(Code::Unavailable, detail).retry_after(seconds))
             }
-            judged => judged.map_err(refused),
+            result => result.map_err(invalid_token),
         }
     }
 
-    fn judge(&self, token: &str, keys: &Keys) -> Result<Bearer, Refusal> {
+    fn verify_with(&self, token: &str, keys: &VerificationKeys) -> Result<Principal, TokenError> {
         token::verify(token.as_bytes(), keys, &self.rules, self.clock.now_seconds())
     }
 }
 
-/// Says why, as far as that is the caller's business; an operator who connects an issuer has to know a little more.
-fn refused(refusal: Refusal) -> Problem {
-    tracing::debug!(%refusal, "a token is refused");
-    match refusal {
-        Refusal::Invalid | Refusal::UnknownKey => not_authenticated("The token is not valid: get a new one."),
-        Refusal::NoExpiry => not_authenticated("The token has no time of expiry in `exp`."),
-        Refusal::Expired => not_authenticated("The token has expired: get a new one."),
-        Refusal::NotYet => not_authenticated("The token is not valid yet."),
-        Refusal::OtherIssuer => not_authenticated("The token comes from another issuer."),
-        Refusal::OtherAudience => not_authenticated("The token is meant for another service."),
-        Refusal::NoUser => not_authenticated("The token names no user in `sub`."),
-        Refusal::NoTenant => not_authenticated("The token names no tenant."),
-        Refusal::NoScope => not_allowed("The token lacks the scope that billing needs."),
+/// Says what is wrong with a token, which helps an operator who connects an issuer. It gives no
+/// detail on signatures.
+fn invalid_token(error: TokenError) -> Problem {
+    tracing::debug!(%error, "rejected a token");
+    match error {
+        TokenError::Invalid | TokenError::UnknownKey => {
+            not_authenticated("The token is invalid. Get a new one.")
+        }
+        TokenError::NoExpiry => not_authenticated("The token does not expire. Get one with an `exp` claim."),
+        TokenError::Expired => not_authenticated("The token has expired. Get a new one."),
+        TokenError::NotYet => not_authenticated("The token is not valid yet. Try again later."),
+        TokenError::OtherIssuer => {
+            not_authenticated("The token is from another issuer. Get one from this service's issuer.")
+        }
+        TokenError::OtherAudience => {
+            not_authenticated("The token is for another audience. Get one for this service.")
+        }
+        TokenError::NoUser => not_authenticated("The token names no user. Get one with a `sub` claim."),
+        TokenError::NoTenant => not_authenticated("The token names no tenant. Get one with a tenant claim."),
+        TokenError::NoScope => not_allowed("The token lacks the scope for billing. Get one with that scope."),
     }
 }
 

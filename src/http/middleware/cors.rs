@@ -1,7 +1,9 @@
-//! Which pages of other origins may ask (<https://fetch.spec.whatwg.org/#http-cors-protocol>). None may, unless they are
-//! listed; and of what is here only what is for a tenant's users. A token is what gives access, so no cookie or other
-//! credential of the browser's is ever wanted. poem's own turns away what comes from the service's own page, for browsers
-//! send `Origin` there too.
+//! CORS (<https://fetch.spec.whatwg.org/#http-cors-protocol>): the configured origins may call the
+//! operations for tenants' users. Access needs a token, so browser credentials such as cookies are
+//! never allowed.
+//!
+//! poem's own CORS middleware would reject the service's own page, since browsers send `Origin`
+//! there too.
 
 use std::sync::Arc;
 
@@ -9,55 +11,55 @@ use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{IntoResponse, Request, Response};
 
 use crate::clock::Clock;
-use crate::domain::address::Origin;
+use crate::domain::app_url::Origin;
 use crate::http::problem::{Code, Problem};
-use crate::http::throttle::{LineLimiter, one_line_a_minute};
+use crate::http::throttle::{LineLimiter, one_line_per_minute};
 
 const METHODS: &str = "GET, POST";
 
-/// What the API reads of a request beyond what a browser always lets through.
+/// The headers that the API reads besides the CORS-safelisted ones.
 const REQUEST_HEADERS: &str = "authorization, content-type, if-none-match, last-event-id, traceparent";
 
-/// What a page may read of an answer beyond what a browser always lets it.
-const ANSWER_HEADERS: &str = "etag, retry-after";
+/// The headers that a page may read besides the CORS-safelisted ones.
+const RESPONSE_HEADERS: &str = "etag, retry-after";
 
-/// For how long a browser need not ask again; Chromium believes two hours and no longer.
+/// How long a browser may cache a preflight response. Chromium's maximum is two hours.
 const MAX_AGE_SECONDS: &str = "7200";
 
-/// The pages of other origins that may ask.
 pub(in crate::http) struct CorsRules {
     allowed: Vec<Origin>,
-    lines: LineLimiter,
+    warnings: LineLimiter,
 }
 
 impl CorsRules {
     pub(in crate::http) fn new(allowed: Vec<Origin>, clock: Arc<dyn Clock>) -> Self {
-        Self { allowed, lines: one_line_a_minute(clock) }
+        Self { allowed, warnings: one_line_per_minute(clock) }
     }
 
-    /// Checks the page that a request comes from.
     pub(super) fn check(&self, request: &Request) -> Check<'_> {
         let origin = request.header(header::ORIGIN).map(str::to_owned);
         let allowed = self.allowed.iter().find(|allowed| Some(allowed.as_str()) == origin.as_deref());
         Check { rules: self, is_preflight: is_preflight(request), origin, allowed }
     }
 
-    /// Refuses a page, and logs which: only the operator knows whether it is one of the product's own.
-    fn refuse(&self, origin: Option<&str>) -> Response {
-        if self.lines.check().is_ok() {
+    /// Rejects a page and logs its origin: only the operator knows whether it belongs to the
+    /// product.
+    fn reject(&self, origin: Option<&str>) -> Response {
+        if self.warnings.check().is_ok() {
             let origin = origin.and_then(|origin| Origin::parse(origin).ok());
             let origin = origin.as_ref().map_or("(not an https origin)", Origin::as_str);
             tracing::warn!(
                 origin,
-                "refused a page of another origin; BILLHOOK_CORS_ORIGINS does not list it"
+                "rejected a page of another origin; BILLHOOK_CORS_ORIGINS does not contain it"
             );
         }
-        let how = "Pages of this origin may not ask here, unless BILLHOOK_CORS_ORIGINS lists it.";
-        Problem::new(Code::NotAllowed, how).into_response()
+        let detail =
+            "Pages of this origin may not call the API. The operator can add it to BILLHOOK_CORS_ORIGINS.";
+        Problem::new(Code::NotAllowed, detail).into_response()
     }
 }
 
-/// What the rules say of one request.
+/// The rules applied to one request.
 pub(super) struct Check<'a> {
     rules: &'a CorsRules,
     is_preflight: bool,
@@ -66,10 +68,11 @@ pub(super) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// The answer to a preflight; none if the request is not one. Only a page of another origin has its browser send one.
-    pub(super) fn answer_preflight(&self) -> Option<Response> {
+    /// The response if the request is a preflight. Browsers send one only for pages of other
+    /// origins.
+    pub(super) fn preflight_response(&self) -> Option<Response> {
         self.is_preflight.then(|| {
-            if self.allowed.is_some() { preflight() } else { self.rules.refuse(self.origin.as_deref()) }
+            if self.allowed.is_some() { preflight() } else { self.rules.reject(self.origin.as_deref()) }
         })
     }
 
@@ -82,7 +85,7 @@ impl Check<'_> {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if let Some(origin) = self.allowed.and_then(|origin| HeaderValue::from_str(origin.as_str()).ok()) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            insert(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
+            insert(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
         }
     }
 }
@@ -93,14 +96,14 @@ fn is_preflight(request: &Request) -> bool {
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Says what is allowed; that it is not what was asked for is the browser's to see.
+/// Lists what is allowed. The browser compares it with the requested method and headers.
 fn preflight() -> Response {
-    let mut answer = StatusCode::NO_CONTENT.into_response();
-    let headers = answer.headers_mut();
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
     insert(headers, header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     insert(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
     insert(headers, header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECONDS);
-    answer
+    response
 }
 
 fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &'static str) {

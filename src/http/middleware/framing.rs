@@ -1,32 +1,35 @@
-//! Requests of HTTP/1 that are not plainly one request to one host. What hyper refuses itself never comes here, nor what
-//! `server::request_framing` has it refuse; this is what both leave to see.
+//! Rejects HTTP/1 requests without exactly one host or with an unusual transfer encoding. hyper and
+//! `server::inspected_stream` have already rejected the other ambiguous requests.
 
 use poem::http::{HeaderMap, HeaderValue, Version, header};
 use poem::{IntoResponse, Request, Response};
 
 use crate::http::problem::{Code, Problem};
 
-/// The refusal of such a request. It closes the connection: where the next request starts is not certain.
-pub(super) fn refuse(request: &Request) -> Option<Response> {
-    let how = why_not(request.version(), request.headers())?;
-    let mut refusal = Problem::new(Code::InvalidRequest, how).into_response();
-    refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    Some(refusal)
+/// The response to such a request. It closes the connection, since the start of the next request is
+/// uncertain.
+pub(super) fn reject_ambiguous(request: &Request) -> Option<Response> {
+    let detail = find_problem(request.version(), request.headers())?;
+    let mut response = Problem::new(Code::InvalidRequest, detail).into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Some(response)
 }
 
-fn why_not(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+fn find_problem(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     if version > Version::HTTP_11 {
         return None;
     }
     let hosts = headers.get_all(header::HOST).iter().count();
     if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         // RFC 9112, section 3.2.
-        return Some("Send one `Host`.");
+        return Some("The request must have exactly one `Host` header. Send one.");
     }
-    // hyper takes whatever ends in `chunked`, and undoes that alone.
+    // hyper accepts any list that ends in `chunked`, and decodes only that.
     let coding = headers.get(header::TRANSFER_ENCODING)?;
-    let is_plain = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    (!is_plain).then_some("Send `Content-Length`, or `Transfer-Encoding: chunked` and nothing else.")
+    let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    (!is_chunked).then_some(
+        "The transfer encoding is not supported. Send `Content-Length` or `Transfer-Encoding: chunked`.",
+    )
 }
 
 #[cfg(test)]
@@ -35,29 +38,29 @@ mod tests {
 
     use super::*;
 
-    fn is_refused(version: Version, fields: &[(HeaderName, &'static str)]) -> bool {
+    fn is_rejected(version: Version, fields: &[(HeaderName, &'static str)]) -> bool {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(name, HeaderValue::from_static(value));
         }
-        why_not(version, &headers).is_some()
+        find_problem(version, &headers).is_some()
     }
 
     #[test]
-    fn a_request_goes_to_one_host() {
+    fn request_without_exactly_one_host_is_rejected() {
         let host = (header::HOST, "a");
-        assert!(!is_refused(Version::HTTP_11, std::slice::from_ref(&host)));
-        assert!(!is_refused(Version::HTTP_10, &[]));
-        assert!(!is_refused(Version::HTTP_2, &[]));
-        assert!(is_refused(Version::HTTP_11, &[]));
-        assert!(is_refused(Version::HTTP_11, &[host.clone(), host.clone()]));
-        assert!(is_refused(Version::HTTP_10, &[host.clone(), host]));
+        assert!(!is_rejected(Version::HTTP_11, std::slice::from_ref(&host)));
+        assert!(!is_rejected(Version::HTTP_10, &[]));
+        assert!(!is_rejected(Version::HTTP_2, &[]));
+        assert!(is_rejected(Version::HTTP_11, &[]));
+        assert!(is_rejected(Version::HTTP_11, &[host.clone(), host.clone()]));
+        assert!(is_rejected(Version::HTTP_10, &[host.clone(), host]));
     }
 
     #[test]
-    fn a_body_is_chunked_and_nothing_else() {
+    fn transfer_encoding_other_than_chunked_is_rejected() {
         let coded = |coding| {
-            is_refused(Version::HTTP_11, &[(header::HOST, "a"), (header::TRANSFER_ENCODING, coding)])
+            is_rejected(Version::HTTP_11, &[(header::HOST, "a"), (header::TRANSFER_ENCODING, coding)])
         };
         assert!(!coded("chunked") && !coded(" Chunked "));
         for coding in ["gzip, chunked", "chunked, chunked", "identity", "", "xchunked", "chunked;a=b"] {

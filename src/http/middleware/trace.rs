@@ -1,4 +1,4 @@
-//! The server span around every request, by OpenTelemetry's stable conventions for HTTP
+//! The server span of a request, by OpenTelemetry's stable HTTP conventions
 //! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span>).
 
 use opentelemetry::trace::{Status, TraceContextExt};
@@ -10,15 +10,19 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use crate::domain::journey::Traceparent;
 use crate::telemetry::spans::{continue_from, detach, is_recorded};
 
-/// The segments of the webhook's path. Whoever posts there is not known yet, and may not choose our trace.
-const WEBHOOK: [&str; 3] = ["api", "billing", "webhook"];
+/// The path segments of the webhook endpoint. Its sender is not authenticated and may not choose
+/// the trace.
+const WEBHOOK_PATH: [&str; 3] = ["api", "billing", "webhook"];
 
-/// The most characters of a `User-Agent`: enough to tell one from another, whatever the client sends.
-const USER_AGENT_LENGTH: usize = 200;
+/// Characters of `User-Agent` that are recorded.
+const MAX_USER_AGENT_LENGTH: usize = 200;
 
-/// Opens the server span of a request. What answers the request runs inside it, so that a problem has a trace id to show. It ends
-/// with the head of the response: a span that is open for an hour, as a stream's body is, is not seen until it is over.
+/// The handler runs inside the span, so that a problem can show its trace id. The span ends with
+/// the head of the response: an event stream lasts up to an hour, and a span is exported only when
+/// it ends.
 pub(super) fn open_span(request: &Request, method: &'static str) -> Span {
+    let user_agent = request.header("user-agent");
+    let user_agent = user_agent.map(|value| value.chars().take(MAX_USER_AGENT_LENGTH).collect::<String>());
     let span = info_span!(
         "HTTP",
         otel.name = span_name(method),
@@ -26,7 +30,7 @@ pub(super) fn open_span(request: &Request, method: &'static str) -> Span {
         http.request.method = method,
         url.scheme = request.scheme().as_str(),
         network.protocol.version = protocol_version(request.version()),
-        user_agent.original = user_agent(request),
+        user_agent.original = user_agent,
         http.route = field::Empty,
         url.path = field::Empty,
         http.response.status_code = field::Empty,
@@ -39,8 +43,8 @@ pub(super) fn open_span(request: &Request, method: &'static str) -> Span {
     span
 }
 
-/// Adds what is known only once the request has been routed and answered. The route stands for the path too: a path
-/// may bear ids, and what matches no route may bear anything.
+/// Records the route and the status. `url.path` gets the route's template: a real path can contain
+/// ids, and a path without a route can contain anything.
 pub(super) fn describe(span: &Span, method: &str, route: Option<&str>, status: StatusCode) {
     if !is_recorded(span) {
         return;
@@ -49,7 +53,7 @@ pub(super) fn describe(span: &Span, method: &str, route: Option<&str>, status: S
     if let Some(route) = route {
         span.record("http.route", route);
         span.record("url.path", route);
-        // A field cannot rename a span that has begun.
+        // `otel.name` has no effect after the start of the span.
         span.context().span().update_name(format!("{} {route}", span_name(method)));
     }
     if status.is_server_error() {
@@ -69,12 +73,12 @@ fn inbound_trace(request: &Request) -> Option<Traceparent> {
     }
 }
 
-/// However many slashes stand between the segments or at the end, since they may yet be normalised away.
+/// Ignores repeated and trailing slashes, since they may be normalised away later.
 fn is_webhook(path: &str) -> bool {
-    path.split('/').filter(|segment| !segment.is_empty()).eq(WEBHOOK)
+    path.split('/').filter(|segment| !segment.is_empty()).eq(WEBHOOK_PATH)
 }
 
-/// The method, if the conventions know it. Any other is the client's invention, of which there is no end.
+/// The method if the conventions list it, else `_OTHER`: clients can send any word.
 pub(super) fn method_name(method: &Method) -> &'static str {
     match method.as_str() {
         "CONNECT" => "CONNECT",
@@ -101,11 +105,6 @@ fn protocol_version(version: Version) -> Option<&'static str> {
         Version::HTTP_2 => Some("2"),
         _ => None,
     }
-}
-
-fn user_agent(request: &Request) -> Option<String> {
-    let value = request.header("user-agent")?;
-    Some(value.chars().take(USER_AGENT_LENGTH).collect())
 }
 
 #[cfg(test)]
@@ -151,7 +150,7 @@ mod tests {
     #[OpenApi]
     impl Tenants {
         #[oai(path = "/tenants/:tenant", method = "get")]
-        #[expect(clippy::unused_async, reason = "the service wants it so")]
+        #[expect(clippy::unused_async, reason = "operations are async")]
         async fn tenant(&self, tenant: Path<String>) -> PlainText<String> {
             PlainText(tenant.0)
         }
@@ -173,7 +172,7 @@ mod tests {
             .with(NormalizePath::new(TrailingSlash::Trim))
     }
 
-    /// Sends the request and gives the body that came back, and the server span.
+    /// Returns the response's body and the server span.
     async fn send(method: Method, uri: &str, headers: &[(&'static str, &str)]) -> (String, SpanData) {
         let (exporter, _guard) = recording();
         let mut request =
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_span_is_named_by_the_route_and_says_nothing_of_ids_or_queries() {
+    async fn span_has_the_route_and_no_ids_or_query() {
         let long = "x".repeat(1000);
         let headers = [("user-agent", long.as_str())];
         let (body, span) = send(Method::GET, "/trace/cus_secret?token=secret", &headers).await;
@@ -217,14 +216,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_route_of_the_openapi_service_is_named_in_full() {
+    async fn span_of_an_openapi_operation_has_its_full_route() {
         let (body, span) = send(Method::GET, "/v1/tenants/acme", &[]).await;
         assert_eq!(body, "acme");
-        assert_eq!(span.name, "GET /v1/tenants/:param0", "the service numbers its parameters");
+        assert_eq!(span.name, "GET /v1/tenants/:param0", "poem-openapi numbers the parameters");
     }
 
     #[tokio::test]
-    async fn what_matches_no_route_is_named_by_its_method_alone() {
+    async fn span_without_a_route_has_only_the_method() {
         let (_, span) = send(Method::GET, "/wp-login.php", &[]).await;
         assert_eq!(span.name, "GET");
         assert_eq!(attribute(&span, "http.route"), None);
@@ -234,14 +233,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_method_of_the_clients_invention_is_other() {
+    async fn unknown_method_is_recorded_as_other() {
         let (_, span) = send(Method::from_bytes(b"BREW").expect("a method"), "/teapot", &[]).await;
         assert_eq!(span.name, "HTTP /teapot");
         assert_eq!(attribute(&span, "http.request.method").as_deref(), Some("_OTHER"));
     }
 
     #[tokio::test]
-    async fn only_our_own_failures_are_errors() {
+    async fn only_server_errors_mark_the_span_as_failed() {
         let (_, span) = send(Method::GET, "/fail", &[]).await;
         assert_eq!(span.name, "GET /fail");
         assert_eq!(span.status, Status::error(""));
@@ -254,15 +253,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_callers_trace_is_continued() {
+    async fn inbound_trace_is_continued() {
         let (_, span) = send(Method::GET, "/trace/1", &[("traceparent", CALLER)]).await;
         let caller = Traceparent::parse(CALLER).expect("well-formed");
-        assert_eq!(span.span_context.trace_id().to_bytes(), caller.journey_id().as_bytes());
+        assert_eq!(span.span_context.trace_id().to_bytes(), caller.trace_id().as_bytes());
         assert_eq!(span.parent_span_id.to_bytes(), caller.span_id());
     }
 
     #[tokio::test]
-    async fn a_malformed_or_repeated_traceparent_begins_a_new_trace() {
+    async fn malformed_or_repeated_traceparent_starts_a_new_trace() {
         for headers in
             [vec![("traceparent", "00-nonsense")], vec![("traceparent", CALLER), ("traceparent", CALLER)]]
         {
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_posts_a_webhook_does_not_choose_its_trace() {
+    async fn webhook_ignores_inbound_traceparent() {
         let spellings = [
             "/api/billing/webhook",
             "/api/billing/webhook/",

@@ -1,7 +1,7 @@
-//! The contract: the OpenAPI document, and a page to try it.
+//! The OpenAPI document, and a Swagger UI page for it.
 //!
-//! poem-openapi makes the document from the operations in `api` and `webhook`; `amendments` adds what it has no words for. The
-//! document is also what spans, metrics, CORS and `Allow` know of a path.
+//! poem-openapi generates the document from the operations in `api` and `webhook`, and `amendments`
+//! corrects it. Spans, metrics, CORS and `Allow` look up paths in the document.
 
 mod amendments;
 
@@ -21,75 +21,69 @@ use super::api::subscription::SubscriptionApi;
 use super::middleware::security_headers;
 use super::webhook::WebhookApi;
 
-/// The document, as JSON that ends in a newline.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let mut document = serde_json::from_str(&service().spec()).expect("poem-openapi writes JSON");
     amendments::amend(&mut document);
     format!("{document:#}\n")
 });
 
-/// The page weighs more than a megabyte: it is made when somebody first opens it.
+/// More than a megabyte, so it is built at the first request.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let service = service();
     service.swagger_ui_html().replace(&service.spec(), &DOCUMENT)
 });
 
-/// All that can be asked for but the page's files.
+/// All paths except those of the frontend's files.
 static ROUTES: LazyLock<Vec<KnownRoute>> = LazyLock::new(|| {
-    let document: Value = serde_json::from_str(&DOCUMENT).expect("it was written as JSON");
+    let document: Value = serde_json::from_str(&DOCUMENT).expect("the document is JSON");
     let paths = document["paths"].as_object().into_iter().flatten();
-    let documented = paths.map(|(path, operations)| KnownRoute::new(path, operations));
-    let ours = ["/openapi.json", "/docs"].map(|path| KnownRoute {
+    let documented =
+        paths.filter_map(|(path, operations)| Some(KnownRoute::new(path, operations.as_object()?)));
+    let undocumented = ["/openapi.json", "/docs"].map(|path| KnownRoute {
         template: path.into(),
-        methods: READ.into(),
+        methods: GET_METHODS.into(),
         is_for_users: false,
     });
-    documented.chain(ours).collect()
+    documented.chain(undocumented).collect()
 });
 
-/// A path that can be asked for.
 pub(super) struct KnownRoute {
-    /// As the document writes it, without the slash at the end: the name of the route in spans and metrics.
+    /// The path in the document without its trailing slash: the route's name in spans and metrics.
     pub(super) template: String,
-    /// The methods that it takes, as the header `Allow` lists them.
+    /// The value of `Allow`.
     pub(super) methods: String,
-    /// Whether it is an operation for a tenant's users.
+    /// Whether the operation is for a tenant's users.
     pub(super) is_for_users: bool,
 }
 
 impl KnownRoute {
-    fn new(path: &str, operations: &Value) -> Self {
-        let mut tags = operations.as_object().into_iter().flatten().map(|(_, operation)| &operation["tags"]);
-        let is_for_users = tags.any(|tags| *tags == json!([Tag::Billing.name()]));
-        let template = path.trim_end_matches('/').to_owned();
-        Self { template, methods: methods_of(operations), is_for_users }
+    fn new(path: &str, operations: &Map<String, Value>) -> Self {
+        let is_for_users = operations.values().any(|one| one["tags"] == json!([Tag::Billing.name()]));
+        let methods = operations.keys();
+        let methods =
+            methods.map(|one| if one == "get" { GET_METHODS.to_owned() } else { one.to_uppercase() });
+        let methods = methods.collect::<Vec<_>>().join(", ");
+        Self { template: path.trim_end_matches('/').to_owned(), methods, is_for_users }
     }
 }
 
-/// The methods of what can only be read. Whatever answers `GET` answers `HEAD`.
-pub(super) const READ: &str = "GET, HEAD";
+/// poem answers `HEAD` wherever it answers `GET`.
+pub(super) const GET_METHODS: &str = "GET, HEAD";
 
-fn methods_of(operations: &Value) -> String {
-    let methods = operations.as_object().into_iter().flat_map(Map::keys);
-    let methods = methods.map(|method| if method == "get" { READ.to_owned() } else { method.to_uppercase() });
-    methods.collect::<Vec<_>>().join(", ")
-}
-
-/// The OpenAPI document, as JSON that ends in a newline.
-pub fn contract() -> &'static str {
+/// The document as JSON, with a newline at the end.
+pub fn openapi_document() -> &'static str {
     &DOCUMENT
 }
 
-/// The route that a path fits, whatever becomes of the request.
+/// Finds the route of a path. The request may still fail.
 pub(super) fn route(path: &str) -> Option<&'static KnownRoute> {
     let fits = |route: &&KnownRoute| {
-        let (mut wanted, mut given) = (segments(&route.template), segments(path));
-        let each = wanted
-            .by_ref()
+        let (mut template, mut given) = (segments(&route.template), segments(path));
+        let all_match = template
             .all(|segment| given.next().is_some_and(|given| segment.starts_with('{') || given == segment));
-        each && given.next().is_none()
+        all_match && given.next().is_none()
     };
-    // Most are asked for as the document writes them.
+    // The fast path: most requests use the document's spelling.
     ROUTES
         .iter()
         .find(|route| route.template == path.trim_end_matches('/'))
@@ -100,16 +94,14 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|segment| !segment.is_empty())
 }
 
-/// `GET /openapi.json`
 pub(super) fn document() -> impl Endpoint + 'static {
-    get(make_sync(|_| typed("application/json", contract())))
+    get(make_sync(|_| typed("application/json", openapi_document())))
 }
 
-/// `GET /docs`
-pub(super) fn page() -> impl Endpoint + 'static {
+pub(super) fn swagger_page() -> impl Endpoint + 'static {
     get(make_sync(|_| {
         let mut page = typed("text/html; charset=utf-8", &PAGE);
-        security_headers::protect(&mut page, security_headers::DOCS);
+        security_headers::protect(&mut page, security_headers::DOCS_CSP);
         page
     }))
 }
@@ -122,12 +114,11 @@ pub(super) fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (PortalApi, CheckoutApi, SubscriptionApi, StreamApi, WebhookApi, HealthApi);
     OpenApiService::new(apis, "Billhook", env!("CARGO_PKG_VERSION"))
         .description(
-            "Stripe billing for multi-tenant SaaS: checkout, the hosted Customer Portal, verified webhooks, and the \
-             one answer that the rest of a product asks for: what is this tenant entitled to right now? Errors are \
-             RFC 9457 problems with a stable `code`.",
+            "Stripe billing for multi-tenant SaaS: checkout, the hosted Customer Portal, verified webhooks, and each \
+             tenant's current entitlements. Errors are RFC 9457 problems with a stable `code`.",
         )
         .license(LicenseObject::new("MIT").url("https://opensource.org/license/mit"))
-        .server(ServerObject::new("/").description("The service that this document comes from."))
+        .server(ServerObject::new("/").description("The service that served this document."))
 }
 
 #[cfg(test)]
@@ -135,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_for_users_says_so_in_the_contract() {
+    fn operations_for_users_are_recognised() {
         for path in [
             "/api/billing/subscription",
             "/api/billing/subscription/events/",
@@ -157,9 +148,9 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_named_by_the_template_that_it_fits() {
+    fn path_is_matched_to_its_template() {
         let tenants = "/api/billing/tenants/{tenant}/subscription";
-        for (path, named) in [
+        for (path, template) in [
             ("/api/billing/webhook/", Some("/api/billing/webhook")),
             ("//api//billing/webhook", Some("/api/billing/webhook")),
             ("/api/billing/tenants/acme/subscription", Some(tenants)),
@@ -169,19 +160,19 @@ mod tests {
             ("/docs/acme", None),
             ("/", None),
         ] {
-            assert_eq!(route(path).map(|route| route.template.as_str()), named, "{path}");
+            assert_eq!(route(path).map(|route| route.template.as_str()), template, "{path}");
         }
     }
 
     #[test]
-    fn a_path_takes_the_methods_that_the_document_has_for_it() {
-        for (path, taken) in [
+    fn path_has_the_methods_of_the_document() {
+        for (path, methods) in [
             ("/api/billing/webhook", Some("POST")),
-            ("/api/billing/tenants/acme/subscription/", Some(READ)),
-            ("/docs", Some(READ)),
+            ("/api/billing/tenants/acme/subscription/", Some(GET_METHODS)),
+            ("/docs", Some(GET_METHODS)),
             ("/", None),
         ] {
-            assert_eq!(route(path).map(|route| route.methods.as_str()), taken, "{path}");
+            assert_eq!(route(path).map(|route| route.methods.as_str()), methods, "{path}");
         }
     }
 }

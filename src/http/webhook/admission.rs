@@ -1,11 +1,10 @@
-//! The limits on webhooks that are not verified yet. Anyone can send those, as many as they like and as slowly as they like.
+//! Limits for unverified webhooks. Anyone can send those, as many and as slowly as they like.
 //!
-//! A client is charged only for a rejected webhook: one with a wrong signature, or with a body that is too large, too slow or
-//! broken off. So a stranger's rejected webhooks never limit verified ones from the same address. Behind a proxy that is not
-//! trusted, all clients have one address.
+//! Only rejected webhooks count towards a client's rate limit: those with an invalid signature, or
+//! a body that is too large, too slow or incomplete. Verified webhooks from the same address are
+//! never limited. Behind a proxy that is not trusted, all clients have one address.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,19 +16,19 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use tokio::sync::Notify;
 
-use super::rejections::Rejections;
+use super::rejection_log::RejectionLog;
 use crate::billing::Billing;
 use crate::clock::Clock;
 use crate::domain::client_address::ClientAddress;
-use crate::domain::crowd::{Holding, oldest_of_largest_crowd};
+use crate::domain::eviction::{OccupiedSlot, choose_eviction};
 use crate::http::throttle::{SteadyClock, wait_seconds};
 
-/// Bodies that are read at once, of a megabyte at most: as many megabytes of memory as strangers can use.
+/// Bodies that are read at once, of at most 1 MiB each. It bounds the memory for unverified
+/// webhooks.
 const MAX_BODIES: usize = 128;
 
-/// What limits webhooks that are not verified, and logs those that are rejected.
 pub(in crate::http) struct Admission {
-    pub(super) rejections: Rejections,
+    pub(super) rejections: RejectionLog,
     pub(super) limiter: UnverifiedLimiter,
     pub(super) body_slots: BodySlots,
 }
@@ -38,79 +37,73 @@ impl Admission {
     pub(super) fn new(billing: &Billing) -> Self {
         let Billing { topics, webhook_record, clock, .. } = billing;
         Self {
-            rejections: Rejections::new(topics.clone(), webhook_record.clone(), clock.clone()),
+            rejections: RejectionLog::new(topics.clone(), webhook_record.clone(), clock.clone()),
             limiter: UnverifiedLimiter::new(clock.clone()),
             body_slots: BodySlots::default(),
         }
     }
 
-    /// Forgets the clients whose quota is whole again, and logs the rejections that no line has mentioned.
+    /// Removes the clients that have their full quota again, and logs the suppressed rejections.
     pub(in crate::http) fn sweep(&self) {
         self.limiter.sweep();
         self.rejections.log_suppressed();
     }
 }
 
-/// How many rejected webhooks of one client get the reason at once, which helps an operator who sets up an endpoint. After
-/// these, one a second gets the reason, and the others get 429.
-const UNVERIFIED_BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
+/// How many rejected webhooks of a client are answered with the reason, which helps an operator who
+/// sets up an endpoint. After these, one per second gets it, and the others get 429.
+const MAX_UNVERIFIED_BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
 
-/// Into so many cells the clients are hashed, so that however many addresses a flood comes from, what is remembered of
-/// them takes some 4 MB at most. Two of a cell share its quota, which costs neither more than the reason of a refusal.
-const CELLS: u64 = 1 << 16;
+/// Clients are hashed into this many buckets, so that a flood from any number of addresses takes at
+/// most about 4 MB. Two clients in one bucket share a quota. They then get 429 instead of the
+/// reason.
+const BUCKETS: u64 = 1 << 16;
 
 type Limiter = RateLimiter<u16, DashMapStateStore<u16>, SteadyClock, NoOpMiddleware<Nanos>>;
 
-/// Counts each client's unverified webhooks.
 pub(super) struct UnverifiedLimiter {
     limiter: Limiter,
     clock: SteadyClock,
     hashing: RandomState,
 }
 
-impl fmt::Debug for UnverifiedLimiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UnverifiedLimiter({} cells)", self.limiter.len())
-    }
-}
-
 impl UnverifiedLimiter {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let clock = SteadyClock(clock);
-        let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(UNVERIFIED_BURST);
+        let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(MAX_UNVERIFIED_BURST);
         let limiter = RateLimiter::new(quota, DashMapStateStore::default(), clock.clone());
         Self { limiter, clock, hashing: RandomState::new() }
     }
 
-    /// Charges a client for a webhook that was not verified. Once it has sent too many, returns after how many seconds it
-    /// may come back.
-    pub(super) fn charge(&self, client: ClientAddress) -> Result<(), u64> {
-        let cell = u16::try_from(self.hashing.hash_one(client) % CELLS).unwrap_or_default();
-        let checked = self.limiter.check_key(&cell);
+    /// Counts an unverified webhook. Over the rate limit, returns the seconds until the next one is
+    /// allowed.
+    pub(super) fn count_unverified(&self, client: ClientAddress) -> Result<(), u64> {
+        let bucket = u16::try_from(self.hashing.hash_one(client) % BUCKETS).unwrap_or_default();
+        let checked = self.limiter.check_key(&bucket);
         checked.map_err(|not_until| wait_seconds(not_until.wait_time_from(self.clock.now())))
     }
 
-    /// Forgets the clients whose quota is whole again.
+    /// Removes the clients that have their full quota again.
     pub(super) fn sweep(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
     }
 }
 
-/// A bound on the bodies that are read at once. A new body always gets a slot: when all are taken, the client that holds the
-/// most loses its oldest. Stripe's bodies take moments, so no crowd of slow senders keeps them out, not even one that
-/// shares Stripe's address.
+/// Limits the bodies that are read at once. A new body always gets a slot: if all are taken, the
+/// client with the most slots loses its oldest. Stripe sends its bodies fast, so slow senders
+/// cannot block them, even from Stripe's address.
 #[derive(Debug, Default)]
 pub(super) struct BodySlots(Mutex<TakenSlots>);
 
 #[derive(Debug, Default)]
 struct TakenSlots {
-    /// By their numbers, which rise.
+    /// By number. The oldest slot has the lowest.
     slots: BTreeMap<u64, (ClientAddress, Arc<Notify>)>,
     next_number: u64,
 }
 
-/// A slot for one body, until this is dropped.
+/// It is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct BodySlot<'a> {
     all: &'a BodySlots,
@@ -119,7 +112,7 @@ pub(super) struct BodySlot<'a> {
 }
 
 impl BodySlots {
-    /// Takes a slot, and evicts another body if all are taken.
+    /// Evicts another body if all slots are taken.
     pub(super) fn acquire(&self, client: ClientAddress) -> BodySlot<'_> {
         let evicted = Arc::new(Notify::new());
         let mut taken = self.lock();
@@ -139,13 +132,13 @@ impl BodySlots {
 
 impl TakenSlots {
     fn evict_one(&mut self) {
-        let holdings = self.slots.iter().map(|(number, (client, _))| Holding {
+        let slots = self.slots.iter().map(|(number, (client, _))| OccupiedSlot {
             client: *client,
-            counts: true,
-            age: Some(*number),
+            is_counted: true,
+            eviction_order: Some(*number),
             key: *number,
         });
-        let oldest = oldest_of_largest_crowd(holdings, 0).and_then(|number| self.slots.remove(&number));
+        let oldest = choose_eviction(slots, 0).and_then(|number| self.slots.remove(&number));
         if let Some((_, evicted)) = oldest {
             evicted.notify_one();
         }
@@ -184,26 +177,26 @@ mod tests {
     }
 
     #[test]
-    fn sixty_are_let_through_and_then_one_a_second() {
+    fn client_may_send_sixty_then_one_per_second() {
         let (clock, limiter) = limiter();
         for _ in 0..60 {
-            assert_eq!(limiter.charge(client(1)), Ok(()));
+            assert_eq!(limiter.count_unverified(client(1)), Ok(()));
         }
-        assert_eq!(limiter.charge(client(1)), Err(1));
+        assert_eq!(limiter.count_unverified(client(1)), Err(1));
         clock.advance_seconds(1);
-        assert_eq!(limiter.charge(client(1)), Ok(()));
-        assert_eq!(limiter.charge(client(1)), Err(1));
-        let others = (2..12).filter(|other| limiter.charge(client(*other)).is_ok()).count();
-        assert!(others >= 9, "and hardly anybody shares the cell: {others}");
+        assert_eq!(limiter.count_unverified(client(1)), Ok(()));
+        assert_eq!(limiter.count_unverified(client(1)), Err(1));
+        let others = (2..12).filter(|other| limiter.count_unverified(client(*other)).is_ok()).count();
+        assert!(others >= 9, "other clients rarely share the bucket: {others}");
     }
 
     #[test]
-    fn a_million_clients_are_remembered_in_so_many_cells_and_forgotten() {
+    fn million_clients_take_bounded_memory_and_are_removed() {
         let (clock, limiter) = limiter();
         for number in 0..1_000_000 {
-            let _ = limiter.charge(client(number));
+            let _ = limiter.count_unverified(client(number));
         }
-        assert!(limiter.limiter.len() <= 1 << 16, "{limiter:?}");
+        assert!(limiter.limiter.len() <= 1 << 16, "{}", limiter.limiter.len());
         clock.advance_seconds(120);
         limiter.sweep();
         assert_eq!(limiter.limiter.len(), 0);
@@ -214,20 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn full_slots_evict_the_oldest_of_the_largest_crowd() {
+    fn full_slots_evict_oldest_of_largest_client() {
         let slots = BodySlots::default();
         let stripe = slots.acquire(client(1));
-        let crowd: Vec<_> = (1..MAX_BODIES).map(|_| slots.acquire(client(2))).collect();
+        let large: Vec<_> = (1..MAX_BODIES).map(|_| slots.acquire(client(2))).collect();
         let more = [client(1), client(3)].map(|client| slots.acquire(client));
         assert!(!is_evicted(&stripe), "however long it takes");
         assert!(more.iter().all(|slot| !is_evicted(slot)));
-        let evicted: Vec<_> = crowd.iter().map(is_evicted).collect();
+        let evicted: Vec<_> = large.iter().map(is_evicted).collect();
         assert!(evicted[..2].iter().all(|evicted| *evicted));
         assert!(evicted[2..].iter().all(|evicted| !evicted));
     }
 
     #[test]
-    fn crowd_of_one_address_loses_its_oldest() {
+    fn single_client_loses_its_oldest_slot() {
         let slots = BodySlots::default();
         let taken: Vec<_> = (0..=MAX_BODIES).map(|_| slots.acquire(client(1))).collect();
         let evicted: Vec<_> = taken.iter().map(is_evicted).collect();
@@ -236,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_slot_is_free() {
+    fn dropped_slot_is_free_again() {
         let slots = BodySlots::default();
         for _ in 0..3 {
             let taken: Vec<_> = (0..MAX_BODIES).map(|_| slots.acquire(client(1))).collect();

@@ -1,4 +1,4 @@
-//! One webhook, from its request to its response.
+//! Handles a webhook: checks its signature and returns 200 once its event is committed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,36 +14,32 @@ use tokio::task::JoinError;
 use tracing::Instrument;
 
 use super::admission::Admission;
-use super::body::WebhookBody;
 use crate::billing::Billing;
 use crate::domain::client_address::ClientAddress;
 use crate::domain::event::{Event, Subject, UnreadableEvent};
-use crate::domain::signature::{self, Verified};
+use crate::domain::signature::{self, SignatureError, Verified};
 use crate::domain::trusted_proxies::TrustedProxies;
 use crate::domain::webhook_secret::WebhookSecrets;
 use crate::http::api::Tag;
-use crate::http::body;
-use crate::http::problem::{Code, Documented, Failure, Problem};
+use crate::http::body::{BodyError, WebhookBody};
+use crate::http::problem::{Code, DocumentedProblems, Problem, ProblemResponse};
 use crate::http::throttle::throttled;
 use crate::ingest::{Delivery, Ingest, NotStored};
 use crate::server::TrustMark;
 use crate::telemetry::topics::{Level, Line, Topic};
 
-/// After how many seconds Stripe is asked to send an event again that was not stored. It has a schedule of its own, but
-/// proxies and people read the header too.
+/// `Retry-After` of an event that was not stored. Stripe has its own retry schedule, but proxies
+/// and people read the header.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
-/// Stands for a client without an address. All connections are TCP, where every client has one.
+/// Used if the client has no address. That cannot happen over TCP.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Where proxies write the addresses that a request came through.
-const FORWARDED: &str = "x-forwarded-for";
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The webhook endpoint.
 pub(in crate::http) struct WebhookApi;
 
-/// What the webhook endpoint works with.
-pub(in crate::http) struct Webhook {
+pub(in crate::http) struct WebhookState {
     billing: Arc<Billing>,
     ingest: Ingest,
     secrets: watch::Receiver<WebhookSecrets>,
@@ -67,34 +63,37 @@ impl Example for Received {
 
 struct WebhookProblems;
 
-impl Documented for WebhookProblems {
+impl DocumentedProblems for WebhookProblems {
     const PROBLEMS: &'static [(u16, &'static str)] = &[
         (400, "`invalid_signature`, `unreadable_event` or `invalid_request`"),
         (413, "`too_large`"),
-        (429, "`throttled`: too many unverified ones from this address; what is verified is always taken"),
+        (
+            429,
+            "`throttled`: too many unverified webhooks from this address. Verified webhooks are never rate limited",
+        ),
         (500, "`internal`"),
-        (503, "`billing_not_configured` or `unavailable`: send it again"),
+        (503, "`billing_not_configured` or `unavailable`: send the event again"),
     ];
 }
 
 #[OpenApi(tag = "Tag::Stripe")]
 impl WebhookApi {
-    /// Take an event from Stripe
+    /// Receive an event from Stripe
     ///
-    /// Answers 200 once the event is committed, also for events that are repeated or of no use. The signature in
-    /// `Stripe-Signature` is checked over the raw body.
+    /// Returns 200 once the event is committed, also for duplicates and for events that change
+    /// nothing. The signature in `Stripe-Signature` is checked against the raw body.
     #[oai(path = "/api/billing/webhook/", method = "post", operation_id = "receiveWebhook")]
     async fn receive(
         &self,
-        webhook: Data<&Arc<Webhook>>,
+        webhook: Data<&Arc<WebhookState>>,
         request: &Request,
         body: WebhookBody,
-    ) -> Result<Json<Received>, Failure<WebhookProblems>> {
+    ) -> Result<Json<Received>, ProblemResponse<WebhookProblems>> {
         let webhook = Arc::clone(&webhook);
-        let request = webhook.admit(request)?;
+        let head = webhook.admit(request)?;
         run_to_end(async move {
-            let payload = webhook.read(&request, body).await?;
-            let verified = webhook.verify(&request, &payload)?;
+            let payload = webhook.read(&head, body).await?;
+            let verified = webhook.verify(&head, &payload)?;
             let event = webhook.parse(&payload, &verified)?;
             webhook.enqueue(event, payload, verified).await
         })
@@ -103,7 +102,8 @@ impl WebhookApi {
     }
 }
 
-/// Runs the rest of a webhook in a task of its own: a client that hangs up after it has sent everything loses nothing.
+/// Runs the rest of a webhook in its own task, so that it completes even if the client disconnects
+/// after sending the body.
 async fn run_to_end(rest: impl Future<Output = Result<(), Problem>> + Send + 'static) -> Result<(), Problem> {
     match tokio::spawn(rest.in_current_span()).await.map_err(JoinError::try_into_panic) {
         Ok(result) => result,
@@ -112,15 +112,16 @@ async fn run_to_end(rest: impl Future<Output = Result<(), Problem>> + Send + 'st
     }
 }
 
-/// The head of a request whose signature may be Stripe's.
-struct SignedRequest {
+/// The parts of a request's head that are needed after the head is dropped. The signature is not
+/// verified yet.
+struct RequestHead {
     client: ClientAddress,
     signature: Option<String>,
     received_at_seconds: i64,
     trust_mark: Option<TrustMark>,
 }
 
-impl Webhook {
+impl WebhookState {
     pub(in crate::http) fn new(
         billing: Arc<Billing>,
         ingest: Ingest,
@@ -131,14 +132,15 @@ impl Webhook {
         Self { billing, ingest, secrets, trusted_proxies, admission }
     }
 
-    /// The limits, without the queue: the ingest ends when nothing holds its queue any more.
+    /// Returns the limits alone, since a caller that held the whole state would keep the ingest
+    /// queue open.
     pub(in crate::http) fn admission(&self) -> Arc<Admission> {
         self.admission.clone()
     }
 
-    /// Reads the head, and rejects what it alone shows to be wrong before the body is read. While the queue is full
-    /// everything is rejected: to read and verify an event that cannot be stored costs those that can.
-    fn admit(&self, request: &Request) -> Result<SignedRequest, Problem> {
+    /// Checks the head before the body is read. Rejects every webhook while the queue is full:
+    /// reading and verifying an event that cannot be stored would slow down the queued ones.
+    fn admit(&self, request: &Request) -> Result<RequestHead, Problem> {
         if self.secrets.borrow().is_empty() {
             return Err(self.not_configured());
         }
@@ -146,28 +148,33 @@ impl Webhook {
             self.billing.metrics.webhook_rejected(NotStored::QueueFull.as_str());
             return Err(not_stored());
         }
-        let signed = SignedRequest {
+        let head = RequestHead {
             client: self.client_of(request),
             signature: signature_header(request),
             received_at_seconds: self.billing.clock.now_seconds(),
             trust_mark: request.extensions().get().cloned(),
         };
-        signature::check_header(signed.signature.as_deref(), signed.received_at_seconds)
-            .map_err(|refusal| self.reject_signature(signed.client, refusal))?;
-        Ok(signed)
+        signature::check_header(head.signature.as_deref(), head.received_at_seconds)
+            .map_err(|error| self.reject_signature(head.client, error))?;
+        Ok(head)
     }
 
-    async fn read(&self, request: &SignedRequest, body: WebhookBody) -> Result<Vec<u8>, Problem> {
-        let slot = self.admission.body_slots.acquire(request.client);
-        body.read(slot).await.map_err(|refusal| self.reject_body(request.client, refusal))
+    async fn read(&self, head: &RequestHead, body: WebhookBody) -> Result<Vec<u8>, Problem> {
+        let slot = self.admission.body_slots.acquire(head.client);
+        let read = tokio::select! {
+            biased;
+            read = body.read() => read,
+            () = slot.evicted() => Err(BodyError::Evicted),
+        };
+        read.map_err(|error| self.reject_body(head.client, error))
     }
 
-    fn verify(&self, request: &SignedRequest, payload: &[u8]) -> Result<Verified, Problem> {
+    fn verify(&self, head: &RequestHead, payload: &[u8]) -> Result<Verified, Problem> {
         let secrets = self.secrets.borrow().clone();
-        let signature = request.signature.as_deref();
-        let verified = signature::verify(payload, signature, &secrets, request.received_at_seconds)
-            .map_err(|refusal| self.reject_signature(request.client, refusal))?;
-        if let Some(trust_mark) = &request.trust_mark {
+        let signature = head.signature.as_deref();
+        let verified = signature::verify(payload, signature, &secrets, head.received_at_seconds)
+            .map_err(|error| self.reject_signature(head.client, error))?;
+        if let Some(trust_mark) = &head.trust_mark {
             trust_mark.set();
         }
         let Billing { webhook_record, clock, metrics, .. } = &*self.billing;
@@ -181,20 +188,20 @@ impl Webhook {
     fn parse(&self, payload: &[u8], verified: &Verified) -> Result<Event, Problem> {
         let event = Event::read(payload).map_err(|error| self.unreadable(error, verified))?;
         if matches!(event.subject, Subject::Thin) {
-            tracing::warn!(event = %event.id, "a thin event came: set the endpoint to snapshot payloads");
+            tracing::warn!(event = %event.id, "received a thin event; set the endpoint to snapshot payloads");
         }
         Ok(event)
     }
 
-    /// Hands the event to the ingest and waits until it is committed, in a span under the request's.
+    /// Enqueues the event and waits until it is committed, in a span under the request's.
     async fn enqueue(&self, event: Event, payload: Vec<u8>, verified: Verified) -> Result<(), Problem> {
         let now_ms = self.billing.clock.now_ms();
         self.billing.metrics.webhook_lag(now_ms.div_euclid(1000) - event.created);
-        let delivery = Delivery::by_webhook(event, payload, verified, now_ms);
+        let delivery = Delivery::from_webhook(event, payload, verified, now_ms);
         let span = delivery.span.clone();
         let committed = self.ingest.enqueue(delivery).instrument(span).await;
         committed.map(|_| ()).map_err(|error| {
-            tracing::warn!(%error, "an event was not stored; Stripe will send it again");
+            tracing::warn!(%error, "could not store an event; Stripe will retry");
             self.billing.metrics.webhook_rejected(error.as_str());
             not_stored()
         })
@@ -202,66 +209,64 @@ impl Webhook {
 
     fn client_of(&self, request: &Request) -> ClientAddress {
         let peer = request.remote_addr().as_socket_addr().map_or(NO_ADDRESS, SocketAddr::ip);
-        let forwarded = request.headers().get_all(FORWARDED).iter().map(HeaderValue::as_bytes);
-        self.trusted_proxies.client_of(peer, forwarded)
+        let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        self.trusted_proxies.client_address(peer, forwarded)
     }
 
-    fn reject_signature(&self, client: ClientAddress, refusal: signature::Refusal) -> Problem {
-        self.admission.rejections.note(refusal);
-        self.billing.metrics.webhook_rejected(refusal.reason.as_str());
-        self.charge(client).unwrap_or_else(|| Code::InvalidSignature.into())
+    fn reject_signature(&self, client: ClientAddress, error: SignatureError) -> Problem {
+        self.admission.rejections.record(error);
+        self.billing.metrics.webhook_rejected(error.reason.as_str());
+        self.count_unverified(client).unwrap_or_else(|| Code::InvalidSignature.into())
     }
 
-    fn reject_body(&self, client: ClientAddress, refusal: body::Refusal) -> Problem {
-        self.billing.metrics.webhook_rejected(refusal.as_str());
+    fn reject_body(&self, client: ClientAddress, error: BodyError) -> Problem {
+        self.billing.metrics.webhook_rejected(error.as_str());
         // An evicted body may be Stripe's.
-        let charged = if refusal == body::Refusal::Crowded { None } else { self.charge(client) };
-        charged.unwrap_or_else(|| refusal.into())
+        let throttled = if error == BodyError::Evicted { None } else { self.count_unverified(client) };
+        throttled.unwrap_or_else(|| error.into())
     }
 
-    /// Charges a client for a webhook that was not verified. Returns the problem of one that has sent too many.
-    fn charge(&self, client: ClientAddress) -> Option<Problem> {
-        let retry_after_seconds = self.admission.limiter.charge(client).err()?;
+    /// Counts an unverified webhook. Returns a problem if the client is over its rate limit.
+    fn count_unverified(&self, client: ClientAddress) -> Option<Problem> {
+        let retry_after_seconds = self.admission.limiter.count_unverified(client).err()?;
         self.billing.metrics.webhook_throttled();
         Some(throttled(retry_after_seconds))
     }
 
     fn not_configured(&self) -> Problem {
-        if self.admission.rejections.may_print() {
-            tracing::error!(
-                "a webhook came, but STRIPE_WEBHOOK_SECRET is not set; Stripe will send it again"
-            );
+        if self.admission.rejections.may_warn() {
+            tracing::error!("rejected a webhook, since STRIPE_WEBHOOK_SECRET is not set; Stripe will retry");
         }
         self.billing.metrics.webhook_rejected("not_configured");
-        let detail = "No webhook secret is configured; send it again later.";
+        let detail = "No webhook secret is configured. Send the event again later.";
         Problem::new(Code::BillingNotConfigured, detail).retry_after(RETRY_AFTER_SECONDS)
     }
 
     fn unreadable(&self, error: UnreadableEvent, verified: &Verified) -> Problem {
-        tracing::error!(%error, "a signed webhook is not an event: what does the endpoint send?");
+        tracing::error!(%error, "a signed webhook is not a Stripe event");
         self.billing.metrics.webhook_rejected("unreadable_event");
-        let line = Line::new(
-            Topic::WebhookSignatures,
-            Level::Error,
-            "signature.accepted",
-            self.billing.clock.now_ms(),
-        )
-        .outcome("accepted")
-        .reason("unreadable_event")
-        .skew_seconds(verified.skew_seconds)
-        .secret_name(&verified.secret)
-        .traced();
+        let now_ms = self.billing.clock.now_ms();
+        let line = Line::new(Topic::WebhookSignatures, Level::Error, "signature.accepted", now_ms)
+            .outcome("accepted")
+            .reason("unreadable_event")
+            .skew_seconds(verified.skew_seconds)
+            .secret_name(&verified.secret)
+            .traced();
         self.billing.topics.append(&[line]);
-        Problem::new(Code::UnreadableEvent, format!("Send snapshot events as Stripe makes them: {error}."))
+        Problem::new(
+            Code::UnreadableEvent,
+            format!("The webhook cannot be read: {error}. Send Stripe snapshot events."),
+        )
     }
 }
 
 fn not_stored() -> Problem {
-    Problem::new(Code::Unavailable, "Send it again later.").retry_after(RETRY_AFTER_SECONDS)
+    Problem::new(Code::Unavailable, "The event could not be stored. Send it again later.")
+        .retry_after(RETRY_AFTER_SECONDS)
 }
 
-/// The header, or several of them as the one list that they are (RFC 9110, section 5.3): two timestamps in it are
-/// malformed then, as they should be.
+/// Joins repeated headers to one list (RFC 9110, section 5.3). Two timestamps in it make it
+/// malformed.
 fn signature_header(request: &Request) -> Option<String> {
     let values = request.headers().get_all("stripe-signature");
     let texts: Vec<&str> = values.iter().map(|value| value.to_str().unwrap_or("?")).collect();

@@ -1,13 +1,12 @@
-//! Where Stripe posts its events: `POST /api/billing/webhook/`.
+//! Stripe's webhook endpoint, `POST /api/billing/webhook/`.
 //!
-//! Start reading at `handler`, which shows the steps of one webhook. `admission` limits what is not verified yet, `body`
-//! reads the bytes that are signed, and `rejections` logs the signatures that were rejected. A verified event goes on in
-//! [`crate::ingest`].
+//! Start reading at `handler`, which shows the steps of a webhook. `admission` limits unverified
+//! webhooks, and `rejection_log` logs rejected signatures. [`crate::ingest`] processes verified
+//! events.
 
 mod admission;
-mod body;
 mod handler;
-mod rejections;
+mod rejection_log;
 
 pub(super) use admission::Admission;
-pub(super) use handler::{Webhook, WebhookApi};
+pub(super) use handler::{WebhookApi, WebhookState};

@@ -1,4 +1,4 @@
-//! A certificate with its key, as two files of PEM hold them.
+//! A certificate chain with its key, parsed from two PEM files.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,143 +13,134 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// The largest file that is read: a chain of certificates takes some kilobytes.
-const FILE_BYTES: u64 = 256 * 1024;
+/// The largest file that is read. A certificate chain has a few kilobytes.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// What may be spoken over TLS, the better first (RFC 7301).
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// ALPN protocols, the preferred one first (RFC 7301).
+const ALPN_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Where a certificate and its key are.
 #[derive(Debug, Clone)]
 pub struct CertificateFiles {
-    /// The certificate, and after it those that lead to its authority.
+    /// The server's certificate, followed by its intermediates.
     pub certificate: PathBuf,
-    /// The key that it was made for.
     pub key: PathBuf,
 }
 
-/// What the files hold at one moment. It cannot be printed.
+/// The contents of both files. No `Debug`, since they contain the key.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Contents {
+pub(super) struct PemFiles {
     certificate: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
 }
 
-/// A certificate and its key, which can be served.
+/// A certificate chain and its key, ready to be served.
 #[derive(Clone)]
 pub struct Certificate {
     pub(super) config: Arc<ServerConfig>,
-    pub(super) contents: Contents,
+    pub(super) pem: PemFiles,
     chain: Vec<CertificateDer<'static>>,
-    starts_at: i64,
+    valid_from: i64,
     expires_at: i64,
 }
 
-/// Why no client trusts a certificate, if the time is why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Untimely {
-    /// Its time has not come.
-    #[error("is not good yet")]
-    NotYet,
-    /// Its time has gone.
-    #[error("is over")]
-    Over,
+pub enum ValidityError {
+    #[error("is not valid yet")]
+    NotYetValid,
+    #[error("has expired")]
+    Expired,
 }
 
-/// Files that cannot be served, and which of them is to blame.
+/// Which of the two files is invalid, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCertificate {
-    /// The certificate's file.
-    #[error("the certificate's file {0}")]
+    #[error("the certificate file {0}")]
     Certificate(String),
-    /// The key's file.
-    #[error("the key's file {0}")]
+    #[error("the key file {0}")]
     Key(String),
 }
 
 impl CertificateFiles {
-    /// Reads what is there, and whether it fits.
+    /// Fails if a file cannot be read or parsed, or the key does not belong to the certificate.
     pub fn read(&self) -> Result<Certificate, InvalidCertificate> {
-        self.contents().and_then(Certificate::parse)
+        self.read_pem().and_then(Certificate::parse)
     }
 
-    pub(super) fn contents(&self) -> Result<Contents, InvalidCertificate> {
-        Ok(Contents {
-            certificate: bytes_of(&self.certificate).map_err(InvalidCertificate::Certificate)?.to_vec(),
-            key: bytes_of(&self.key).map_err(InvalidCertificate::Key)?,
+    pub(super) fn read_pem(&self) -> Result<PemFiles, InvalidCertificate> {
+        Ok(PemFiles {
+            certificate: read_file(&self.certificate).map_err(InvalidCertificate::Certificate)?.to_vec(),
+            key: read_file(&self.key).map_err(InvalidCertificate::Key)?,
         })
     }
 }
 
-fn bytes_of(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+fn read_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = |bytes: &mut Vec<u8>| -> io::Result<usize> {
-        // All at once: a buffer that grew would leave copies of a key behind.
-        bytes.reserve_exact(usize::try_from(FILE_BYTES + 1).unwrap_or(usize::MAX));
-        File::open(file)?.take(FILE_BYTES + 1).read_to_end(bytes)
+        // Allocated once: a growing buffer would leave copies of the key behind.
+        bytes.reserve_exact(usize::try_from(MAX_FILE_BYTES + 1).unwrap_or(usize::MAX));
+        File::open(file)?.take(MAX_FILE_BYTES + 1).read_to_end(bytes)
     };
     let length = read(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
-    if length as u64 > FILE_BYTES {
-        return Err(format!("has more than {FILE_BYTES} bytes"));
+    if length as u64 > MAX_FILE_BYTES {
+        return Err(format!("has more than {MAX_FILE_BYTES} bytes"));
     }
     Ok(bytes)
 }
 
 impl Certificate {
-    /// Reads a chain of certificates, its first for us, and the key of that one.
-    pub(super) fn parse(contents: Contents) -> Result<Self, InvalidCertificate> {
-        let chain = CertificateDer::pem_slice_iter(&contents.certificate).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|_| InvalidCertificate::Certificate("is not whole PEM".into()))?;
+    /// The first certificate of the chain is the server's own.
+    pub(super) fn parse(pem: PemFiles) -> Result<Self, InvalidCertificate> {
+        let chain = CertificateDer::pem_slice_iter(&pem.certificate).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|_| InvalidCertificate::Certificate("is not complete PEM".into()))?;
         let first =
-            chain.first().ok_or_else(|| InvalidCertificate::Certificate("holds no certificate".into()))?;
-        let (starts_at, expires_at) = validity(first).ok_or_else(|| {
-            InvalidCertificate::Certificate("holds a certificate that cannot be read".into())
+            chain.first().ok_or_else(|| InvalidCertificate::Certificate("contains no certificate".into()))?;
+        let (valid_from, expires_at) = validity(first).ok_or_else(|| {
+            InvalidCertificate::Certificate("contains a certificate that cannot be parsed".into())
         })?;
-        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| {
-            InvalidCertificate::Key("holds no private key, or none that is in the clear".into())
-        })?;
+        let key = PrivateKeyDer::from_pem_slice(&pem.key)
+            .map_err(|_| InvalidCertificate::Key("contains no unencrypted private key".into()))?;
         let config = server_config(chain.clone(), key).map_err(|error| {
             InvalidCertificate::Key(match error {
-                rustls::Error::InconsistentKeys(_) => "holds the key of another certificate".into(),
-                error => format!("holds a key that cannot be used: {error}"),
+                rustls::Error::InconsistentKeys(_) => "contains the key of another certificate".into(),
+                error => format!("contains an unusable key: {error}"),
             })
         })?;
-        Ok(Self { config: Arc::new(config), contents, chain, starts_at, expires_at })
+        Ok(Self { config: Arc::new(config), pem, chain, valid_from, expires_at })
     }
 
-    /// Whether it is good now, in Unix seconds.
-    pub fn is_timely(&self, now: i64) -> Result<(), Untimely> {
-        if now < self.starts_at {
-            Err(Untimely::NotYet)
+    /// `now` is in Unix seconds.
+    pub fn check_validity(&self, now: i64) -> Result<(), ValidityError> {
+        if now < self.valid_from {
+            Err(ValidityError::NotYetValid)
         } else if self.expires_at <= now {
-            Err(Untimely::Over)
+            Err(ValidityError::Expired)
         } else {
             Ok(())
         }
     }
 
-    /// From when on it is good, in Unix seconds.
-    pub fn starts_at(&self) -> i64 {
-        self.starts_at
+    /// In Unix seconds.
+    pub(super) fn valid_from(&self) -> i64 {
+        self.valid_from
     }
 
-    /// Until when it is good, in Unix seconds.
+    /// In Unix seconds.
     pub fn expires_at(&self) -> i64 {
         self.expires_at
     }
 
-    /// Whether it is for this host.
-    pub fn is_for(&self, host: &str) -> bool {
+    pub fn is_valid_for(&self, host: &str) -> bool {
         ServerName::try_from(host).is_ok_and(|name| {
             self.first().is_some_and(|first| first.verify_is_valid_for_subject_name(&name).is_ok())
         })
     }
 
-    /// Whether those that lead to its authority are missing, without which most clients do not know it: the mistake of
-    /// naming the file of the certificate alone.
-    pub fn is_alone(&self) -> bool {
-        let is_anothers = |first: EndEntityCert<'_>| first.issuer() != first.subject();
-        self.chain.len() == 1 && self.first().is_some_and(is_anothers)
+    /// Whether the intermediates are missing, without which most clients reject the certificate.
+    /// The usual mistake is to configure `cert.pem` instead of `fullchain.pem`.
+    pub fn lacks_intermediates(&self) -> bool {
+        let is_self_signed = |first: EndEntityCert<'_>| first.issuer() == first.subject();
+        self.chain.len() == 1 && self.first().is_some_and(|first| !is_self_signed(first))
     }
 
     fn first(&self) -> Option<EndEntityCert<'_>> {
@@ -157,7 +148,7 @@ impl Certificate {
     }
 }
 
-/// TLS 1.2 and 1.3, of the one crypto provider.
+/// TLS 1.2 and 1.3.
 fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -166,13 +157,13 @@ fn server_config(
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.alpn_protocols = PROTOCOLS.map(Vec::from).to_vec();
+    config.alpn_protocols = ALPN_PROTOCOLS.map(Vec::from).to_vec();
     Ok(config)
 }
 
-/// From when until when a certificate is good, in Unix seconds.
+/// `notBefore` and `notAfter` in Unix seconds.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
-    // TLS accepts fewer certificates than the parser of dates does.
+    // webpki rejects certificates that x509-parser accepts.
     EndEntityCert::try_from(certificate).ok()?;
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let validity = certificate.validity();
@@ -185,67 +176,62 @@ mod tests {
 
     use super::*;
 
-    struct Made {
+    struct GeneratedPem {
         certificate: String,
         key: String,
     }
 
-    fn made(host: &str) -> Made {
+    fn generate(host: &str) -> GeneratedPem {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2040, 1, 1);
         let certificate = params.self_signed(&key).expect("a certificate");
-        Made { certificate: certificate.pem(), key: key.serialize_pem() }
+        GeneratedPem { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    fn parsed(certificate: &str, key: &str) -> Result<Certificate, String> {
-        let contents =
-            Contents { certificate: certificate.into(), key: Zeroizing::new(key.as_bytes().to_vec()) };
-        Certificate::parse(contents).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn it_says_when_and_for_whom_it_is_good() {
-        let made = made("billing.example.com");
-        let certificate = parsed(&made.certificate, &made.key).expect("they fit");
-        let (starts_at, expires_at) = (1_577_836_800, 2_208_988_800);
-        assert_eq!((certificate.starts_at(), certificate.expires_at()), (starts_at, expires_at));
-        assert_eq!(certificate.is_timely(starts_at - 1), Err(Untimely::NotYet));
-        assert_eq!(certificate.is_timely(starts_at), Ok(()));
-        assert_eq!(certificate.is_timely(expires_at - 1), Ok(()));
-        assert_eq!(certificate.is_timely(expires_at), Err(Untimely::Over));
-        assert!(certificate.is_for("billing.example.com") && !certificate.is_for("example.com"));
-        assert!(!certificate.is_alone(), "it is its own authority");
+    fn parse(certificate: &str, key: &str) -> Result<Certificate, String> {
+        let pem = PemFiles { certificate: certificate.into(), key: Zeroizing::new(key.as_bytes().to_vec()) };
+        Certificate::parse(pem).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn what_does_not_fit_is_told_by_the_file_that_is_to_blame() {
-        let (one, other) = (made("a.example"), made("b.example"));
+    fn certificate_is_valid_for_its_period_and_host() {
+        let pem = generate("billing.example.com");
+        let certificate = parse(&pem.certificate, &pem.key).expect("the key belongs to the certificate");
+        let (valid_from, expires_at) = (1_577_836_800, 2_208_988_800);
+        assert_eq!((certificate.valid_from(), certificate.expires_at()), (valid_from, expires_at));
+        assert_eq!(certificate.check_validity(valid_from - 1), Err(ValidityError::NotYetValid));
+        assert_eq!(certificate.check_validity(valid_from), Ok(()));
+        assert_eq!(certificate.check_validity(expires_at - 1), Ok(()));
+        assert_eq!(certificate.check_validity(expires_at), Err(ValidityError::Expired));
+        assert!(certificate.is_valid_for("billing.example.com") && !certificate.is_valid_for("example.com"));
+        assert!(!certificate.lacks_intermediates(), "it is self-signed");
+    }
+
+    #[test]
+    fn invalid_pem_names_the_file_at_fault() {
+        let (one, other) = (generate("a.example"), generate("b.example"));
         let half = &one.certificate[..one.certificate.len() / 2];
         for (certificate, key, problem) in [
-            (&*one.certificate, &*other.key, "the key's file holds the key of another certificate"),
-            (&other.certificate, &one.key, "the key's file holds the key of another certificate"),
-            (half, &one.key, "the certificate's file is not whole PEM"),
-            ("", &one.key, "the certificate's file holds no certificate"),
-            (&one.key, &one.key, "the certificate's file holds no certificate"),
-            (&one.certificate, "", "the key's file holds no private key, or none that is in the clear"),
-            (
-                &one.certificate,
-                &one.certificate,
-                "the key's file holds no private key, or none that is in the clear",
-            ),
+            (&*one.certificate, &*other.key, "the key file contains the key of another certificate"),
+            (&other.certificate, &one.key, "the key file contains the key of another certificate"),
+            (half, &one.key, "the certificate file is not complete PEM"),
+            ("", &one.key, "the certificate file contains no certificate"),
+            (&one.key, &one.key, "the certificate file contains no certificate"),
+            (&one.certificate, "", "the key file contains no unencrypted private key"),
+            (&one.certificate, &one.certificate, "the key file contains no unencrypted private key"),
         ] {
-            assert_eq!(parsed(certificate, key).err().as_deref(), Some(problem));
+            assert_eq!(parse(certificate, key).err().as_deref(), Some(problem));
         }
     }
 
     #[test]
-    fn a_file_that_is_not_there_or_huge_is_told() {
+    fn missing_or_huge_file_is_an_error() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("file");
-        assert!(bytes_of(&file).expect_err("it is not there").starts_with("cannot be read: "));
+        assert!(read_file(&file).expect_err("it does not exist").starts_with("cannot be read: "));
         std::fs::write(&file, vec![b' '; 256 * 1024 + 1]).expect("written");
-        assert_eq!(bytes_of(&file), Err("has more than 262144 bytes".to_owned()));
+        assert_eq!(read_file(&file), Err("has more than 262144 bytes".to_owned()));
     }
 }

@@ -1,10 +1,11 @@
-//! HTTPS: the TLS handshake, with the certificate that is served at the moment.
+//! HTTPS: the TLS handshake, with the current certificate.
 //!
-//! Start reading here; `certificate` reads a certificate and its key from their files, and `keeper` notices new files. Where
-//! no certificate is configured, nothing here is used: a proxy speaks TLS then.
+//! Start reading here. `certificate` parses a certificate and its key, and `reloader` reloads them
+//! when the files change. Without a configured certificate, a proxy terminates TLS and nothing here
+//! is used.
 
 mod certificate;
-mod keeper;
+mod reloader;
 
 use std::io;
 use std::sync::Arc;
@@ -17,35 +18,37 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 pub use certificate::{Certificate, CertificateFiles, InvalidCertificate};
-pub use keeper::CertificateKeeper;
+pub use reloader::CertificateReloader;
 
-/// What TLS begins with: the type of a record that is part of a handshake (RFC 8446, section 5.1). No request does.
-const HANDSHAKE: u8 = 22;
+/// The first byte of a TLS connection: the record type `handshake` (RFC 8446, section 5.1). No HTTP
+/// request starts with it.
+const HANDSHAKE_RECORD: u8 = 22;
 
-/// The answer to a client that speaks plain HTTP. No request was read, so it is no problem document.
+/// The response to plain HTTP. It is no problem document, since no request was read.
 const HTTPS_REQUIRED: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
-    Content-Length: 35\r\n\r\nHTTPS is spoken here, and no HTTP.\n";
+    Content-Length: 50\r\n\r\nThis port serves HTTPS only. Use an https:// URL.\n";
 
-/// The TLS configuration of the moment. Clones share it.
+/// The current TLS configuration. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Tls(watch::Receiver<Arc<ServerConfig>>);
 
-/// The result of a TLS handshake.
 pub(super) enum Handshake {
     Completed(Box<TlsStream<TcpStream>>),
-    /// The client speaks no TLS, or no version of ours, or does not trust the certificate.
+    /// The client speaks no TLS or no version that the server supports, or does not trust the
+    /// certificate.
     Failed,
     /// The client closed the connection before it sent anything, as port checks do.
     Abandoned,
 }
 
 impl Tls {
-    /// Completes the handshake. It has no timeout of its own: the connection's first request has one.
+    /// Completes the handshake. It has no timeout of its own: the timeout for the first request
+    /// covers it.
     pub(super) async fn accept(&self, stream: TcpStream) -> Handshake {
         let mut first = [0];
         match stream.peek(&mut first).await {
-            Ok(1..) if first == [HANDSHAKE] => {
+            Ok(1..) if first == [HANDSHAKE_RECORD] => {
                 let config = self.0.borrow().clone();
                 match TlsAcceptor::from(config).accept(stream).await {
                     Ok(stream) => Handshake::Completed(Box::new(stream)),
@@ -56,7 +59,7 @@ impl Tls {
                 }
             }
             Ok(1..) => {
-                // It fails if the client is gone.
+                // It fails if the client has disconnected.
                 let _ = reject_plain_http(stream).await;
                 Handshake::Failed
             }
@@ -65,7 +68,7 @@ impl Tls {
     }
 }
 
-/// Answers, then reads to the end: closing a socket with unread data would discard the answer.
+/// Responds, then reads to the end: closing a socket with unread data would discard the response.
 async fn reject_plain_http(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(HTTPS_REQUIRED).await?;
     stream.shutdown().await?;

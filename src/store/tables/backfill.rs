@@ -1,4 +1,4 @@
-//! How far the backfill has come.
+//! The progress of the backfill.
 
 use entity::{backfill, event, lease};
 use sea_orm::ActiveValue::Set;
@@ -7,27 +7,28 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use crate::store::{Lease, Store, StoreError};
 
-/// The one row's id.
-pub(in crate::store) const ONLY: i64 = 1;
+/// The id of the single row.
+pub(in crate::store) const ROW_ID: i64 = 1;
 
-/// By how much a watermark may be ahead of Stripe's present: by what its servers' clocks differ, and no more.
-const WRONG_SECONDS: i64 = 60;
+/// A watermark may be ahead of Stripe's time by the difference between the clocks of its servers,
+/// but not by more.
+const MAX_CLOCK_SKEW_SECONDS: i64 = 60;
 
-/// How far the backfill has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermark {
-    /// Up to which of Stripe's seconds every event is in the inbox, as far as Stripe showed it then.
+    /// Every event up to this time, in Stripe's seconds, is in the inbox, as far as Stripe listed
+    /// it then.
     pub at: i64,
-    /// When a run last reached the present, in Unix milliseconds.
+    /// When a run last caught up, in Unix milliseconds.
     pub finished_at_ms: i64,
-    /// Up to which of Stripe's seconds what was missed was made up for otherwise.
+    /// The events before this time, in Stripe's seconds, that Stripe no longer lists were made up
+    /// for by a gap recovery.
     pub leapt_at: i64,
 }
 
 impl Store {
-    /// The watermark, once there is one.
     pub async fn watermark(&self) -> Result<Option<Watermark>, StoreError> {
-        let row = backfill::Entity::find_by_id(ONLY).one(&self.db).await?;
+        let row = backfill::Entity::find_by_id(ROW_ID).one(&self.db).await?;
         Ok(row.map(|row| Watermark {
             at: row.watermark,
             finished_at_ms: row.finished_at_ms,
@@ -35,14 +36,15 @@ impl Store {
         }))
     }
 
-    /// Makes the watermark where there is none: now for a new installation, for what was before it is not ours to know. An
-    /// inbox that was filled before there were watermarks is looked through for as long as Stripe lists events.
-    pub async fn begin_watermark(&self, now: i64, listed_seconds: i64) -> Result<(), StoreError> {
+    /// Inserts the watermark if there is none. A new installation starts now, since earlier events
+    /// do not concern it. An inbox from before the watermark existed is checked for as long as
+    /// Stripe lists events.
+    pub async fn init_watermark(&self, now: i64, listed_seconds: i64) -> Result<(), StoreError> {
         let is_new = event::Entity::find().select_only().column(event::Column::Id).limit(1);
         let is_new = is_new.into_tuple::<String>().one(&self.db).await?.is_none();
         let at = if is_new { now } else { now - listed_seconds };
         let first = backfill::ActiveModel {
-            id: Set(ONLY),
+            id: Set(ROW_ID),
             watermark: Set(at),
             finished_at_ms: Set(0),
             leapt_at: Set(now),
@@ -54,10 +56,10 @@ impl Store {
         Ok(())
     }
 
-    /// Moves the watermark on to one of Stripe's seconds; never back, and not by a replica that has lost its lease.
-    /// `finished_at_ms` if that is the present: a watermark that lies far beyond it was set when a clock was wrong, and is
-    /// the one that moves back. Whether the lease is ours.
-    pub async fn move_watermark(
+    /// Advances the watermark, but never back. Returns `false` and does nothing if the lease is
+    /// lost. `finished_at_ms` is set if the run has caught up: a watermark far beyond `at` then
+    /// comes from a wrong clock, and is moved back.
+    pub async fn advance_watermark(
         &self,
         at: i64,
         finished_at_ms: Option<i64>,
@@ -73,14 +75,14 @@ impl Store {
                 .and_where(Expr::col(lease::Column::ExpiresAtMs).gt(self.database_now_ms()))
                 .to_owned(),
         );
-        let latest = finished_at_ms.map_or(i64::MAX, |_| at + WRONG_SECONDS);
+        let latest = finished_at_ms.map_or(i64::MAX, |_| at + MAX_CLOCK_SKEW_SECONDS);
         let is_moved = Expr::col(At).lt(at).or(Expr::col(At).gt(latest));
         let later = Expr::case(is_moved, at).finally(Expr::col(At));
         let finished = finished_at_ms.map_or_else(|| Expr::col(FinishedAtMs), Expr::val);
         let moved = backfill::Entity::update_many()
             .col_expr(At, later.into())
             .col_expr(FinishedAtMs, finished)
-            .filter(Id.eq(ONLY))
+            .filter(Id.eq(ROW_ID))
             .filter(is_ours)
             .exec(&self.writer)
             .await?;

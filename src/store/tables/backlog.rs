@@ -1,4 +1,4 @@
-//! What waits in the database, and how many hold it: for whoever watches.
+//! For the metrics: events and refreshes that wait, and the connections in use.
 
 use entity::{backfill, event, refresh};
 use sea_orm::{ColumnTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
@@ -6,13 +6,13 @@ use sea_orm::{ColumnTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, 
 use crate::domain::outcome::Outcome;
 use crate::store::traced::Traced;
 use crate::store::{Store, StoreError};
-use crate::telemetry::metrics::{Backlog, Connections, Waiting};
+use crate::telemetry::metrics::{Backlog, PoolConnections, WaitingEvents};
 
-/// The outcomes that are not the end.
+/// The outcomes that are not final.
 const WAITING: [Outcome; 3] = [Outcome::Failed, Outcome::Parked, Outcome::Dead];
 
 impl Store {
-    /// What waits, counted over an index.
+    /// Counts with an index.
     pub async fn backlog(&self, now_ms: i64) -> Result<Backlog, StoreError> {
         let found: Vec<(String, i64, i64)> = event::Entity::find()
             .select_only()
@@ -28,7 +28,7 @@ impl Store {
             let row = found.iter().find(|(word, ..)| word == outcome.as_str());
             let (events, oldest_ms) =
                 row.map_or((0, 0), |(_, events, oldest_at_ms)| (*events, now_ms - oldest_at_ms));
-            Waiting {
+            WaitingEvents {
                 outcome,
                 events: u64::try_from(events).unwrap_or_default(),
                 oldest_ms: oldest_ms.max(0),
@@ -48,24 +48,24 @@ impl Store {
         })
     }
 
-    /// The connections that are held: of SQLite those that read and the one that writes, of PostgreSQL those of the batches and
-    /// all others.
-    pub fn connections(&self) -> Connections {
+    /// Of all pools: the readers and the writer of SQLite, the batches' and the other connections
+    /// of PostgreSQL.
+    pub fn connections(&self) -> PoolConnections {
         let pools = [&self.db, &self.batches].map(Traced::untraced);
         let [all, batches] = pools.map(|db| match db.get_database_backend() {
-            DbBackend::Postgres => counted(db.get_postgres_connection_pool()),
-            _ => counted(db.get_sqlite_connection_pool()),
+            DbBackend::Postgres => count_connections(db.get_postgres_connection_pool()),
+            _ => count_connections(db.get_sqlite_connection_pool()),
         });
-        Connections {
+        PoolConnections {
             used: all.used + batches.used,
             idle: all.idle + batches.idle,
-            most: all.most + batches.most,
+            max: all.max + batches.max,
         }
     }
 }
 
-fn counted<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Connections {
-    let held = pool.size();
-    let idle = u32::try_from(pool.num_idle()).unwrap_or(held).min(held);
-    Connections { used: held - idle, idle, most: pool.options().get_max_connections() }
+fn count_connections<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> PoolConnections {
+    let open = pool.size();
+    let idle = u32::try_from(pool.num_idle()).unwrap_or(open).min(open);
+    PoolConnections { used: open - idle, idle, max: pool.options().get_max_connections() }
 }

@@ -1,17 +1,20 @@
-//! Our checkout sessions.
+//! The checkout sessions that Billhook created.
 
 use entity::{checkout, tenant};
 use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::rows;
+use crate::domain::batch::Batch;
 use crate::domain::ids::{SessionId, TenantId};
 use crate::domain::tenant::{Checkout, CheckoutStatus};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Transaction};
 
 impl Store {
-    /// The tenant's checkouts whose end matters to the next: those that are open for all we know, and the last one.
-    pub async fn pending_checkouts(&self, tenant: &TenantId) -> Result<Vec<Checkout>, StoreError> {
+    /// The checkouts to look at before a new one starts: those that are open as far as we know, and
+    /// the latest one.
+    pub async fn checkouts_to_check(&self, tenant: &TenantId) -> Result<Vec<Checkout>, StoreError> {
         let mut pending = self.open_checkouts(&self.db, tenant).await?;
         let last = checkout::Entity::find()
             .filter(checkout::Column::TenantId.eq(tenant.as_str()))
@@ -27,7 +30,7 @@ impl Store {
         Ok(pending)
     }
 
-    /// A checkout, if it is one of the tenant's.
+    /// `None` if it belongs to another tenant.
     pub async fn checkout(
         &self,
         tenant: &TenantId,
@@ -40,8 +43,9 @@ impl Store {
         found.as_ref().map(rows::checkout).transpose()
     }
 
-    /// Remembers a session that Stripe has just made for us, unless the tenant has another one open, or has lost the customer
-    /// meanwhile: then `false`. The tenant's row is locked meanwhile, so that of two requests at once one is first.
+    /// Stores a session that Stripe has just created. Returns `false` if the tenant has another
+    /// open one, or no longer has the customer. Locks the tenant's row, so that of two concurrent
+    /// requests only one succeeds.
     pub async fn insert_checkout(&self, checkout: &Checkout, now_ms: i64) -> Result<bool, StoreError> {
         let transaction = self.begin().await?;
         let tenant = tenant::Entity::find_by_id(checkout.tenant.as_str()).lock_exclusive();
@@ -72,7 +76,7 @@ impl Store {
         open.iter().map(rows::checkout).collect()
     }
 
-    /// Notes that we closed a session, unless an event was faster to say how it ended.
+    /// Records that we expired a session, unless an event has already recorded how it ended.
     pub async fn expire_checkout(&self, session: &SessionId, now_ms: i64) -> Result<(), StoreError> {
         let expired = checkout::ActiveModel {
             status: Set(CheckoutStatus::Expired.as_str().to_owned()),
@@ -84,6 +88,27 @@ impl Store {
             .filter(checkout::Column::SessionId.eq(session.as_str()))
             .filter(checkout::Column::Status.eq(CheckoutStatus::Open.as_str()))
             .exec(&self.writer)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Transaction {
+    pub(in crate::store) async fn save_checkouts(
+        &self,
+        batch: &Batch,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        use checkout::Column::{SessionId, Status, SubscriptionId, UpdatedAtMs};
+        let changed = batch.changes().checkouts.iter().filter_map(|id| batch.checkout(id));
+        let changed: Vec<_> = changed.map(|checkout| rows::checkout_row(checkout, now_ms)).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let columns = [Status, SubscriptionId, UpdatedAtMs];
+        checkout::Entity::insert_many(changed)
+            .on_conflict(OnConflict::column(SessionId).update_columns(columns).to_owned())
+            .exec_without_returning(&self.db)
             .await?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The inbox: every event by its id, with what became of it.
+//! The inbox: all events with their outcomes.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -11,23 +11,23 @@ use sea_orm::{
 };
 
 use super::rows;
-use crate::domain::event::{Event, InvoiceChange, Subject, UnreadableEvent};
+use crate::domain::batch::{Batch, Effect, Payment, Unparked};
+use crate::domain::event::{Event, InvoiceEventKind, Subject, UnreadableEvent};
 use crate::domain::ids::{CustomerId, EventId, SubscriptionId};
-use crate::domain::ordering::Contender;
 use crate::domain::outcome::Outcome;
-use crate::domain::subscription::SubscriptionChange;
-use crate::domain::unit_of_work::{Effect, Payment, UnitOfWork, Unparked};
+use crate::domain::same_second::Candidate;
+use crate::domain::subscription::SubscriptionEventKind;
 use crate::store::batch_save::keeps_payload;
 use crate::store::sql::{Sql, list};
 use crate::store::{Store, StoreError, Transaction};
-use crate::telemetry::loggable::loggable;
+use crate::telemetry::redact::hash_if_email;
 
-/// How many events of one customer are taken up again when it gets its tenant, the newest of them: more than any
-/// subscription makes in the month that Stripe keeps events.
-const PARKED: u64 = 1000;
+/// The newest parked events of a customer that are applied when it is linked: more than any
+/// subscription has in the month for which Stripe keeps events.
+const MAX_PARKED_EVENTS: u64 = 1000;
 
-/// `$1`: subscription ids. A first checkout has three events about money, and a batch no more than 64 of those, so that a
-/// thousand are enough.
+/// `$1`: subscription ids. A first checkout has three payment events, and a batch has at most 64
+/// checkouts, so a limit of 1000 is enough.
 const PAYMENTS: Sql = Sql {
     postgres: r#"
 SELECT subscription_id, event_type, created, payload FROM "event"
@@ -45,11 +45,11 @@ ORDER BY created DESC, id DESC
 LIMIT 1000"#,
 };
 
-/// How many snapshots of a batch's seconds are looked at: Stripe allows 200 changes of a subscription in an hour.
-const CONTENDERS: u64 = 1000;
+/// Per batch. Stripe allows 200 changes of a subscription in an hour.
+const MAX_CANDIDATES: u64 = 1000;
 
 impl Store {
-    /// Which of these events are in the inbox.
+    /// Returns the given events that are in the inbox.
     pub async fn known_events(
         &self,
         ids: impl Iterator<Item = &EventId>,
@@ -66,23 +66,23 @@ impl Store {
 }
 
 impl Transaction {
-    /// The snapshots in the inbox that share their second with one of these, where that second is the one of what we
-    /// hold: together they decide which is the latest.
-    pub(in crate::store) async fn contenders(
+    /// The snapshots in the inbox with one of these times, for subscriptions whose stored state has
+    /// the same time. All snapshots of a second decide together which is the latest.
+    pub(in crate::store) async fn candidates(
         &self,
-        work: &UnitOfWork,
-        seconds: &BTreeSet<(SubscriptionId, i64)>,
-    ) -> Result<Vec<(SubscriptionId, Contender)>, StoreError> {
-        let is_tie = |(id, second): &&(SubscriptionId, i64)| {
-            work.held(id).is_some_and(|held| held.subscription.as_of == *second)
+        batch: &Batch,
+        snapshot_times: &BTreeSet<(SubscriptionId, i64)>,
+    ) -> Result<Vec<(SubscriptionId, Candidate)>, StoreError> {
+        let is_tie = |(id, created): &&(SubscriptionId, i64)| {
+            batch.subscription(id).is_some_and(|owned| owned.subscription.as_of == *created)
         };
-        let ties: Vec<_> = seconds.iter().filter(is_tie).collect();
+        let ties: Vec<_> = snapshot_times.iter().filter(is_tie).collect();
         if ties.is_empty() {
             return Ok(Vec::new());
         }
         let decided = [Outcome::Applied, Outcome::Stale].map(Outcome::as_str);
-        let tie = |(id, second): &&(SubscriptionId, i64)| {
-            event::Column::SubscriptionId.eq(id.as_str()).and(event::Column::Created.eq(*second))
+        let tie = |(id, created): &&(SubscriptionId, i64)| {
+            event::Column::SubscriptionId.eq(id.as_str()).and(event::Column::Created.eq(*created))
         };
         let ties = ties.iter().fold(Condition::any(), |any, one| any.add(tie(one)));
         let payloads: Vec<Option<Vec<u8>>> = event::Entity::find()
@@ -92,27 +92,27 @@ impl Transaction {
             .filter(event::Column::EventType.starts_with("customer.subscription."))
             .filter(event::Column::Outcome.is_in(decided))
             .order_by_asc(event::Column::Id)
-            .limit(CONTENDERS)
+            .limit(MAX_CANDIDATES)
             .into_tuple()
             .all(&self.db)
             .await?;
-        Ok(payloads.into_iter().flatten().filter_map(|payload| contender(&payload)).collect())
+        Ok(payloads.into_iter().flatten().filter_map(|payload| candidate(&payload)).collect())
     }
 
-    /// What was said of the money of subscriptions that are not held: it was not for an invoice or a session to make one,
-    /// and is not to be forgotten.
+    /// The payment events in the inbox of subscriptions that are not stored yet. Such an event
+    /// could not create the subscription, so it has to be applied now.
     pub(in crate::store) async fn payments(
         &self,
-        work: &UnitOfWork,
+        batch: &Batch,
         subscriptions: &BTreeSet<SubscriptionId>,
     ) -> Result<Vec<(SubscriptionId, Payment, i64)>, StoreError> {
-        let unheld = subscriptions.iter().filter(|id| work.held(id).is_none());
-        let unheld: Vec<&str> = unheld.map(SubscriptionId::as_str).collect();
-        if unheld.is_empty() {
+        let unknown = subscriptions.iter().filter(|id| batch.subscription(id).is_none());
+        let unknown: Vec<&str> = unknown.map(SubscriptionId::as_str).collect();
+        if unknown.is_empty() {
             return Ok(Vec::new());
         }
         let backend = self.db.get_database_backend();
-        let found = self.db.query_all_raw(PAYMENTS.bind(backend, [list(backend, unheld)])).await?;
+        let found = self.db.query_all_raw(PAYMENTS.bind(backend, [list(backend, unknown)])).await?;
         let mut payments = Vec::new();
         for row in found {
             let (id, kind): (String, String) =
@@ -125,19 +125,22 @@ impl Transaction {
         Ok(payments)
     }
 
-    /// What waits for this customer, oldest first.
+    /// The customer's parked events, oldest first.
     pub(in crate::store) async fn parked(&self, customer: &CustomerId) -> Result<Vec<Event>, StoreError> {
         let mut payloads: Vec<Option<Vec<u8>>> = parked(customer).into_tuple().all(&self.db).await?;
         payloads.reverse();
         let read = |payload: Vec<u8>| {
-            let unreadable = |error: &UnreadableEvent| tracing::error!(%error, customer = loggable(customer.as_str()), "a parked event is left out");
+            let unreadable = |error: &UnreadableEvent| tracing::error!(%error, customer = hash_if_email(customer.as_str()), "could not read a parked event; skipping it");
             Event::read(&payload).inspect_err(unreadable).ok()
         };
         Ok(payloads.into_iter().flatten().filter_map(read).collect())
     }
 
-    /// Notes what became of events that were parked.
-    pub(in crate::store) async fn settle_unparked(&self, unparked: &[Unparked]) -> Result<(), StoreError> {
+    /// Stores the new outcomes of events that were parked.
+    pub(in crate::store) async fn save_unparked_outcomes(
+        &self,
+        unparked: &[Unparked],
+    ) -> Result<(), StoreError> {
         for Unparked { event, effect, .. } in unparked {
             let change = event::ActiveModel {
                 outcome: Set(effect.outcome.as_str().to_owned()),
@@ -157,46 +160,45 @@ impl Transaction {
     }
 }
 
-/// The payloads that wait for this customer, the newest first.
+/// Payloads, newest first.
 fn parked(customer: &CustomerId) -> Select<event::Entity> {
     event::Entity::find()
         .select_only()
         .column(event::Column::Payload)
         .filter(event::Column::CustomerId.eq(customer.as_str()))
-        // As a literal: the index is of parked events alone, and a value that comes later could be any.
+        // A literal, since the partial index of parked events is not used for a parameter.
         .filter(event::Column::Outcome.into_expr().eq(Expr::Constant(Outcome::Parked.as_str().into())))
         .order_by_desc(event::Column::Created)
         .order_by_desc(event::Column::Id)
-        .limit(PARKED)
+        .limit(MAX_PARKED_EVENTS)
 }
 
-/// What an event said of its subscription's money. An invoice's type says it all; a session's payload is needed, and was
-/// kept.
+/// The type of an invoice event is enough. A session event needs its payload, which was kept.
 fn payment(kind: &str, payload: Option<&[u8]>) -> Option<Payment> {
-    if let Some(change) = InvoiceChange::parse(kind) {
+    if let Some(change) = InvoiceEventKind::parse(kind) {
         return Some(Payment::Invoice(change));
     }
     match Event::read(payload?).ok()?.subject {
-        Subject::Checkout(change, session) => Some(Payment::Session(change.leads_to(&session))),
+        Subject::Checkout(kind, session) => Some(Payment::Session(kind.checkout_status(&session))),
         _ => None,
     }
 }
 
-/// The snapshot of an event that can compete: announcements cannot, and neither can one whose items were cut, nor what is not
-/// a snapshot.
-fn contender(payload: &[u8]) -> Option<(SubscriptionId, Contender)> {
+/// `None` for an announcement, a snapshot with a truncated list of items, and an event without a
+/// snapshot.
+fn candidate(payload: &[u8]) -> Option<(SubscriptionId, Candidate)> {
     let event = Event::read(payload).ok()?;
     match &event.subject {
-        Subject::Subscription(change, snapshot) if *change != SubscriptionChange::Announced => {
-            let contender = Contender::new(event.id.clone(), event.created, *change, snapshot);
-            let is_whole = snapshot.has_all_items || contender.state.status.is_final();
-            is_whole.then(|| (snapshot.id.clone(), contender))
+        Subject::Subscription(kind, snapshot) if *kind != SubscriptionEventKind::Announced => {
+            let snapshot = snapshot.clone().ended_if_deleted(*kind);
+            let candidate = Candidate::new(event.id.clone(), event.created, *kind, &snapshot);
+            snapshot.can_determine_plan().then_some((snapshot.id, candidate))
         }
         _ => None,
     }
 }
 
-/// The payload's column, once an event that was kept is settled.
+/// The payload column of an event that gets its outcome now.
 pub(in crate::store) fn settled_payload(event: &Event, effect: &Effect) -> ActiveValue<Option<Vec<u8>>> {
     if keeps_payload(event, effect) { NotSet } else { Set(None) }
 }
@@ -209,11 +211,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_waits_for_a_customer_is_found_in_its_index() {
+    async fn parked_events_query_uses_partial_index() {
         let connection = Database::connect("sqlite::memory:").await.expect("a database");
         Migrator::up(&connection, None).await.expect("the migrations run");
-        let asked = parked(&CustomerId::parse("cus_a").expect("an id")).build(DbBackend::Sqlite);
-        let explain = Statement { sql: format!("EXPLAIN QUERY PLAN {}", asked.sql), ..asked };
+        let query = parked(&CustomerId::parse("cus_a").expect("an id")).build(DbBackend::Sqlite);
+        let explain = Statement { sql: format!("EXPLAIN QUERY PLAN {}", query.sql), ..query };
         let plan = connection.query_all_raw(explain).await.expect("a plan");
         let step = plan[0].try_get_by_index::<String>(3).expect("a step");
         assert!(step.contains("USING INDEX ix_event_customer_id_parked (customer_id=?)"), "{step}");

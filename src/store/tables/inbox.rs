@@ -1,4 +1,4 @@
-//! The inbox as a person looks at it: lists of events, and all that is known of one.
+//! The inbox for the operator: lists of events, and the details of one event.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -15,53 +15,39 @@ use crate::domain::ids::{EventId, TenantId};
 use crate::domain::outcome::Outcome;
 use crate::store::{Store, StoreError, TimelineEntry};
 
-/// An event without its payload, which is large and may be personal.
+/// Without the payload, which is large and may contain personal data.
 #[derive(Debug, Clone)]
 pub struct InboxEvent {
-    /// `evt_...`
     pub id: EventId,
-    /// Stripe's word for what happened.
     pub type_name: String,
-    /// The version of Stripe's API that it is written in.
     pub api_version: Option<String>,
-    /// When Stripe made it, in Unix seconds.
+    /// In Unix seconds, by Stripe's clock.
     pub created: i64,
-    /// When it came, in Unix milliseconds.
     pub received_at_ms: i64,
-    /// What became of it.
     pub outcome: Outcome,
-    /// Why.
     pub reason: Option<String>,
-    /// Whose it is.
     pub tenant: Option<TenantId>,
-    /// The customer that it names.
     pub customer: Option<String>,
-    /// The subscription that it names.
     pub subscription: Option<String>,
-    /// Stripe's id of the request that caused it.
+    /// The Stripe API request that caused the event.
     pub request_id: Option<String>,
-    /// The journey it belongs to.
     pub journey: Option<String>,
-    /// The trace that processed it.
+    /// The trace that processed the event.
     pub trace: Option<String>,
-    /// How often it was tried again in vain.
+    /// Failed retries.
     pub attempts: i64,
-    /// When it is tried again, in Unix milliseconds.
     pub retry_at_ms: Option<i64>,
 }
 
-/// Which events are looked for.
 #[derive(Debug)]
-pub struct WantedEvents<'a> {
-    /// With one of these outcomes.
+pub struct EventFilter<'a> {
     pub outcomes: &'a [Outcome],
-    /// Of this tenant.
     pub tenant: Option<&'a TenantId>,
-    /// Of this type, or of all that begin so if it ends in `*`.
+    /// A prefix if it ends in `*`.
     pub type_name: Option<&'a str>,
-    /// That came at this time or later, in Unix milliseconds.
+    /// Received at this time or later, in Unix milliseconds.
     pub since_ms: Option<i64>,
-    /// That stand after this one in the list.
+    /// The last event of the previous page.
     pub after: Option<&'a InboxEvent>,
 }
 
@@ -86,31 +72,32 @@ struct Row {
 }
 
 impl Store {
-    /// The events that are looked for, the latest that came first.
-    pub async fn events(&self, wanted: &WantedEvents<'_>, most: u64) -> Result<Vec<InboxEvent>, StoreError> {
+    /// The event that was received last comes first.
+    pub async fn events(&self, filter: &EventFilter<'_>, limit: u64) -> Result<Vec<InboxEvent>, StoreError> {
         let mut found = Vec::new();
-        for outcome in wanted.outcomes {
-            // One seek in an index for each outcome: of all at once the database would have to sort the whole inbox.
-            let latest = wanted
-                .with(*outcome)
+        for outcome in filter.outcomes {
+            // One index seek for each outcome. For all outcomes at once, the database would sort
+            // the whole inbox.
+            let latest = filter
+                .query(*outcome)
                 .order_by_desc(event::Column::ReceivedAtMs)
                 .order_by_desc(event::Column::Id)
-                .limit(most);
+                .limit(limit);
             found.extend(latest.into_partial_model::<Row>().all(&self.db).await?);
         }
-        // A stable sort: what came in one millisecond stays in the order of the outcomes, then in the database's own.
+        // A stable sort: within a millisecond, the order of the outcomes and then of the database
+        // remains.
         found.sort_by_key(|row| Reverse(row.received_at_ms));
-        found.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         found.into_iter().map(read).collect()
     }
 
-    /// An event, if it is in the inbox.
     pub async fn event(&self, id: &EventId) -> Result<Option<InboxEvent>, StoreError> {
         let row = event::Entity::find_by_id(id.as_str()).into_partial_model::<Row>().one(&self.db).await?;
         row.map(read).transpose()
     }
 
-    /// The bytes of an event, if they are kept.
+    /// `None` if the payload was deleted.
     pub async fn payload(&self, id: &EventId) -> Result<Option<Vec<u8>>, StoreError> {
         let payload: Option<Option<Vec<u8>>> = event::Entity::find_by_id(id.as_str())
             .select_only()
@@ -121,9 +108,9 @@ impl Store {
         Ok(payload.flatten())
     }
 
-    /// What an event changed, as the journal tells it.
+    /// The journal entries of an event.
     pub async fn changes_by(&self, event: &InboxEvent) -> Result<Vec<TimelineEntry>, StoreError> {
-        // By its tenant, whose journal has an index.
+        // Filters by tenant for the index.
         let Some(tenant) = &event.tenant else { return Ok(Vec::new()) };
         let changes = transition::Entity::find()
             .filter(transition::Column::TenantId.eq(tenant.as_str()))
@@ -133,25 +120,24 @@ impl Store {
     }
 }
 
-impl WantedEvents<'_> {
-    /// Those of them that have this outcome.
-    fn with(&self, outcome: Outcome) -> Select<event::Entity> {
+impl EventFilter<'_> {
+    fn query(&self, outcome: Outcome) -> Select<event::Entity> {
         use event::Column::{EventType, ReceivedAtMs, TenantId};
-        let of_type = self.type_name.map(|wanted| match wanted.strip_suffix('*') {
-            Some(beginning) => EventType.starts_with(beginning),
-            None => EventType.eq(wanted),
+        let of_type = self.type_name.map(|name| match name.strip_suffix('*') {
+            Some(prefix) => EventType.starts_with(prefix),
+            None => EventType.eq(name),
         });
         event::Entity::find()
             .filter(event::Column::Outcome.eq(outcome.as_str()))
             .apply_if(self.tenant, |events, tenant| events.filter(TenantId.eq(tenant.as_str())))
             .apply_if(of_type, QueryFilter::filter)
             .apply_if(self.since_ms, |events, since_ms| events.filter(ReceivedAtMs.gte(since_ms)))
-            .apply_if(self.after, |events, after| events.filter(stands_after(after, outcome)))
+            .apply_if(self.after, |events, after| events.filter(comes_after(after, outcome)))
     }
 }
 
-/// Whether an event with this outcome stands after that one in the list.
-fn stands_after(after: &InboxEvent, outcome: Outcome) -> Condition {
+/// Whether an event with this outcome comes after that one in the list.
+fn comes_after(after: &InboxEvent, outcome: Outcome) -> Condition {
     use event::Column::{Id, ReceivedAtMs};
     let earlier = Condition::any().add(ReceivedAtMs.lt(after.received_at_ms));
     let same_time = ReceivedAtMs.eq(after.received_at_ms);

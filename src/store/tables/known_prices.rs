@@ -1,5 +1,5 @@
-//! The lookup keys that prices have had. Nearly every read and every batch needs those of a few prices that seldom change,
-//! so what was read is kept in memory for a while.
+//! The lookup keys that prices have had. Almost every read and batch needs the keys of a few
+//! prices, and they rarely change, so they are cached.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,23 +16,23 @@ use crate::domain::known_prices::KnownPrices;
 use crate::store::traced::Traced;
 use crate::store::{Store, StoreError, Transaction};
 
-/// For how long the keys of a price are not read again. Keys are only ever added, and one that another replica adds
-/// meanwhile is in the rows of the subscriptions, too.
+/// For a price with keys. Keys are only added, and a key that another replica adds in the meantime
+/// is also in the rows of the subscriptions.
 const KEYED_TTL: Duration = Duration::from_mins(1);
 
-/// The same, of a price without any: another replica may be the first to see one.
+/// For a price without keys: another replica may be the first to see one.
 const KEYLESS_TTL: Duration = Duration::from_secs(1);
 
-/// How many prices are kept: more than nearly any account has.
+/// More than almost any account has.
 const MAX_CACHED_PRICES: usize = 10_000;
 
-/// What is kept in memory.
 #[derive(Debug, Default)]
 pub(in crate::store) struct KnownPriceCache(Mutex<Cached>);
 
 #[derive(Debug, Default)]
 struct Cached {
-    /// What this process has committed, which a read that began before may not have seen.
+    /// The keys that this process has committed. A read that started earlier may not have seen
+    /// them.
     committed: KnownPrices,
     read: BTreeMap<PriceId, (KnownPrices, Instant)>,
 }
@@ -42,7 +42,7 @@ impl KnownPriceCache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is kept of these prices, and those of them that have to be read.
+    /// Returns the cached keys, and the prices that have to be read.
     fn look_up(&self, prices: &BTreeSet<PriceId>) -> (KnownPrices, BTreeSet<PriceId>) {
         let cached = self.lock();
         let (mut known, mut unread) = (cached.committed.of(prices), BTreeSet::new());
@@ -55,7 +55,7 @@ impl KnownPriceCache {
         (known, unread)
     }
 
-    fn keep_read(&self, prices: BTreeSet<PriceId>, known: &KnownPrices) {
+    fn add_read(&self, prices: BTreeSet<PriceId>, known: &KnownPrices) {
         let mut cached = self.lock();
         if cached.read.len() + prices.len() > MAX_CACHED_PRICES {
             cached.read.clear();
@@ -66,7 +66,7 @@ impl KnownPriceCache {
         }
     }
 
-    pub(in crate::store) fn keep_committed(&self, known: &KnownPrices) {
+    pub(in crate::store) fn add_committed(&self, known: &KnownPrices) {
         self.lock().committed.merge(known);
     }
 }
@@ -75,7 +75,6 @@ fn ttl(keys: &KnownPrices) -> Duration {
     if keys.is_empty() { KEYLESS_TTL } else { KEYED_TTL }
 }
 
-/// The lookup keys that these prices have had.
 async fn known_prices(
     cache: &KnownPriceCache,
     db: &Traced<impl ConnectionTrait>,
@@ -87,7 +86,7 @@ async fn known_prices(
     }
     let wanted = known_price::Column::PriceId.is_in(unread.iter().map(PriceId::as_str));
     let read = read(&known_price::Entity::find().filter(wanted).all(db).await?)?;
-    cache.keep_read(unread, &read);
+    cache.add_read(unread, &read);
     known.merge(&read);
     Ok(known)
 }
@@ -101,17 +100,14 @@ fn read(rows: &[known_price::Model]) -> Result<KnownPrices, StoreError> {
 }
 
 impl Store {
-    /// The lookup keys that these prices have had.
     pub async fn known_prices(&self, prices: &BTreeSet<PriceId>) -> Result<KnownPrices, StoreError> {
         known_prices(&self.known_prices, &self.db, prices).await
     }
 
-    /// The lookup keys that all prices have had.
     pub async fn all_known_prices(&self) -> Result<KnownPrices, StoreError> {
         read(&known_price::Entity::find().all(&self.db).await?)
     }
 
-    /// Adds lookup keys that prices have.
     pub async fn add_known_prices(&self, known: &KnownPrices) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         transaction.insert_known_prices(known).await?;
@@ -120,7 +116,6 @@ impl Store {
 }
 
 impl Transaction {
-    /// The lookup keys that these prices have had.
     pub(in crate::store) async fn known_prices(
         &self,
         prices: &BTreeSet<PriceId>,
@@ -128,8 +123,8 @@ impl Transaction {
         known_prices(&self.store.known_prices, &self.db, prices).await
     }
 
-    /// Adds lookup keys that prices were seen with. An earlier time replaces a later one, so that the first key is the same
-    /// whichever came first.
+    /// An earlier time replaces a later one, so that the first key of a price does not depend on
+    /// the order of the writes.
     pub(in crate::store) async fn insert_known_prices(
         &mut self,
         known: &KnownPrices,
@@ -170,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn added_key_is_known_at_once_and_its_first_time_stays() {
+    async fn added_key_is_read_at_once_with_its_earliest_time() {
         let (store, _dir) = empty_sqlite().await;
         store.migrate().await.expect("the migrations run");
         let prices = [price("price_a")].into();
@@ -188,10 +183,10 @@ mod tests {
         let cache = KnownPriceCache::default();
         let both = [price("price_a"), price("price_b")].into();
         assert_eq!(cache.look_up(&both), (KnownPrices::default(), both.clone()));
-        cache.keep_read([price("price_a")].into(), &known("price_a", "pro", 1));
+        cache.add_read([price("price_a")].into(), &known("price_a", "pro", 1));
         let (found, unread) = cache.look_up(&both);
         assert_eq!((found, unread), (known("price_a", "pro", 1), [price("price_b")].into()));
-        cache.keep_committed(&known("price_b", "team", 1));
+        cache.add_committed(&known("price_b", "team", 1));
         let (found, unread) = cache.look_up(&[price("price_b")].into());
         assert_eq!((found, unread), (known("price_b", "team", 1), [price("price_b")].into()));
     }

@@ -1,4 +1,5 @@
-//! Leases: what one replica does at a time. They run on the database's clock, since replicas' clocks differ.
+//! Leases, for work that only one replica does at a time. They use the database's clock, since the
+//! replicas' clocks differ.
 
 use std::time::Duration;
 
@@ -10,50 +11,51 @@ use uuid::Uuid;
 
 use crate::store::{Store, StoreError};
 
-/// A lease as one replica asks for it. The token tells its holder from the next one.
+/// The token identifies the holder.
 #[derive(Debug)]
 pub struct Lease {
     pub(in crate::store) name: &'static str,
     pub(in crate::store) token: String,
-    length: Duration,
+    duration: Duration,
 }
 
 impl Lease {
-    /// A lease of that name, which lasts so long unless it is taken again.
-    pub fn new(name: &'static str, length: Duration) -> Self {
-        Self { name, token: Uuid::new_v4().to_string(), length }
+    /// `duration` starts with each [`acquire_lease`](Store::acquire_lease).
+    pub fn new(name: &'static str, duration: Duration) -> Self {
+        Self { name, token: Uuid::new_v4().to_string(), duration }
     }
 }
 
 impl Store {
-    /// Takes the lease, or takes it again. `false`: another replica has it.
-    pub async fn take_lease(&self, lease: &Lease) -> Result<bool, StoreError> {
+    /// Acquires or renews the lease. `false`: another replica has it.
+    pub async fn acquire_lease(&self, lease: &Lease) -> Result<bool, StoreError> {
         use lease::Column::{ExpiresAtMs, Name, Token};
         let now = self.database_now_ms();
-        let length_ms = i64::try_from(lease.length.as_millis()).unwrap_or(i64::MAX);
-        let place = lease::ActiveModel {
+        let duration_ms = i64::try_from(lease.duration.as_millis()).unwrap_or(i64::MAX);
+        let expired = lease::ActiveModel {
             name: Set(lease.name.to_owned()),
             token: Set(lease.token.clone()),
             expires_at_ms: Set(0),
         };
-        // The place first, so that what follows is one update that the database's clock decides.
-        lease::Entity::insert(place)
+        // The row exists from here on, so that a single update by the database's clock can acquire
+        // the lease.
+        lease::Entity::insert(expired)
             .on_conflict(OnConflict::column(Name).do_nothing().to_owned())
             .exec_without_returning(&self.writer)
             .await?;
-        let free = Expr::col(ExpiresAtMs).lte(now.clone());
-        let taken = lease::Entity::update_many()
+        let is_free = Expr::col(ExpiresAtMs).lte(now.clone());
+        let updated = lease::Entity::update_many()
             .col_expr(Token, Expr::val(lease.token.as_str()))
-            .col_expr(ExpiresAtMs, now.add(length_ms))
+            .col_expr(ExpiresAtMs, now.add(duration_ms))
             .filter(Name.eq(lease.name))
-            .filter(free.or(Token.eq(lease.token.as_str())))
+            .filter(is_free.or(Token.eq(lease.token.as_str())))
             .exec(&self.writer)
             .await?;
-        Ok(taken.rows_affected == 1)
+        Ok(updated.rows_affected == 1)
     }
 
-    /// Gives the lease back, if it is still ours.
-    pub async fn give_lease_back(&self, lease: &Lease) -> Result<(), StoreError> {
+    /// Does nothing if another replica has the lease.
+    pub async fn release_lease(&self, lease: &Lease) -> Result<(), StoreError> {
         lease::Entity::update_many()
             .set(lease::ActiveModel { expires_at_ms: Set(0), ..Default::default() })
             .filter(lease::Column::Name.eq(lease.name))
@@ -63,7 +65,7 @@ impl Store {
         Ok(())
     }
 
-    /// The database's own time, in Unix milliseconds.
+    /// In Unix milliseconds.
     pub(in crate::store) fn database_now_ms(&self) -> SimpleExpr {
         match self.db.get_database_backend() {
             DbBackend::Sqlite => Expr::cust("CAST(unixepoch('subsec') * 1000 AS INTEGER)"),

@@ -1,12 +1,14 @@
-//! The tables: one file for each table, or for each question that needs several; `rows` turns rows into domain types.
+//! The tables: one file for each table or query. `rows` converts rows to domain types and back.
 //!
-//! Start reading at `subscriptions` and `events`. What a batch reads and writes is not here but in `batch_load` and `batch_save`,
-//! and erasing and copying, which need all tables, in `erasure` and `copy`. The files add methods to [`Store`](super::Store) and [`Transaction`](super::Transaction). The columns are those of the
-//! `entity` crate, and the tables those that the `migration` crate makes.
+//! Start reading at `subscriptions` and `events`. The files add methods to [`Store`](super::Store)
+//! and [`Transaction`](super::Transaction). Batches are read and written in `batch_load` and
+//! `batch_save`. Erasing a tenant and copying a database, which concern all tables, are in
+//! `erasure` and `copy`. The columns are those of the `entity` crate.
 
 pub(super) mod backfill;
 pub(super) mod backlog;
 pub(super) mod checkouts;
+pub(super) mod customers;
 pub(super) mod deployment;
 pub(super) mod events;
 pub(super) mod gap_recovery;

@@ -1,4 +1,4 @@
-//! When something was first and last seen: a small table that is written rarely.
+//! The times when something was first and last seen. A small table that is written rarely.
 
 use entity::observation;
 use sea_orm::ActiveValue::Set;
@@ -9,66 +9,68 @@ use crate::domain::ids::SecretName;
 use crate::domain::webhook_secret::SecretFingerprint;
 use crate::store::{Store, StoreError};
 
-/// Before the fingerprint of the secret that verified webhooks; the detail is its name.
-const VERIFIED: &str = "webhook_verified:";
+/// Followed by the fingerprint of the secret. The detail is the secret's name.
+const VERIFIED_PREFIX: &str = "webhook_verified:";
 
-/// Before the reason for which webhooks were refused.
-const REFUSED: &str = "webhook_refused:";
+/// Followed by the reason.
+const REJECTED_PREFIX: &str = "webhook_refused:";
 
-/// When webhooks were verified by one secret.
+/// The times of webhooks that one secret verified, in Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedWebhooks {
-    /// What the secret was called then.
+    /// The secret's name at the last time.
     pub secret_name: String,
-    /// The first time, in Unix milliseconds.
     pub first_at_ms: i64,
-    /// The last time, in Unix milliseconds.
     pub last_at_ms: i64,
 }
 
-/// When webhooks were last refused for one reason.
+/// The last webhook that was rejected for a reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedWebhooks {
-    /// The reason, as in logs and metrics.
+pub struct RejectedWebhooks {
+    /// As in logs and metrics.
     pub reason: String,
-    /// The last time, in Unix milliseconds.
+    /// In Unix milliseconds.
     pub last_at_ms: i64,
 }
 
 impl Store {
-    /// Notes that a secret verified webhooks.
-    pub async fn note_verified_webhooks(
+    pub async fn record_verified_webhooks(
         &self,
         fingerprint: SecretFingerprint,
         name: &SecretName,
         first_at_ms: i64,
         last_at_ms: i64,
     ) -> Result<(), StoreError> {
-        self.observe(&format!("{VERIFIED}{fingerprint}"), first_at_ms, last_at_ms, Some(name.as_str())).await
+        self.record_observation(
+            &format!("{VERIFIED_PREFIX}{fingerprint}"),
+            first_at_ms,
+            last_at_ms,
+            Some(name.as_str()),
+        )
+        .await
     }
 
-    /// Notes that webhooks were refused.
-    pub async fn note_refused_webhooks(&self, reason: &str, last_at_ms: i64) -> Result<(), StoreError> {
-        self.observe(&format!("{REFUSED}{reason}"), last_at_ms, last_at_ms, None).await
+    pub async fn record_rejected_webhooks(&self, reason: &str, last_at_ms: i64) -> Result<(), StoreError> {
+        self.record_observation(&format!("{REJECTED_PREFIX}{reason}"), last_at_ms, last_at_ms, None).await
     }
 
-    /// When webhooks were verified, by which secret; the latest first.
+    /// The latest comes first.
     pub async fn verified_webhooks(&self) -> Result<Vec<VerifiedWebhooks>, StoreError> {
         let read = |row: observation::Model| VerifiedWebhooks {
             secret_name: row.detail.unwrap_or_default(),
             first_at_ms: row.first_at_ms,
             last_at_ms: row.last_at_ms,
         };
-        Ok(self.observations(VERIFIED).await?.into_iter().map(read).collect())
+        Ok(self.observations(VERIFIED_PREFIX).await?.into_iter().map(read).collect())
     }
 
-    /// When webhooks were last refused, for which reason; the latest first.
-    pub async fn refused_webhooks(&self) -> Result<Vec<RefusedWebhooks>, StoreError> {
-        let read = |row: observation::Model| RefusedWebhooks {
-            reason: row.name.trim_start_matches(REFUSED).to_owned(),
+    /// The latest comes first.
+    pub async fn rejected_webhooks(&self) -> Result<Vec<RejectedWebhooks>, StoreError> {
+        let read = |row: observation::Model| RejectedWebhooks {
+            reason: row.name.trim_start_matches(REJECTED_PREFIX).to_owned(),
             last_at_ms: row.last_at_ms,
         };
-        Ok(self.observations(REFUSED).await?.into_iter().map(read).collect())
+        Ok(self.observations(REJECTED_PREFIX).await?.into_iter().map(read).collect())
     }
 
     async fn observations(&self, prefix: &str) -> Result<Vec<observation::Model>, StoreError> {
@@ -78,8 +80,8 @@ impl Store {
         Ok(seen.all(&self.db).await?)
     }
 
-    /// Notes that something was seen. The first time is kept, and the last never goes back: replicas write in any order.
-    pub(in crate::store) async fn observe(
+    /// Keeps the first time, and never sets the last time back: replicas write in any order.
+    pub(in crate::store) async fn record_observation(
         &self,
         name: &str,
         first_at_ms: i64,
@@ -93,11 +95,11 @@ impl Store {
             detail: Set(detail.map(str::to_owned)),
         };
         let is_later = Expr::col((observation::Entity, observation::Column::LastAtMs)).lte(last_at_ms);
-        let seen_again = OnConflict::column(observation::Column::Name)
+        let repeated = OnConflict::column(observation::Column::Name)
             .update_columns([observation::Column::LastAtMs, observation::Column::Detail])
             .action_and_where(is_later)
             .to_owned();
-        observation::Entity::insert(row).on_conflict(seen_again).exec_without_returning(&self.writer).await?;
+        observation::Entity::insert(row).on_conflict(repeated).exec_without_returning(&self.writer).await?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Customers that parked events name, and of which Stripe was not asked yet whose they are.
+//! Customers of parked events. Stripe is asked once for the tenant of each.
 
 use entity::{customer, event};
 use sea_orm::ActiveValue::Set;
@@ -11,10 +11,10 @@ use crate::domain::outcome::Outcome;
 use crate::store::{Store, StoreError};
 
 impl Store {
-    /// Some customers that events wait for, and that Stripe was not asked about. Not those that the operator has taken from
-    /// their tenant: only the operator links them again.
-    pub async fn unasked_parked_customers(&self, most: u64) -> Result<Vec<CustomerId>, StoreError> {
-        // As a literal: the index is of parked events alone, and a value that comes later could be any.
+    /// Customers that Stripe was not asked about yet. Without those that the operator unlinked:
+    /// only the operator links them again.
+    pub async fn unchecked_parked_customers(&self, limit: u64) -> Result<Vec<CustomerId>, StoreError> {
+        // A literal, since the partial index of parked events is not used for a parameter.
         let is_parked =
             event::Column::Outcome.into_expr().eq(Expr::Constant(Outcome::Parked.as_str().into()));
         let parked = Query::select()
@@ -30,15 +30,15 @@ impl Store {
             .filter(customer::Column::AskedAtMs.is_null())
             .filter(customer::Column::WithheldAtMs.is_null())
             .filter(customer::Column::DeletedAtMs.is_null())
-            .limit(most)
+            .limit(limit)
             .into_tuple()
             .all(&self.db)
             .await?;
         ids.iter().map(|id| rows::id("customer", id)).collect()
     }
 
-    /// Notes that Stripe was asked whose a customer is.
-    pub async fn note_asked(&self, customer: &CustomerId, now_ms: i64) -> Result<(), StoreError> {
+    /// Records that Stripe was asked about the customer.
+    pub async fn mark_checked(&self, customer: &CustomerId, now_ms: i64) -> Result<(), StoreError> {
         customer::Entity::update_many()
             .set(customer::ActiveModel { asked_at_ms: Set(Some(now_ms)), ..Default::default() })
             .filter(customer::Column::Id.eq(customer.as_str()))

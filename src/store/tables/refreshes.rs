@@ -1,4 +1,4 @@
-//! The questions that are to be put to Stripe: rows, so that a restart forgets none.
+//! Refreshes: what to read from Stripe. They are rows, so that none is lost at a restart.
 
 use entity::refresh;
 use sea_orm::ActiveValue::Set;
@@ -11,118 +11,120 @@ use super::rows;
 use crate::domain::ids::{CustomerId, EventId, TenantId};
 use crate::domain::journey::Traceparent;
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
-use crate::store::{Due, Store, StoreError, Transaction};
+use crate::store::{ClaimWindow, Store, StoreError, Transaction};
 
-/// A question that is ours to ask until the claim ends, so that of several replicas one asks.
+/// A refresh that this replica has claimed, so that only one replica runs it.
 #[derive(Debug, Clone)]
-pub struct ClaimedRefresh {
-    /// The question.
+pub struct RefreshJob {
     pub refresh: Refresh,
-    /// The trace that left it open.
+    /// The trace that requested it.
     pub traceparent: Option<Traceparent>,
-    /// How often it was asked in vain.
+    /// Failed attempts.
     pub attempts: i64,
-    /// Goes up each time that it is raised anew: an answer from before that does not settle it.
+    /// Increases with each new request. A response from before the request does not complete it.
     version: i64,
-    /// Until when it is ours: whoever claims it later has another time.
-    until_ms: i64,
+    /// The end of the claim, which identifies it.
+    claimed_until_ms: i64,
 }
 
-/// The question what a customer has that was linked.
+/// The refresh of a customer that was linked.
 #[derive(Debug)]
-pub struct OpenLink {
-    /// The tenant that it was linked to.
+pub struct LinkRefresh {
     pub tenant: TenantId,
-    /// The customer.
     pub customer: CustomerId,
     version: i64,
 }
 
 impl Store {
-    /// Takes up to `most` questions that are due: half of them the longest due, half the latest, so that neither a buyer
-    /// waits behind a thousand others nor anybody for ever. What is not settled or put off in time is due again: whoever
-    /// claimed it has died.
-    pub async fn claim_refreshes(&self, due: Due, most: u64) -> Result<Vec<ClaimedRefresh>, StoreError> {
-        let is_due = refresh::Entity::find().filter(due.condition(refresh::Column::DueAtMs));
-        let longest = is_due.clone().order_by_asc(refresh::Column::DueAtMs).limit(most / 2);
-        let mut found = longest.all(&self.db).await?;
-        let latest = is_due.order_by_desc(refresh::Column::DueAtMs).limit(most / 2);
+    /// Half of the claimed refreshes are the oldest, half the newest, so that a new buyer does not
+    /// wait behind a thousand others and no refresh waits forever. A refresh that is not completed
+    /// or postponed before the end of the claim is due again.
+    pub async fn claim_refreshes(
+        &self,
+        window: ClaimWindow,
+        limit: u64,
+    ) -> Result<Vec<RefreshJob>, StoreError> {
+        let due = refresh::Entity::find().filter(window.is_due(refresh::Column::DueAtMs));
+        let oldest = due.clone().order_by_asc(refresh::Column::DueAtMs).limit(limit / 2);
+        let mut found = oldest.all(&self.db).await?;
+        let latest = due.order_by_desc(refresh::Column::DueAtMs).limit(limit / 2);
         for row in latest.all(&self.db).await? {
             if found.iter().all(|other| other.subject != row.subject) {
                 found.push(row);
             }
         }
-        let mut claimed = Vec::new();
+        let mut jobs = Vec::new();
         for row in found {
-            let claim = refresh::ActiveModel { due_at_ms: Set(due.until_ms), ..Default::default() };
+            let claim =
+                refresh::ActiveModel { due_at_ms: Set(window.claimed_until_ms), ..Default::default() };
             let claim = refresh::Entity::update_many()
                 .set(claim)
                 .filter(refresh::Column::Subject.eq(row.subject.as_str()))
                 .filter(refresh::Column::DueAtMs.eq(row.due_at_ms));
             if claim.exec(&self.writer).await?.rows_affected == 1 {
-                // One that another build wrote is left to it, and must not hold up the others.
-                let unreadable =
-                    |error: &StoreError| tracing::error!(%error, "a question to Stripe is left out");
-                claimed.extend(read(&row, due.until_ms).inspect_err(unreadable));
+                // Another build wrote it. It must not block the others.
+                let log =
+                    |error: &StoreError| tracing::error!(%error, "could not read a refresh; skipping it");
+                jobs.extend(read(&row, window.claimed_until_ms).inspect_err(log));
             }
         }
-        Ok(claimed)
+        Ok(jobs)
     }
 
-    /// Puts a question off that could not be answered.
-    pub async fn put_off_refresh(
+    pub async fn postpone_refresh(
         &self,
-        claimed: &ClaimedRefresh,
+        job: &RefreshJob,
         attempts: i64,
         due_at_ms: i64,
     ) -> Result<(), StoreError> {
-        let later =
+        let postponed =
             refresh::ActiveModel { due_at_ms: Set(due_at_ms), attempts: Set(attempts), ..Default::default() };
-        refresh::Entity::update_many().set(later).filter(claimed.is_ours()).exec(&self.writer).await?;
+        refresh::Entity::update_many().set(postponed).filter(job.is_claimed()).exec(&self.writer).await?;
         Ok(())
     }
 
-    /// Takes a question back that has no answer.
-    pub async fn drop_refresh(&self, claimed: &ClaimedRefresh, now_ms: i64) -> Result<(), StoreError> {
+    /// Completes a refresh that Stripe has no response for.
+    pub async fn cancel_refresh(&self, job: &RefreshJob, now_ms: i64) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
-        transaction.settle_refresh(claimed, now_ms).await?;
+        transaction.complete_refresh(job, now_ms).await?;
         transaction.commit().await
     }
 
-    /// How many linked customers nobody has asked about yet.
-    pub async fn count_open_links(&self) -> Result<u64, StoreError> {
-        Ok(open_links().count(&self.db).await?)
+    /// The number of linked customers that were not refreshed yet.
+    pub async fn count_pending_link_refreshes(&self) -> Result<u64, StoreError> {
+        Ok(pending_link_refreshes().count(&self.db).await?)
     }
 
-    /// Whether there is a question about all that the customer has: it is not known, then.
-    pub async fn is_asked_about(&self, customer: &CustomerId) -> Result<bool, StoreError> {
+    /// Whether a refresh of the customer is pending, so that its subscriptions may not be known.
+    pub async fn has_customer_refresh(&self, customer: &CustomerId) -> Result<bool, StoreError> {
         Ok(refresh::Entity::find_by_id(customer.as_str()).count(&self.db).await? > 0)
     }
 
-    /// Linked customers that nobody has asked about yet, by their ids, from after one of them.
-    pub async fn open_links(
+    /// Linked customers that were not refreshed yet, by id.
+    pub async fn pending_link_refreshes(
         &self,
         after: Option<&CustomerId>,
-        most: u64,
-    ) -> Result<Vec<OpenLink>, StoreError> {
-        let open = open_links()
+        limit: u64,
+    ) -> Result<Vec<LinkRefresh>, StoreError> {
+        let pending = pending_link_refreshes()
             .filter(refresh::Column::Subject.gt(after.map(CustomerId::as_str).unwrap_or_default()))
             .order_by_asc(refresh::Column::Subject)
-            .limit(most)
+            .limit(limit)
             .all(&self.db)
             .await?;
         let read = |row: &refresh::Model| {
-            Ok(OpenLink {
+            Ok(LinkRefresh {
                 tenant: rows::tenant_id("refresh", &row.tenant_id)?,
                 customer: rows::id("refresh", &row.customer_id)?,
                 version: row.version,
             })
         };
-        open.iter().map(read).collect()
+        pending.iter().map(read).collect()
     }
 
-    /// Somebody has asked, whoever it was: takes the question back, unless it was raised anew since.
-    pub async fn settle_link(&self, link: &OpenLink) -> Result<(), StoreError> {
+    /// Called after the customer was refreshed in another way. Does nothing if the refresh was
+    /// requested again in the meantime.
+    pub async fn complete_link_refresh(&self, link: &LinkRefresh) -> Result<(), StoreError> {
         refresh::Entity::delete_many()
             .filter(refresh::Column::Subject.eq(link.customer.as_str()))
             .filter(refresh::Column::Version.eq(link.version))
@@ -131,7 +133,7 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves questions that are not asked already. `trace` is what raised them.
+    /// Skips refreshes that are pending already. `trace` requested them.
     pub async fn insert_new_refreshes(
         &self,
         refreshes: &[Refresh],
@@ -150,7 +152,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// Inserts refreshes. One that is there already is repeated, and is due no sooner.
+    /// A pending refresh gets a new version and keeps its due time.
     pub(in crate::store) async fn insert_refreshes(
         &self,
         refreshes: impl Iterator<Item = &Refresh>,
@@ -163,50 +165,54 @@ impl Transaction {
         if rows.is_empty() {
             return Ok(());
         }
-        let again = OnConflict::column(Subject)
+        let requested_again = OnConflict::column(Subject)
             .update_columns([CustomerId, TenantId, Reason, EventId, Traceparent])
             .value(Version, Expr::col((refresh::Entity, Version)).add(1))
             .to_owned();
-        refresh::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&self.db).await?;
+        refresh::Entity::insert_many(rows)
+            .on_conflict(requested_again)
+            .exec_without_returning(&self.db)
+            .await?;
         Ok(())
     }
 
-    /// The question is answered, unless it has been raised anew since: then it is due at once.
-    pub async fn settle_refresh(&self, claimed: &ClaimedRefresh, now_ms: i64) -> Result<(), StoreError> {
-        let settled = refresh::Entity::delete_many()
-            .filter(claimed.is_ours())
-            .filter(refresh::Column::Version.eq(claimed.version))
+    /// Deletes the refresh. If it was requested again in the meantime, it is due at once.
+    pub async fn complete_refresh(&self, job: &RefreshJob, now_ms: i64) -> Result<(), StoreError> {
+        let deleted = refresh::Entity::delete_many()
+            .filter(job.is_claimed())
+            .filter(refresh::Column::Version.eq(job.version))
             .exec(&self.db)
             .await?;
-        if settled.rows_affected == 0 {
-            let at_once =
+        if deleted.rows_affected == 0 {
+            let due_now =
                 refresh::ActiveModel { due_at_ms: Set(now_ms), attempts: Set(0), ..Default::default() };
-            refresh::Entity::update_many().set(at_once).filter(claimed.is_ours()).exec(&self.db).await?;
+            refresh::Entity::update_many().set(due_now).filter(job.is_claimed()).exec(&self.db).await?;
         }
         Ok(())
     }
 }
 
-impl ClaimedRefresh {
-    /// Whether the row is still as we claimed it: a claim that has ended may be another's, or the row another question.
-    fn is_ours(&self) -> Condition {
+impl RefreshJob {
+    /// Whether the row still has this claim. After its end another replica may have claimed or
+    /// replaced the row.
+    fn is_claimed(&self) -> Condition {
         Condition::all()
             .add(refresh::Column::Subject.eq(self.refresh.subject.as_str()))
-            .add(refresh::Column::DueAtMs.eq(self.until_ms))
+            .add(refresh::Column::DueAtMs.eq(self.claimed_until_ms))
     }
 }
 
-/// Only linking has somebody ask for this reason, and always about a customer.
-fn open_links() -> Select<refresh::Entity> {
+/// Only linking uses this reason, and always for a customer.
+fn pending_link_refreshes() -> Select<refresh::Entity> {
     refresh::Entity::find().filter(refresh::Column::Reason.eq(RefreshReason::Linked.as_str()))
 }
 
-fn read(row: &refresh::Model, until_ms: i64) -> Result<ClaimedRefresh, StoreError> {
+fn read(row: &refresh::Model, claimed_until_ms: i64) -> Result<RefreshJob, StoreError> {
     let table = "refresh";
     let subject = RefreshSubject::parse(&row.subject);
-    let unreadable = |error| StoreError::unreadable(format_args!("a row of {table} has {error}"));
+    let unreadable = |error| StoreError::rejected(format_args!("a row of {table} has {error}"));
     let trace = |text: &str| rows::word(table, text, |text| Traceparent::parse(text).ok());
-    Ok(ClaimedRefresh {
+    Ok(RefreshJob {
         refresh: Refresh {
             subject: subject.map_err(unreadable)?,
             customer: rows::id(table, &row.customer_id)?,
@@ -217,7 +223,7 @@ fn read(row: &refresh::Model, until_ms: i64) -> Result<ClaimedRefresh, StoreErro
         traceparent: row.traceparent.as_deref().map(trace).transpose()?,
         attempts: row.attempts,
         version: row.version,
-        until_ms,
+        claimed_until_ms,
     })
 }
 

@@ -1,41 +1,40 @@
-//! Rows to domain types and back. A row that the domain cannot read is an error that names it, never a guess.
+//! Converts rows to domain types and back. A row that the domain cannot read is an error that names
+//! its table.
 
 use entity::{checkout, subscription, tenant};
 use sea_orm::ActiveValue::Set;
 
+use crate::domain::batch::OwnedSubscription;
 use crate::domain::ids::{InvalidId, TenantId};
 use crate::domain::journey::{Journey, Traceparent};
 use crate::domain::subscription::{PaymentProblem, State, Status, Subscription};
 use crate::domain::tenant::{Checkout, CheckoutStatus, Tenant};
-use crate::domain::unit_of_work::Held;
 use crate::store::StoreError;
 
-/// Reads an identifier of a row.
 pub(in crate::store) fn id<T: std::str::FromStr<Err = InvalidId>>(
     table: &str,
     text: &str,
 ) -> Result<T, StoreError> {
-    text.parse().map_err(|error| StoreError::unreadable(format_args!("a row of {table} has {error}")))
+    text.parse().map_err(|error| StoreError::rejected(format_args!("a row of {table} has {error}")))
 }
 
-/// Reads the tenant of a row.
 pub(in crate::store) fn tenant_id(table: &str, text: &str) -> Result<TenantId, StoreError> {
     let id = TenantId::parse_stored(text);
-    id.map_err(|error| StoreError::unreadable(format_args!("a row of {table} has {error}")))
+    id.map_err(|error| StoreError::rejected(format_args!("a row of {table} has {error}")))
 }
 
-/// Reads a word that the domain knows.
 pub(in crate::store) fn word<T>(
     table: &str,
     text: &str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<T, StoreError> {
-    parse(text).ok_or_else(|| StoreError::unreadable(format_args!("a row of {table} says {text:?}")))
+    parse(text)
+        .ok_or_else(|| StoreError::rejected(format_args!("a row of {table} has the unknown value {text:?}")))
 }
 
-fn journey(table: &str, origin: &str, began_at_ms: i64) -> Result<Journey, StoreError> {
+fn journey(table: &str, origin: &str, started_at_ms: i64) -> Result<Journey, StoreError> {
     let origin = word(table, origin, |text| Traceparent::parse(text).ok())?;
-    Ok(Journey { origin, began_at_ms })
+    Ok(Journey { origin, started_at_ms })
 }
 
 pub(in crate::store) fn tenant(row: &tenant::Model) -> Result<Tenant, StoreError> {
@@ -55,18 +54,18 @@ pub(in crate::store) fn tenant_row(tenant: &Tenant, now_ms: i64) -> tenant::Acti
         customer_generation: Set(tenant.generation),
         journey_id: Set(tenant.journey.map(|journey| journey.id().to_string())),
         journey_traceparent: Set(tenant.journey.map(|journey| journey.origin.to_string())),
-        journey_began_at_ms: Set(tenant.journey.map(|journey| journey.began_at_ms)),
+        journey_began_at_ms: Set(tenant.journey.map(|journey| journey.started_at_ms)),
         created_at_ms: Set(now_ms),
         updated_at_ms: Set(now_ms),
     }
 }
 
-pub(in crate::store) fn subscription(row: &subscription::Model) -> Result<Held, StoreError> {
+pub(in crate::store) fn subscription(row: &subscription::Model) -> Result<OwnedSubscription, StoreError> {
     let table = "subscription";
     let items = serde_json::from_str(&row.items)
-        .map_err(|_| StoreError::unreadable("a row of subscription has unreadable items"))?;
+        .map_err(|_| StoreError::rejected("a row of subscription has unreadable items"))?;
     let problem = row.payment_problem.as_deref();
-    Ok(Held {
+    Ok(OwnedSubscription {
         tenant: tenant_id(table, &row.tenant_id)?,
         subscription: Subscription {
             id: id(table, &row.id)?,
@@ -92,7 +91,7 @@ pub(in crate::store) fn subscription(row: &subscription::Model) -> Result<Held, 
 }
 
 pub(in crate::store) fn subscription_row(
-    held: &Held,
+    owned: &OwnedSubscription,
     now_ms: i64,
 ) -> Result<subscription::Model, StoreError> {
     let Subscription {
@@ -105,14 +104,14 @@ pub(in crate::store) fn subscription_row(
         payment_problem,
         payment_noted_at,
         paid_at,
-    } = &held.subscription;
+    } = &owned.subscription;
     Ok(subscription::Model {
         id: id.to_string(),
         customer_id: customer.to_string(),
-        tenant_id: held.tenant.to_string(),
+        tenant_id: owned.tenant.to_string(),
         status: state.status.to_string(),
         started_at: state.started_at,
-        items: serde_json::to_string(&state.items).map_err(StoreError::unreadable)?,
+        items: serde_json::to_string(&state.items).map_err(StoreError::rejected)?,
         current_period_end: state.current_period_end,
         trial_end: state.trial_end,
         cancel_at: state.cancel_at,
@@ -157,7 +156,7 @@ pub(in crate::store) fn checkout_row(checkout: &Checkout, now_ms: i64) -> checko
         subscription_id: Set(checkout.subscription.as_ref().map(ToString::to_string)),
         journey_id: Set(checkout.journey.id().to_string()),
         traceparent: Set(checkout.journey.origin.to_string()),
-        created_at_ms: Set(checkout.journey.began_at_ms),
+        created_at_ms: Set(checkout.journey.started_at_ms),
         updated_at_ms: Set(now_ms),
     }
 }

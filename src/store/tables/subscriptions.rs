@@ -1,4 +1,4 @@
-//! Subscriptions, read.
+//! Subscriptions. `batch_load` and `batch_save` read and write those of a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,16 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use super::rows;
 use crate::domain::ids::{CustomerId, SubscriptionId, TenantId};
 use crate::domain::subscription::Subscription;
-use crate::domain::tenant::{CheckoutStatus, Holdings};
-use crate::store::{Store, StoreError};
+use crate::domain::tenant::{BillingState, CheckoutStatus};
+use crate::store::{Store, StoreError, Transaction};
 
 impl Store {
-    /// What each of these tenants has, in two statements. What cannot be read of one of them is no failure of the others.
-    pub async fn holdings_of_tenants(
+    /// Two statements for all tenants. If a row of one tenant cannot be read, only that tenant gets
+    /// an error.
+    pub async fn billing_states(
         &self,
         tenants: &[TenantId],
-    ) -> Result<BTreeMap<TenantId, Result<Holdings, StoreError>>, StoreError> {
+    ) -> Result<BTreeMap<TenantId, Result<BillingState, StoreError>>, StoreError> {
         let ids = || tenants.iter().map(TenantId::as_str);
         let linked: BTreeSet<String> = tenant::Entity::find()
             .select_only()
@@ -28,14 +29,14 @@ impl Store {
             .await?
             .into_iter()
             .collect();
-        let held = subscription::Entity::find()
+        let found = subscription::Entity::find()
             .filter(subscription::Column::TenantId.is_in(ids()))
             .all(&self.db)
             .await?;
         let of_tenant = |tenant: &TenantId| {
-            let rows = held.iter().filter(|row| row.tenant_id == tenant.as_str());
-            let subscriptions = rows.map(|row| rows::subscription(row).map(|held| held.subscription));
-            Ok(Holdings {
+            let rows = found.iter().filter(|row| row.tenant_id == tenant.as_str());
+            let subscriptions = rows.map(|row| rows::subscription(row).map(|owned| owned.subscription));
+            Ok(BillingState {
                 has_customer: linked.contains(tenant.as_str()),
                 subscriptions: subscriptions.collect::<Result<_, _>>()?,
             })
@@ -43,16 +44,17 @@ impl Store {
         Ok(tenants.iter().map(|tenant| (tenant.clone(), of_tenant(tenant))).collect())
     }
 
-    /// All subscriptions of a customer that we hold.
+    /// All stored subscriptions of a customer.
     pub async fn subscriptions_of(&self, customer: &CustomerId) -> Result<Vec<Subscription>, StoreError> {
-        let held = subscription::Entity::find()
+        let found = subscription::Entity::find()
             .filter(subscription::Column::CustomerId.eq(customer.as_str()))
             .all(&self.db)
             .await?;
-        held.iter().map(|row| rows::subscription(row).map(|held| held.subscription)).collect()
+        found.iter().map(|row| rows::subscription(row).map(|owned| owned.subscription)).collect()
     }
 
-    /// Those of these subscriptions that a first payment is awaited for: by what we hold of them, or of their checkout.
+    /// The given subscriptions whose first payment is pending, according to the subscription or its
+    /// checkout.
     pub async fn awaiting_payment(
         &self,
         ids: impl Iterator<Item = &SubscriptionId>,
@@ -61,7 +63,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let held: Vec<String> = subscription::Entity::find()
+        let awaiting: Vec<String> = subscription::Entity::find()
             .select_only()
             .column(subscription::Column::Id)
             .filter(subscription::Column::Id.is_in(ids.iter().copied()))
@@ -69,7 +71,7 @@ impl Store {
             .into_tuple()
             .all(&self.db)
             .await?;
-        let withholding = CheckoutStatus::WITHHOLDING.map(CheckoutStatus::as_str);
+        let withholding = CheckoutStatus::WITHHOLDING_ACCESS.map(CheckoutStatus::as_str);
         let bought: Vec<Option<String>> = checkout::Entity::find()
             .select_only()
             .column(checkout::Column::SubscriptionId)
@@ -78,19 +80,31 @@ impl Store {
             .into_tuple()
             .all(&self.db)
             .await?;
-        let ids = held.into_iter().chain(bought.into_iter().flatten());
+        let ids = awaiting.into_iter().chain(bought.into_iter().flatten());
         ids.map(|id| rows::id("subscription", &id)).collect()
     }
 
-    /// A subscription, if we hold it.
     pub async fn subscription(&self, id: &SubscriptionId) -> Result<Option<Subscription>, StoreError> {
         let row = subscription::Entity::find_by_id(id.as_str()).one(&self.db).await?;
-        row.map(|row| rows::subscription(&row).map(|held| held.subscription)).transpose()
+        row.map(|row| rows::subscription(&row).map(|owned| owned.subscription)).transpose()
     }
 
-    /// The revision of a subscription that we hold.
     pub async fn revision(&self, id: &SubscriptionId) -> Result<Option<i64>, StoreError> {
         let row = subscription::Entity::find_by_id(id.as_str()).one(&self.db).await?;
         Ok(row.map(|row| row.revision))
+    }
+}
+
+impl Transaction {
+    pub(in crate::store) async fn delete_subscriptions(
+        &self,
+        ids: &BTreeSet<SubscriptionId>,
+    ) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let is_removed = subscription::Column::Id.is_in(ids.iter().map(SubscriptionId::as_str));
+        subscription::Entity::delete_many().filter(is_removed).exec(&self.db).await?;
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A tenant's story, from what was written down of it: the journal, the inbox and the checkouts.
+//! A tenant's history, from the journal, the inbox and the checkouts.
 
 use entity::{checkout, event, transition};
 use sea_orm::{ColumnTrait, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -6,50 +6,45 @@ use sea_orm::{ColumnTrait, DerivePartialModel, EntityTrait, QueryFilter, QueryOr
 use crate::domain::ids::TenantId;
 use crate::store::{Store, StoreError};
 
-/// A tenant's story, oldest first.
 #[derive(Debug)]
 pub struct Timeline {
-    /// What happened.
+    /// Oldest first.
     pub entries: Vec<TimelineEntry>,
-    /// Whether something older is left out.
+    /// Whether older entries were left out.
     pub has_older: bool,
 }
 
-/// One thing that happened in a tenant's billing, in the words of the log lines.
+/// Has the field names of the log lines.
 #[derive(Debug, Default)]
 pub struct TimelineEntry {
-    /// When it was written down or, for an event, when it came. In Unix milliseconds.
+    /// When it was recorded or, for an event, received. In Unix milliseconds.
     pub at_ms: i64,
     /// `subscription.transition`, `event.applied`, `checkout.begun` and the like.
     pub what: String,
-    /// What has become of an event by now.
+    /// The event's outcome so far.
     pub outcome: Option<String>,
-    /// A subscription's status before.
+    /// The subscription's status before.
     pub from: Option<String>,
-    /// Its status after.
+    /// The subscription's status after.
     pub to: Option<String>,
-    /// Whose card is charged.
     pub customer: Option<String>,
-    /// Which subscription it is about.
     pub subscription: Option<String>,
-    /// The event, `evt_...`.
+    /// The event's id.
     pub event: Option<String>,
-    /// Stripe's word for that event.
     pub event_type: Option<String>,
-    /// Stripe's id of the request that caused that event.
+    /// The Stripe API request that caused the event.
     pub request_id: Option<String>,
-    /// Why: what an outcome alone does not say, or our own word for what no event did.
+    /// The reason for the outcome, or the cause of a change without an event.
     pub reason: Option<String>,
-    /// The journey it belongs to.
     pub journey: Option<String>,
-    /// The trace in which it happened; none at the command line.
+    /// `None` for a change by a command.
     pub trace: Option<String>,
 }
 
-/// An event without its payload, which is large and nobody's to read here.
+/// An event without its payload, which is large and not needed here.
 #[derive(DerivePartialModel)]
 #[sea_orm(entity = "event::Entity")]
-struct Arrival {
+struct EventRow {
     id: String,
     event_type: String,
     stripe_request_id: Option<String>,
@@ -63,30 +58,34 @@ struct Arrival {
 }
 
 impl Store {
-    /// The latest of the tenant's story, at most so many entries.
+    /// The latest entries.
     ///
-    /// It goes by time, so that it can be laid beside the log files: an event stands where it came, and what it changed
-    /// where that was written, at once or when its wait for its tenant was over. Within a millisecond, too, what leads to
-    /// something comes before it: a checkout, then the events, then the journal as it was written.
-    pub async fn timeline(&self, tenant: &TenantId, most: usize) -> Result<Timeline, StoreError> {
-        // One more of each than is told, to know whether there is more.
-        let limit = most as u64 + 1;
-        let mut entries = self.checkouts_begun(tenant, limit).await?;
+    /// Sorted by time, for comparison with the log files: an event has the time of its arrival, and
+    /// its changes the time when they were recorded, which is later for a parked event. Within a
+    /// millisecond, checkouts come first, then events, then the journal.
+    pub async fn timeline(&self, tenant: &TenantId, max_entries: usize) -> Result<Timeline, StoreError> {
+        // One more of each, to find out whether there are older ones.
+        let limit = max_entries as u64 + 1;
+        let mut entries = self.checkouts_started(tenant, limit).await?;
         entries.extend(self.events_received(tenant, limit).await?);
         entries.extend(self.journal(tenant, limit).await?);
-        // A stable sort: what is of one millisecond stays in the order above.
+        // A stable sort, which keeps the order above within a millisecond.
         entries.sort_by_key(|entry| entry.at_ms);
-        let surplus = entries.len().saturating_sub(most);
+        let surplus = entries.len().saturating_sub(max_entries);
         Ok(Timeline { entries: entries.split_off(surplus), has_older: surplus > 0 })
     }
 
-    async fn checkouts_begun(&self, tenant: &TenantId, limit: u64) -> Result<Vec<TimelineEntry>, StoreError> {
+    async fn checkouts_started(
+        &self,
+        tenant: &TenantId,
+        limit: u64,
+    ) -> Result<Vec<TimelineEntry>, StoreError> {
         let latest = checkout::Entity::find()
             .filter(checkout::Column::TenantId.eq(tenant.as_str()))
             .order_by_desc(checkout::Column::CreatedAtMs)
             .order_by_desc(checkout::Column::SessionId)
             .limit(limit);
-        Ok(latest.all(&self.db).await?.into_iter().rev().map(begun).collect())
+        Ok(latest.all(&self.db).await?.into_iter().rev().map(started).collect())
     }
 
     async fn events_received(&self, tenant: &TenantId, limit: u64) -> Result<Vec<TimelineEntry>, StoreError> {
@@ -110,8 +109,8 @@ impl Store {
     }
 }
 
-/// A checkout began its journey, whose id is that of its trace. It had no subscription yet.
-fn begun(row: checkout::Model) -> TimelineEntry {
+/// The id of the journey is also that of the trace.
+fn started(row: checkout::Model) -> TimelineEntry {
     TimelineEntry {
         at_ms: row.created_at_ms,
         what: "checkout.begun".to_owned(),
@@ -122,7 +121,7 @@ fn begun(row: checkout::Model) -> TimelineEntry {
     }
 }
 
-fn received(row: Arrival) -> TimelineEntry {
+fn received(row: EventRow) -> TimelineEntry {
     TimelineEntry {
         at_ms: row.received_at_ms,
         what: format!("event.{}", row.outcome),
@@ -139,7 +138,7 @@ fn received(row: Arrival) -> TimelineEntry {
     }
 }
 
-/// The cause is an event's type where an event did it, else our own word.
+/// The cause of a change by an event is the event's type.
 pub(in crate::store) fn journaled(row: transition::Model) -> TimelineEntry {
     let (event_type, reason) =
         if row.event_id.is_some() { (Some(row.cause), None) } else { (None, Some(row.cause)) };

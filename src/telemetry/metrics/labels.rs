@@ -1,60 +1,24 @@
-//! The labels, all of them words that the program or its operator knows.
+//! The label sets. Every value is a name that the program or its operator chose.
 
 use std::fmt;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-use crate::domain::event::HANDLED;
+use crate::domain::event::HANDLED_EVENT_TYPES;
 use crate::domain::ids::SecretName;
 use crate::domain::subscription::Status;
 
-/// What Stripe adds to its types and statuses is not a series of its own.
+/// Stands for event types and statuses that Billhook does not know, so that they create no series.
 const OTHER: &str = "other";
 
+/// Pairs of name and value.
+pub(super) type Labels<const N: usize> = [(&'static str, &'static str); N];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Http {
+pub(super) struct HttpLabels {
     pub(super) method: &'static str,
     pub(super) route: &'static str,
     pub(super) status: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Events {
-    pub(super) source: &'static str,
-    pub(super) r#type: &'static str,
-    pub(super) outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfReason {
-    pub(super) reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfOutcome {
-    pub(super) outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfSecret {
-    pub(super) secret_name: SecretName,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfState {
-    pub(super) state: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Transition {
-    pub(super) from: &'static str,
-    pub(super) to: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Stripe {
-    pub(super) operation: &'static str,
-    pub(super) error: &'static str,
 }
 
 impl EncodeLabelValue for SecretName {
@@ -63,12 +27,10 @@ impl EncodeLabelValue for SecretName {
     }
 }
 
-/// An event's type, if it is one that we handle.
 pub(super) fn type_label(type_name: &str) -> &'static str {
-    HANDLED.into_iter().find(|handled| *handled == type_name).unwrap_or(OTHER)
+    HANDLED_EVENT_TYPES.into_iter().find(|handled| *handled == type_name).unwrap_or(OTHER)
 }
 
-/// A status, if it is one that we know.
 pub(super) fn status_label(status: Option<&Status>) -> &'static str {
     status.map_or("none", |status| status.known_name().unwrap_or(OTHER))
 }
@@ -78,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stripe_adds_is_other() {
+    fn unknown_type_and_status_are_other() {
         assert_eq!(type_label("customer.subscription.updated"), "customer.subscription.updated");
         assert_eq!(type_label("customer.tax_id.created"), OTHER);
         let known = Status::parse("past_due");

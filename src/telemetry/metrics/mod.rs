@@ -1,7 +1,8 @@
-//! What is counted, for Prometheus (<https://prometheus.io/docs/practices/naming/>).
+//! Metrics for Prometheus (<https://prometheus.io/docs/practices/naming/>).
 //!
-//! Every label is a word of ours, known when the program was built: a tenant, a customer or anything that somebody sends
-//! has no way in, and the number of series has a bound. Start reading at [`Metrics`]; `labels` are the words.
+//! Every label value is fixed at build time or chosen by the operator (secret names). Tenants,
+//! customers and client input are never labels, so the number of series is bounded. Start reading
+//! at [`Metrics`]; `labels` has the label sets.
 
 mod labels;
 
@@ -17,31 +18,29 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
-use self::labels::{
-    Events, Http, OfOutcome, OfReason, OfSecret, OfState, Stripe, Transition, status_label, type_label,
-};
+use self::labels::{HttpLabels, Labels, status_label, type_label};
 use super::topics::{Topic, TopicLogs};
 use super::{SpanTally, stderr};
 use crate::domain::ids::SecretName;
 use crate::domain::outcome::Outcome;
 use crate::domain::subscription::Status;
 
-/// The format's media type.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
-/// Before the name of every metric.
 const PREFIX: &str = "billhook";
 
-/// From what a local database takes to what everything gives up at, in seconds.
-const DURATIONS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// In seconds: from the duration of a local database query to the longest timeout.
+const DURATION_BUCKETS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// From the second that Stripe counts in to the three days for which it tries again.
-const LAGS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 259_200.0];
+/// In seconds: from the resolution of Stripe's `created` to the three days for which Stripe
+/// retries.
+const LAG_BUCKETS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 259_200.0];
 
-/// Why webhooks are not taken. Each is told from the start, as 0, so that the first one is seen to rise.
-const REJECTIONS: [&str; 13] = [
+/// Reported as 0 from the start, so that `increase()` sees the first rejection.
+const REJECTION_REASONS: [&str; 13] = [
     "too_large",
     "body_timeout",
     "body_broken",
@@ -57,8 +56,8 @@ const REJECTIONS: [&str; 13] = [
     "database",
 ];
 
-/// What comes of fetching an issuer's keys, told from the start likewise.
-const KEY_FETCHES: [&str; 8] = [
+/// Reported as 0 from the start.
+const KEY_FETCH_OUTCOMES: [&str; 8] = [
     "success",
     "timeout",
     "no_connection",
@@ -68,145 +67,210 @@ const KEY_FETCHES: [&str; 8] = [
     "not_a_key_set",
     "too_many_keys",
 ];
-/// Why connections are ended.
-const ENDINGS: [&str; 5] = ["silent", "stalled", "crowded", "refused", "no_tls"];
 
-/// What comes of a certificate's new files.
-const CERTIFICATES: [&str; 2] = ["taken", "refused"];
+/// Reported as 0 from the start.
+const CONNECTION_END_REASONS: [&str; 5] = ["silent", "stalled", "crowded", "refused", "no_tls"];
+
+/// Reported as 0 from the start.
+const CERTIFICATE_OUTCOMES: [&str; 2] = ["taken", "refused"];
 
 /// How an event came to be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Stripe posted it.
     Webhook,
-    /// It was missing when Stripe listed its events.
+    /// Found in Stripe's event list, but not in the inbox.
     Backfill,
-    /// It had failed, or had waited for its customer.
+    /// Retried after a failure, or applied once its customer was linked.
     Inbox,
 }
 
-/// Events that wait for something, as the inbox has them.
+/// Events in the inbox with one unfinished outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// Failed ones wait for another try, parked ones for their customer, dead ones for a person.
+pub struct WaitingEvents {
+    /// `failed` events wait for a retry, `parked` ones for their customer, `dead` ones for the
+    /// operator.
     pub outcome: Outcome,
-    /// How many.
     pub events: u64,
-    /// For how long the oldest has waited, in milliseconds.
+    /// How long the oldest event has waited.
     pub oldest_ms: i64,
 }
 
-/// What the database is asked for when somebody looks.
+/// Unfinished work, read from the database at each scrape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
-    /// Events that wait for something.
-    pub waiting: Vec<Waiting>,
-    /// Questions to Stripe that are open.
+    pub waiting: Vec<WaitingEvents>,
     pub refreshes: u64,
-    /// How long ago the backfill reached the present, in milliseconds; none before it has for the first time.
+    /// Milliseconds since the backfill last finished. None before its first run has finished.
     pub backfilled_ms: Option<i64>,
 }
 
-/// The connections that the database's pool holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
-    /// That somebody works with.
+pub struct PoolConnections {
     pub used: u32,
-    /// That wait for work.
     pub idle: u32,
-    /// That there may be.
-    pub most: u32,
+    pub max: u32,
 }
 
-/// What is counted. Clones share it.
+/// Clones share the counters.
 #[derive(Debug, Clone)]
-pub struct Metrics(Arc<Counted>);
+pub struct Metrics(Arc<MetricsInner>);
 
 #[derive(Debug)]
-struct Counted {
+struct MetricsInner {
     registry: Registry,
-    http: Family<Http, Histogram, fn() -> Histogram>,
-    events: Family<Events, Counter>,
-    rejected: Family<OfReason, Counter>,
+    http: Family<HttpLabels, Histogram, fn() -> Histogram>,
+    events: Family<Labels<3>, Counter>,
+    rejected: Family<Labels<1>, Counter>,
     webhook_throttled: Counter,
-    verified: Family<OfSecret, Counter>,
+    verified: Family<[(&'static str, SecretName); 1], Counter>,
     lag: Histogram,
-    checkouts: Family<OfOutcome, Counter>,
-    checkout_refreshes: Family<OfOutcome, Counter>,
-    portals: Family<OfOutcome, Counter>,
+    checkouts: Family<Labels<1>, Counter>,
+    checkout_refreshes: Family<Labels<1>, Counter>,
+    portals: Family<Labels<1>, Counter>,
     throttled: Counter,
-    transitions: Family<Transition, Counter>,
-    stripe: Family<Stripe, Histogram, fn() -> Histogram>,
+    transitions: Family<Labels<2>, Counter>,
+    stripe: Family<Labels<2>, Histogram, fn() -> Histogram>,
     streams: Gauge,
-    token_key_fetches: Family<OfOutcome, Counter>,
+    token_key_fetches: Family<Labels<1>, Counter>,
     token_keys_fetched: Gauge,
     connections: Gauge,
-    connections_ended: Family<OfReason, Counter>,
-    certificate_expires: Gauge,
-    certificates_read: Family<OfOutcome, Counter>,
+    connections_ended: Family<Labels<1>, Counter>,
+    certificate_expiry: Gauge,
+    certificate_reloads: Family<Labels<1>, Counter>,
 }
 
 fn durations() -> Histogram {
-    Histogram::new(DURATIONS)
+    Histogram::new(DURATION_BUCKETS)
+}
+
+impl MetricsInner {
+    fn register() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let r = &mut registry;
+        Self {
+            events: add(r, "events", "Events by source, type and outcome", Family::default()),
+            rejected: add(r, "webhook_rejections", "Rejected webhooks by reason", Family::default()),
+            webhook_throttled: add(
+                r,
+                "webhook_throttled",
+                "Webhooks over their address's rate limit",
+                Counter::default(),
+            ),
+            verified: add(r, "webhook_verified", "Verified webhooks by secret name", Family::default()),
+            lag: add_seconds(r, "webhook_lag", "Age of events at each delivery", Histogram::new(LAG_BUCKETS)),
+            checkouts: add(r, "checkout_sessions", "Checkout session requests by outcome", Family::default()),
+            checkout_refreshes: add(
+                r,
+                "checkout_refreshes",
+                "Checkout refresh requests by outcome",
+                Family::default(),
+            ),
+            portals: add(r, "portal_sessions", "Portal session requests by outcome", Family::default()),
+            transitions: add(
+                r,
+                "subscription_transitions",
+                "Transitions by old and new status",
+                Family::default(),
+            ),
+            stripe: add_seconds(
+                r,
+                "stripe_request_duration",
+                "Duration of requests to Stripe, for each attempt",
+                Family::new_with_constructor(durations),
+            ),
+            http: add_seconds(
+                r,
+                "http_request_duration",
+                "Duration of HTTP requests",
+                Family::new_with_constructor(durations),
+            ),
+            throttled: add(
+                r,
+                "throttled_requests",
+                "Requests over their tenant's rate limit",
+                Counter::default(),
+            ),
+            streams: add(r, "subscription_streams", "Open subscription streams", Gauge::default()),
+            token_key_fetches: add(
+                r,
+                "token_key_fetches",
+                "Token issuer key fetches by outcome",
+                Family::default(),
+            ),
+            token_keys_fetched: add_seconds(
+                r,
+                "token_keys_fetched_timestamp",
+                "Unix time of the last successful fetch of the token issuer's keys; 0 if there was none",
+                Gauge::default(),
+            ),
+            connections: add(r, "connections", "Open client connections", Gauge::default()),
+            connections_ended: add(
+                r,
+                "connections_ended",
+                "Connections closed early or refused",
+                Family::default(),
+            ),
+            certificate_expiry: add_seconds(
+                r,
+                "tls_certificate_expiry_timestamp",
+                "Unix time at which the TLS certificate in use expires; 0 without TLS",
+                Gauge::default(),
+            ),
+            certificate_reloads: add(
+                r,
+                "tls_certificate_reads",
+                "Reloads of changed certificates by outcome",
+                Family::default(),
+            ),
+            registry,
+        }
+    }
+}
+
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn add_seconds<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }
 
 impl Metrics {
-    /// Begins to count; what the topic files and the spans count of themselves is told with the rest.
     pub fn new(topics: TopicLogs, spans: Arc<SpanTally>) -> Self {
-        let mut counted = Counted {
-            registry: Registry::with_prefix(PREFIX),
-            http: Family::new_with_constructor(durations),
-            events: Family::default(),
-            rejected: Family::default(),
-            webhook_throttled: Counter::default(),
-            verified: Family::default(),
-            lag: Histogram::new(LAGS),
-            checkouts: Family::default(),
-            checkout_refreshes: Family::default(),
-            portals: Family::default(),
-            throttled: Counter::default(),
-            transitions: Family::default(),
-            stripe: Family::new_with_constructor(durations),
-            streams: Gauge::default(),
-            token_key_fetches: Family::default(),
-            token_keys_fetched: Gauge::default(),
-            connections: Gauge::default(),
-            connections_ended: Family::default(),
-            certificate_expires: Gauge::default(),
-            certificates_read: Family::default(),
-        };
-        for reason in REJECTIONS {
-            drop(counted.rejected.get_or_create(&OfReason { reason }));
+        let mut metrics = MetricsInner::register();
+        for reason in REJECTION_REASONS {
+            drop(metrics.rejected.get_or_create(&[("reason", reason)]));
         }
-        for outcome in KEY_FETCHES {
-            drop(counted.token_key_fetches.get_or_create(&OfOutcome { outcome }));
+        for outcome in KEY_FETCH_OUTCOMES {
+            drop(metrics.token_key_fetches.get_or_create(&[("outcome", outcome)]));
         }
-        for reason in ENDINGS {
-            drop(counted.connections_ended.get_or_create(&OfReason { reason }));
+        for reason in CONNECTION_END_REASONS {
+            drop(metrics.connections_ended.get_or_create(&[("reason", reason)]));
         }
-        for outcome in CERTIFICATES {
-            drop(counted.certificates_read.get_or_create(&OfOutcome { outcome }));
+        for outcome in CERTIFICATE_OUTCOMES {
+            drop(metrics.certificate_reloads.get_or_create(&[("outcome", outcome)]));
         }
-        for requests in [&counted.checkouts, &counted.portals, &counted.checkout_refreshes] {
-            drop(requests.get_or_create(&OfOutcome { outcome: "success" }));
+        for requests in [&metrics.checkouts, &metrics.portals, &metrics.checkout_refreshes] {
+            drop(requests.get_or_create(&[("outcome", "success")]));
         }
-        counted.register();
-        counted.registry.register_collector(Box::new(Elsewhere { topics, spans }));
-        Self(Arc::new(counted))
+        metrics.registry.register_collector(Box::new(LogAndSpanCounters { topics, spans }));
+        Self(Arc::new(metrics))
     }
 
-    /// Everything that has been counted, and how things stand now, in Prometheus' text format. What the database did not
-    /// tell is left out, so that nothing old is taken for new.
-    pub fn text(&self, connections: Connections, backlog: Option<&Backlog>) -> String {
+    /// All metrics in Prometheus' text format. Without a backlog its gauges are left out, because
+    /// old values would be taken for current ones.
+    pub fn text(&self, connections: PoolConnections, backlog: Option<&Backlog>) -> String {
         let mut text = String::new();
-        for registry in [&self.0.registry, &standing(connections, backlog)] {
-            // A String takes all that is written.
+        for registry in [&self.0.registry, &database_gauges(connections, backlog)] {
+            // Writing to a String cannot fail.
             let _ = prometheus_text::encode(&mut text, registry);
         }
         text
     }
 
-    /// A request was answered. `route` is a template of the contract's; none if nothing is there.
+    /// `route` is the contract's path template; None is reported as `unmatched`.
     pub fn http_request(
         &self,
         method: &'static str,
@@ -214,253 +278,139 @@ impl Metrics {
         status: u16,
         took: Duration,
     ) {
-        let labels = Http { method, route: route.unwrap_or("unmatched"), status };
+        let labels = HttpLabels { method, route: route.unwrap_or("unmatched"), status };
         self.0.http.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// Something became of an event.
     pub fn event(&self, source: Source, type_name: &str, outcome: Outcome) {
         let labels =
-            Events { source: source.as_str(), r#type: type_label(type_name), outcome: outcome.as_str() };
+            [("source", source.as_str()), ("type", type_label(type_name)), ("outcome", outcome.as_str())];
         self.0.events.get_or_create(&labels).inc();
     }
 
-    /// A webhook was verified, by which of the secrets.
     pub fn webhook_verified(&self, secret: &SecretName) {
-        self.0.verified.get_or_create(&OfSecret { secret_name: secret.clone() }).inc();
+        self.0.verified.get_or_create(&[("secret_name", secret.clone())]).inc();
     }
 
-    /// A verified event came, so long after Stripe had made it.
+    /// Seconds from the event's creation to its receipt.
     pub fn webhook_lag(&self, seconds: i64) {
         self.0.lag.observe(f64::from(i32::try_from(seconds.max(0)).unwrap_or(i32::MAX)));
     }
 
-    /// A webhook was not taken.
     pub fn webhook_rejected(&self, reason: &'static str) {
-        debug_assert!(REJECTIONS.contains(&reason), "{reason} is told from the start");
-        self.0.rejected.get_or_create(&OfReason { reason }).inc();
+        debug_assert!(REJECTION_REASONS.contains(&reason), "{reason} is missing from REJECTION_REASONS");
+        self.0.rejected.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// A webhook that was not taken was one too many of its client.
+    /// Counts a rejected webhook that was over its client's rate limit.
     pub fn webhook_throttled(&self) {
         self.0.webhook_throttled.inc();
     }
 
-    /// A connection was taken.
     pub fn connection_opened(&self) {
         self.0.connections.inc();
     }
 
-    /// A connection is gone.
     pub fn connection_closed(&self) {
         self.0.connections.dec();
     }
 
-    /// A connection was ended by us before its time, or not taken.
+    /// Counts a connection that the service closed early or did not accept.
     pub fn connection_ended(&self, reason: &'static str) {
-        debug_assert!(ENDINGS.contains(&reason), "{reason} is told from the start");
-        self.0.connections_ended.get_or_create(&OfReason { reason }).inc();
+        debug_assert!(
+            CONNECTION_END_REASONS.contains(&reason),
+            "{reason} is missing from CONNECTION_END_REASONS"
+        );
+        self.0.connections_ended.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// Takes note of when the certificate that is served will be over, in Unix seconds.
-    pub fn certificate_expires(&self, at_seconds: i64) {
-        self.0.certificate_expires.set(at_seconds);
+    pub fn set_certificate_expiry(&self, at_seconds: i64) {
+        self.0.certificate_expiry.set(at_seconds);
     }
 
-    /// The certificate's files were read again.
-    pub fn certificate_read(&self, outcome: &'static str) {
-        debug_assert!(CERTIFICATES.contains(&outcome), "{outcome} is told from the start");
-        self.0.certificates_read.get_or_create(&OfOutcome { outcome }).inc();
+    pub fn certificate_reloaded(&self, outcome: &'static str) {
+        debug_assert!(
+            CERTIFICATE_OUTCOMES.contains(&outcome),
+            "{outcome} is missing from CERTIFICATE_OUTCOMES"
+        );
+        self.0.certificate_reloads.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// A request for a checkout session ended.
     pub fn checkout_session(&self, outcome: &'static str) {
-        self.0.checkouts.get_or_create(&OfOutcome { outcome }).inc();
+        self.0.checkouts.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// A request for a look at a checkout session ended.
     pub fn checkout_refresh(&self, outcome: &'static str) {
-        self.0.checkout_refreshes.get_or_create(&OfOutcome { outcome }).inc();
+        self.0.checkout_refreshes.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// A request for a portal session ended.
     pub fn portal_session(&self, outcome: &'static str) {
-        self.0.portals.get_or_create(&OfOutcome { outcome }).inc();
+        self.0.portals.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// A tenant asked too often.
+    /// Counts a request that was over its tenant's rate limit.
     pub fn throttled(&self) {
         self.0.throttled.inc();
     }
 
-    /// A subscription's state changed.
     pub fn transition(&self, from: Option<&Status>, to: Option<&Status>) {
-        let labels = Transition { from: status_label(from), to: status_label(to) };
+        let labels = [("from", status_label(from)), ("to", status_label(to))];
         self.0.transitions.get_or_create(&labels).inc();
     }
 
-    /// Stripe was asked, once. `operation` is the method and the path's template.
+    /// Counts one attempt. `operation` is the method and the path's template.
     pub fn stripe_request(&self, operation: &'static str, error: Option<&'static str>, took: Duration) {
-        let labels = Stripe { operation, error: error.unwrap_or("none") };
+        let labels = [("operation", operation), ("error", error.unwrap_or("none"))];
         self.0.stripe.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// An issuer's keys were asked for.
     pub fn token_key_fetch(&self, outcome: &'static str) {
-        debug_assert!(KEY_FETCHES.contains(&outcome), "{outcome} is told from the start");
-        self.0.token_key_fetches.get_or_create(&OfOutcome { outcome }).inc();
+        debug_assert!(KEY_FETCH_OUTCOMES.contains(&outcome), "{outcome} is missing from KEY_FETCH_OUTCOMES");
+        self.0.token_key_fetches.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// Takes note of when an issuer's keys were last had, in Unix seconds.
-    pub fn token_keys_fetched(&self, at_seconds: i64) {
+    pub fn set_token_keys_fetched(&self, at_seconds: i64) {
         self.0.token_keys_fetched.set(at_seconds);
     }
 
-    /// Takes note of how many streams are open.
     pub fn set_streams(&self, open: usize) {
         self.0.streams.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 }
 
-/// How things stand now, which is nobody's but whoever asks.
-fn standing(connections: Connections, backlog: Option<&Backlog>) -> Registry {
+/// Gauges of the database, built for each scrape.
+fn database_gauges(connections: PoolConnections, backlog: Option<&Backlog>) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
-    let pool = Family::<OfState, Gauge>::default();
+    let pool = Family::<Labels<1>, Gauge>::default();
     for (state, count) in [("used", connections.used), ("idle", connections.idle)] {
-        pool.get_or_create(&OfState { state }).set(count.into());
+        pool.get_or_create(&[("state", state)]).set(count.into());
     }
-    registry.register("database_connections", "The database's connections", pool);
-    let help = "How many connections to the database there may be";
-    registry.register("database_connections_limit", help, ConstGauge::new(i64::from(connections.most)));
+    registry.register("database_connections", "Database connections in the pools by state", pool);
+    let help = "Maximum number of database connections";
+    registry.register("database_connections_limit", help, ConstGauge::new(i64::from(connections.max)));
     let Some(backlog) = backlog else { return registry };
 
     let (waiting, oldest) =
-        (Family::<OfOutcome, Gauge>::default(), Family::<OfOutcome, Gauge<f64, AtomicU64>>::default());
-    for Waiting { outcome, events, oldest_ms } in &backlog.waiting {
-        let labels = OfOutcome { outcome: outcome.as_str() };
+        (Family::<Labels<1>, Gauge>::default(), Family::<Labels<1>, Gauge<f64, AtomicU64>>::default());
+    for WaitingEvents { outcome, events, oldest_ms } in &backlog.waiting {
+        let labels = [("outcome", outcome.as_str())];
         waiting.get_or_create(&labels).set(count(*events));
         oldest.get_or_create(&labels).set(seconds(*oldest_ms));
     }
-    registry.register("events_waiting", "Events that wait, by why", waiting);
-    let help = "For how long the oldest event has waited";
+    registry.register("events_waiting", "Unfinished events by outcome", waiting);
+    let help = "How long the oldest unfinished event has waited, by outcome";
     registry.register_with_unit("oldest_waiting_event_age", help, Unit::Seconds, oldest);
-    let help = "Questions to Stripe that are open";
+    let help = "Pending refreshes from Stripe";
     registry.register("refreshes_waiting", help, ConstGauge::new(count(backlog.refreshes)));
     if let Some(ago_ms) = backlog.backfilled_ms {
-        let help = "How long ago the backfill reached the present";
+        let help = "Time since the backfill last caught up with Stripe";
         registry.register_with_unit("backfill_age", help, Unit::Seconds, ConstGauge::new(seconds(ago_ms)));
     }
     registry
 }
 
-impl Counted {
-    fn register(&mut self) {
-        self.register_events();
-        self.register_requests();
-    }
-
-    /// What comes from Stripe, and what is asked there.
-    fn register_events(&mut self) {
-        let Self { registry, .. } = self;
-        registry.register("events", "Events by how they came, by type and by outcome", self.events.clone());
-        registry.register("webhook_rejections", "Webhooks that were not taken", self.rejected.clone());
-        registry.register(
-            "webhook_throttled",
-            "Webhooks that were not taken and were one too many of their client",
-            self.webhook_throttled.clone(),
-        );
-        registry.register(
-            "webhook_verified",
-            "Webhooks by the name of the secret that verified them",
-            self.verified.clone(),
-        );
-        registry.register_with_unit(
-            "webhook_lag",
-            "From when Stripe made an event until it came, each time that it did",
-            Unit::Seconds,
-            self.lag.clone(),
-        );
-        registry.register(
-            "checkout_sessions",
-            "Requests for a checkout session by outcome",
-            self.checkouts.clone(),
-        );
-        registry.register(
-            "checkout_refreshes",
-            "Requests for a look at a checkout session by outcome",
-            self.checkout_refreshes.clone(),
-        );
-        registry.register(
-            "portal_sessions",
-            "Requests for a portal session by outcome",
-            self.portals.clone(),
-        );
-        registry.register(
-            "subscription_transitions",
-            "Changes of a subscription's state by its statuses",
-            self.transitions.clone(),
-        );
-        registry.register_with_unit(
-            "stripe_request_duration",
-            "How long requests to Stripe took, each try by itself",
-            Unit::Seconds,
-            self.stripe.clone(),
-        );
-    }
-
-    /// What clients ask, and how they are connected.
-    fn register_requests(&mut self) {
-        let Self { registry, .. } = self;
-        registry.register_with_unit(
-            "http_request_duration",
-            "How long requests took to be answered",
-            Unit::Seconds,
-            self.http.clone(),
-        );
-        registry.register(
-            "throttled_requests",
-            "Requests that a tenant made too often",
-            self.throttled.clone(),
-        );
-        registry.register(
-            "subscription_streams",
-            "Streams that are open, on which tenants' pages follow their subscriptions",
-            self.streams.clone(),
-        );
-        registry.register(
-            "token_key_fetches",
-            "Fetches of the token issuer's keys by outcome",
-            self.token_key_fetches.clone(),
-        );
-        registry.register_with_unit(
-            "token_keys_fetched_timestamp",
-            "When the token issuer's keys were last had, in Unix time; 0 without such an issuer, and before the \
-             first time",
-            Unit::Seconds,
-            self.token_keys_fetched.clone(),
-        );
-        registry.register("connections", "Connections that are open", self.connections.clone());
-        registry.register(
-            "connections_ended",
-            "Connections that were ended before their time, or not taken",
-            self.connections_ended.clone(),
-        );
-        registry.register_with_unit(
-            "tls_certificate_expiry_timestamp",
-            "When the certificate that is served will be over, in Unix time; 0 without one",
-            Unit::Seconds,
-            self.certificate_expires.clone(),
-        );
-        registry.register(
-            "tls_certificate_reads",
-            "Certificates found in changed files, by what became of them",
-            self.certificates_read.clone(),
-        );
-    }
-}
-
 impl Source {
-    /// The word in spans and metrics.
+    /// Its name in spans and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -470,27 +420,22 @@ impl Source {
     }
 }
 
-/// What others count: the logs their failures, the exporter its spans.
-struct Elsewhere {
+/// Reads the counters that the logs and the span exporter keep themselves.
+#[derive(Debug)]
+struct LogAndSpanCounters {
     topics: TopicLogs,
     spans: Arc<SpanTally>,
 }
 
-impl fmt::Debug for Elsewhere {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Elsewhere(..)")
-    }
-}
-
-impl Collector for Elsewhere {
+impl Collector for LogAndSpanCounters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Times that a topic's lines could not be written";
+        let help = "Failed writes of topic log lines";
         let errors = Topic::ALL.map(|topic| ("topic", topic.as_str(), self.topics.write_errors(topic)));
         encode_counters(&mut encoder, "log_write_errors", help, &errors)?;
-        let help = "A topic's lines that were dropped because too many waited to be written";
+        let help = "Topic log lines dropped because the queue was full";
         let dropped = Topic::ALL.map(|topic| ("topic", topic.as_str(), self.topics.dropped_lines(topic)));
         encode_counters(&mut encoder, "log_lines_dropped", help, &dropped)?;
-        let help = "Lines that were left out of stderr because there were too many";
+        let help = "Lines dropped from stderr because there were too many or it could not be written";
         let metric = encoder.encode_descriptor("stderr_lines_dropped", help, None, MetricType::Counter)?;
         ConstCounter::new(stderr::dropped_lines()).encode(metric)?;
         let spans = [
@@ -498,7 +443,7 @@ impl Collector for Elsewhere {
             ("outcome", "no_room", self.spans.no_room()),
             ("outcome", "not_taken", self.spans.not_taken()),
         ];
-        encode_counters(&mut encoder, "spans", "Spans by what the collector made of them", &spans)
+        encode_counters(&mut encoder, "spans", "Finished spans by export outcome", &spans)
     }
 }
 
@@ -506,12 +451,12 @@ fn encode_counters(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    counters: &[(&'static str, &'static str, u64)],
+    counters: &[(&str, &str, u64)],
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (label, value, counted) in counters {
+    for (label, value, count) in counters {
         let labels = [(*label, *value)];
-        ConstCounter::new(*counted).encode(metric.encode_family(&labels)?)?;
+        ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! One topic's file: whole lines, each append a single write to its end.
+//! A topic's log file. Each append is a single write of whole lines to its end.
 //!
-//! Others have their hands on it too: another process of ours that writes or rotates, logrotate, an operator. So
-//! nothing that is remembered of the file is believed before it has been compared with what is at the path now.
+//! Other Billhook processes, logrotate and operators also write, move and truncate the file. So
+//! each append first compares the open file with the one at the path.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -12,81 +12,80 @@ use std::time::{Duration, Instant};
 
 use super::line::time_of;
 use super::rotation;
-use crate::domain::log_settings::Rotation;
+use crate::domain::log_config::Rotation;
 
-/// Owner and group read, only the owner writes: the lines name customers.
+/// No access for other users, because the lines contain customer ids.
 pub(super) const FILE_MODE: u32 = 0o640;
 
-/// How long a rotation that failed is left alone: what hinders it seldom goes away between two lines.
-const REST: Duration = Duration::from_mins(1);
+/// The pause after a failed rotation, because its cause rarely disappears between two lines.
+const ROTATION_RETRY_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How often the file is looked for again when it is missing: whoever moved it creates the next within microseconds.
-const MAX_LOOKS: usize = 5;
-const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+/// Checks for a missing file before it is created. The program that moved it usually creates the
+/// next within microseconds.
+const MAX_MISSING_FILE_CHECKS: usize = 5;
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long a file that ends within a line must not grow until the line counts as torn. Linux lets a writer pause for
-/// 200 ms within a write (`MAX_PAUSE` in mm/page-writeback.c).
-const TORN_AFTER: Duration = Duration::from_millis(500);
+/// A file that ends within a line must stop growing for this long before the line counts as torn.
+/// Linux lets a writer pause for 200 ms within a write (`MAX_PAUSE` in mm/page-writeback.c).
+const TORN_LINE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long, at most, an unfinished line is waited for.
-const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait for an unfinished line.
+const UNFINISHED_LINE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What went wrong with a topic's file.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
     #[error("cannot be opened: {0}")]
     Open(#[source] io::Error),
     #[error("cannot be written, lines are lost: {0}")]
     Write(#[source] io::Error),
-    #[error("cannot be rotated, and grows: {0}")]
+    #[error("cannot be rotated and keeps growing: {0}")]
     Rotate(#[source] io::Error),
 }
 
-/// A topic's file, open or not.
 #[derive(Debug)]
 pub(super) struct TopicFile {
     path: PathBuf,
     rotation: Rotation,
     open: Option<OpenFile>,
-    rests_until: Option<Instant>,
+    next_rotation: Option<Instant>,
 }
 
-/// An open file, and what was seen of it last.
+/// An open file and its last known state.
 #[derive(Debug)]
 struct OpenFile {
     file: File,
     identity: Identity,
     bytes: u64,
-    /// The length at which it is known to end within a line.
+    /// The length at which it is known to end with a torn line.
     torn_at: Option<u64>,
-    began_at_milliseconds: Option<i64>,
+    started_at_ms: Option<i64>,
 }
 
-/// Device and inode: which file it is, whatever its name.
+/// Device and inode, which stay the same when the file is renamed.
 type Identity = (u64, u64);
 
 impl TopicFile {
     pub(super) fn new(path: PathBuf, rotation: Rotation) -> Self {
-        Self { path, rotation, open: None, rests_until: None }
+        Self { path, rotation, open: None, next_rotation: None }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens what is at the path now. If that fails the file that was open stays so: a line in a file that has been
-    /// moved is better than none.
+    /// Opens the file at the path. If that fails the previous file stays open, so that lines at
+    /// least go to the moved file.
     pub(super) fn reopen(&mut self) -> Result<(), FileError> {
         self.open = Some(OpenFile::open(&self.path).map_err(FileError::Open)?);
         Ok(())
     }
 
-    /// Adds whole lines. What fails, or is left over by a short write, is tried once more on a file that is opened
-    /// again. When all lines are written, an error reports a rotation that failed, or a file that is not where it
-    /// should be.
+    /// Appends whole lines. After a failed or short write it reopens the file and writes the
+    /// remaining lines once more. It also returns an error if all lines are written but the
+    /// rotation failed or the path cannot be opened.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
         // Every line of ours has a time. Without one the file would not be rotated by its age.
-        let ready = self.make_ready(lines.len(), time_of(lines).unwrap_or_default());
+        let ready = self.prepare(lines.len(), time_of(lines).unwrap_or_default());
         let written = self.write(lines).unwrap_or(0);
         let rest = &lines[written..];
         if rest.is_empty() {
@@ -100,50 +99,51 @@ impl TopicFile {
         }
     }
 
-    fn make_ready(&mut self, more_bytes: usize, at_milliseconds: i64) -> Result<(), FileError> {
-        self.follow()?;
-        let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
-        if rests || !self.is_due(more_bytes, at_milliseconds) {
+    fn prepare(&mut self, more_bytes: usize, at_ms: i64) -> Result<(), FileError> {
+        self.reopen_if_moved()?;
+        let is_paused = self.next_rotation.is_some_and(|next| Instant::now() < next);
+        if is_paused || !self.is_due(more_bytes, at_ms) {
             return Ok(());
         }
-        let rotated = self.rotate(more_bytes, at_milliseconds);
-        self.rests_until = rotated.is_err().then(|| Instant::now() + REST);
+        let rotated = self.rotate(more_bytes, at_ms);
+        self.next_rotation = rotated.is_err().then(|| Instant::now() + ROTATION_RETRY_INTERVAL);
         rotated
     }
 
-    /// Opens the file anew if somebody has moved or removed the one that is open. Who moves one mostly makes the next
-    /// at once, and logrotate stumbles over one that is there before; so that is waited for.
-    fn follow(&mut self) -> Result<(), FileError> {
+    /// Reopens the path if the open file was moved or removed. Waits a moment for the program that
+    /// moved it to create the next file, because logrotate fails if that file already exists.
+    fn reopen_if_moved(&mut self) -> Result<(), FileError> {
         let Some(open) = &mut self.open else { return self.reopen() };
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..MAX_MISSING_FILE_CHECKS {
             match fs::metadata(&self.path) {
-                Ok(there) if identity(&there) == open.identity => {
-                    open.bytes = there.len();
+                Ok(found) if identity(&found) == open.identity => {
+                    open.bytes = found.len();
                     return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => thread::sleep(LOOK_INTERVAL),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => thread::sleep(CHECK_INTERVAL),
                 _ => break,
             }
         }
         self.reopen()
     }
 
-    /// Whoever does not get the lock writes on where it is: the file that it has open is another's to move.
-    fn rotate(&mut self, more_bytes: usize, at_milliseconds: i64) -> Result<(), FileError> {
+    /// Does nothing if another process holds the lock. Lines then go to the open file, which that
+    /// process moves.
+    fn rotate(&mut self, more_bytes: usize, at_ms: i64) -> Result<(), FileError> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let Some(_lock) = rotation::try_lock(dir).map_err(FileError::Rotate)? else { return Ok(()) };
-        // Another process may have been here before us, and the file may have been emptied.
+        // Another process may have rotated or truncated the file before we got the lock.
         self.reopen()?;
-        if self.is_due(more_bytes, at_milliseconds) {
+        if self.is_due(more_bytes, at_ms) {
             rotation::shift(&self.path, self.rotation.keep).map_err(FileError::Rotate)?;
             self.reopen()?;
         }
         Ok(())
     }
 
-    fn is_due(&mut self, more_bytes: usize, at_milliseconds: i64) -> bool {
+    fn is_due(&mut self, more_bytes: usize, at_ms: i64) -> bool {
         self.open.as_mut().is_some_and(|open| {
-            let age = open.age(at_milliseconds);
+            let age = open.age(at_ms);
             open.bytes > 0 && rotation::is_due(&self.rotation, open.bytes + more_bytes as u64, age)
         })
     }
@@ -165,23 +165,23 @@ impl OpenFile {
             identity: identity(&metadata),
             bytes: metadata.len(),
             torn_at: None,
-            began_at_milliseconds: None,
+            started_at_ms: None,
         })
     }
 
-    /// How much older the file's first line is than one of the given time, which is the first if no other bears a time.
-    fn age(&mut self, at_milliseconds: i64) -> Duration {
+    /// The time between the file's first line and the given time; zero if the file has no line with
+    /// a time.
+    fn age(&mut self, at_ms: i64) -> Duration {
         let file = &self.file;
-        let began = self
-            .began_at_milliseconds
-            .get_or_insert_with(|| rotation::began_at_milliseconds(file).unwrap_or(at_milliseconds));
-        Duration::from_millis(u64::try_from(at_milliseconds.saturating_sub(*began)).unwrap_or(0))
+        let started =
+            self.started_at_ms.get_or_insert_with(|| rotation::started_at_ms(file).unwrap_or(at_ms));
+        Duration::from_millis(u64::try_from(at_ms.saturating_sub(*started)).unwrap_or(0))
     }
 
-    /// Writes once, and returns how many of the bytes stand in the file as whole lines: none if it has been removed.
+    /// Writes once. Returns how many bytes were written as whole lines: 0 if the file was removed.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        // So that no process of ours takes the unfinished write of another for a torn line. Where the file system has no
-        // locks it goes without.
+        // The lock prevents that another Billhook process takes our unfinished write for a torn
+        // line. Some file systems have no locks, so a failure is ignored.
         let _ = self.file.lock();
         let written = self.write_locked(lines);
         let _ = self.file.unlock();
@@ -189,7 +189,7 @@ impl OpenFile {
     }
 
     fn write_locked(&mut self, lines: &[u8]) -> io::Result<usize> {
-        let is_torn = self.ends_within_a_line()?;
+        let is_torn = self.ends_with_torn_line()?;
         let written = write_lines(&mut self.file, is_torn, lines)?;
         let after = self.file.metadata()?;
         if after.is_file() && after.nlink() == 0 {
@@ -200,31 +200,30 @@ impl OpenFile {
         Ok(written.whole)
     }
 
-    /// Whether the file ends within a line that nothing will finish: a full disk cut it short, or a kill. Another program
-    /// may be about to finish it, and the kernel shows its write page by page; so it must not grow for a while.
-    fn ends_within_a_line(&self) -> io::Result<bool> {
-        let began = Instant::now();
-        let (mut seen_bytes, mut seen_at) = (None, began);
-        while began.elapsed() < UNFINISHED_TIMEOUT {
+    /// Whether the last line was cut off by a full disk or a kill. Another program may still be
+    /// writing it, and the kernel exposes its write page by page. So the line counts as torn only
+    /// after the file stops growing for a while.
+    fn ends_with_torn_line(&self) -> io::Result<bool> {
+        let started = Instant::now();
+        let (mut seen_bytes, mut seen_at) = (None, started);
+        while started.elapsed() < UNFINISHED_LINE_TIMEOUT {
             let bytes = self.file.metadata()?.len();
-            if bytes == 0 || self.byte_before(bytes)? == b'\n' {
+            let mut last = [b'\n'];
+            if bytes > 0 {
+                self.file.read_exact_at(&mut last, bytes - 1)?;
+            }
+            if last == [b'\n'] {
                 return Ok(false);
             }
             if seen_bytes != Some(bytes) {
                 (seen_bytes, seen_at) = (Some(bytes), Instant::now());
             }
-            if self.torn_at == Some(bytes) || seen_at.elapsed() >= TORN_AFTER {
+            if self.torn_at == Some(bytes) || seen_at.elapsed() >= TORN_LINE_TIMEOUT {
                 return Ok(true);
             }
-            thread::sleep(LOOK_INTERVAL);
+            thread::sleep(CHECK_INTERVAL);
         }
         Ok(false)
-    }
-
-    fn byte_before(&self, end: u64) -> io::Result<u8> {
-        let mut byte = [0];
-        self.file.read_exact_at(&mut byte, end - 1)?;
-        Ok(byte[0])
     }
 }
 
@@ -232,16 +231,16 @@ fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
-/// What a single write came to.
+/// The result of a single write.
 #[derive(Debug, PartialEq, Eq)]
 struct Written {
-    /// How many of the lines' bytes stand in it as whole lines.
+    /// How many of the given bytes were written as whole lines.
     whole: usize,
-    /// Whether it now ends within a line.
+    /// Whether the file now ends with a torn line.
     is_torn: bool,
 }
 
-/// Writes once. A torn line is ended first, so that it spoils no other.
+/// Writes once. Ends a torn line first, so that it does not corrupt the next.
 fn write_lines(file: &mut impl Write, was_torn: bool, lines: &[u8]) -> io::Result<Written> {
     let separated;
     let (separator, text) = if was_torn {
@@ -264,7 +263,7 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::domain::log_settings::LogConfig;
+    use crate::domain::log_config::LogConfig;
 
     const NOON: i64 = 1_767_268_800_123;
 
@@ -279,16 +278,16 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_not_for_everybody() {
+    fn file_mode_excludes_other_users() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
         file.append(LINE).expect("written");
-        let metadata = fs::metadata(file.path()).expect("made");
+        let metadata = fs::metadata(file.path()).expect("created");
         assert_eq!(metadata.permissions().mode() & 0o137, 0, "nothing beyond 0640");
     }
 
     #[test]
-    fn a_line_that_an_earlier_process_could_not_finish_spoils_no_other() {
+    fn torn_line_of_an_earlier_process_corrupts_no_other() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
         fs::write(file.path(), r#"{"time":"20"#).expect("written");
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_another_process_could_not_finish_meanwhile_spoils_no_other() {
+    fn torn_line_of_a_concurrent_process_corrupts_no_other() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
         file.append(LINE).expect("written");
@@ -312,37 +311,37 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_emptied_begins_with_a_line() {
+    fn truncated_file_starts_with_a_whole_line() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
         fs::write(file.path(), "{torn").expect("written");
         file.reopen().expect("opened");
-        fs::write(file.path(), "").expect("emptied");
+        fs::write(file.path(), "").expect("truncated");
         file.append(LINE).expect("written");
         assert_eq!(text_of(&file).as_bytes(), LINE);
     }
 
     #[test]
-    fn a_line_that_went_into_a_file_at_its_removal_is_written_again() {
+    fn line_written_to_a_removed_file_is_written_again() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
         file.append(LINE).expect("written");
-        file.make_ready(LINE.len(), NOON).expect("it is there");
+        file.prepare(LINE.len(), NOON).expect("the file exists");
         fs::remove_file(file.path()).expect("removed");
-        assert_eq!(file.write(LINE).expect("the kernel takes it"), 0, "but it stands nowhere");
+        assert_eq!(file.write(LINE).expect("the kernel accepts it"), 0, "the file has no name");
         file.append(LINE).expect("written");
         assert_eq!(text_of(&file).as_bytes(), LINE);
     }
 
     #[test]
-    fn while_the_file_cannot_be_opened_anew_lines_go_where_it_was_moved() {
+    fn failed_reopen_keeps_writing_to_the_moved_file() {
         let dir = tempdir().expect("a directory");
         let mut file = file_in(&dir);
         file.append(LINE).expect("written");
         let moved = dir.path().join("billing.log.1");
         fs::rename(file.path(), &moved).expect("moved");
         fs::create_dir(file.path()).expect("a directory where the file should be");
-        assert!(matches!(file.append(LINE), Err(FileError::Open(_))), "that is told");
+        assert!(matches!(file.append(LINE), Err(FileError::Open(_))));
         assert_eq!(fs::read(&moved).expect("the old file"), [LINE, LINE].concat());
 
         fs::remove_dir(file.path()).expect("removed");
@@ -350,17 +349,17 @@ mod tests {
         assert_eq!(text_of(&file).as_bytes(), LINE);
     }
 
-    /// A disk with room for so many bytes.
-    struct Disk {
-        room: usize,
+    /// Accepts bytes up to its capacity.
+    struct SmallDisk {
+        capacity: usize,
         bytes: Vec<u8>,
     }
 
-    impl Write for Disk {
+    impl Write for SmallDisk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let taken = bytes.len().min(self.room - self.bytes.len());
-            self.bytes.extend(&bytes[..taken]);
-            Ok(taken)
+            let accepted = bytes.len().min(self.capacity - self.bytes.len());
+            self.bytes.extend(&bytes[..accepted]);
+            Ok(accepted)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -369,18 +368,22 @@ mod tests {
     }
 
     #[test]
-    fn a_short_write_keeps_its_whole_lines_and_spoils_no_other() {
-        let mut disk = Disk { room: 12, bytes: Vec::new() };
-        let mut write = |room, was_torn, lines| {
-            disk.room = room;
-            let Written { whole, is_torn } = write_lines(&mut disk, was_torn, lines).expect("taken");
+    fn short_write_keeps_whole_lines_and_corrupts_no_other() {
+        let mut disk = SmallDisk { capacity: 12, bytes: Vec::new() };
+        let mut write = |capacity, was_torn, lines| {
+            disk.capacity = capacity;
+            let Written { whole, is_torn } = write_lines(&mut disk, was_torn, lines).expect("written");
             (whole, is_torn, String::from_utf8_lossy(&disk.bytes).into_owned())
         };
         let is = |whole, is_torn, text: &str| (whole, is_torn, text.to_owned());
         assert_eq!(write(12, false, b"{one}\n{two}\n{three}\n"), is(12, false, "{one}\n{two}\n"));
         assert_eq!(write(15, false, b"{three}\n"), is(0, true, "{one}\n{two}\n{th"));
-        assert_eq!(write(15, true, b"{three}\n"), is(0, true, "{one}\n{two}\n{th"), "while it is full");
-        assert_eq!(write(16, true, b"{three}\n"), is(0, false, "{one}\n{two}\n{th\n"), "room for the end");
+        assert_eq!(write(15, true, b"{three}\n"), is(0, true, "{one}\n{two}\n{th"), "still full");
+        assert_eq!(
+            write(16, true, b"{three}\n"),
+            is(0, false, "{one}\n{two}\n{th\n"),
+            "room for the newline"
+        );
         assert_eq!(write(99, false, b"{three}\n"), is(8, false, "{one}\n{two}\n{th\n{three}\n"));
     }
 }

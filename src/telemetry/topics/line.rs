@@ -1,5 +1,5 @@
-//! A line of a topic file. What can stand in it is what [`Line`] has a word for, so that a secret, an e-mail address or
-//! a URL has no way in.
+//! A topic log line. [`Line`] is the allow-list of its fields, so that no secret, e-mail address or
+//! URL gets in.
 
 use std::time::Duration;
 
@@ -11,25 +11,23 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 use super::Topic;
 use crate::domain::ids::{CustomerId, EventId, SecretName, SubscriptionId, TenantId, UserId};
 use crate::domain::journey::{JourneyId, Traceparent};
-use crate::telemetry::loggable::{cut, loggable, token};
+use crate::telemetry::redact::{hash_if_email, replace_special_chars, truncate};
 use crate::telemetry::spans::current_trace;
 
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
-/// How much a line should worry its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// As it should be.
     Info,
-    /// Refused or odd, but handled.
+    /// Rejected or unexpected, but handled.
     Warn,
-    /// Somebody has to look.
+    /// The operator must act.
     Error,
 }
 
-/// One line of a topic file. Its setters are the whole vocabulary; what is unknown is absent.
+/// Fields that are not set are left out.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -48,7 +46,7 @@ pub enum Level {
 #[must_use]
 pub struct Line {
     #[serde(rename = "time", serialize_with = "as_rfc3339")]
-    at_milliseconds: i64,
+    at_ms: i64,
     level: Level,
     pub(super) topic: Topic,
     event: &'static str,
@@ -91,10 +89,10 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line that says what happened and when, in milliseconds of the Unix epoch.
-    pub fn new(topic: Topic, level: Level, event: &'static str, at_milliseconds: i64) -> Self {
+    /// `at_ms` is in milliseconds of the Unix epoch.
+    pub fn new(topic: Topic, level: Level, event: &'static str, at_ms: i64) -> Self {
         Self {
-            at_milliseconds,
+            at_ms,
             level,
             topic,
             event,
@@ -119,89 +117,86 @@ impl Line {
         }
     }
 
-    /// What became of it.
     pub fn outcome(self, outcome: &'static str) -> Self {
         Self { outcome: Some(outcome), ..self }
     }
 
-    /// Whose it is.
     pub fn tenant<'a>(self, tenant: impl Into<Option<&'a TenantId>>) -> Self {
         Self { tenant_id: tenant.into().cloned(), ..self }
     }
 
-    /// Who asked. A name with an `@` is hashed, for it is somebody's address.
+    /// Hashed if it contains an `@`, because it is then an e-mail address.
     pub fn user<'a>(self, user: impl Into<Option<&'a UserId>>) -> Self {
-        Self { user_id: user.into().map(|user| loggable(user.as_str())), ..self }
+        Self { user_id: user.into().map(|user| hash_if_email(user.as_str())), ..self }
     }
 
-    /// Stripe's customer.
+    /// Hashed if it contains an `@`.
     pub fn customer<'a>(self, customer: impl Into<Option<&'a CustomerId>>) -> Self {
-        Self { customer_id: customer.into().map(|customer| loggable(customer.as_str())), ..self }
+        Self { customer_id: customer.into().map(|customer| hash_if_email(customer.as_str())), ..self }
     }
 
-    /// Stripe's subscription.
     pub fn subscription<'a>(self, subscription: impl Into<Option<&'a SubscriptionId>>) -> Self {
         Self { subscription_id: subscription.into().cloned(), ..self }
     }
 
-    /// The event that Stripe sent.
     pub fn stripe_event<'a>(self, event: impl Into<Option<&'a EventId>>) -> Self {
         Self { stripe_event_id: event.into().cloned(), ..self }
     }
 
-    /// The type of that event, as Stripe wrote it.
     pub fn stripe_event_type<'a>(self, event_type: impl Into<Option<&'a str>>) -> Self {
-        Self { stripe_event_type: event_type.into().map(token), ..self }
+        Self { stripe_event_type: event_type.into().map(replace_special_chars), ..self }
     }
 
-    /// Stripe's own id of our request: the one to quote to its support.
+    /// Stripe's id of our request, to quote to Stripe's support.
     pub fn stripe_request<'a>(self, request_id: impl Into<Option<&'a str>>) -> Self {
-        Self { stripe_request_id: request_id.into().map(token), ..self }
+        Self { stripe_request_id: request_id.into().map(replace_special_chars), ..self }
     }
 
-    /// The journey that it is a part of.
     pub fn journey(self, journey: impl Into<Option<JourneyId>>) -> Self {
         Self { journey_id: journey.into(), ..self }
     }
 
-    /// The trace that the caller is in, if it is in one.
+    /// Sets the caller's trace, if it is in one.
     pub fn traced(self) -> Self {
         self.in_trace(current_trace())
     }
 
-    /// The trace in which it happened, when that is not the caller's.
+    /// Sets a trace other than the caller's.
     pub fn in_trace(self, trace: impl Into<Option<Traceparent>>) -> Self {
         let trace = trace.into();
-        let trace_id = trace.map(Traceparent::journey_id);
+        let trace_id = trace.map(Traceparent::trace_id);
         Self { trace_id, span_id: trace.map(Traceparent::span_id_hex), ..self }
     }
 
-    /// How long it took.
     pub fn duration(self, duration: Duration) -> Self {
         Self { duration_ms: Some(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)), ..self }
     }
 
     /// The subscription's status before and after.
     pub fn transition<'a>(self, from: impl Into<Option<&'a str>>, to: impl Into<Option<&'a str>>) -> Self {
-        Self { from: from.into().map(token), to: to.into().map(token), ..self }
+        Self {
+            from: from.into().map(replace_special_chars),
+            to: to.into().map(replace_special_chars),
+            ..self
+        }
     }
 
-    /// Why, in words of our own: never what somebody sent us.
+    /// A text of ours, never client input.
     pub fn reason<'a>(self, reason: impl Into<Option<&'a str>>) -> Self {
-        Self { reason: reason.into().map(cut), ..self }
+        Self { reason: reason.into().map(truncate), ..self }
     }
 
-    /// How far the signature's time is from ours.
+    /// The signature's timestamp relative to our clock.
     pub fn skew_seconds(self, skew: impl Into<Option<i64>>) -> Self {
         Self { skew_seconds: skew.into(), ..self }
     }
 
-    /// Which of the configured secrets verified. Never the secret.
+    /// The name of the secret that verified the signature.
     pub fn secret_name<'a>(self, name: impl Into<Option<&'a SecretName>>) -> Self {
         Self { secret_name: name.into().cloned(), ..self }
     }
 
-    /// How many lines like this one were not written since the last that was.
+    /// How many lines like this one were suppressed since the last one.
     pub fn suppressed(self, lines: u64) -> Self {
         Self { suppressed: (lines > 0).then_some(lines), ..self }
     }
@@ -210,26 +205,26 @@ impl Line {
 pub(super) fn json_lines<'a>(lines: impl Iterator<Item = &'a Line>) -> Vec<u8> {
     let mut text = Vec::new();
     for line in lines {
-        serde_json::to_writer(&mut text, line).expect("texts and numbers always have a JSON form");
+        serde_json::to_writer(&mut text, line).expect("strings and numbers serialize to JSON");
         text.push(b'\n');
     }
     text
 }
 
-/// A time of ours as lines have it: RFC 3339 in UTC, with milliseconds.
-pub(crate) fn rfc3339(at_milliseconds: i64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_milliseconds) * 1_000_000)
+/// RFC 3339 in UTC, with milliseconds.
+pub(crate) fn rfc3339(at_ms: i64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
         .format(TIME)
-        .expect("a date has all that the format asks for")
+        .expect("a date-time has every component of the format")
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn as_rfc3339<S: Serializer>(at_milliseconds: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*at_milliseconds))
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "required by serde")]
+fn as_rfc3339<S: Serializer>(at_ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at_ms))
 }
 
-/// The time that a line bears, in milliseconds of the Unix epoch.
+/// The first line's time in milliseconds of the Unix epoch.
 pub(super) fn time_of(line: &[u8]) -> Option<i64> {
     let text = line.strip_prefix(br#"{"time":""#)?.split(|byte| *byte == b'"').next()?;
     let time = PrimitiveDateTime::parse(str::from_utf8(text).ok()?, TIME).ok()?.assume_utc();
@@ -252,12 +247,12 @@ mod tests {
         serde_json::to_string(line).expect("JSON")
     }
 
-    fn a_trace() -> Traceparent {
+    fn traceparent() -> Traceparent {
         Traceparent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("well-formed")
     }
 
     #[test]
-    fn a_full_line_has_every_name_in_the_order_of_the_design() {
+    fn full_line_has_every_field_in_order() {
         let line = Line::new(Topic::SubscriptionState, Level::Warn, "subscription.transition", NOON)
             .outcome("applied")
             .tenant(&TenantId::parse("acme").expect("tenant"))
@@ -267,8 +262,8 @@ mod tests {
             .stripe_event(&EventId::parse("evt_1").expect("event"))
             .stripe_event_type("customer.subscription.updated")
             .stripe_request("req_1")
-            .journey(a_trace().journey_id())
-            .in_trace(a_trace())
+            .journey(traceparent().trace_id())
+            .in_trace(traceparent())
             .duration(Duration::from_millis(42))
             .transition("trialing", "active")
             .reason("paid")
@@ -290,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_absent() {
+    fn unknown_fields_are_left_out() {
         let line = info(Topic::Billing, "throttled")
             .tenant(None)
             .transition(None, None)
@@ -303,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_from_outside_is_bounded_at_a_character() {
+    fn external_text_is_truncated_at_a_char_boundary() {
         let line = info(Topic::Billing, "throttled").reason("ä".repeat(1000).as_str());
         assert_eq!(line.reason, Some("ä".repeat(200)));
-        assert_eq!(token(&"a".repeat(1000)).len(), 200);
+        assert_eq!(replace_special_chars(&"a".repeat(1000)).len(), 200);
     }
 
     #[test]
-    fn an_email_address_is_hashed_and_another_user_is_not() {
+    fn user_id_is_hashed_only_if_it_is_an_email_address() {
         let user = |name| info(Topic::Billing, "throttled").user(&UserId::parse(name).expect("user")).user_id;
         let hashed = user("jane@example.com").expect("a user");
         assert_eq!(hashed, "sha256:8c87b489ce35cf2e");
@@ -319,14 +314,14 @@ mod tests {
     }
 
     #[test]
-    fn a_time_out_of_range_is_no_panic() {
+    fn time_out_of_range_formats_as_the_epoch() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(i64::MAX), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(i64::MIN), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
-    fn the_longest_line_is_written_to_a_pipe_as_one() {
+    fn longest_line_fits_in_one_pipe_write() {
         let id = |prefix: &str| format!("{prefix}{}", "x".repeat(255 - prefix.len()));
         let text = "\u{1}".repeat(1000);
         let line = Line::new(Topic::WebhookSignatures, Level::Error, "subscription.transition", NOON)
@@ -338,8 +333,8 @@ mod tests {
             .stripe_event(&EventId::parse(&id("evt_")).expect("event"))
             .stripe_event_type(text.as_str())
             .stripe_request(text.as_str())
-            .journey(a_trace().journey_id())
-            .in_trace(a_trace())
+            .journey(traceparent().trace_id())
+            .in_trace(traceparent())
             .duration(Duration::MAX)
             .transition(text.as_str(), text.as_str())
             .reason(text.as_str())
@@ -351,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_line_is_read_back_and_nothing_else_is_taken_for_one() {
+    fn time_of_reads_only_the_time_of_a_line() {
         let line = json(&info(Topic::Billing, "throttled"));
         assert_eq!(time_of(line.as_bytes()), Some(NOON));
         for other in

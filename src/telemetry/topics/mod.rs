@@ -1,12 +1,15 @@
-//! The topic lines: `billing`, `webhook_signatures` and `subscription_state`, one JSON object a line, in a file each or
-//! on stdout.
+//! The topic logs `billing`, `webhook_signatures` and `subscription_state`: JSON lines, in a file
+//! per topic or on stdout.
 //!
-//! Written here and not by tracing-appender, whose files rotate by time alone and have no bound on their size. Start reading at
-//! [`TopicLogs`]; `line` is the allow-list of fields, `file` and `rotation` are a file's life.
+//! tracing-appender is not used because it rotates by time only and does not bound a file's size.
+//! The lines do not go through `tracing`, so that `RUST_LOG` cannot mute them.
 //!
-//! They are written by name and not through `tracing`, so that no `RUST_LOG` can mute them. The service writes them by
-//! a thread for each topic, so that a disk or a reader that hangs blocks no request; a command writes them itself. A
-//! kill loses no line that is written; those that wait for the thread it loses. The journal is the authority.
+//! The service has a writer thread per topic and output, so that a hanging disk or reader blocks no
+//! request. Commands write directly. SIGKILL loses queued lines but no written line. The journal in
+//! the database is complete.
+//!
+//! Start reading at [`TopicLogs`]. `line` is the allow-list of fields; `file` and `rotation` write
+//! and rotate a file.
 
 mod file;
 mod line;
@@ -22,27 +25,25 @@ use std::time::Instant;
 use serde::{Serialize, Serializer};
 
 use self::output::{Output, Route};
-use crate::domain::log_settings::{LogConfig, LogSink};
+use crate::domain::log_config::{LogConfig, LogSink};
 
 pub(crate) use self::line::rfc3339;
 pub use self::line::{Level, Line};
 
-/// Which file a line belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
-    /// Checkout and portal: what the tenants' people did.
+    /// Checkout and portal requests.
     Billing,
-    /// Every webhook's signature, accepted or rejected.
+    /// Accepted and rejected webhook signatures.
     WebhookSignatures,
-    /// What became of the events, and every transition.
+    /// Event outcomes and subscription transitions.
     SubscriptionState,
 }
 
 impl Topic {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Billing, Self::WebhookSignatures, Self::SubscriptionState];
 
-    /// The word in lines, in metrics and in the file's name.
+    /// Its name in lines, metrics and file names.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Billing => "billing",
@@ -58,13 +59,13 @@ impl Serialize for Topic {
     }
 }
 
-/// Where the lines of the topics go. Clones share it.
+/// Clones share the outputs.
 #[derive(Debug, Clone, Default)]
 pub struct TopicLogs(Arc<[Vec<Route>; Topic::ALL.len()]>);
 
 impl TopicLogs {
-    /// For a command: opens the outputs, making the directory if need be, and writes each line before `append` returns.
-    /// A directory that cannot be written is reported on stderr and tried again with every line.
+    /// For a command: `append` returns after its lines are written. Creates the directory if it is
+    /// missing. An unwritable directory is reported on stderr, and each later line tries again.
     pub fn open(config: &LogConfig) -> Self {
         let logs = Self(Arc::new(
             Topic::ALL.map(|topic| outputs(config, topic).into_iter().map(Route::direct).collect()),
@@ -73,7 +74,7 @@ impl TopicLogs {
         logs
     }
 
-    /// For the service: the same, by a thread for each output. `append` never waits.
+    /// For the service: a thread per output writes, and `append` never waits.
     pub fn start(config: &LogConfig) -> io::Result<Self> {
         let mut topics = <[Vec<Route>; Topic::ALL.len()]>::default();
         for topic in Topic::ALL {
@@ -84,12 +85,12 @@ impl TopicLogs {
         Ok(Self(Arc::new(topics)))
     }
 
-    /// Nowhere, for a command that writes no line.
+    /// For a command that writes no line.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Adds the lines. A failure is counted and reported on stderr; it is never the caller's.
+    /// Failures are counted and reported on stderr, and not returned.
     pub fn append(&self, lines: &[Line]) {
         for topic in Topic::ALL {
             let text = line::json_lines(lines.iter().filter(|line| line.topic == topic));
@@ -99,23 +100,24 @@ impl TopicLogs {
         }
     }
 
-    /// Opens the files again, after another program has moved them away (SIGHUP). In the service the threads do it
-    /// within a second.
+    /// Reopens the files after another program moved them (SIGHUP). In the service the threads do
+    /// it within a second.
     pub fn reopen(&self) {
         self.0.iter().flatten().for_each(Route::reopen);
     }
 
-    /// Waits until the lines that were appended before are written. Reports on stderr how many are not at the deadline.
+    /// Waits until all earlier lines are written. Reports on stderr how many are unwritten at the
+    /// deadline.
     pub fn flush(&self, deadline: Instant) {
         self.0.iter().flatten().for_each(|route| route.flush(deadline));
     }
 
-    /// How often, since the start, lines of the topic could not be written, or its file not be opened or rotated.
+    /// Failures since the start to write lines, or to open or rotate the file.
     pub fn write_errors(&self, topic: Topic) -> u64 {
         self.routes(topic).iter().map(Route::write_errors).sum()
     }
 
-    /// How many lines of the topic, since the start, were dropped because too many waited to be written.
+    /// Lines dropped since the start because the queue was full.
     pub fn dropped_lines(&self, topic: Topic) -> u64 {
         self.routes(topic).iter().map(Route::dropped_lines).sum()
     }

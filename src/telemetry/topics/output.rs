@@ -1,4 +1,4 @@
-//! A topic's file or its share of stdout, and the way of the lines there.
+//! A topic's outputs, file and stdout, and how lines reach them: directly or through a queue.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,18 +7,17 @@ use std::time::Instant;
 
 use super::Topic;
 use super::file::{FileError, TopicFile};
-use crate::domain::log_settings::LogConfig;
+use crate::domain::log_config::LogConfig;
 use crate::telemetry::line_queue::{LineQueue, count_lines};
-use crate::telemetry::stream::{StreamWriter, pieces};
-use crate::telemetry::{Seldom, stderr};
+use crate::telemetry::stream_writer::{StreamWriter, pieces};
+use crate::telemetry::{ReportLimiter, stderr};
 
-/// The most bytes of lines that wait for an output's thread: some 2500 lines.
+/// About 2500 lines.
 const QUEUE_BYTES: usize = 1024 * 1024;
 
-/// The most bytes of a single write to a file, well below the smallest size at which one is rotated.
-const WRITE_BYTES: usize = 256 * 1024;
+/// The limit for a single write to a file, well below the smallest rotation size.
+const MAX_WRITE_BYTES: usize = 256 * 1024;
 
-/// Where lines of a topic end up.
 #[derive(Debug)]
 pub(super) enum Output {
     File(TopicFile),
@@ -65,7 +64,7 @@ impl Output {
     }
 }
 
-/// The way of a topic's lines to an output.
+/// One output of a topic, with its queue if it has one.
 #[derive(Debug)]
 pub(super) struct Route {
     writer: Writer,
@@ -74,41 +73,40 @@ pub(super) struct Route {
 
 #[derive(Debug)]
 enum Writer {
-    /// Whoever appends writes, and waits for it.
-    Caller(Mutex<Output>),
-    Thread(LineQueue),
+    /// The caller of `append` writes.
+    Direct(Mutex<Output>),
+    /// A thread writes.
+    Queued(LineQueue),
 }
 
 impl Route {
-    /// The caller of `append` writes the lines.
     pub(super) fn direct(output: Output) -> Self {
         let status = Arc::new(Status::of(&output));
-        Self { writer: Writer::Caller(Mutex::new(output)), status }
+        Self { writer: Writer::Direct(Mutex::new(output)), status }
     }
 
-    /// A thread writes the lines.
     pub(super) fn queued(topic: Topic, mut output: Output) -> io::Result<Self> {
         let status = Arc::new(Status::of(&output));
-        // The thread opens the file at its start: the volume may hang already.
+        // The thread opens the file when it starts, because the volume may already hang.
         status.is_reopen_requested.store(true, Ordering::Relaxed);
-        let of_thread = status.clone();
+        let thread_status = status.clone();
         let queue =
             LineQueue::start(format!("log {}", topic.as_str()), QUEUE_BYTES, move |lines: &[u8]| {
-                if of_thread.is_reopen_requested.swap(false, Ordering::Relaxed) {
-                    of_thread.note(output.reopen());
+                if thread_status.is_reopen_requested.swap(false, Ordering::Relaxed) {
+                    thread_status.record(output.reopen());
                 }
-                for piece in pieces(lines, WRITE_BYTES) {
-                    of_thread.note(output.write(piece));
+                for piece in pieces(lines, MAX_WRITE_BYTES) {
+                    thread_status.record(output.write(piece));
                 }
-                of_thread.report_dropped();
+                thread_status.report_dropped();
             })?;
-        Ok(Self { writer: Writer::Thread(queue), status })
+        Ok(Self { writer: Writer::Queued(queue), status })
     }
 
     pub(super) fn append(&self, lines: &[u8]) {
         match &self.writer {
-            Writer::Caller(output) => self.status.note(lock(output).write(lines)),
-            Writer::Thread(queue) => {
+            Writer::Direct(output) => self.status.record(lock(output).write(lines)),
+            Writer::Queued(queue) => {
                 if !queue.push(lines) {
                     self.status.dropped_lines.fetch_add(count_lines(lines), Ordering::Relaxed);
                     self.status.report_dropped();
@@ -119,13 +117,13 @@ impl Route {
 
     pub(super) fn reopen(&self) {
         match &self.writer {
-            Writer::Caller(output) => self.status.note(lock(output).reopen()),
-            Writer::Thread(_) => self.status.is_reopen_requested.store(true, Ordering::Relaxed),
+            Writer::Direct(output) => self.status.record(lock(output).reopen()),
+            Writer::Queued(_) => self.status.is_reopen_requested.store(true, Ordering::Relaxed),
         }
     }
 
     pub(super) fn flush(&self, deadline: Instant) {
-        let Writer::Thread(queue) = &self.writer else { return };
+        let Writer::Queued(queue) = &self.writer else { return };
         let unwritten = queue.flush(deadline);
         if unwritten > 0 {
             stderr::report(format_args!("{} hangs: {unwritten} lines are not written", self.status.name));
@@ -145,17 +143,17 @@ fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
     output.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What went wrong with an output, and what of it was reported.
+/// Counts an output's failures, and remembers which were reported.
 #[derive(Debug)]
 struct Status {
     /// The path, or `stdout`.
     name: String,
     is_reopen_requested: AtomicBool,
     write_errors: AtomicU64,
-    error_reports: Seldom,
+    error_reports: ReportLimiter,
     dropped_lines: AtomicU64,
     reported_lines: AtomicU64,
-    drop_reports: Seldom,
+    drop_reports: ReportLimiter,
 }
 
 impl Status {
@@ -164,15 +162,15 @@ impl Status {
             name: output.name(),
             is_reopen_requested: AtomicBool::default(),
             write_errors: AtomicU64::default(),
-            error_reports: Seldom::default(),
+            error_reports: ReportLimiter::default(),
             dropped_lines: AtomicU64::default(),
             reported_lines: AtomicU64::default(),
-            drop_reports: Seldom::default(),
+            drop_reports: ReportLimiter::default(),
         }
     }
 
-    /// Counts a failure, and reports it now and then.
-    fn note(&self, result: Result<(), OutputError>) {
+    /// Counts a failure, and reports at most one a minute.
+    fn record(&self, result: Result<(), OutputError>) {
         let Err(error) = result else { return };
         let errors = self.write_errors.fetch_add(1, Ordering::Relaxed) + 1;
         if self.error_reports.is_due(Instant::now()) {
@@ -180,11 +178,11 @@ impl Status {
         }
     }
 
-    /// Reports dropped lines now and then, also those that were dropped after the last report.
+    /// Reports newly dropped lines, at most once a minute.
     fn report_dropped(&self) {
         let dropped = self.dropped_lines.load(Ordering::Relaxed);
-        let is_news = dropped > self.reported_lines.load(Ordering::Relaxed);
-        if is_news && self.drop_reports.is_due(Instant::now()) {
+        let is_new = dropped > self.reported_lines.load(Ordering::Relaxed);
+        if is_new && self.drop_reports.is_due(Instant::now()) {
             self.reported_lines.store(dropped, Ordering::Relaxed);
             stderr::report(format_args!("{} is too slow: lines dropped so far: {dropped}", self.name));
         }

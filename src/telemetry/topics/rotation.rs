@@ -1,7 +1,8 @@
-//! When a topic file makes room for a new one, and how: `billing.log` becomes `billing.log.1`, that becomes
-//! `billing.log.2`, and so on; what would be more than are kept is removed.
+//! Rotation of topic files: `billing.log` becomes `billing.log.1`, that becomes `billing.log.2`,
+//! and so on. Files beyond the number to keep are removed.
 //!
-//! Several processes may write to one directory. Only one of them at a time moves files, and none ever waits for it.
+//! Several processes may write to one directory. A lock lets one at a time move files, and the
+//! others do not wait for it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,40 +13,41 @@ use std::time::Duration;
 
 use super::file::FILE_MODE;
 use super::line::time_of;
-use crate::domain::log_settings::Rotation;
+use crate::domain::log_config::Rotation;
 
-/// Not `*.log`, and hidden, so that no pattern for the topic files finds it.
+/// Hidden and not `*.log`, so that patterns for the topic files do not match it.
 const LOCK_NAME: &str = ".rotation.lock";
 
-/// In how many bytes a line with a time is looked for: two of the longest, since the first may be torn.
+/// How much of a file is searched for a line with a time: two lines of the maximum length, because
+/// the first may be torn.
 const HEAD_BYTES: usize = 8192;
 
-/// Whether a file that is so old, and would become so long, has had its time.
+/// `bytes` is the size after the next append.
 pub(super) fn is_due(rotation: &Rotation, bytes: u64, age: Duration) -> bool {
     rotation.max_bytes.is_some_and(|max| bytes > max) || rotation.max_age.is_some_and(|max| age >= max)
 }
 
-/// The time of the first line that bears one, in milliseconds of the Unix epoch: when the file began. Read from the
-/// line, it is the same for every process and after every restart.
-pub(super) fn began_at_milliseconds(file: &File) -> Option<i64> {
+/// The time of the first line that has one, in milliseconds of the Unix epoch. Read from the file,
+/// so that it is the same for every process and after every restart.
+pub(super) fn started_at_ms(file: &File) -> Option<i64> {
     let mut head = [0; HEAD_BYTES];
     let length = file.read_at(&mut head, 0).ok()?;
     head[..length].split(|byte| *byte == b'\n').find_map(time_of)
 }
 
-/// The right to move files of the directory, until it is dropped.
+/// Unlocked on drop.
 #[derive(Debug)]
 pub(super) struct DirLock(File);
 
 impl Drop for DirLock {
     fn drop(&mut self) {
-        // Closing the file is not enough while a program that is being started still shares it. If this fails, the closing
-        // has to do.
+        // Closing the file does not unlock it while a child process that is starting still has it
+        // open. If the unlock fails, closing the file must do.
         let _ = self.0.unlock();
     }
 }
 
-/// Takes that right. None while another process has it.
+/// None while another process holds the lock.
 pub(super) fn try_lock(dir: &Path) -> io::Result<Option<DirLock>> {
     let path = dir.join(LOCK_NAME);
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
@@ -56,8 +58,8 @@ pub(super) fn try_lock(dir: &Path) -> io::Result<Option<DirLock>> {
     }
 }
 
-/// Moves the file out of the way, and removes what is more than is kept. A kill on the way leaves a gap in the numbers,
-/// which costs no line.
+/// Renames the file to number 1, increments the numbers of the rotated files, and removes those
+/// beyond `keep`. A kill in between leaves a gap in the numbers, but loses no line.
 pub(super) fn shift(path: &Path, keep: u32) -> io::Result<()> {
     for number in rotated(path)? {
         let file = numbered(path, number);
@@ -76,7 +78,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// The numbers of the rotated files, the oldest's first.
+/// The numbers of the rotated files, oldest first.
 fn rotated(path: &Path) -> io::Result<Vec<u32>> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(Vec::new());
@@ -90,7 +92,7 @@ fn rotated(path: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
-/// The number in `billing.log.7`, if it is one of ours: from 1, and without the nought of `.07`.
+/// The number in `billing.log.7`. None for 0 and for leading zeros, which rotation never writes.
 fn number_of(other: &str, name: &str) -> Option<u32> {
     let suffix = other.strip_prefix(name)?.strip_prefix('.')?;
     suffix.parse().ok().filter(|number: &u32| *number > 0 && number.to_string() == suffix)
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_had_its_time_when_it_would_be_too_long_or_is_too_old() {
+    fn rotation_is_due_by_size_or_age() {
         let rotation = Rotation { max_bytes: Some(100), max_age: Some(Duration::from_secs(10)), keep: 1 };
         assert!(!is_due(&rotation, 100, Duration::from_secs(9)));
         assert!(is_due(&rotation, 101, Duration::ZERO));
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn each_file_takes_the_next_number_and_what_is_more_than_is_kept_goes() {
+    fn shift_increments_numbers_and_removes_files_beyond_keep() {
         let dir = tempdir().expect("a directory");
         let path = dir.path().join("billing.log");
         let others = [
@@ -143,7 +145,7 @@ mod tests {
             [now_holds(1), now_holds(2), now_holds(3)],
             ["billing.log", "billing.log.1", "billing.log.2"]
         );
-        assert_eq!(rotated(&path).expect("listed"), [3, 2, 1], "the fourth, ninth and tenth are gone");
+        assert_eq!(rotated(&path).expect("listed"), [3, 2, 1], "4, 9 and 10 are removed");
         assert!(!path.exists());
         for name in others {
             assert_eq!(fs::read_to_string(dir.path().join(name)).expect("not ours"), name);
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_in_the_numbers_loses_no_file() {
+    fn shift_with_a_gap_in_the_numbers_loses_no_file() {
         let dir = tempdir().expect("a directory");
         let path = dir.path().join("billing.log");
         fs::write(&path, "new").expect("written");
@@ -162,29 +164,29 @@ mod tests {
     }
 
     #[test]
-    fn a_file_began_with_the_first_line_that_bears_a_time() {
-        let began = |text: &str| {
+    fn started_at_is_the_time_of_the_first_line_with_a_time() {
+        let started = |text: &str| {
             let mut file = tempfile::tempfile().expect("a file");
             io::Write::write_all(&mut file, text.as_bytes()).expect("written");
-            began_at_milliseconds(&file)
+            started_at_ms(&file)
         };
         let whole = r#"{"time":"2026-01-01T12:00:00.123Z","level":"info"}"#;
-        assert_eq!(began(&format!("{whole}\n")), Some(1_767_268_800_123));
+        assert_eq!(started(&format!("{whole}\n")), Some(1_767_268_800_123));
         assert_eq!(
-            began(&format!("{{\"time\":\"20\n\n{whole}\n")),
+            started(&format!("{{\"time\":\"20\n\n{whole}\n")),
             Some(1_767_268_800_123),
-            "a kill tore the first"
+            "the first line is torn"
         );
-        assert_eq!(began(""), None);
-        assert_eq!(began("somebody else's\nlines\n"), None);
+        assert_eq!(started(""), None);
+        assert_eq!(started("other programs'\nlines\n"), None);
     }
 
     #[test]
-    fn one_at_a_time_may_move_files() {
+    fn lock_is_exclusive_until_it_is_dropped() {
         let dir = tempdir().expect("a directory");
-        let lock = try_lock(dir.path()).expect("asked").expect("taken");
-        assert!(try_lock(dir.path()).expect("asked").is_none());
+        let lock = try_lock(dir.path()).expect("no error").expect("locked");
+        assert!(try_lock(dir.path()).expect("no error").is_none());
         drop(lock);
-        assert!(try_lock(dir.path()).expect("asked").is_some());
+        assert!(try_lock(dir.path()).expect("no error").is_some());
     }
 }

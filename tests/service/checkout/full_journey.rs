@@ -1,13 +1,13 @@
-//! The whole circle: token, checkout, payment, webhook, pro, portal, cancel, scheduled cancel, end.
+//! The whole journey: checkout, payment, webhook, `pro`, portal, scheduled cancellation, end.
 
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
 use crate::support::database::{Database, on_both_databases};
 
-on_both_databases!(a_tenant_upgrades_pays_manages_cancels_and_ends);
+on_both_databases!(tenant_buys_manages_and_cancels_subscription);
 
-async fn a_tenant_upgrades_pays_manages_cancels_and_ends(database: Database) {
+async fn tenant_buys_manages_and_cancels_subscription(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
 
@@ -26,7 +26,7 @@ async fn a_tenant_upgrades_pays_manages_cancels_and_ends(database: Database) {
     assert!(bought["url"].as_str().expect("a URL").starts_with(&app.stripe.url));
     app.stripe.pay(session).await;
 
-    let pro = app.until_plan("acme", "pro").await;
+    let pro = app.wait_for_plan("acme", "pro").await;
     assert_eq!((&pro["access"], &pro["status"]), (&json!(true), &json!("active")));
     assert_eq!((&pro["price"], &pro["quantity"]), (&json!("price_pro_monthly"), &json!(1)));
     assert_eq!((&pro["can_manage"], &pro["scheduled_cancel"]), (&json!(true), &json!(false)));
@@ -38,25 +38,27 @@ async fn a_tenant_upgrades_pays_manages_cancels_and_ends(database: Database) {
 
     let subscription = app.stripe.subscription_of_session(session).await;
     app.stripe.cancel_in_portal(portal["url"].as_str().expect("a URL"), &subscription).await;
-    let ending = app.until("acme", |answer| answer["scheduled_cancel"] == true).await;
+    let ending =
+        app.wait_for_subscription("acme", |subscription| subscription["scheduled_cancel"] == true).await;
     assert_eq!((&ending["plan"], &ending["cancel_at"]), (&json!("pro"), &pro["current_period_end"]));
 
-    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
-    let ended = app.until_plan("acme", "free").await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "canceled" })).await;
+    let ended = app.wait_for_plan("acme", "free").await;
     assert_eq!(
         (&ended["access"], &ended["status"], &ended["scheduled_cancel"], &ended["can_manage"]),
         (&json!(false), &json!("canceled"), &json!(false), &json!(true))
     );
 
-    the_log_files_tell_it(&app).await;
+    assert_log_files(&app).await;
     app.stop().await;
 }
 
-async fn the_log_files_tell_it(app: &TestApp) {
+async fn assert_log_files(app: &TestApp) {
     let journey =
-        app.line("billing", |line| line["event"] == "checkout.create.success").await["journey_id"].clone();
+        app.wait_for_line("billing", |line| line["event"] == "checkout.create.success").await["journey_id"]
+            .clone();
     assert!(journey.is_string());
-    app.line("subscription_state", |line| line["to"] == "canceled").await;
+    app.wait_for_line("subscription_state", |line| line["to"] == "canceled").await;
 
     let transitions: Vec<(Value, Value)> = app
         .lines("subscription_state")
@@ -75,9 +77,9 @@ async fn the_log_files_tell_it(app: &TestApp) {
     );
 
     let billing: Vec<Value> = app.lines("billing").into_iter().map(|line| line["event"].clone()).collect();
-    let told =
+    let expected =
         ["checkout.create.start", "checkout.create.success", "portal.create.start", "portal.create.success"];
-    assert_eq!(billing, told);
+    assert_eq!(billing, expected);
     for line in app.lines("billing").iter().filter(|line| line["outcome"] == "success") {
         for field in ["tenant_id", "user_id", "customer_id", "stripe_request_id", "trace_id", "duration_ms"] {
             assert!(!line[field].is_null(), "{field} in {line}");

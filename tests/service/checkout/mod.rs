@@ -1,4 +1,4 @@
-//! Checkout, from the first click to the subscription.
+//! Checkout: creating, reusing and refreshing sessions, and what happens while Stripe fails.
 
 pub mod checkout_refresh;
 pub mod customer_key;
@@ -7,4 +7,4 @@ pub mod metered;
 pub mod open_checkout;
 pub mod return_paths;
 pub mod sessions;
-pub mod stripe_trouble;
+pub mod stripe_failures;

@@ -1,4 +1,4 @@
-//! Checkouts that are open as far as we know: none keeps its tenant from buying.
+//! Checkouts that our database has as open: none keeps its tenant from buying.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,21 +8,21 @@ use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
     session_that_expired_at_stripe_is_replaced,
-    overdue_session_that_stripe_calls_open_is_replaced,
-    session_that_is_missing_at_stripe_is_replaced,
-    refresh_of_session_missing_at_stripe_answers,
+    overdue_session_still_open_at_stripe_is_replaced,
+    session_missing_at_stripe_is_replaced,
+    refresh_of_session_missing_at_stripe_succeeds,
     completed_session_of_deleted_customer_is_closed,
-    session_of_replaced_price_is_not_handed_out,
-    session_about_to_expire_is_not_handed_out,
+    session_of_replaced_price_is_not_reused,
+    session_about_to_expire_is_not_reused,
 );
 
 const HOUR: i64 = 60 * 60;
 
-/// A session that the tenant has opened, whose later events do not reach us.
-async fn open(app: &TestApp, tenant: &str) -> String {
-    app.until_backfilled().await;
+/// Opens a session whose later events are dropped.
+async fn open_without_webhooks(app: &TestApp, tenant: &str) -> String {
+    app.wait_for_backfill().await;
     let session = checkout(app, tenant).await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     session
 }
 
@@ -46,17 +46,17 @@ async fn sessions_created(app: &TestApp) -> usize {
 
 async fn session_that_expired_at_stripe_is_replaced(database: Database) {
     let app = TestApp::start(database).await;
-    let expired = open(&app, "acme").await;
+    let expired = open_without_webhooks(&app, "acme").await;
     app.stripe.api("POST", &format!("/v1/checkout/sessions/{expired}/expire"), "").await;
     assert_ne!(checkout(&app, "acme").await, expired);
     assert_eq!(status_in_database(&app, &expired).await, "expired");
-    assert_eq!(sessions_created(&app).await, 2, "one for each");
+    assert_eq!(sessions_created(&app).await, 2, "one for each checkout");
     app.stop().await;
 }
 
-async fn overdue_session_that_stripe_calls_open_is_replaced(database: Database) {
+async fn overdue_session_still_open_at_stripe_is_replaced(database: Database) {
     let app = TestApp::start(database).await;
-    let overdue = open(&app, "acme").await;
+    let overdue = open_without_webhooks(&app, "acme").await;
     app.stripe.set_clock(&json!({ "advance_seconds": 24 * HOUR })).await;
     assert_eq!(status_at_stripe(&app, &overdue).await, "open");
     assert_ne!(checkout(&app, "acme").await, overdue);
@@ -64,19 +64,19 @@ async fn overdue_session_that_stripe_calls_open_is_replaced(database: Database) 
     app.stop().await;
 }
 
-async fn session_that_is_missing_at_stripe_is_replaced(database: Database) {
+async fn session_missing_at_stripe_is_replaced(database: Database) {
     let app = TestApp::start(database).await;
-    let missing = open(&app, "acme").await;
-    app.stripe.forget("checkout", &missing).await;
+    let missing = open_without_webhooks(&app, "acme").await;
+    app.stripe.remove("checkout", &missing).await;
     assert_ne!(checkout(&app, "acme").await, missing);
     assert_eq!(status_in_database(&app, &missing).await, "expired");
     app.stop().await;
 }
 
-async fn refresh_of_session_missing_at_stripe_answers(database: Database) {
+async fn refresh_of_session_missing_at_stripe_succeeds(database: Database) {
     let app = TestApp::start(database).await;
-    let missing = open(&app, "acme").await;
-    app.stripe.forget("checkout", &missing).await;
+    let missing = open_without_webhooks(&app, "acme").await;
+    app.stripe.remove("checkout", &missing).await;
     let path = format!("/api/billing/checkout-sessions/{missing}/refresh/");
     let request = app.request(Method::POST, &path).bearer_auth(app.token("acme"));
     let refreshed = app.call(request).await.ok();
@@ -87,7 +87,7 @@ async fn refresh_of_session_missing_at_stripe_answers(database: Database) {
 
 async fn completed_session_of_deleted_customer_is_closed(database: Database) {
     let app = TestApp::start(database).await;
-    let paid = open(&app, "acme").await;
+    let paid = open_without_webhooks(&app, "acme").await;
     app.stripe.pay(&paid).await;
     let customer = app.customer_of("acme").await;
     app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
@@ -102,7 +102,7 @@ async fn completed_session_of_deleted_customer_is_closed(database: Database) {
     app.stop().await;
 }
 
-async fn session_of_replaced_price_is_not_handed_out(database: Database) {
+async fn session_of_replaced_price_is_not_reused(database: Database) {
     let plans = ("--plans", "pro=pro_monthly;team=team_monthly");
     let app = TestApp::start_with(database, &[plans]).await;
     let old = checkout(&app, "acme").await;
@@ -112,11 +112,11 @@ async fn session_of_replaced_price_is_not_handed_out(database: Database) {
     assert_eq!(status_at_stripe(&app, &old).await, "expired");
     let sold = app.stripe.requests_to("POST", "/v1/checkout/sessions").await;
     assert_eq!(sold.last().expect("a session")["params"]["line_items"][0]["price"], price);
-    assert_eq!(checkout(&app, "acme").await, new, "the new one is handed out again");
+    assert_eq!(checkout(&app, "acme").await, new, "the new session is reused");
     app.stop().await;
 }
 
-async fn session_about_to_expire_is_not_handed_out(database: Database) {
+async fn session_about_to_expire_is_not_reused(database: Database) {
     let app = TestApp::start(database).await;
     let first = checkout(&app, "acme").await;
     app.stripe.set_clock(&json!({ "advance_seconds": 23 * HOUR })).await;

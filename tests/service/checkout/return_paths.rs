@@ -1,4 +1,4 @@
-//! Where a browser ends up that comes back from Stripe: at the app, whatever somebody has asked for.
+//! Return URLs: whatever path the client sends, Stripe returns the browser to the app.
 
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::support::database::Database;
 pub const PORTAL: &str = "/api/billing/create-portal-session/";
 pub const CHECKOUT: &str = "/api/billing/create-checkout-session/";
 
-/// Another host, written in every way that some reader has taken for one. `@@` stands for it.
+/// Another host, in every notation that some parser has read as one. `@@` stands for the host.
 const DISGUISES: &str = r"
     //@@ ///@@ ////@@ /\@@ \/@@ \\@@ /\/@@ //\@@ /\\@@ https://@@ https:@@ https:/@@ http://@@ HTTPS://@@ ftp://@@
     javascript:alert(1)//@@ data:text/html,@@ vbscript:@@ @@ .@@ :80@@ ?//@@ #//@@ ;//@@ //[::ffff:192.0.2.1]/@@
@@ -18,11 +18,11 @@ const DISGUISES: &str = r"
     /&#47;@@ /..//@@ /../..//@@ /./@@ /.//@@ /a/../../@@ /;//@@ /?next=//@@ /#//@@ /http://@@ /https:@@ /:80@@ /@@
     /%40@@ /{CHECKOUT_SESSION_ID}//@@";
 
-/// What a reader drops before it looks, or takes for nothing.
+/// Characters that some parsers drop or ignore.
 const DROPPED: &str =
     "\t\n\r \0\u{b}\u{c}\u{1b}\u{7f}\u{85}\u{a0}\u{ad}\u{200b}\u{200d}\u{2028}\u{202e}\u{3000}\u{feff}";
 
-/// What looks like a slash, a backslash, a dot, a colon or an at sign, and becomes one where text is made plain.
+/// Characters that normalize to a slash, backslash, dot, colon or at sign.
 const LOOKALIKES: &str = "\u{ff0f}\u{2044}\u{2215}\u{29f8}\u{ff3c}\u{2216}\u{3002}\u{ff0e}\u{ff1a}\u{ff20}";
 
 fn disguises() -> Vec<String> {
@@ -39,74 +39,79 @@ fn disguises() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn whatever_path_is_asked_for_the_browser_comes_back_to_the_app_or_is_not_sent_at_all() {
+async fn disguised_return_path_leads_to_app_or_is_rejected() {
     let app = TestApp::start_with(Database::Sqlite, &[("--throttle-per-minute", "6000")]).await;
     let token = app.token("acme");
     app.check_out(&token, &json!({})).await.ok();
-    for (route, field, asked) in [
+    for (route, field, param) in [
         (PORTAL, "return_path", "return_url"),
         (CHECKOUT, "success_path", "success_url"),
         (CHECKOUT, "cancel_path", "cancel_url"),
     ] {
         let before = sent(&app, route).await.len();
-        let (mut accepted, mut refused) = (Vec::new(), 0);
+        let (mut accepted, mut rejected) = (Vec::new(), 0);
         for path in disguises() {
-            let answer = app.post(route, &token, &json!({ field: path })).await;
-            if answer.status == 200 {
+            let response = app.post(route, &token, &json!({ field: path })).await;
+            if response.status == 200 {
                 accepted.push(path);
             } else {
-                refused += 1;
-                answer.assert_is(400, "invalid_request");
-                assert!(!answer.text.contains("evil"), "it repeats nothing: {}", answer.text);
+                rejected += 1;
+                response.assert_problem(400, "invalid_request");
+                assert!(
+                    !response.text.contains("evil"),
+                    "the response does not repeat the path: {}",
+                    response.text
+                );
             }
         }
-        assert!(accepted.len() > 20 && refused > 100, "{} taken, {refused} refused", accepted.len());
+        assert!(accepted.len() > 20 && rejected > 100, "{} accepted, {rejected} rejected", accepted.len());
         let sent = sent(&app, route).await.split_off(before);
-        assert_eq!(sent.len(), accepted.len(), "Stripe is not asked for what is refused");
+        assert_eq!(sent.len(), accepted.len(), "Stripe gets no rejected path");
         for (request, path) in sent.iter().zip(&accepted) {
-            assert_leads_to_the_app(request["params"][asked].as_str().expect("a URL"), path);
+            assert_leads_to_app(request["params"][param].as_str().expect("a URL"), path);
         }
     }
     app.stop().await;
 }
 
-/// A key that is there twice is read once, by whoever checks and by whoever sends.
+/// The value that is checked is the one that is sent.
 #[tokio::test]
-async fn a_path_that_is_there_twice_is_checked_as_it_is_sent() {
+async fn duplicate_return_path_is_checked_as_sent() {
     let app = TestApp::start(Database::Sqlite).await;
     let token = app.token("acme");
     app.check_out(&token, &json!({})).await.ok();
-    for (body, is_taken) in [
+    for (body, is_accepted) in [
         (r#"{"return_path":"/good","return_path":"//evil.example"}"#, false),
         (r#"{"return_path":"//evil.example","return_path":"/good"}"#, true),
         (r#"{"return_path":"/good","return\u005fpath":"//evil.example"}"#, false),
     ] {
         let request = app.request(Method::POST, PORTAL).bearer_auth(&token);
-        let answer = app.call(request.header("Content-Type", "application/json").body(body)).await;
-        if answer.status == 200 {
-            assert!(is_taken, "{body}");
+        let response = app.call(request.header("Content-Type", "application/json").body(body)).await;
+        if response.status == 200 {
+            assert!(is_accepted, "{body}");
             let sent = sent(&app, PORTAL).await;
             assert_eq!(sent.last().expect("a session")["params"]["return_url"], format!("{APP_URL}/good"));
         } else {
-            answer.assert_is(400, "invalid_request");
+            response.assert_problem(400, "invalid_request");
         }
     }
     app.stop().await;
 }
 
-/// What Stripe was asked for by this route.
+/// The requests that Stripe got for this route.
 pub async fn sent(app: &TestApp, route: &str) -> Vec<Value> {
     let sessions = if route == PORTAL { "/v1/billing_portal/sessions" } else { "/v1/checkout/sessions" };
     app.stripe.requests_to("POST", sessions).await
 }
 
-/// As a browser reads a URL (<https://url.spec.whatwg.org>).
-fn assert_leads_to_the_app(url: &str, path: &str) {
+/// Parses the URL as browsers do (<https://url.spec.whatwg.org>).
+fn assert_leads_to_app(url: &str, path: &str) {
     let read = Url::parse(url).unwrap_or_else(|error| panic!("{path:?} became {url:?}: {error}"));
     let app = Url::parse(APP_URL).expect("a URL");
     assert_eq!(read.origin(), app.origin(), "{path:?} became {url:?}");
     assert_eq!((read.username(), read.password()), ("", None), "{path:?} became {url:?}");
-    // And as somebody reads it who only looks at the beginning, or joins it to a page's own address.
+    // It also leads to the app for a parser that compares only the prefix or resolves the path
+    // against the app's URL.
     assert_eq!(url.strip_prefix(APP_URL).and_then(|rest| rest.chars().next()), Some('/'), "{url:?}");
     let joined = app.join(&url[APP_URL.len()..]).expect("a URL");
     assert_eq!(joined.origin(), app.origin(), "{path:?} became {url:?}");

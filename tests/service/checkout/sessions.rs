@@ -1,34 +1,34 @@
-//! Starting a checkout.
+//! Creating checkout sessions.
 
 use serde_json::{Value, json};
 
-use crate::checkout::checkout_refresh::before_the_payment;
+use crate::checkout::checkout_refresh::deliver_events_before_payment;
 use crate::support::app::{TestApp, stripe_event};
 use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
-    a_customer_that_stripe_has_never_heard_of_is_made_anew_at_the_next_checkout,
-    a_customer_that_was_deleted_unheard_is_buried_and_made_anew_at_the_next_checkout,
-    the_first_checkout_makes_the_tenants_customer_and_tags_everything,
-    two_first_checkouts_at_once_make_one_customer,
-    an_open_session_that_asks_for_the_same_is_handed_out_again,
-    an_open_session_that_asks_for_something_else_is_closed_first,
-    a_session_that_was_paid_before_its_webhook_came_is_taken_over,
-    a_session_known_to_be_paid_is_asked_for_its_subscription,
-    a_subscription_that_may_have_been_paid_since_is_asked_about_before_another_is_sold,
-    a_failed_checkouts_trace_id_leads_to_its_log_lines,
-    a_tenant_with_a_subscription_cannot_buy_a_second_one,
-    a_tenant_whose_subscription_ended_can_buy_again,
-    money_on_its_way_grants_nothing_until_it_has_come,
+    checkout_recreates_customer_unknown_to_stripe,
+    checkout_recreates_customer_deleted_without_event,
+    first_checkout_creates_customer_and_sets_metadata,
+    concurrent_first_checkouts_create_one_customer,
+    open_session_for_same_plan_is_reused,
+    open_session_for_other_plan_is_expired_first,
+    checkout_applies_session_paid_before_its_webhook,
+    checkout_fetches_subscription_of_paid_session,
+    checkout_refreshes_incomplete_subscription_before_selling,
+    failed_checkout_trace_id_matches_its_log_line,
+    tenant_with_subscription_cannot_buy_a_second_one,
+    tenant_with_ended_subscription_can_buy_again,
+    delayed_payment_grants_access_only_once_it_arrives,
 );
 
-async fn the_first_checkout_makes_the_tenants_customer_and_tags_everything(database: Database) {
+async fn first_checkout_creates_customer_and_sets_metadata(database: Database) {
     let app = TestApp::start(database).await;
     let bought = app.check_out(&app.token("acme"), &json!({ "plan": "pro" })).await.ok();
 
     let requests = app.stripe.requests().await;
-    let told: Vec<String> = requests.iter().map(route).collect();
-    assert_eq!(told, ["POST /v1/customers", "POST /v1/checkout/sessions"]);
+    let routes: Vec<String> = requests.iter().map(route).collect();
+    assert_eq!(routes, ["POST /v1/customers", "POST /v1/checkout/sessions"]);
     let [customer, session] = requests.as_slice() else { unreachable!() };
 
     assert_eq!(
@@ -40,10 +40,10 @@ async fn the_first_checkout_makes_the_tenants_customer_and_tags_everything(datab
     assert!(header(session, "idempotency-key").starts_with("billhook-"));
     assert!(
         requests.iter().all(|request| request["headers"]["traceparent"].is_null()),
-        "no trace headers to Stripe"
+        "Stripe gets no trace headers"
     );
 
-    let success = app.line("billing", |line| line["event"] == "checkout.create.success").await;
+    let success = app.wait_for_line("billing", |line| line["event"] == "checkout.create.success").await;
     let params = &session["params"];
     assert_eq!((&params["mode"], &params["client_reference_id"]), (&json!("subscription"), &json!("acme")));
     assert_eq!(params["line_items"][0]["price"], "price_pro_monthly");
@@ -64,7 +64,7 @@ async fn the_first_checkout_makes_the_tenants_customer_and_tags_everything(datab
     app.stop().await;
 }
 
-async fn two_first_checkouts_at_once_make_one_customer(database: Database) {
+async fn concurrent_first_checkouts_create_one_customer(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
     let body = json!({});
@@ -76,11 +76,11 @@ async fn two_first_checkouts_at_once_make_one_customer(database: Database) {
     let sessions = app.stripe.api("GET", "/v1/checkout/sessions", "").await;
     let sessions = sessions["data"].as_array().expect("sessions");
     let open = sessions.iter().filter(|session| session["status"] == "open").count();
-    assert_eq!(open, 1, "only one page can be paid: {sessions:?}");
+    assert_eq!(open, 1, "only one session can be paid: {sessions:?}");
     app.stop().await;
 }
 
-async fn an_open_session_that_asks_for_the_same_is_handed_out_again(database: Database) {
+async fn open_session_for_same_plan_is_reused(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
     let first = app.check_out(&token, &json!({})).await.ok();
@@ -90,7 +90,7 @@ async fn an_open_session_that_asks_for_the_same_is_handed_out_again(database: Da
     app.stop().await;
 }
 
-async fn an_open_session_that_asks_for_something_else_is_closed_first(database: Database) {
+async fn open_session_for_other_plan_is_expired_first(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
     let pro = app.check_out(&token, &json!({})).await.ok();
@@ -103,122 +103,128 @@ async fn an_open_session_that_asks_for_something_else_is_closed_first(database: 
     app.stop().await;
 }
 
-async fn a_session_that_was_paid_before_its_webhook_came_is_taken_over(database: Database) {
+async fn checkout_applies_session_paid_before_its_webhook(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
-    // The first backfill would bring what no delivery does.
-    app.until_backfilled().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    // Wait for the first backfill, which would apply the dropped events.
+    app.wait_for_backfill().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     let bought = app.check_out(&token, &json!({})).await.ok();
     app.stripe.pay(bought["session_id"].as_str().expect("a session")).await;
 
-    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
+    app.check_out(&token, &json!({})).await.assert_problem(409, "already_subscribed");
     let pro = app.subscription(&token).await.ok();
     assert_eq!((&pro["plan"], &pro["status"]), (&json!("pro"), &json!("active")));
 
-    let asked = app.stripe.requests().await.len();
-    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
-    assert_eq!(app.stripe.requests().await.len(), asked, "what is known is not asked again");
+    let requests_before = app.stripe.requests().await.len();
+    app.check_out(&token, &json!({})).await.assert_problem(409, "already_subscribed");
+    assert_eq!(
+        app.stripe.requests().await.len(),
+        requests_before,
+        "a known subscription is not fetched again"
+    );
     app.stop().await;
 }
 
-async fn a_session_known_to_be_paid_is_asked_for_its_subscription(database: Database) {
+async fn checkout_fetches_subscription_of_paid_session(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
-    // The first backfill would bring what no delivery does.
-    app.until_backfilled().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    // Wait for the first backfill, which would apply the dropped events.
+    app.wait_for_backfill().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     let bought = app.check_out(&token, &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session");
     app.stripe.pay(session).await;
 
-    // Of the three events only the session's arrives.
+    // Of the three events of the purchase only the session's arrives.
     let object = app.stripe.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
     let completed =
         stripe_event("checkout.session.completed", app.clock_seconds(), |it| *it = object.clone());
     app.deliver(&completed).await.ok();
     assert_eq!(app.subscription(&token).await.ok()["plan"], "free");
 
-    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
+    app.check_out(&token, &json!({})).await.assert_problem(409, "already_subscribed");
     assert_eq!(app.subscription(&token).await.ok()["plan"], "pro");
     assert_eq!(app.stripe.requests_to("POST", "/v1/checkout/sessions").await.len(), 1);
     app.stop().await;
 }
 
-async fn a_subscription_that_may_have_been_paid_since_is_asked_about_before_another_is_sold(
-    database: Database,
-) {
+async fn checkout_refreshes_incomplete_subscription_before_selling(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
-    // The first backfill would bring what no delivery does.
-    app.until_backfilled().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    // Wait for the first backfill, which would apply the dropped events.
+    app.wait_for_backfill().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     let bought = app.check_out(&token, &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session");
     app.stripe.pay(session).await;
-    before_the_payment(&app, session).await;
+    deliver_events_before_payment(&app, session).await;
     assert_eq!(app.subscription(&token).await.ok()["status"], "incomplete");
 
-    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
+    app.check_out(&token, &json!({})).await.assert_problem(409, "already_subscribed");
     assert_eq!(app.stripe.requests_to("POST", "/v1/checkout/sessions").await.len(), 1);
     app.stop().await;
 }
 
-async fn a_failed_checkouts_trace_id_leads_to_its_log_lines(database: Database) {
+async fn failed_checkout_trace_id_matches_its_log_line(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
-    let refused = app.check_out(&app.token("acme"), &json!({})).await;
-    let failure = app.line("billing", |line| line["event"] == "checkout.create.failure").await;
-    assert_eq!(refused.json()["trace_id"], failure["trace_id"]);
+    app.subscribe_to_pro("acme").await;
+    let response = app.check_out(&app.token("acme"), &json!({})).await;
+    let failure = app.wait_for_line("billing", |line| line["event"] == "checkout.create.failure").await;
+    assert_eq!(response.json()["trace_id"], failure["trace_id"]);
     app.stop().await;
 }
 
-async fn a_tenant_with_a_subscription_cannot_buy_a_second_one(database: Database) {
+async fn tenant_with_subscription_cannot_buy_a_second_one(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
+    let subscription = app.subscribe_to_pro("acme").await;
     let token = app.token("acme");
     for status in ["active", "past_due", "unpaid", "paused"] {
-        app.stripe.change(&subscription, &json!({ "status": status })).await;
-        app.until("acme", |answer| answer["status"] == status).await;
-        app.check_out(&token, &json!({ "plan": "team" })).await.assert_is(409, "already_subscribed");
+        app.stripe.update_subscription(&subscription, &json!({ "status": status })).await;
+        app.wait_for_subscription("acme", |subscription| subscription["status"] == status).await;
+        app.check_out(&token, &json!({ "plan": "team" })).await.assert_problem(409, "already_subscribed");
     }
     app.stop().await;
 }
 
-async fn a_tenant_whose_subscription_ended_can_buy_again(database: Database) {
+async fn tenant_with_ended_subscription_can_buy_again(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
-    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
-    app.until_plan("acme", "free").await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "canceled" })).await;
+    app.wait_for_plan("acme", "free").await;
 
-    let again = app.make_pro("acme").await;
+    let again = app.subscribe_to_pro("acme").await;
     assert_ne!(subscription, again);
     assert_eq!(app.stripe.requests_to("POST", "/v1/customers").await.len(), 1, "the customer is kept");
     app.stop().await;
 }
 
-async fn money_on_its_way_grants_nothing_until_it_has_come(database: Database) {
+async fn delayed_payment_grants_access_only_once_it_arrives(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
     let bought = app.check_out(&token, &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session");
     app.stripe.pay_with(session, "delayed").await;
-    app.line("subscription_state", |line| {
+    app.wait_for_line("subscription_state", |line| {
         line["stripe_event_type"] == "checkout.session.completed" && line["outcome"] == "applied"
     })
     .await;
 
-    let waiting = app.until("acme", |answer| answer["access"] == false && !answer["status"].is_null()).await;
-    assert_eq!(waiting["plan"], "free", "{waiting}");
-    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
+    let unpaid = app
+        .wait_for_subscription("acme", |subscription| {
+            subscription["access"] == false && !subscription["status"].is_null()
+        })
+        .await;
+    assert_eq!(unpaid["plan"], "free", "{unpaid}");
+    app.check_out(&token, &json!({})).await.assert_problem(409, "already_subscribed");
 
     app.stripe.settle(session, true).await;
-    app.until_plan("acme", "pro").await;
+    app.wait_for_plan("acme", "pro").await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_first_payment_that_never_came_stands_in_nobodys_way() {
+async fn incomplete_subscription_does_not_block_checkout() {
     let app = TestApp::start(Database::Sqlite).await;
     let token = app.token("acme");
     app.check_out(&token, &json!({})).await.ok();
@@ -233,13 +239,13 @@ async fn a_first_payment_that_never_came_stands_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn the_page_of_a_customer_that_the_tenant_has_lost_is_not_handed_out_again() {
+async fn session_of_deleted_customer_is_not_reused() {
     let app = TestApp::start(Database::Sqlite).await;
     let token = app.token("acme");
     let lost = app.check_out(&token, &json!({})).await.ok();
     let customer = app.customer_of("acme").await;
     app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
-    app.line("subscription_state", |line| line["event"] == "customer.unlinked").await;
+    app.wait_for_line("subscription_state", |line| line["event"] == "customer.unlinked").await;
 
     let again = app.check_out(&token, &json!({})).await.ok();
     assert_ne!(lost["session_id"], again["session_id"]);
@@ -247,60 +253,65 @@ async fn the_page_of_a_customer_that_the_tenant_has_lost_is_not_handed_out_again
     app.stop().await;
 }
 
-/// A tenant that was Pro once, and then lost its customer at Stripe without any event telling us.
-async fn bereft(database: Database, lose: impl AsyncFnOnce(&TestApp, &str)) -> (TestApp, String) {
+/// A tenant whose subscription has ended and whose customer then disappears from Stripe without an
+/// event.
+async fn tenant_with_lost_customer(
+    database: Database,
+    lose: impl AsyncFnOnce(&TestApp, &str),
+) -> (TestApp, String) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
-    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
-    app.until_plan("acme", "free").await;
-    // The first backfill would bring what no delivery does.
-    app.until_backfilled().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "canceled" })).await;
+    app.wait_for_plan("acme", "free").await;
+    // Wait for the first backfill, which would apply the dropped events.
+    app.wait_for_backfill().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     let customer = app.customer_of("acme").await;
     lose(&app, &customer).await;
     (app, customer)
 }
 
-async fn a_customer_that_stripe_has_never_heard_of_is_made_anew_at_the_next_checkout(database: Database) {
-    let forget = async |app: &TestApp, customer: &str| app.stripe.forget("customers", customer).await;
-    let (app, lost) = bereft(database, forget).await;
+async fn checkout_recreates_customer_unknown_to_stripe(database: Database) {
+    let forget = async |app: &TestApp, customer: &str| app.stripe.remove("customers", customer).await;
+    let (app, lost) = tenant_with_lost_customer(database, forget).await;
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     assert_ne!(app.customer_of("acme").await, lost);
-    let told = app.line("subscription_state", |line| line["event"] == "customer.unlinked").await;
-    assert_eq!((&told["level"], &told["reason"]), (&json!("warn"), &json!("resource_missing")));
-    assert_eq!((&told["tenant_id"], &told["customer_id"]), (&json!("acme"), &json!(lost)));
-    let row = app.database.row::<entity::customer::Entity>(&lost).await.expect("its place");
-    assert!(row.deleted_at_ms.is_none(), "the key may be of another account: nothing is buried");
+    let unlinked = app.wait_for_line("subscription_state", |line| line["event"] == "customer.unlinked").await;
+    assert_eq!((&unlinked["level"], &unlinked["reason"]), (&json!("warn"), &json!("resource_missing")));
+    assert_eq!((&unlinked["tenant_id"], &unlinked["customer_id"]), (&json!("acme"), &json!(lost)));
+    let row = app.database.row::<entity::customer::Entity>(&lost).await.expect("the customer's row");
+    assert!(
+        row.deleted_at_ms.is_none(),
+        "the key may be of another account, so the customer is not marked as deleted"
+    );
     app.stop().await;
 }
 
-async fn a_customer_that_was_deleted_unheard_is_buried_and_made_anew_at_the_next_checkout(
-    database: Database,
-) {
+async fn checkout_recreates_customer_deleted_without_event(database: Database) {
     let delete = async |app: &TestApp, customer: &str| {
         app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
     };
-    let (app, lost) = bereft(database, delete).await;
+    let (app, lost) = tenant_with_lost_customer(database, delete).await;
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     assert_ne!(app.customer_of("acme").await, lost);
-    let row = app.database.row::<entity::customer::Entity>(&lost).await.expect("its place");
+    let row = app.database.row::<entity::customer::Entity>(&lost).await.expect("the customer's row");
     assert!(row.deleted_at_ms.is_some());
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_plan_that_is_not_sold_is_an_invalid_request() {
+async fn unknown_plan_is_an_invalid_request() {
     let app = TestApp::start(Database::Sqlite).await;
     let token = app.token("acme");
     for plan in ["gold", "free", "", "Pro"] {
-        app.check_out(&token, &json!({ "plan": plan })).await.assert_is(400, "invalid_request");
+        app.check_out(&token, &json!({ "plan": plan })).await.assert_problem(400, "invalid_request");
     }
-    assert!(app.stripe.requests().await.is_empty(), "Stripe was not asked");
+    assert!(app.stripe.requests().await.is_empty(), "Stripe was not called");
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_price_may_be_named_by_its_id() {
+async fn price_can_be_configured_by_id() {
     let plans = ("--plans", "pro=price_pro_yearly");
     let app = TestApp::start_with(Database::Sqlite, &[plans]).await;
     app.check_out(&app.token("acme"), &json!({})).await.ok();
@@ -310,9 +321,9 @@ async fn a_price_may_be_named_by_its_id() {
 }
 
 #[tokio::test]
-async fn price_is_sold_by_a_key_that_may_not_read_prices() {
+async fn price_id_is_sold_with_key_that_cannot_read_prices() {
     let app = TestApp::start_with(Database::Sqlite, &[("--plans", "pro=price_pro_yearly")]).await;
-    app.stripe.fault(&json!({ "match": "GET /v1/prices", "kind": "status", "status": 403 })).await;
+    app.stripe.inject_fault(&json!({ "match": "GET /v1/prices", "kind": "status", "status": 403 })).await;
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     app.stop().await;
 }
@@ -320,7 +331,7 @@ async fn price_is_sold_by_a_key_that_may_not_read_prices() {
 #[tokio::test]
 async fn lookup_key_that_looks_like_an_id_is_sold() {
     let app = TestApp::start_with(Database::Sqlite, &[("--plans", "pro=price_gold")]).await;
-    app.check_out(&app.token("acme"), &json!({})).await.assert_is(503, "billing_not_configured");
+    app.check_out(&app.token("acme"), &json!({})).await.assert_problem(503, "billing_not_configured");
     let price = app.stripe.replace_price("price_gold").await;
     app.check_out(&app.token("acme"), &json!({})).await.ok();
     let sessions = app.stripe.requests_to("POST", "/v1/checkout/sessions").await;
@@ -333,15 +344,15 @@ async fn lookup_key_that_looks_like_an_id_is_sold() {
 }
 
 #[tokio::test]
-async fn without_their_configuration_checkout_and_portal_are_503() {
+async fn checkout_and_portal_without_configuration_return_503() {
     for missing in ["--stripe-secret-key", "--app-url", "--plans"] {
         let app = TestApp::start_with(Database::Sqlite, &[(missing, "")]).await;
-        app.check_out(&app.token("acme"), &json!({})).await.assert_is(503, "billing_not_configured");
+        app.check_out(&app.token("acme"), &json!({})).await.assert_problem(503, "billing_not_configured");
         let portal = app.open_portal(&app.token("acme"), &json!({})).await;
         if missing == "--plans" {
-            portal.assert_is(409, "no_customer");
+            portal.assert_problem(409, "no_customer");
         } else {
-            portal.assert_is(503, "billing_not_configured");
+            portal.assert_problem(503, "billing_not_configured");
         }
         app.stop().await;
     }

@@ -1,4 +1,4 @@
-//! HTTP/2, as a proxy speaks it to a service behind it: with prior knowledge and without TLS.
+//! HTTP/2 with prior knowledge and without TLS, as between a proxy and a service behind it.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::answer::Answer;
+use crate::support::api_response::ApiResponse;
 use crate::support::app::{TestApp, WEBHOOK_SECRET, stripe_event};
 use crate::support::database::Database;
 use crate::support::http2_frames::{HEADERS, PING, PREFACE, SETTINGS, frame};
 
 const WEBHOOK: &str = "/api/billing/webhook/";
 
-/// How long a story waits. Long, for slow machines; nothing waits for it to pass.
+/// Long, for slow machines. No test waits for it to pass.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-/// Frames (RFC 9113, section 6), and why a connection ends (section 7).
+/// Frame types (RFC 9113, section 6) and an error code (section 7).
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
@@ -29,29 +29,30 @@ pub async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.url.trim_start_matches("http://")).await.expect("a connection")
 }
 
-/// A connection of HTTP/2 by a client that keeps to it.
-pub async fn speak(app: &TestApp) -> SendRequest<Bytes> {
-    speak_over(connect(app).await).await
+/// Opens an HTTP/2 connection with a conforming client.
+pub async fn handshake(app: &TestApp) -> SendRequest<Bytes> {
+    handshake_over(connect(app).await).await
 }
 
-/// The same, over a connection that is there already.
-pub async fn speak_over(wire: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> SendRequest<Bytes> {
-    let (requests, connection) = client::handshake(wire).await.expect("HTTP/2 is spoken");
+pub async fn handshake_over(
+    wire: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> SendRequest<Bytes> {
+    let (requests, connection) = client::handshake(wire).await.expect("the HTTP/2 handshake succeeds");
     tokio::spawn(async move {
-        // It ends with the service or with the client, whichever is first.
+        // It ends with the service or the client, whichever comes first.
         let _ = connection.await;
     });
     requests
 }
 
-/// Asks, and holds the answer to the house's rules.
-pub async fn ask(
+/// Sends a request and checks the response with `assert_conforms`.
+pub async fn send(
     requests: &SendRequest<Bytes>,
     method: &str,
     path: &str,
     fields: &[(&str, &str)],
     body: &[u8],
-) -> Result<Answer, h2::Error> {
+) -> Result<ApiResponse, h2::Error> {
     let mut request = hyper::Request::builder().method(method).uri(format!("http://a{path}"));
     for (name, value) in fields {
         request = request.header(*name, *value);
@@ -69,68 +70,79 @@ pub async fn ask(
         body.flow_control().release_capacity(data.len())?;
         text.extend(data);
     }
-    let answer =
-        Answer { status: head.status, headers: head.headers, text: String::from_utf8(text).expect("text") };
-    answer.assert_well_made(&reqwest::Method::GET);
-    Ok(answer)
+    let response = ApiResponse {
+        status: head.status,
+        headers: head.headers,
+        text: String::from_utf8(text).expect("text"),
+    };
+    response.assert_conforms(&reqwest::Method::GET);
+    Ok(response)
 }
 
 #[tokio::test]
-async fn over_http_2_the_same_is_answered_and_many_at_once() {
+async fn http2_serves_the_same_api_and_concurrent_requests() {
     let app = TestApp::start(Database::Sqlite).await;
-    let requests = speak(&app).await;
-    ask(&requests, "GET", "/healthz", &[], b"").await.expect("an answer").ok();
-    ask(&requests, "GET", "/nowhere", &[], b"").await.expect("an answer").assert_is(404, "not_found");
+    let requests = handshake(&app).await;
+    send(&requests, "GET", "/healthz", &[], b"").await.expect("a response").ok();
+    send(&requests, "GET", "/nowhere", &[], b"").await.expect("a response").assert_problem(404, "not_found");
     let token = format!("Bearer {}", app.token("acme"));
     let fields = [("authorization", &*token)];
-    let answer = ask(&requests, "GET", "/api/billing/subscription/", &fields, b"").await.expect("an answer");
-    assert_eq!(answer.ok()["plan"], "free");
-    ask(&requests, "POST", WEBHOOK, &[], b"{}").await.expect("an answer").assert_is(400, "invalid_signature");
+    let response =
+        send(&requests, "GET", "/api/billing/subscription/", &fields, b"").await.expect("a response");
+    assert_eq!(response.ok()["plan"], "free");
+    send(&requests, "POST", WEBHOOK, &[], b"{}")
+        .await
+        .expect("a response")
+        .assert_problem(400, "invalid_signature");
     let forged = app.forged_signature();
     let large = vec![b' '; 1024 * 1024 + 1];
     let fields = [("stripe-signature", &*forged)];
-    ask(&requests, "POST", WEBHOOK, &fields, &large).await.expect("an answer").assert_is(413, "too_large");
+    send(&requests, "POST", WEBHOOK, &fields, &large)
+        .await
+        .expect("a response")
+        .assert_problem(413, "too_large");
 
-    // More than a connection takes at once: the others wait for their turn.
+    // More than the connection's limit of concurrent streams: the others wait.
     let deliveries = (0..300).map(|_| async {
         let body = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {}).to_string();
         let signature = sandbox::sign(WEBHOOK_SECRET, app.clock_seconds(), body.as_bytes());
-        ask(&requests, "POST", WEBHOOK, &[("stripe-signature", &signature)], body.as_bytes()).await
+        send(&requests, "POST", WEBHOOK, &[("stripe-signature", &signature)], body.as_bytes()).await
     });
-    for answer in join_all(deliveries).await {
-        assert_eq!(answer.expect("an answer").ok(), json!({ "received": true }));
+    for response in join_all(deliveries).await {
+        assert_eq!(response.expect("a response").ok(), json!({ "received": true }));
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn over_http_2_a_head_has_a_bound_too() {
+async fn http2_head_size_is_limited() {
     let app = TestApp::start(Database::Sqlite).await;
-    let requests = speak(&app).await;
-    let fits = "y".repeat(20 * 1024);
-    ask(&requests, "GET", "/healthz", &[("x", &fits)], b"").await.expect("an answer").ok();
+    let requests = handshake(&app).await;
+    let allowed = "y".repeat(20 * 1024);
+    send(&requests, "GET", "/healthz", &[("x", &allowed)], b"").await.expect("a response").ok();
     let field = "y".repeat(1000);
-    let bomb: Vec<_> = (0..64).map(|_| ("x", &*field)).collect();
-    // h2 refuses it itself, with a status and nothing else.
+    let too_large: Vec<_> = (0..64).map(|_| ("x", &*field)).collect();
+    // h2 rejects it with a bare status, so `send` would find security headers missing.
     let mut request = hyper::Request::builder().uri("http://a/healthz");
-    for (name, value) in bomb {
+    for (name, value) in too_large {
         request = request.header(name, value);
     }
-    let mut ready = requests.clone().ready().await.expect("it is open");
+    let mut ready = requests.clone().ready().await.expect("the connection is open");
     let sent = ready.send_request(request.body(()).expect("a request"), true);
     let refused = match sent {
         Ok((response, _)) => response.await.map(|response| response.status().as_u16()),
         Err(error) => Err(error),
     };
     assert!(refused.as_ref().map_or(true, |status| *status == 431), "{refused:?}");
-    ask(&speak(&app).await, "GET", "/healthz", &[], b"").await.expect("an answer").ok();
+    send(&handshake(&app).await, "GET", "/healthz", &[], b"").await.expect("a response").ok();
     app.stop().await;
 }
 
-/// `GET / http a`, by HPACK's static table.
+/// HPACK for `GET http://a/`, by the static table.
 const GET: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
 
-/// Sends frames without end and reads nothing, until the service has had enough; then says why, if it was told.
+/// Sends frames until the service closes the connection. Returns the error code of its GOAWAY, if
+/// one arrived.
 async fn flood(app: &TestApp, first: Vec<u8>, more: impl Fn(u32) -> Vec<u8>) -> Option<u8> {
     let (mut from, mut to) = connect(app).await.into_split();
     let sending = async {
@@ -147,10 +159,12 @@ async fn flood(app: &TestApp, first: Vec<u8>, more: impl Fn(u32) -> Vec<u8>) -> 
     };
     let mut answered = Vec::new();
     let reading = async {
-        // A reset is an end too.
+        // A reset ends the connection, too.
         while from.read_buf(&mut answered).await.is_ok_and(|read| read > 0) {}
     };
-    tokio::time::timeout(DEADLINE, join(sending, reading)).await.expect("it has had enough in time");
+    tokio::time::timeout(DEADLINE, join(sending, reading))
+        .await
+        .expect("the service closes the connection in time");
     goaway_of(&answered)
 }
 
@@ -159,7 +173,7 @@ fn goaway_of(mut bytes: &[u8]) -> Option<u8> {
     while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = bytes {
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
         if *kind == GOAWAY {
-            // The last byte of the error code, which is no larger.
+            // The last byte of the error code. All codes are below 256.
             reason = rest.get(7).copied();
         }
         bytes = rest.get(length..).unwrap_or_default();
@@ -168,9 +182,9 @@ fn goaway_of(mut bytes: &[u8]) -> Option<u8> {
 }
 
 #[tokio::test]
-async fn streams_that_are_opened_to_be_reset_end_their_connection_and_no_other() {
+async fn http2_rapid_reset_ends_only_its_connection() {
     let app = TestApp::start(Database::Sqlite).await;
-    let other = speak(&app).await;
+    let other = handshake(&app).await;
     let rapid = flood(&app, Vec::new(), |number| {
         let stream = 2 * number + 1;
         let cancel = 8_u32.to_be_bytes();
@@ -178,33 +192,36 @@ async fn streams_that_are_opened_to_be_reset_end_their_connection_and_no_other()
     })
     .await;
     assert!(rapid.is_none_or(|reason| reason == ENHANCE_YOUR_CALM), "{rapid:?}");
-    ask(&other, "GET", "/healthz", &[], b"").await.expect("an answer").ok();
+    send(&other, "GET", "/healthz", &[], b"").await.expect("a response").ok();
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_head_without_end_ends_its_connection_and_no_other() {
+async fn http2_endless_head_ends_only_its_connection() {
     let app = TestApp::start(Database::Sqlite).await;
-    let other = speak(&app).await;
-    // A field that is never indexed, again and again.
+    let other = handshake(&app).await;
+    // The same never-indexed field in every frame.
     let field = [&[0x10, 1, b'x', 0x7f, 0xe1, 0x06][..], &[b'y'; 992]].concat();
     flood(&app, frame(HEADERS, 1, 1, &GET), |_| frame(CONTINUATION, 0, 1, &field)).await;
-    // And empty frames, which take no room but never end either.
+    // Empty frames, which use no memory but never end the head.
     flood(&app, frame(HEADERS, 1, 1, &GET), |_| frame(CONTINUATION, 0, 1, &[])).await;
-    ask(&other, "GET", "/healthz", &[], b"").await.expect("an answer").ok();
+    send(&other, "GET", "/healthz", &[], b"").await.expect("a response").ok();
     app.stop().await;
 }
 
-/// What asks for nothing is silence, however much there is of it.
+/// A connection without requests counts as idle, whatever other frames it sends.
 #[tokio::test]
-async fn a_connection_of_pings_settings_or_nothing_is_ended_after_ten_seconds() {
+async fn http2_connection_without_requests_ends_after_10_seconds() {
     let app = TestApp::start(Database::Sqlite).await;
     let pings = flood(&app, Vec::new(), |_| frame(PING, 0, 0, &[0; 8]));
     let settings = flood(&app, Vec::new(), |_| frame(SETTINGS, 0, 0, &[]));
     let nothing = async {
-        let (_requests, connection) = client::handshake(connect(&app).await).await.expect("HTTP/2 is spoken");
-        let ended = tokio::time::timeout(DEADLINE, connection).await.expect("it is ended in time");
-        assert!(ended.is_ok(), "and is told so before: {ended:?}");
+        let (_requests, connection) =
+            client::handshake(connect(&app).await).await.expect("the HTTP/2 handshake succeeds");
+        let ended = tokio::time::timeout(DEADLINE, connection)
+            .await
+            .expect("the service closes the connection in time");
+        assert!(ended.is_ok(), "the service sends GOAWAY before it closes: {ended:?}");
     };
     join(join(pings, settings), nothing).await;
     let metrics = app.metrics().await;

@@ -1,8 +1,9 @@
-//! Connections: HTTP as clients and proxies speak it, well or badly.
+//! Connections: HTTP/1, HTTP/2, TLS, CORS and the Caddy front, with well-behaved and hostile
+//! clients.
 
 pub mod caddy;
 pub mod cors;
 pub mod http2;
-pub mod slow;
+pub mod slow_clients;
 pub mod smuggling;
 pub mod tls;

@@ -1,15 +1,17 @@
-//! Requests that one reader takes for one and another for two, and what is no request at all.
+//! Request smuggling: bytes that one parser reads as one request and another as two, and bytes that
+//! are no request.
 
-use crate::support::answer::Answer;
+use crate::support::api_response::ApiResponse;
 use crate::support::app::TestApp;
 use crate::support::database::Database;
-use crate::support::raw_http::{Raw, is_of_hyper};
+use crate::support::raw_http::{RawConnection, is_from_hyper};
 
-/// What would be answered too, if the first request did not reach as far as it says.
+/// The smuggled request. It gets a response if the first request is read as shorter than it is.
 const SECOND: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// Posts to the webhook with these lines in the head and this body, and what is smuggled behind it.
-async fn post(app: &TestApp, lines: &str, body: &str) -> Vec<Answer> {
+/// Posts to the webhook with these lines in the head and this body, followed by the smuggled
+/// request.
+async fn post(app: &TestApp, lines: &str, body: &str) -> Vec<ApiResponse> {
     let forged = app.forged_signature();
     let head = format!(
         "POST /api/billing/webhook/ HTTP/1.1\r\nHost: a\r\nStripe-Signature: {forged}\r\n{lines}\r\n"
@@ -17,20 +19,20 @@ async fn post(app: &TestApp, lines: &str, body: &str) -> Vec<Answer> {
     send(app, &format!("{head}{body}{SECOND}")).await
 }
 
-async fn send(app: &TestApp, bytes: &str) -> Vec<Answer> {
-    let mut raw = Raw::to(app).await;
+async fn send(app: &TestApp, bytes: &str) -> Vec<ApiResponse> {
+    let mut raw = RawConnection::to(app).await;
     raw.send(bytes).await;
-    raw.answers().await
+    raw.responses().await
 }
 
-/// Nothing but a 400 has come, and then the end.
-fn assert_refused(answers: &[Answer], what: &str) {
-    let statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
-    assert_eq!(statuses, [400], "{what:?} was answered {answers:?}");
+/// Asserts that the only response was a 400.
+fn assert_rejected(responses: &[ApiResponse], what: &str) {
+    let statuses: Vec<_> = responses.iter().map(|response| response.status.as_u16()).collect();
+    assert_eq!(statuses, [400], "{what:?} got {responses:?}");
 }
 
 #[tokio::test]
-async fn a_head_that_can_be_read_in_two_ways_is_refused_and_nothing_behind_it_is_answered() {
+async fn ambiguous_head_is_rejected_and_ends_connection() {
     let app = TestApp::start(Database::Sqlite).await;
     for lines in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
@@ -64,13 +66,13 @@ async fn a_head_that_can_be_read_in_two_ways_is_refused_and_nothing_behind_it_is
         ": y\r\n",
         "Host: b\r\n",
     ] {
-        assert_refused(&post(&app, lines, "0\r\n\r\n").await, lines);
+        assert_rejected(&post(&app, lines, "0\r\n\r\n").await, lines);
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_body_whose_chunks_can_be_read_in_two_ways_is_refused_and_nothing_behind_it_is_answered() {
+async fn ambiguous_chunked_body_is_rejected_and_ends_connection() {
     let app = TestApp::start(Database::Sqlite).await;
     for body in [
         "5\nhello\r\n0\r\n\r\n",
@@ -83,39 +85,39 @@ async fn a_body_whose_chunks_can_be_read_in_two_ways_is_refused_and_nothing_behi
         "5\r\nhello\r\n0\n\n",
         "\r\nhello\r\n0\r\n\r\n",
     ] {
-        assert_refused(&post(&app, "Transfer-Encoding: chunked\r\n", body).await, body);
+        assert_rejected(&post(&app, "Transfer-Encoding: chunked\r\n", body).await, body);
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_body_is_never_read_as_a_request_whether_it_was_wanted_or_not() {
+async fn unread_body_is_never_parsed_as_a_request() {
     let app = TestApp::start(Database::Sqlite).await;
     let length = format!("Content-Length: {}\r\n", SECOND.len());
     for head in [
-        // Refused for its head, so that nobody reads the body.
+        // Rejected for its head, so the body is not read.
         format!("POST /api/billing/webhook/ HTTP/1.1\r\nHost: a\r\n{length}"),
         format!("POST /api/billing/create-portal-session/ HTTP/1.1\r\nHost: a\r\n{length}"),
         format!("POST /healthz HTTP/1.1\r\nHost: a\r\n{length}"),
         format!("GET /nowhere HTTP/1.1\r\nHost: a\r\n{length}"),
     ] {
-        let mut raw = Raw::to(&app).await;
+        let mut raw = RawConnection::to(&app).await;
         raw.send(format!("{head}Connection: close\r\n\r\n{SECOND}")).await;
-        assert_eq!(raw.answers().await.len(), 1, "{head:?}");
-        // And if the body never comes, nothing that comes later is taken for another request.
-        let mut raw = Raw::to(&app).await;
+        assert_eq!(raw.responses().await.len(), 1, "{head:?}");
+        // If the body never arrives, later bytes are not parsed as another request.
+        let mut raw = RawConnection::to(&app).await;
         raw.send(format!("{head}\r\n")).await;
-        assert!(raw.answer().await.expect("an answer").status.as_u16() >= 400);
+        assert!(raw.response().await.expect("a response").status.as_u16() >= 400);
         raw.send(format!("{SECOND}{SECOND}")).await;
-        assert!(raw.answers().await.len() <= 1, "{head:?}");
+        assert!(raw.responses().await.len() <= 1, "{head:?}");
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_no_request_to_one_host_is_refused() {
+async fn malformed_request_line_or_host_is_rejected() {
     let app = TestApp::start(Database::Sqlite).await;
-    for (head, by_hyper) in [
+    for (head, is_hyper) in [
         ("GET / HTTP/1.1\r\n", false),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n", false),
         ("GET  / HTTP/1.1\r\nHost: a\r\n", true),
@@ -129,16 +131,17 @@ async fn what_is_no_request_to_one_host_is_refused() {
         ("\x16\x03\x01\x02\r\n", true),
         ("PRI * HTTP/2.0\n", true),
     ] {
-        let answers = send(&app, &format!("{head}\r\n{SECOND}")).await;
-        assert_refused(&answers, head);
-        assert_eq!(is_of_hyper(&answers[0]), by_hyper, "{head:?}");
+        let responses = send(&app, &format!("{head}\r\n{SECOND}")).await;
+        assert_rejected(&responses, head);
+        assert_eq!(is_from_hyper(&responses[0]), is_hyper, "{head:?}");
     }
     app.stop().await;
 }
 
-/// Nobody is sent anywhere else by what stands where a proxy would look.
+/// An absolute URL, `CONNECT` or `Upgrade` makes the service contact nothing and switch no
+/// protocol.
 #[tokio::test]
-async fn it_is_no_proxy_and_speaks_nothing_else_when_asked_to() {
+async fn proxy_and_upgrade_requests_are_not_honored() {
     let app = TestApp::start(Database::Sqlite).await;
     for (head, status) in [
         ("GET http://evil.example/nowhere HTTP/1.1\r\nHost: a\r\n", 404),
@@ -148,8 +151,8 @@ async fn it_is_no_proxy_and_speaks_nothing_else_when_asked_to() {
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n", 200),
         ("TRACE /healthz HTTP/1.1\r\nHost: a\r\n", 405),
     ] {
-        let answers = send(&app, &format!("{head}\r\n{SECOND}")).await;
-        let statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+        let responses = send(&app, &format!("{head}\r\n{SECOND}")).await;
+        let statuses: Vec<_> = responses.iter().map(|response| response.status.as_u16()).collect();
         assert_eq!(statuses, [status, 200], "{head:?}");
     }
     app.stop().await;

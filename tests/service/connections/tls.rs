@@ -1,4 +1,5 @@
-//! HTTPS, as the service speaks it itself.
+//! HTTPS served by Billhook itself: versions, reloads of the certificate, limits, plain HTTP on the
+//! port.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -10,30 +11,32 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::connections::http2;
-use crate::connections::slow::drip;
-use crate::streams::subscription_stream::{following, until_streams};
+use crate::connections::slow_clients::drip;
+use crate::streams::subscription_stream::{stream_request, wait_for_stream_count};
 use crate::support::app::{TestApp, WEBHOOK_SECRET, eventually, stripe_event};
-use crate::support::authority::{Authority, Files, Pair, address_of, shown};
+use crate::support::certificate_authority::{
+    CertificateAndKey, CertificateAuthority, CertificateFiles, address_of, server_certificate,
+};
 use crate::support::event_stream::EventStream;
-use crate::support::raw_http::{Raw, is_of_hyper};
-use crate::webhooks::webhook_admission::{WEBHOOK, is_known};
+use crate::support::raw_http::{RawConnection, is_from_hyper};
+use crate::webhooks::webhook_admission::{WEBHOOK, is_in_inbox};
 
-/// A client that speaks the latest, and HTTP/1.
-async fn connect(authority: &Authority, app: &TestApp) -> Raw {
-    Raw::over(authority.connect(app, &[&TLS13], &[b"http/1.1"]).await)
+/// Connects with TLS 1.3 and HTTP/1.1.
+async fn connect(authority: &CertificateAuthority, app: &TestApp) -> RawConnection {
+    RawConnection::over(authority.connect(app, &[&TLS13], &[b"http/1.1"]).await)
 }
 
 const GET: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_https_webhooks_are_taken_by_either_version_of_http_and_of_tls() {
-    let authority = Authority::new();
-    let app = TestApp::start_over_https(&authority, &Files::of(&authority.pair())).await;
+async fn https_accepts_webhooks_over_each_http_and_tls_version() {
+    let authority = CertificateAuthority::new();
+    let app = TestApp::start_over_https(&authority, &CertificateFiles::new(&authority.issue())).await;
     let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
-    let answer = app.deliver(&event).await;
-    answer.ok();
-    assert!(is_known(&app, &event).await);
-    assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"));
+    let response = app.deliver(&event).await;
+    response.ok();
+    assert!(is_in_inbox(&app, &event).await);
+    assert_eq!(response.header("strict-transport-security"), Some("max-age=31536000"));
 
     for version in [&TLS12, &TLS13] {
         for protocol in [&b"h2"[..], b"http/1.1"] {
@@ -42,84 +45,84 @@ async fn over_https_webhooks_are_taken_by_either_version_of_http_and_of_tls() {
             let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
             let body = event.to_string();
             let signature = sandbox::sign(WEBHOOK_SECRET, app.clock_seconds(), body.as_bytes());
-            let answer = if protocol == b"h2" {
-                let requests = http2::speak_over(stream).await;
+            let response = if protocol == b"h2" {
+                let requests = http2::handshake_over(stream).await;
                 let fields = [("stripe-signature", &*signature)];
-                http2::ask(&requests, "POST", WEBHOOK, &fields, body.as_bytes()).await.expect("an answer")
+                http2::send(&requests, "POST", WEBHOOK, &fields, body.as_bytes()).await.expect("a response")
             } else {
-                let mut raw = Raw::over(stream);
+                let mut raw = RawConnection::over(stream);
                 raw.send(format!(
                     "POST {WEBHOOK} HTTP/1.1\r\nHost: a\r\nStripe-Signature: {signature}\r\n\
                      Content-Length: {}\r\n\r\n{body}",
                     body.len()
                 ))
                 .await;
-                raw.answer().await.expect("an answer")
+                raw.response().await.expect("a response")
             };
-            assert_eq!(answer.ok(), json!({ "received": true }));
-            assert!(is_known(&app, &event).await);
+            assert_eq!(response.ok(), json!({ "received": true }));
+            assert!(is_in_inbox(&app, &event).await);
         }
     }
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_certificate_is_taken_under_load_and_no_connection_is_dropped() {
-    let authority = Authority::new();
-    let files = Files::of(&authority.pair());
+async fn certificate_reload_under_load_drops_no_connection() {
+    let authority = CertificateAuthority::new();
+    let files = CertificateFiles::new(&authority.issue());
     let app = TestApp::start_over_https(&authority, &files).await;
     let mut open = connect(&authority, &app).await;
-    let is_over = AtomicBool::new(false);
+    let is_replaced = AtomicBool::new(false);
 
     let load = async {
-        while !is_over.load(SeqCst) {
+        while !is_replaced.load(SeqCst) {
             let events = [0; 4].map(|_| stripe_event("invoice.upcoming", app.clock_seconds(), |_| {}));
-            for answer in app.deliver_all(&events).await {
-                answer.ok();
+            for response in app.deliver_all(&events).await {
+                response.ok();
             }
         }
     };
     let replacing = async {
-        let written = authority.pair();
-        files.write(&written);
-        until_shown(&authority, &app, &written).await;
-        // As Kubernetes does it.
-        let linked = authority.pair();
-        let others = Files::of(&linked);
-        files.link_to(&others);
-        until_shown(&authority, &app, &linked).await;
-        is_over.store(true, SeqCst);
+        let second = authority.issue();
+        files.write(&second);
+        wait_for_certificate(&authority, &app, &second).await;
+        // Kubernetes replaces the files by links.
+        let third = authority.issue();
+        let others = CertificateFiles::new(&third);
+        files.replace_with_links_to(&others);
+        wait_for_certificate(&authority, &app, &third).await;
+        is_replaced.store(true, SeqCst);
     };
     join(load, replacing).await;
     open.send(GET).await;
-    open.answer().await.expect("the connection was kept").ok();
+    open.response().await.expect("the connection was kept").ok();
     let metrics = app.metrics().await;
-    for told in [
+    for line in [
         "billhook_tls_certificate_reads_total{outcome=\"taken\"} 2",
         "billhook_tls_certificate_reads_total{outcome=\"refused\"} 0",
         "billhook_connections_ended_total{reason=\"no_tls\"} 0",
     ] {
-        assert!(metrics.contains(told), "{told}: {metrics}");
+        assert!(metrics.contains(line), "{line}: {metrics}");
     }
     app.stop().await;
 }
 
-/// Waits until whoever comes is shown the pair's certificate.
-async fn until_shown(authority: &Authority, app: &TestApp, pair: &Pair) {
+/// Waits until new connections get the pair's certificate.
+async fn wait_for_certificate(authority: &CertificateAuthority, app: &TestApp, pair: &CertificateAndKey) {
     let expected = rustls_pki_types::pem::PemObject::from_pem_slice(pair.certificate.as_bytes());
     let expected: rustls_pki_types::CertificateDer<'_> = expected.expect("a certificate");
-    eventually("the new certificate is shown", || async {
+    eventually("the new certificate is served", || async {
         let stream = authority.connect(app, &[&TLS13], &[]).await;
-        (shown(&stream) == expected).then_some(())
+        (server_certificate(&stream) == expected).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pair_that_does_not_fit_changes_nothing_and_is_told_once() {
-    let authority = Authority::new();
-    let first = authority.pair();
-    let files = Files::of(&first);
+async fn invalid_certificate_is_not_loaded_and_logged_once() {
+    let authority = CertificateAuthority::new();
+    let first = authority.issue();
+    let files = CertificateFiles::new(&first);
     let app = TestApp::start_process_over_https(&authority, &files).await;
     let read = |outcome: &'static str, times: u32| {
         let app = &app;
@@ -130,48 +133,51 @@ async fn a_pair_that_does_not_fit_changes_nothing_and_is_told_once() {
         })
     };
 
-    let second = authority.pair();
+    let second = authority.issue();
     files.write_certificate(&second);
     read("refused", 1).await;
-    until_shown(&authority, &app, &first).await;
-    // One that is over is none, either.
-    files.write(&authority.pair_for("127.0.0.1", -1));
+    wait_for_certificate(&authority, &app, &first).await;
+    // An expired certificate is rejected, too.
+    files.write(&authority.issue_for("127.0.0.1", -1));
     read("refused", 2).await;
-    until_shown(&authority, &app, &first).await;
-    // Nor is one that is not good yet.
-    files.write(&authority.pair_from_tomorrow());
+    wait_for_certificate(&authority, &app, &first).await;
+    // So is one that is not valid yet.
+    files.write(&authority.issue_valid_from_tomorrow());
     read("refused", 3).await;
-    until_shown(&authority, &app, &first).await;
+    wait_for_certificate(&authority, &app, &first).await;
     files.write(&second);
     read("taken", 1).await;
-    until_shown(&authority, &app, &second).await;
+    wait_for_certificate(&authority, &app, &second).await;
 
-    let told = eventually("each refusal is printed", || async {
-        Some(app.stderr()).filter(|printed| printed.matches("stays as it was").count() == 3)
+    let stderr = eventually("each rejection is logged", || async {
+        Some(app.stderr()).filter(|printed| printed.matches("keeping the old one").count() == 3)
     })
     .await;
-    assert!(told.contains("the key's file holds the key of another certificate"), "{told}");
+    assert!(stderr.contains("the key file contains the key of another certificate"), "{stderr}");
 
-    // Whoever asks by a signal does not wait, and is told whatever comes of it.
-    app.hang_up();
+    // A SIGHUP reloads at once, and is counted even if the files have not changed.
+    app.send_sighup();
     read("taken", 2).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_is_over_or_not_good_yet_is_told_at_the_start_and_replaced_without_another() {
-    let authority = Authority::new();
-    for (pair, told) in [
-        (authority.pair_for("127.0.0.1", -1), "the certificate is over"),
-        (authority.pair_from_tomorrow(), "the certificate is not good yet"),
+async fn invalid_certificate_at_start_is_logged_and_replaced() {
+    let authority = CertificateAuthority::new();
+    for (pair, warning) in [
+        (authority.issue_for("127.0.0.1", -1), "the certificate has expired"),
+        (authority.issue_valid_from_tomorrow(), "the certificate is not valid yet"),
     ] {
-        let files = Files::of(&pair);
+        let files = CertificateFiles::new(&pair);
         let app = TestApp::start_process_over_https(&authority, &files).await;
-        assert!(app.stderr().contains(told), "{}", app.stderr());
-        let new = authority.pair();
+        assert!(app.stderr().contains(warning), "{}", app.stderr());
+        let new = authority.issue();
         files.write(&new);
-        eventually("it is taken", || async { app.metrics().await.contains(ONE_TAKEN).then_some(()) }).await;
-        until_shown(&authority, &app, &new).await;
+        eventually("the new certificate is loaded", || async {
+            app.metrics().await.contains(ONE_TAKEN).then_some(())
+        })
+        .await;
+        wait_for_certificate(&authority, &app, &new).await;
         app.stop().await;
     }
 }
@@ -179,102 +185,108 @@ async fn a_certificate_that_is_over_or_not_good_yet_is_told_at_the_start_and_rep
 const ONE_TAKEN: &str = "billhook_tls_certificate_reads_total{outcome=\"taken\"} 1\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_is_not_good_yet_is_taken_when_its_time_has_come() {
-    let authority = Authority::new();
-    let files = Files::of(&authority.pair());
+async fn future_certificate_is_loaded_when_it_becomes_valid() {
+    let authority = CertificateAuthority::new();
+    let files = CertificateFiles::new(&authority.issue());
     let app = TestApp::start_over_https(&authority, &files).await;
-    files.write(&authority.pair_from_tomorrow());
+    files.write(&authority.issue_valid_from_tomorrow());
     let refused = "billhook_tls_certificate_reads_total{outcome=\"refused\"} 1\n";
-    eventually("it is refused", || async { app.metrics().await.contains(refused).then_some(()) }).await;
+    eventually("it is rejected", || async { app.metrics().await.contains(refused).then_some(()) }).await;
     app.clock.advance_seconds(2 * 24 * 60 * 60);
-    eventually("it is taken", || async { app.metrics().await.contains(ONE_TAKEN).then_some(()) }).await;
+    eventually("it is loaded", || async { app.metrics().await.contains(ONE_TAKEN).then_some(()) }).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_never_read_to_its_end_holds_up_no_stop() {
-    let authority = Authority::new();
-    let files = Files::of(&authority.pair());
+async fn hanging_certificate_file_does_not_delay_shutdown() {
+    let authority = CertificateAuthority::new();
+    let files = CertificateFiles::new(&authority.issue());
     let mut app = TestApp::start_process_over_https(&authority, &files).await;
-    // As on a mount that hangs: it can be opened, which the service does now, and nothing comes.
-    let hanging = files.hang().await;
-    app.interrupt();
+    // As on a hanging mount: the service opens the file now, and reading it never ends.
+    let hanging = files.block_reads().await;
+    app.send_sigint();
     assert_eq!(app.exit_code().await, Some(0), "{}", app.stderr());
     drop(hanging);
 }
 
-/// A record of a handshake whose end never comes.
-const HALF_A_HELLO: &[u8] = &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+/// An incomplete TLS record with a ClientHello.
+const HALF_CLIENT_HELLO: &[u8] = &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 
 #[tokio::test]
-async fn a_handshake_that_is_not_finished_is_waited_for_ten_seconds_and_no_longer() {
-    let authority = Authority::new();
-    let app = TestApp::start_over_https(&authority, &Files::of(&authority.pair())).await;
-    let silent = [&[][..], &HALF_A_HELLO[..1], HALF_A_HELLO].map(|beginning| begin(&app, beginning, &[]));
-    let dripping = begin(&app, HALF_A_HELLO, &[0]).boxed();
+async fn unfinished_handshake_is_closed_after_10_seconds() {
+    let authority = CertificateAuthority::new();
+    let app = TestApp::start_over_https(&authority, &CertificateFiles::new(&authority.issue())).await;
+    let silent =
+        [&[][..], &HALF_CLIENT_HELLO[..1], HALF_CLIENT_HELLO].map(|start| send_handshake(&app, start, &[]));
+    let dripping = send_handshake(&app, HALF_CLIENT_HELLO, &[0]).boxed();
     join_all(silent.into_iter().map(FutureExt::boxed).chain([dripping])).await;
     let counted = "billhook_connections_ended_total{reason=\"silent\"} 4";
-    eventually("they are counted", || async { app.metrics().await.contains(counted).then_some(()) }).await;
+    eventually("the connections are counted", || async {
+        app.metrics().await.contains(counted).then_some(())
+    })
+    .await;
     app.stop().await;
 }
 
-/// Sends the beginning of a handshake, and drips more of it, until the connection is closed without a word.
-async fn begin(app: &TestApp, beginning: &[u8], more: &[u8]) {
-    let mut raw = Raw::over(TcpStream::connect(address_of(app)).await.expect("a connection"));
-    raw.send(beginning).await;
+/// Sends the start of a handshake and drips more of it, until the service closes the connection
+/// without a response.
+async fn send_handshake(app: &TestApp, start: &[u8], more: &[u8]) {
+    let mut raw = RawConnection::over(TcpStream::connect(address_of(app)).await.expect("a connection"));
+    raw.send(start).await;
     drip(&mut raw, more).await;
-    raw.closed().await;
+    raw.assert_closed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_tls_a_head_has_its_ten_seconds_its_one_reading_and_its_callers_end_is_heard() {
-    let authority = Authority::new();
-    let app = TestApp::start_over_https(&authority, &Files::of(&authority.pair())).await;
+async fn tls_connections_have_the_same_limits_as_plain_ones() {
+    let authority = CertificateAuthority::new();
+    let app = TestApp::start_over_https(&authority, &CertificateFiles::new(&authority.issue())).await;
     let slow = async {
         let mut raw = connect(&authority, &app).await;
         raw.send("GET /healthz HTTP/1.1\r\nHost: a\r\nX: ").await;
         drip(&mut raw, b"a").await;
-        raw.closed().await;
+        raw.assert_closed().await;
     };
     let ambiguous = async {
         let mut raw = connect(&authority, &app).await;
         let head =
             "POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
         raw.send(format!("{head}0\r\n\r\n{GET}")).await;
-        let answers = raw.answers().await;
-        assert!(matches!(&answers[..], [one] if is_of_hyper(one)), "{answers:?}");
+        let responses = raw.responses().await;
+        assert!(matches!(&responses[..], [one] if is_from_hyper(one)), "{responses:?}");
     };
     let stream = async {
-        let stream = EventStream::open(following(&app, &app.token("acme"))).await;
-        until_streams(&app, 1).await;
+        let stream = EventStream::open(stream_request(&app, &app.token("acme"))).await;
+        wait_for_stream_count(&app, 1).await;
         drop(stream);
-        until_streams(&app, 0).await;
+        wait_for_stream_count(&app, 0).await;
     };
     join(slow, join(ambiguous, stream)).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_speaks_http_where_https_is_spoken_is_told_and_who_only_looks_in_is_not_counted() {
-    let authority = Authority::new();
-    let app = TestApp::start_over_https(&authority, &Files::of(&authority.pair())).await;
-    // As load balancers look whether somebody listens.
+async fn plain_http_on_https_port_gets_400_and_probe_is_not_counted() {
+    let authority = CertificateAuthority::new();
+    let app = TestApp::start_over_https(&authority, &CertificateFiles::new(&authority.issue())).await;
+    // Connect and close, as load balancers probe a port.
     drop(TcpStream::connect(address_of(&app)).await.expect("a connection"));
 
-    let mut raw = Raw::over(TcpStream::connect(address_of(&app)).await.expect("a connection"));
+    let mut raw = RawConnection::over(TcpStream::connect(address_of(&app)).await.expect("a connection"));
     raw.send(GET).await;
-    let told = raw.unruly_answer().await.expect("an answer");
-    assert_eq!((told.status.as_u16(), told.header("connection")), (400, Some("close")));
-    assert!(told.text.starts_with("HTTPS is spoken here"), "{}", told.text);
-    raw.closed().await;
+    let response = raw.unchecked_response().await.expect("a response");
+    assert_eq!((response.status.as_u16(), response.header("connection")), (400, Some("close")));
+    assert!(response.text.starts_with("This port serves HTTPS only"), "{}", response.text);
+    raw.assert_closed().await;
 
-    // One that does not trust us.
-    let stranger = Authority::new().client();
-    let refused = stranger.get(format!("{}/healthz", app.url)).timeout(Duration::from_mins(1)).send().await;
-    assert!(refused.expect_err("no trust").is_connect());
+    // A client that does not trust the certificate.
+    let untrusting_client = CertificateAuthority::new().client();
+    let refused =
+        untrusting_client.get(format!("{}/healthz", app.url)).timeout(Duration::from_mins(1)).send().await;
+    assert!(refused.expect_err("the certificate is not trusted").is_connect());
     let counted = "billhook_connections_ended_total{reason=\"no_tls\"} 2";
     eventually("both are counted", || async { app.metrics().await.contains(counted).then_some(()) }).await;
     app.get("/healthz").await.ok();
-    assert!(app.metrics().await.contains(counted), "and nobody else");
+    assert!(app.metrics().await.contains(counted), "no other connection is counted");
     app.stop().await;
 }

@@ -1,31 +1,31 @@
-//! A tenant that is erased for a data-protection request.
+//! `billhook tenant erase`, for data-protection requests.
 
-use sea_orm::EntityTrait;
+use sea_orm::{ConnectionTrait, EntityTrait, TransactionTrait};
 use serde_json::{Value, json};
 
-use crate::operations::events::{json_of, told};
 use crate::support::app::{TestApp, eventually, stripe_event};
-use crate::support::database::{Database, Fresh, on_both_databases};
+use crate::support::command_output::{json_output, read_output};
+use crate::support::database::{Database, TestDatabase, on_both_databases};
 
 on_both_databases!(
-    erased_tenant_is_named_nowhere_and_repeats_are_known,
-    erasure_refuses_while_something_is_alive_at_stripe,
-    erasure_leaves_a_customer_that_moved_to_another_tenant,
-    erasure_leaves_what_a_tenant_keeps_of_a_customer_it_lost,
-    erasure_of_a_moved_customer_leaves_its_former_tenant,
-    erasure_leaves_events_of_another_deployments_tenant,
-    erasure_generates_no_deployment_id,
-    erasure_reports_log_files_it_cannot_read,
+    erased_tenant_is_named_nowhere_and_redelivery_is_duplicate,
+    erasure_is_refused_while_subscription_is_active_at_stripe,
+    erasure_keeps_customer_that_moved_to_another_tenant,
+    erasure_keeps_other_tenants_history_of_a_customer_it_lost,
+    erasure_of_moved_customer_keeps_history_of_former_tenant,
+    erasure_keeps_events_of_another_deployment,
+    erasure_creates_no_deployment_id,
+    erasure_reports_unreadable_log_files,
     refused_erasure_expires_no_checkout_session,
     interrupted_erasure_is_completed_by_the_next,
-    checkout_in_progress_leaves_no_page_of_an_erased_customer,
-    erasure_beside_running_replicas_leaves_no_name,
+    checkout_during_erasure_leaves_no_open_session,
+    erasure_with_running_replicas_leaves_no_name,
 );
 
-async fn erased_tenant_is_named_nowhere_and_repeats_are_known(database: Database) {
+async fn erased_tenant_is_named_nowhere_and_redelivery_is_duplicate(database: Database) {
     let app = TestApp::start(database).await;
     let (subscription, customer) = cancelled(&app, "acme").await;
-    app.make_pro("birch").await;
+    app.subscribe_to_pro("birch").await;
     let update = |id: &str| {
         stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
             object["id"] = json!(id);
@@ -34,23 +34,23 @@ async fn erased_tenant_is_named_nowhere_and_repeats_are_known(database: Database
     };
     let known = app.for_customer_of("acme", update(&subscription)).await;
     app.deliver(&known).await.ok();
-    // Another customer that says it is acme's, and whose events wait.
+    // A parked event of another customer whose metadata names acme.
     let waiting = update("sub_waiting");
     app.deliver(&waiting).await.ok();
     assert_eq!(app.outcome_of(&waiting).await.0, "parked");
-    app.stripe.create_old_customer("cus_webhook").await;
-    app.until_nothing_is_asked().await;
+    app.stripe.create_customer_with_id("cus_webhook").await;
+    app.wait_for_refreshes().await;
 
-    std::fs::write(app.log_dir().join("billing.log.9.gz"), "compressed").expect("written");
+    std::fs::write(app.log_dir().join("billing.log.9.gz"), "compressed").expect("the file is written");
 
-    let dry = json_of(&app, &["tenant", "erase", "acme", "--dry-run"]);
+    let dry = json_output(&app, &["tenant", "erase", "acme", "--dry-run"]);
     assert_eq!((&dry["alias"], &dry["dry_run"]), (&Value::Null, &json!(true)));
     assert_eq!(app.customer_of("acme").await, customer, "a dry run changes nothing");
-    let (code, _, err) = told(&app.run_command(&["tenant", "erase", "acme"]));
-    assert_eq!((code, err.contains("--dry-run|--yes")), (Some(2), true), "{err}");
+    let (code, _, err) = read_output(&app.run_command(&["tenant", "erase", "acme"]));
+    assert_eq!((code, err.contains("give --dry-run or --yes")), (Some(2), true), "{err}");
 
     let lines_before = app.lines("subscription_state").len();
-    let erased = json_of(&app, &["tenant", "erase", "acme", "--yes"]);
+    let erased = json_output(&app, &["tenant", "erase", "acme", "--yes"]);
     for counted in ["subscriptions", "checkouts", "events", "journal_entries", "customers", "log_files"] {
         assert_eq!(erased[counted], dry[counted], "{counted}");
     }
@@ -62,7 +62,7 @@ async fn erased_tenant_is_named_nowhere_and_repeats_are_known(database: Database
     assert_eq!(tables_naming(&app.database, &subscription).await, [""; 0]);
     assert_eq!(tables_naming(&app.database, &customer).await, ["customer"]);
 
-    // What stays: the ids of the events, and the journal without names.
+    // Event ids stay, and so does the journal, without names.
     let alias = erased["alias"].as_str().expect("an alias");
     let journal = app.database.rows::<entity::transition::Entity>().await;
     let entries = journal.iter().filter(|entry| entry.tenant_id == alias);
@@ -72,21 +72,21 @@ async fn erased_tenant_is_named_nowhere_and_repeats_are_known(database: Database
     );
     assert_eq!(app.outcome_of(&waiting).await, ("ignored".to_owned(), Some("tenant_erased".to_owned())));
     app.deliver(&known).await.ok();
-    app.line("subscription_state", |line| {
+    app.wait_for_line("subscription_state", |line| {
         line["event"] == "event.duplicate" && line["stripe_event_id"] == known["id"]
     })
     .await;
 
-    // Log files are listed as they are; the line of the erasure has no name.
+    // Log files are reported and left unchanged. The line about the erasure has no name.
     let files = erased["log_files"].as_array().expect("files");
     assert!(files.iter().any(|file| file["file"].as_str().is_some_and(|path| path.ends_with("billing.log"))));
     let is_unread = |file: &&Value| file["file"].as_str().is_some_and(|path| path.ends_with(".9.gz"));
     assert_eq!(files.iter().find(is_unread).expect("it is listed")["lines"], Value::Null);
-    let line = app.line("subscription_state", |line| line["event"] == "tenant.erased").await;
+    let line = app.wait_for_line("subscription_state", |line| line["event"] == "tenant.erased").await;
     assert_eq!((&line["tenant_id"], &line["customer_id"]), (&json!(alias), &Value::Null));
     assert!(app.lines("subscription_state").len() > lines_before, "no line is deleted");
 
-    // No event links its customer again, and nothing of it is kept.
+    // A later event does not link the customer again, and its payload is not kept.
     let mut later = update("sub_later");
     later["data"]["object"]["customer"] = json!(customer);
     app.deliver(&later).await.ok();
@@ -95,39 +95,39 @@ async fn erased_tenant_is_named_nowhere_and_repeats_are_known(database: Database
     assert_eq!(tables_naming(&app.database, "acme").await, [""; 0]);
     assert_eq!(app.subscription(&app.token("acme")).await.ok()["plan"], "free");
     assert_eq!(app.subscription(&app.token("birch")).await.ok()["plan"], "pro");
-    let (code, _, err) = told(&app.run_command(&["tenant", "link", "cedar", &customer]));
+    let (code, _, err) = read_output(&app.run_command(&["tenant", "link", "cedar", &customer]));
     assert_eq!((code, err.contains("or its tenant was erased")), (Some(1), true), "{err}");
 
-    let (code, out, _) = told(&app.run_command(&["tenant", "erase", "acme", "--yes"]));
+    let (code, out, _) = read_output(&app.run_command(&["tenant", "erase", "acme", "--yes"]));
     assert_eq!((code, out.starts_with("Nothing is stored about tenant acme.\n")), (Some(0), true), "{out}");
     app.stop().await;
 }
 
-async fn erasure_refuses_while_something_is_alive_at_stripe(database: Database) {
+async fn erasure_is_refused_while_subscription_is_active_at_stripe(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
+    let subscription = app.subscribe_to_pro("acme").await;
     let customer = app.customer_of("acme").await;
     let refused = |words: &[&str], reason: &str| {
-        let (code, _, err) = told(&app.run_command(&[&["tenant", "erase", "acme"], words].concat()));
+        let (code, _, err) = read_output(&app.run_command(&[&["tenant", "erase", "acme"], words].concat()));
         assert_eq!((code, err.contains(reason)), (Some(1), true), "{err}");
     };
-    let alive = format!("not erased: {subscription} of {customer} is active; cancel it at Stripe first");
-    refused(&["--yes"], &alive);
-    refused(&["--dry-run"], &alive);
-    // What was unlinked is not held here any more, and is alive all the same.
+    let active = format!("not erased: {subscription} of {customer} is active; cancel it at Stripe first");
+    refused(&["--yes"], &active);
+    refused(&["--dry-run"], &active);
+    // An unlinked customer's subscription is still active at Stripe.
     assert!(app.run_command(&["tenant", "unlink", "acme"]).status.success());
-    refused(&["--yes"], &alive);
-    app.stripe.forget("customers", &customer).await;
+    refused(&["--yes"], &active);
+    app.stripe.remove("customers", &customer).await;
     refused(&["--yes"], &format!("Stripe does not know {customer}"));
     let key = [("STRIPE_SECRET_KEY", "")];
-    let (code, _, err) = told(&app.run_command_with(&["tenant", "erase", "acme", "--yes"], &key));
+    let (code, _, err) = read_output(&app.run_command_with(&["tenant", "erase", "acme", "--yes"], &key));
     assert_eq!((code, err.contains("STRIPE_SECRET_KEY is not set")), (Some(2), true), "{err}");
     let (code, out, err) =
-        told(&app.run_command_with(&["tenant", "erase", "acme", "--yes", "--force"], &key));
+        read_output(&app.run_command_with(&["tenant", "erase", "acme", "--yes", "--force"], &key));
     assert_eq!((code, out.starts_with("Erased tenant acme.")), (Some(0), true), "{out}{err}");
     assert_eq!(tables_naming(&app.database, "acme").await, [""; 0]);
 
-    // A page on which the tenant could still pay is closed first.
+    // An open checkout session is expired first.
     let bought = app.check_out(&app.token("birch"), &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session");
     assert!(app.run_command(&["tenant", "erase", "birch", "--yes"]).status.success());
@@ -136,18 +136,18 @@ async fn erasure_refuses_while_something_is_alive_at_stripe(database: Database) 
     app.stop().await;
 }
 
-async fn erasure_leaves_a_customer_that_moved_to_another_tenant(database: Database) {
+async fn erasure_keeps_customer_that_moved_to_another_tenant(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let customer = app.customer_of("acme").await;
     assert!(app.run_command(&["tenant", "unlink", "acme"]).status.success());
     assert!(app.run_command(&["tenant", "link", "birch", &customer]).status.success());
-    // The command left its question to Stripe by the machine's clock.
+    // The command queued its refresh by the machine's clock.
     app.clock.advance_seconds(60);
-    app.until_plan("birch", "pro").await;
-    app.until_nothing_is_asked().await;
+    app.wait_for_plan("birch", "pro").await;
+    app.wait_for_refreshes().await;
 
-    let erased = json_of(&app, &["tenant", "erase", "acme", "--yes"]);
+    let erased = json_output(&app, &["tenant", "erase", "acme", "--yes"]);
     assert_eq!(erased["customers"], json!([]));
     assert_eq!(tables_naming(&app.database, "acme").await, [""; 0]);
     assert_eq!(app.subscription(&app.token("birch")).await.ok()["plan"], "pro");
@@ -158,16 +158,16 @@ async fn erasure_leaves_a_customer_that_moved_to_another_tenant(database: Databa
     app.stop().await;
 }
 
-async fn erasure_leaves_what_a_tenant_keeps_of_a_customer_it_lost(database: Database) {
+async fn erasure_keeps_other_tenants_history_of_a_customer_it_lost(database: Database) {
     let app = TestApp::start(database).await;
     moved_and_cancelled(&app, "acme", "birch").await;
     app.check_out(&app.token("birch"), &json!({})).await.ok();
     let other = app.stripe.api("POST", "/v1/customers", "").await["id"].clone();
     let replace = ["tenant", "link", "birch", other.as_str().expect("an id"), "--replace"];
-    let (code, _, err) = told(&app.run_command(&replace));
+    let (code, _, err) = read_output(&app.run_command(&replace));
     assert_eq!(code, Some(0), "{err}");
     app.clock.advance_seconds(60);
-    app.until_nothing_is_asked().await;
+    app.wait_for_refreshes().await;
 
     let before = history_of(&app, "birch").await;
     let kept =
@@ -177,30 +177,30 @@ async fn erasure_leaves_what_a_tenant_keeps_of_a_customer_it_lost(database: Data
         before.iter().any(|row| row.starts_with("event") && row.contains("payload: Some")),
         "{before:#?}"
     );
-    let erased = json_of(&app, &["tenant", "erase", "acme", "--yes"]);
+    let erased = json_output(&app, &["tenant", "erase", "acme", "--yes"]);
     assert_eq!(erased["customers"], json!([]));
-    // The subscription's metadata in birch's own events names acme still.
+    // Payloads of birch's own events still name acme in the subscription's metadata.
     assert_eq!(tables_naming(&app.database, "acme").await, ["payload"]);
     assert_eq!(history_of(&app, "birch").await, before);
     app.stop().await;
 }
 
-async fn erasure_of_a_moved_customer_leaves_its_former_tenant(database: Database) {
+async fn erasure_of_moved_customer_keeps_history_of_former_tenant(database: Database) {
     let app = TestApp::start(database).await;
     let customer = moved_and_cancelled(&app, "acme", "birch").await;
     let bought = app.check_out(&app.token("birch"), &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session");
-    app.until_nothing_is_asked().await;
+    app.wait_for_refreshes().await;
 
     let before = history_of(&app, "acme").await;
     assert!(before.iter().any(|row| row.starts_with("checkout")), "{before:#?}");
-    let erased = json_of(&app, &["tenant", "erase", "birch", "--yes"]);
+    let erased = json_output(&app, &["tenant", "erase", "birch", "--yes"]);
     assert_eq!(erased["customers"], json!([customer]));
     assert_eq!(tables_naming(&app.database, "birch").await, [""; 0]);
     assert_eq!(history_of(&app, "acme").await, before);
     let at_stripe = app.stripe.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
     assert_eq!(at_stripe["status"], "expired");
-    // No event links it again.
+    // A later event does not link it again.
     let later = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
         object["customer"] = json!(customer);
         object["metadata"] = json!({ "tenant_id": "birch" });
@@ -211,7 +211,7 @@ async fn erasure_of_a_moved_customer_leaves_its_former_tenant(database: Database
     app.stop().await;
 }
 
-async fn erasure_leaves_events_of_another_deployments_tenant(database: Database) {
+async fn erasure_keeps_events_of_another_deployment(database: Database) {
     let app = TestApp::start(database).await;
     let purchase = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
         object["metadata"] = json!({ "tenant_id": "acme", "deployment_id": "dev" });
@@ -219,31 +219,31 @@ async fn erasure_leaves_events_of_another_deployments_tenant(database: Database)
     app.deliver(&purchase).await.ok();
     let quarantined = ("quarantined".to_owned(), Some("foreign_deployment".to_owned()));
     assert_eq!(app.outcome_of(&purchase).await, quarantined);
-    assert_eq!(json_of(&app, &["tenant", "erase", "acme", "--yes"])["events"], 0);
+    assert_eq!(json_output(&app, &["tenant", "erase", "acme", "--yes"])["events"], 0);
     assert_eq!(app.outcome_of(&purchase).await, quarantined);
     assert!(app.payload_of(&purchase).await.is_some());
     app.stop().await;
 }
 
-async fn erasure_generates_no_deployment_id(database: Database) {
+async fn erasure_creates_no_deployment_id(database: Database) {
     let app = TestApp::without_service(database, &[]).await;
     assert!(app.run_command(&["migrate"]).status.success());
-    json_of(&app, &["tenant", "erase", "acme", "--yes"]);
+    json_output(&app, &["tenant", "erase", "acme", "--yes"]);
     assert_eq!(app.database.rows::<entity::deployment::Entity>().await.len(), 0);
     app.stop().await;
 }
 
-async fn erasure_reports_log_files_it_cannot_read(database: Database) {
+async fn erasure_reports_unreadable_log_files(database: Database) {
     let app = TestApp::start(database).await;
     cancelled(&app, "acme").await;
     cancelled(&app, "birch").await;
-    // Opened like a file, it cannot be read.
+    // A directory can be opened but not read.
     let unreadable = app.log_dir().join("billing.log.7");
-    std::fs::create_dir(&unreadable).expect("created");
+    std::fs::create_dir(&unreadable).expect("the directory is created");
     let erase = |tenant: &str, logs: &str| {
         let words = ["tenant", "erase", tenant, "--yes", "--json"];
-        let (code, out, err) = told(&app.run_command_with(&words, &[("BILLHOOK_LOG_DIR", logs)]));
-        assert_eq!((code, err.contains("cannot be read")), (Some(0), true), "{err}");
+        let (code, out, err) = read_output(&app.run_command_with(&words, &[("BILLHOOK_LOG_DIR", logs)]));
+        assert_eq!((code, err.contains("could not be read")), (Some(0), true), "{err}");
         let erased: Value = serde_json::from_str(&out).expect("JSON");
         erased["log_files"].as_array().expect("a list").clone()
     };
@@ -252,7 +252,7 @@ async fn erasure_reports_log_files_it_cannot_read(database: Database) {
     let unread = files.iter().find(is_unread).expect("it is listed");
     assert_eq!((&unread["lines"], unread["error"].is_string()), (&Value::Null, true), "{unread}");
     assert!(files.iter().any(|file| file["lines"].is_u64()), "the others are read: {files:#?}");
-    // As where the service logs to stdout and the container's root is read-only.
+    // As with logs on stdout and a read-only root file system.
     let files = erase("birch", "/proc/no-logs");
     assert_eq!((files.len(), &files[0]["file"]), (1, &json!("/proc/no-logs")), "{files:#?}");
     assert!(files[0]["error"].is_string(), "{files:#?}");
@@ -264,9 +264,9 @@ async fn refused_erasure_expires_no_checkout_session(database: Database) {
     let app = TestApp::start(database).await;
     let bought = app.check_out(&app.token("acme"), &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session");
-    app.stripe.buy_elsewhere(&app.customer_of("acme").await).await;
-    app.until_plan("acme", "team").await;
-    let (code, _, err) = told(&app.run_command(&["tenant", "erase", "acme", "--yes"]));
+    app.stripe.subscribe_customer(&app.customer_of("acme").await).await;
+    app.wait_for_plan("acme", "team").await;
+    let (code, _, err) = read_output(&app.run_command(&["tenant", "erase", "acme", "--yes"]));
     assert_eq!((code, err.contains("is active; cancel it at Stripe first")), (Some(1), true), "{err}");
     let at_stripe = app.stripe.api("GET", &format!("/v1/checkout/sessions/{session}"), "").await;
     assert_eq!(at_stripe["status"], "open");
@@ -277,8 +277,8 @@ async fn interrupted_erasure_is_completed_by_the_next(database: Database) {
     let app = TestApp::start(database).await;
     let (subscription, customer) = cancelled(&app, "acme").await;
     assert!(app.run_command(&["tenant", "erase", "acme", "--yes"]).status.success());
-    // As one that was killed before the journal and some events leaves it.
-    let payload = app.database.bytes(br#"{"customer_email":"ada@acme.example"}"#);
+    // The state after an erasure that was killed before it reached the journal and one event.
+    let payload = app.database.bytes_literal(br#"{"customer_email":"ada@acme.example"}"#);
     for row in [
         format!(
             "INSERT INTO transition (entry, tenant_id, customer_id, subscription_id, cause, created, recorded_at_ms) \
@@ -291,24 +291,25 @@ async fn interrupted_erasure_is_completed_by_the_next(database: Database) {
     ] {
         app.database.execute(&row).await;
     }
-    let erased = json_of(&app, &["tenant", "erase", "acme", "--yes"]);
+    let erased = json_output(&app, &["tenant", "erase", "acme", "--yes"]);
     assert_eq!((&erased["events"], &erased["journal_entries"]), (&json!(1), &json!(1)));
     assert_eq!(tables_naming(&app.database, "acme").await, [""; 0]);
     assert_eq!(tables_naming(&app.database, &customer).await, ["customer"]);
     app.stop().await;
 }
 
-async fn checkout_in_progress_leaves_no_page_of_an_erased_customer(database: Database) {
+async fn checkout_during_erasure_leaves_no_open_session(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
     app.check_out(&token, &json!({ "plan": "team" })).await.ok();
     let customer = app.customer_of("acme").await;
     let requested = async || app.stripe.requests_to("POST", "/v1/checkout/sessions").await.len();
     let before = requested().await;
-    // The session is requested for the customer that was read before, and created by the second try.
+    // The checkout reads the customer, then its request for the session hangs. The retry creates
+    // the session for that customer.
     let hang =
         json!({ "match": "POST /v1/checkout/sessions", "param": "line_items", "kind": "hang", "times": 1 });
-    app.stripe.fault(&hang).await;
+    app.stripe.inject_fault(&hang).await;
     let pro = json!({ "plan": "pro" });
     let erasure = async {
         eventually("the session is requested", || async { (requested().await > before).then_some(()) }).await;
@@ -319,14 +320,14 @@ async fn checkout_in_progress_leaves_no_page_of_an_erased_customer(database: Dat
 
     let sessions = app.stripe.api("GET", &format!("/v1/checkout/sessions?customer={customer}"), "").await;
     let sessions = sessions["data"].as_array().expect("a list");
-    assert_eq!(sessions.len(), 2, "one was made while its customer was erased");
+    assert_eq!(sessions.len(), 2, "one was created during the erasure");
     assert!(sessions.iter().all(|session| session["status"] == "expired"), "{sessions:#?}");
     let rows = app.database.rows::<entity::checkout::Entity>().await;
     assert!(rows.iter().all(|row| row.customer_id != customer), "{rows:#?}");
     app.stop().await;
 }
 
-async fn erasure_beside_running_replicas_leaves_no_name(database: Database) {
+async fn erasure_with_running_replicas_leaves_no_name(database: Database) {
     let mut app = TestApp::start(database).await;
     let (subscription, customer) = cancelled(&app, "acme").await;
     let other = match database {
@@ -343,10 +344,10 @@ async fn erasure_beside_running_replicas_leaves_no_name(database: Database) {
             })
         })
         .collect();
-    let (half, rest) = events.split_at(50);
+    let (first_half, second_half) = events.split_at(50);
     let deliveries = async {
-        let to_one = half.iter().map(|event| app.deliver(event));
-        let to_other = rest.iter().map(|event| app.deliver_at(&other, event));
+        let to_one = first_half.iter().map(|event| app.deliver(event));
+        let to_other = second_half.iter().map(|event| app.deliver_at(&other, event));
         futures_util::future::join(
             futures_util::future::join_all(to_one),
             futures_util::future::join_all(to_other),
@@ -356,7 +357,7 @@ async fn erasure_beside_running_replicas_leaves_no_name(database: Database) {
     let erasure =
         async { tokio::task::block_in_place(|| app.run_command(&["tenant", "erase", "acme", "--yes"])) };
     let ((one, two), erased) = tokio::join!(deliveries, erasure);
-    assert!(one.into_iter().chain(two).all(|answer| answer.status == 200));
+    assert!(one.into_iter().chain(two).all(|response| response.status == 200));
     assert!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
 
     assert_eq!(tables_naming(&app.database, "acme").await, [""; 0]);
@@ -368,32 +369,61 @@ async fn erasure_beside_running_replicas_leaves_no_name(database: Database) {
     app.stop().await;
 }
 
-/// A tenant that has bought and cancelled: its subscription and its customer.
+/// A batch locks its customers while it reads their checkouts, which an erasure of the former
+/// tenant deletes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn erasure_waits_for_batch_that_locks_moved_customer() {
+    let app = TestApp::start(Database::Postgres).await;
+    let customer = moved_and_cancelled(&app, "acme", "birch").await;
+    let connection = app.database.connect().await;
+    let batch = connection.begin().await.expect("a transaction starts");
+    let lock = format!("SELECT id FROM customer WHERE id = '{customer}' FOR UPDATE");
+    batch.execute_unprepared(&lock).await.expect("the customer is locked");
+
+    let batch_ends = async {
+        let waits = || async { (app.database.blocked_sessions().await > 0).then_some(()) };
+        eventually("the erasure waits for the lock", waits).await;
+        assert!(!tables_naming(&app.database, "acme").await.is_empty(), "nothing is erased yet");
+        batch.commit().await.expect("the lock is released");
+    };
+    let erased = std::thread::scope(|scope| {
+        let erasure = scope.spawn(|| app.run_command(&["tenant", "erase", "acme", "--yes"]));
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(batch_ends));
+        erasure.join().expect("the command runs")
+    });
+    assert!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
+    // Payloads of birch's own events still name acme in the subscription's metadata.
+    assert_eq!(tables_naming(&app.database, "acme").await, ["payload"]);
+    connection.close().await.expect("the connection closes");
+    app.stop().await;
+}
+
+/// Subscribes a tenant and cancels. Returns the ids of subscription and customer.
 async fn cancelled(app: &TestApp, tenant: &str) -> (String, String) {
-    let subscription = app.make_pro(tenant).await;
+    let subscription = app.subscribe_to_pro(tenant).await;
     let customer = app.customer_of(tenant).await;
     app.stripe.api("DELETE", &format!("/v1/subscriptions/{subscription}"), "").await;
-    app.until_plan(tenant, "free").await;
+    app.wait_for_plan(tenant, "free").await;
     (subscription, customer)
 }
 
-/// A customer that the operator moved from one tenant to another, where its subscription was
-/// cancelled.
+/// Links a tenant's customer to another tenant and cancels its subscription. Returns the customer's
+/// id.
 async fn moved_and_cancelled(app: &TestApp, from: &str, to: &str) -> String {
-    let subscription = app.make_pro(from).await;
+    let subscription = app.subscribe_to_pro(from).await;
     let customer = app.customer_of(from).await;
     assert!(app.run_command(&["tenant", "unlink", from]).status.success());
     assert!(app.run_command(&["tenant", "link", to, &customer]).status.success());
-    // The command left its question to Stripe by the machine's clock.
+    // The command queued its refresh by the machine's clock.
     app.clock.advance_seconds(60);
-    app.until_plan(to, "pro").await;
+    app.wait_for_plan(to, "pro").await;
     app.stripe.api("DELETE", &format!("/v1/subscriptions/{subscription}"), "").await;
-    app.until_plan(to, "free").await;
-    app.until_nothing_is_asked().await;
+    app.wait_for_plan(to, "free").await;
+    app.wait_for_refreshes().await;
     customer
 }
 
-/// A tenant's subscriptions, checkouts, events and journal.
+/// The rows of subscriptions, checkouts, events and journal that name a tenant.
 async fn history_of(app: &TestApp, tenant: &str) -> Vec<String> {
     let named = |rows: Vec<String>| rows.into_iter().filter(|row| row.contains(&format!("{tenant:?}")));
     let subscriptions = app.database.rows::<entity::subscription::Entity>().await;
@@ -410,8 +440,8 @@ async fn history_of(app: &TestApp, tenant: &str) -> Vec<String> {
     history
 }
 
-/// The tables that have a text anywhere.
-async fn tables_naming(database: &Fresh, text: &str) -> Vec<&'static str> {
+/// The tables with a text in any column, and `payload` if a payload contains it.
+async fn tables_naming(database: &TestDatabase, text: &str) -> Vec<&'static str> {
     let mut naming = Vec::new();
     naming.extend(naming_table::<entity::backfill::Entity>(database, text, "backfill").await);
     naming.extend(naming_table::<entity::checkout::Entity>(database, text, "checkout").await);
@@ -433,7 +463,7 @@ async fn tables_naming(database: &Fresh, text: &str) -> Vec<&'static str> {
 }
 
 async fn naming_table<E: EntityTrait>(
-    database: &Fresh,
+    database: &TestDatabase,
     text: &str,
     name: &'static str,
 ) -> Option<&'static str> {

@@ -1,4 +1,4 @@
-//! Alive, ready, and the shape of what is not there.
+//! Liveness, readiness, and the responses to unknown paths and methods.
 
 use reqwest::Method;
 use serde_json::json;
@@ -6,16 +6,16 @@ use serde_json::json;
 use crate::support::app::{TestApp, eventually, stripe_event};
 use crate::support::database::{Database, on_both_databases};
 
-on_both_databases!(the_service_is_ready_and_names_what_is_not_configured, without_its_database_it_says_so);
+on_both_databases!(readiness_names_missing_configuration, missing_database_returns_503);
 
-/// PostgreSQL's answer when a table cannot grow because the disk is full. SQLite's real one is in `endurance`.
+/// Raises PostgreSQL's error for a full disk. The endurance tests fill a real disk under SQLite.
 const FULL_DISK: &str = "\
     CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
     'BEGIN RAISE EXCEPTION ''could not extend file'' USING ERRCODE = ''53100''; END';
     CREATE TRIGGER full_disk BEFORE INSERT ON event EXECUTE FUNCTION full_disk();
     CREATE TRIGGER full_disk BEFORE INSERT ON observation EXECUTE FUNCTION full_disk();";
 
-async fn the_service_is_ready_and_names_what_is_not_configured(database: Database) {
+async fn readiness_names_missing_configuration(database: Database) {
     let app = TestApp::start(database).await;
     assert_eq!(app.get("/healthz").await.ok(), json!({ "status": "alive" }));
     let ready = json!({ "status": "ready", "not_configured": [], "not_reached": [], "prices_not_found": [] });
@@ -28,16 +28,16 @@ async fn the_service_is_ready_and_names_what_is_not_configured(database: Databas
     app.stop().await;
 }
 
-async fn without_its_database_it_says_so(database: Database) {
+async fn missing_database_returns_503(database: Database) {
     let app = TestApp::start(database).await;
-    app.lose_database().await;
-    app.get("/readyz").await.assert_is(503, "unavailable");
+    app.destroy_database().await;
+    app.get("/readyz").await.assert_problem(503, "unavailable");
     let token = app.token("acme");
-    app.subscription(&token).await.assert_is(503, "unavailable");
-    app.open_portal(&token, &json!({})).await.assert_is(503, "unavailable");
+    app.subscription(&token).await.assert_problem(503, "unavailable");
+    app.open_portal(&token, &json!({})).await.assert_problem(503, "unavailable");
     let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
     let refused = app.deliver(&event).await;
-    refused.assert_is(503, "unavailable");
+    refused.assert_problem(503, "unavailable");
     assert!(refused.header("retry-after").is_some());
     assert_eq!(app.get("/healthz").await.ok(), json!({ "status": "alive" }));
     app.stop().await;
@@ -53,11 +53,11 @@ async fn full_postgres_disk_is_not_ready_until_a_write_works() {
     deliver().await.ok();
     app.database.execute(FULL_DISK).await;
     app.get("/readyz").await.ok();
-    deliver().await.assert_is(503, "unavailable");
+    deliver().await.assert_problem(503, "unavailable");
     for _ in 0..3 {
         let refused = app.get("/readyz").await;
-        refused.assert_is(503, "unavailable");
-        assert!(refused.text.contains("cannot be written"), "{}", refused.text);
+        refused.assert_problem(503, "unavailable");
+        assert!(refused.text.contains("is not writable"), "{}", refused.text);
     }
 
     app.database.execute("DROP FUNCTION full_disk CASCADE").await;
@@ -86,20 +86,20 @@ async fn price_missing_at_stripe_is_named_in_readiness_and_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn missing_price_is_looked_for_again_within_the_hour() {
+async fn missing_price_is_checked_again_within_the_hour() {
     let app = TestApp::start_with(Database::Sqlite, &[("--plans", "pro=pro_monthly")]).await;
-    let asked = || async { app.stripe.requests_to("GET", "/v1/prices").await.len() };
-    eventually("the price was looked for", || async { (asked().await == 1).then_some(()) }).await;
-    let gone = json!({ "match": "GET /v1/prices", "kind": "status", "status": 200, "times": 1,
+    let checks = || async { app.stripe.requests_to("GET", "/v1/prices").await.len() };
+    eventually("the price was checked", || async { (checks().await == 1).then_some(()) }).await;
+    let not_found = json!({ "match": "GET /v1/prices", "kind": "status", "status": 200, "times": 1,
         "body": json!({ "object": "list", "data": [] }).to_string() });
-    app.stripe.fault(&gone).await;
+    app.stripe.inject_fault(&not_found).await;
     app.clock.advance_seconds(3600);
     eventually("the price is missing", || async {
         (app.get("/readyz").await.ok()["prices_not_found"] == json!(["pro_monthly"])).then_some(())
     })
     .await;
     app.clock.advance_seconds(3600);
-    eventually("the price is there again", || async {
+    eventually("the price is found again", || async {
         (app.get("/readyz").await.ok()["prices_not_found"] == json!([])).then_some(())
     })
     .await;
@@ -107,10 +107,10 @@ async fn missing_price_is_looked_for_again_within_the_hour() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_problem_too() {
+async fn unknown_path_and_method_return_problems() {
     let app = TestApp::start(Database::Sqlite).await;
     for path in ["/", "/nothing", "/api/billing/", "/api/billing/subscription/more", "/docs/nothing"] {
-        app.get(path).await.assert_is(404, "not_found");
+        app.get(path).await.assert_problem(404, "not_found");
     }
     for (method, path, allowed) in [
         (Method::GET, "/api/billing/webhook/", "POST"),
@@ -121,21 +121,21 @@ async fn what_is_not_there_is_a_problem_too() {
         (Method::POST, "/docs", "GET, HEAD"),
     ] {
         let refused = app.call(app.request(method, path)).await;
-        refused.assert_is(405, "method_not_allowed");
+        refused.assert_problem(405, "method_not_allowed");
         assert_eq!(refused.header("allow"), Some(allowed), "{path}");
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn the_contract_is_served_with_a_page_to_try_it() {
+async fn openapi_document_and_docs_page_are_served() {
     let app = TestApp::start(Database::Sqlite).await;
-    let contract = app.get("/openapi.json").await.ok();
-    assert_eq!(contract["info"]["title"], "Billhook");
-    assert!(contract["paths"]["/api/billing/subscription/"]["get"].is_object());
+    let document = app.get("/openapi.json").await.ok();
+    assert_eq!(document["info"]["title"], "Billhook");
+    assert!(document["paths"]["/api/billing/subscription/"]["get"].is_object());
     let page = app.get("/docs").await;
     assert_eq!(page.status, 200);
     assert!(page.text.contains("<html"), "{}", &page.text[..100.min(page.text.len())]);
-    assert!(page.text.contains("\"/api/billing/webhook/\""), "the page shows the contract as it is served");
+    assert!(page.text.contains("\"/api/billing/webhook/\""), "the page shows the served document");
     app.stop().await;
 }

@@ -1,29 +1,29 @@
-//! What Prometheus reads, on a listener of its own.
+//! Metrics in Prometheus' format, on their own listener.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, eventually, peers, stripe_event};
+use crate::support::app::{TestApp, eventually, peer_dir, stripe_event};
 use crate::support::database::{Database, on_both_databases};
 
-on_both_databases!(the_circle_is_counted, what_waits_is_told_with_its_age);
+on_both_databases!(requests_and_events_are_counted, waiting_events_are_counted_with_their_age);
 
-async fn the_circle_is_counted(database: Database) {
+async fn requests_and_events_are_counted(database: Database) {
     let app = TestApp::start_with(database, &[("--throttle-per-minute", "2")]).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let token = app.token("acme");
     app.open_portal(&token, &json!({})).await.ok();
-    app.open_portal(&token, &json!({})).await.assert_is(429, "throttled");
+    app.open_portal(&token, &json!({})).await.assert_problem(429, "throttled");
     let unknown = stripe_event("customer.tax_id.created", app.clock_seconds(), |_| {});
     app.deliver(&unknown).await.ok();
     app.deliver(&unknown).await.ok();
-    app.post_webhook(b"{}".to_vec(), None).await.assert_is(400, "invalid_signature");
-    app.subscription_of("acme", &app.service_token()).await.ok();
-    app.get("/wp-login.php").await.assert_is(404, "not_found");
+    app.post_webhook(b"{}".to_vec(), None).await.assert_problem(400, "invalid_signature");
+    app.tenant_subscription("acme", &app.service_token()).await.ok();
+    app.get("/wp-login.php").await.assert_problem(404, "not_found");
 
-    for told in [
+    for metric in [
         r#"billhook_checkout_sessions_total{outcome="success"} 1"#,
         r#"billhook_portal_sessions_total{outcome="success"} 1"#,
         "billhook_throttled_requests_total 1",
@@ -39,54 +39,54 @@ async fn the_circle_is_counted(database: Database) {
         r#"billhook_http_request_duration_seconds_count{method="POST",route="/api/billing/create-portal-session",status="429"} 1"#,
         r#"billhook_log_write_errors_total{topic="billing"} 0"#,
         match database {
-            // One that writes, and four that read.
+            // One writer and four readers.
             Database::Sqlite => "billhook_database_connections_limit 5",
             Database::Postgres => "billhook_database_connections_limit 16",
         },
     ] {
-        until_told(&app, told).await;
+        wait_for_metric(&app, metric).await;
     }
-    eventually("each webhook that was accepted is counted", || async {
+    eventually("every accepted webhook is counted", || async {
         let text = app.metrics().await;
         let is_accepted = |line: &&Value| line["outcome"] == "accepted";
         let accepted = Some(app.lines("webhook_signatures").iter().filter(is_accepted).count().to_string());
-        let verified = number(&text, r#"billhook_webhook_verified_total{secret_name="1"}"#);
-        (verified == accepted && number(&text, "billhook_webhook_lag_seconds_count") == accepted)
+        let verified = value_of(&text, r#"billhook_webhook_verified_total{secret_name="1"}"#);
+        (verified == accepted && value_of(&text, "billhook_webhook_lag_seconds_count") == accepted)
             .then_some(())
     })
     .await;
     app.stop().await;
 }
 
-async fn what_waits_is_told_with_its_age(database: Database) {
+async fn waiting_events_are_counted_with_their_age(database: Database) {
     let app = TestApp::start(database).await;
-    until_told(&app, r#"billhook_events_waiting{outcome="parked"} 0"#).await;
+    wait_for_metric(&app, r#"billhook_events_waiting{outcome="parked"} 0"#).await;
     let stranger = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
     app.deliver(&stranger).await.ok();
     app.clock.advance_seconds(90);
-    until_told(&app, r#"billhook_events_waiting{outcome="parked"} 1"#).await;
-    until_told(&app, r#"billhook_oldest_waiting_event_age_seconds{outcome="parked"} 90.0"#).await;
-    until_told(&app, "billhook_refreshes_waiting 0").await;
-    until_told(&app, "billhook_backfill_age_seconds ").await;
+    wait_for_metric(&app, r#"billhook_events_waiting{outcome="parked"} 1"#).await;
+    wait_for_metric(&app, r#"billhook_oldest_waiting_event_age_seconds{outcome="parked"} 90.0"#).await;
+    wait_for_metric(&app, "billhook_refreshes_waiting 0").await;
+    wait_for_metric(&app, "billhook_backfill_age_seconds ").await;
 
-    app.lose_database().await;
+    app.destroy_database().await;
     let text = app.metrics().await;
-    assert!(!text.contains("billhook_events_waiting{"), "what is not known is not told: {text}");
-    assert!(text.contains("billhook_events_total{"), "and the rest is: {text}");
+    assert!(!text.contains("billhook_events_waiting{"), "unknown values are left out: {text}");
+    assert!(text.contains("billhook_events_total{"), "other metrics are exported: {text}");
     app.stop().await;
 }
 
 #[tokio::test]
-async fn nothing_that_names_somebody_is_a_label() {
+async fn metric_labels_contain_no_ids() {
     let app = TestApp::start(Database::Sqlite).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     app.open_portal(&app.token("acme"), &json!({})).await.ok();
     let event = stripe_event("customer.subscription.updated", app.clock_seconds(), |subscription| {
         subscription["status"] = json!("hibernating");
     });
     let event = app.for_customer_of("acme", event).await;
     app.deliver(&event).await.ok();
-    until_told(&app, r#"billhook_subscription_transitions_total{from="none",to="other"} 1"#).await;
+    wait_for_metric(&app, r#"billhook_subscription_transitions_total{from="none",to="other"} 1"#).await;
 
     let text = app.metrics().await;
     for name in ["acme", "user-1", "cus_", "sub_", "evt_", "cs_test", "hibernating", "req_", "whsec_"] {
@@ -96,35 +96,35 @@ async fn nothing_that_names_somebody_is_a_label() {
 }
 
 #[tokio::test]
-async fn the_public_listener_tells_no_metrics_and_the_metrics_listener_nothing_else() {
+async fn metrics_are_served_only_on_metrics_listener() {
     let app = TestApp::start(Database::Sqlite).await;
-    app.get("/metrics").await.assert_is(404, "not_found");
+    app.get("/metrics").await.assert_problem(404, "not_found");
     let metrics = app.metrics_at("/metrics").await;
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    app.metrics_at("/healthz").await.assert_is(404, "not_found");
+    app.metrics_at("/healthz").await.assert_problem(404, "not_found");
     app.stop().await;
 }
 
 #[tokio::test]
-async fn every_metric_is_in_the_docs_and_only_those() {
+async fn exported_metrics_match_documented_metrics() {
     const DOCS: &str = include_str!("../../../docs/metrics.md");
     let app = TestApp::start(Database::Sqlite).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     app.open_portal(&app.token("acme"), &json!({})).await.ok();
-    until_told(&app, "billhook_backfill_age_seconds ").await;
+    wait_for_metric(&app, "billhook_backfill_age_seconds ").await;
     let text = app.metrics().await;
-    let mut told: Vec<&str> =
+    let mut exported: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let documented = DOCS.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let mut documented: Vec<&str> = documented.collect();
-    told.sort_unstable();
+    exported.sort_unstable();
     documented.sort_unstable();
-    assert_eq!(told, documented);
+    assert_eq!(exported, documented);
     app.stop().await;
 }
 
-/// Reads what it is given as Prometheus does, and says of each metric its type and how many samples it has.
-const READER: &str = "
+/// Parses metrics with Prometheus' client and prints the name, type and sample count of each.
+const PARSER: &str = "
 import sys
 from prometheus_client.parser import text_string_to_metric_families as read
 for metric in read(sys.stdin.read()):
@@ -133,37 +133,36 @@ for metric in read(sys.stdin.read()):
 ";
 
 #[tokio::test]
-async fn prometheus_own_reader_understands_what_is_told() {
+async fn prometheus_client_parses_metrics() {
     let app = TestApp::start(Database::Sqlite).await;
-    app.make_pro("acme").await;
-    let mut reader = Command::new("python3")
-        .args(["-c", READER])
-        .env("PYTHONPATH", peers())
+    app.subscribe_to_pro("acme").await;
+    let mut parser = Command::new("python3")
+        .args(["-c", PARSER])
+        .env("PYTHONPATH", peer_dir())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("python3 runs");
     let text = app.metrics().await;
-    reader.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
-    let output = reader.wait_with_output().expect("it ends");
-    let told = String::from_utf8(output.stdout).expect("text");
+    parser.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("the parser reads stdin");
+    let output = parser.wait_with_output().expect("the parser exits");
+    let parsed = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{text}");
     for metric in
         ["billhook_events counter", "billhook_webhook_lag_seconds histogram", "billhook_events_waiting gauge"]
     {
-        assert!(told.lines().any(|line| line.starts_with(metric)), "{metric} in {told}");
+        assert!(parsed.lines().any(|line| line.starts_with(metric)), "{metric} in {parsed}");
     }
     app.stop().await;
 }
 
-/// Waits for a line, or for one that begins so.
-async fn until_told(app: &TestApp, what: &str) {
-    let is_it = |line: &str| line == what || (what.ends_with(' ') && line.starts_with(what));
-    eventually(what, || async { app.metrics().await.lines().any(is_it).then_some(()) }).await;
+/// Waits for this line, or, if the text ends with a space, for a line that starts with it.
+async fn wait_for_metric(app: &TestApp, text: &str) {
+    let is_metric = |line: &str| line == text || (text.ends_with(' ') && line.starts_with(text));
+    eventually(text, || async { app.metrics().await.lines().any(is_metric).then_some(()) }).await;
 }
 
-/// The value of a series.
-fn number(text: &str, series: &str) -> Option<String> {
+fn value_of(text: &str, series: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.strip_prefix(series));
     line.map(|value| value.trim().to_owned())
 }

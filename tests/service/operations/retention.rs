@@ -1,4 +1,4 @@
-//! Payloads are dropped when they are old; what an event was, and what became of it, is kept.
+//! Old payloads are deleted. The event's record and outcome are kept.
 
 use serde_json::{Value, json};
 
@@ -7,41 +7,38 @@ use crate::support::database::{Database, on_both_databases};
 
 const DAY: i64 = 86_400;
 
-on_both_databases![
-    an_old_payload_is_dropped_and_its_event_is_still_known,
-    the_command_drops_what_is_old_and_says_how_much,
-];
+on_both_databases![old_payload_is_deleted_and_event_is_kept, prune_deletes_old_payloads_and_prints_count,];
 
-async fn an_old_payload_is_dropped_and_its_event_is_still_known(database: Database) {
+async fn old_payload_is_deleted_and_event_is_kept(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let event = app.for_customer_of("acme", updated(&app)).await;
     app.deliver(&event).await.ok();
     assert_eq!(app.outcome_of(&event).await.0, "applied");
     app.clock.advance_seconds(2 * DAY);
-    let younger = app.for_customer_of("acme", updated(&app)).await;
-    app.deliver(&younger).await.ok();
+    let newer = app.for_customer_of("acme", updated(&app)).await;
+    app.deliver(&newer).await.ok();
 
     app.clock.advance_seconds(88 * DAY + 1);
-    eventually("the old payload is dropped", || async {
+    eventually("the old payload is deleted", || async {
         app.payload_of(&event).await.is_none().then_some(())
     })
     .await;
-    assert!(app.payload_of(&younger).await.is_some(), "it has two days left");
+    assert!(app.payload_of(&newer).await.is_some(), "it has two days left");
     assert_eq!(app.outcome_of(&event).await.0, "applied");
 
     app.deliver(&event).await.ok();
-    app.line("subscription_state", |line| {
+    app.wait_for_line("subscription_state", |line| {
         line["event"] == "event.duplicate" && line["stripe_event_id"] == event["id"]
     })
     .await;
     app.stop().await;
 }
 
-async fn the_command_drops_what_is_old_and_says_how_much(database: Database) {
+async fn prune_deletes_old_payloads_and_prints_count(database: Database) {
     let app = TestApp::start_with(database, &[("--keep-payloads-days", "0")]).await;
-    app.make_pro("acme").await;
-    // The command goes by the machine's clock.
+    app.subscribe_to_pro("acme").await;
+    // The command uses the machine's clock.
     app.clock.advance_seconds(-100 * DAY);
     let mut old = Vec::new();
     for _ in 0..3 {
@@ -50,31 +47,30 @@ async fn the_command_drops_what_is_old_and_says_how_much(database: Database) {
         app.clock.advance_seconds(DAY);
         old.push(event);
     }
-    let dry = said(&app, &["prune", "--dry-run"]);
-    assert_eq!(dry, "Would drop the payloads of 3 events; what they were and did would stay.\n");
+    let dry = stdout_of(&app, &["prune", "--dry-run"]);
+    assert_eq!(dry, "Would delete 3 payloads; the event records would be kept.\n");
     assert!(app.payload_of(&old[0]).await.is_some());
-    let done = "Dropped the payloads of 3 events; what they were and did stays.\n";
-    assert_eq!(said(&app, &["prune"]), done);
+    let done = "Deleted 3 payloads; the event records were kept.\n";
+    assert_eq!(stdout_of(&app, &["prune"]), done);
     for event in &old {
         assert!(app.payload_of(event).await.is_none());
     }
-    assert_eq!(said(&app, &["prune"]), done.replace('3', "0"));
+    assert_eq!(stdout_of(&app, &["prune"]), done.replace('3', "0"));
 
-    let for_good = app.run_command(&["prune", "--keep-payloads-days", "0"]);
-    assert_eq!(for_good.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&for_good.stderr).contains("kept for good"));
+    let zero_days = app.run_command(&["prune", "--keep-payloads-days", "0"]);
+    assert_eq!(zero_days.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&zero_days.stderr).contains("kept forever"));
     app.stop().await;
 }
 
-/// Another change of its subscription.
 fn updated(app: &TestApp) -> Value {
     stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
         object["status"] = json!("active");
     })
 }
 
-fn said(app: &TestApp, words: &[&str]) -> String {
+fn stdout_of(app: &TestApp, words: &[&str]) -> String {
     let output = app.run_command(words);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    String::from_utf8(output.stdout).expect("stdout is UTF-8")
 }

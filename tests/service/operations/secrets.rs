@@ -1,4 +1,4 @@
-//! Nothing that is secret is ever written down or told.
+//! Secrets never appear in logs, traces, metrics, responses or the database.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ const EMAIL: &str = "canary@example.com";
 const WRONG_SECRET: &str = "whsec_canary_wrong";
 
 #[tokio::test]
-async fn no_secret_reaches_a_line_a_span_a_metric_an_error_or_the_database() {
+async fn secrets_never_reach_logs_traces_metrics_errors_or_database() {
     let collector = Collector::start().await;
     let exported = ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str());
     let mut app =
@@ -21,13 +21,15 @@ async fn no_secret_reaches_a_line_a_span_a_metric_an_error_or_the_database() {
     let token = app.token_with(&json!({ "tenant": "acme", "sub": EMAIL }));
     let bought = app.check_out(&token, &json!({})).await.ok();
     app.stripe.pay(bought["session_id"].as_str().expect("a session")).await;
-    app.until_plan("acme", "pro").await;
+    app.wait_for_plan("acme", "pro").await;
     let portal = app.open_portal(&token, &json!({})).await.ok();
-    app.line("subscription_state", |line| line["stripe_event_type"] == "billing_portal.session.created")
-        .await;
+    app.wait_for_line("subscription_state", |line| {
+        line["stripe_event_type"] == "billing_portal.session.created"
+    })
+    .await;
     let body = br#"{"id":"evt_1"}"#.to_vec();
     let signature = sandbox::sign(WRONG_SECRET, app.clock_seconds(), &body);
-    let errors = errors(&app, &token, &signature).await;
+    let errors = error_responses(&app, &token, &signature).await;
     let metrics = app.metrics().await;
 
     let checkout_url = bought["url"].as_str().expect("a URL");
@@ -46,60 +48,61 @@ async fn no_secret_reaches_a_line_a_span_a_metric_an_error_or_the_database() {
         "4242424242424242",
     ];
     let customer = app.customer_of("acme").await;
-    app.go_down().await;
+    app.stop_service().await;
 
-    let hashed = app.line("billing", |line| line["event"] == "portal.create.success").await;
+    let hashed = app.wait_for_line("billing", |line| line["event"] == "portal.create.success").await;
     assert!(hashed["user_id"].as_str().is_some_and(|user| user.starts_with("sha256:")), "{hashed}");
     for topic in ["billing", "webhook_signatures", "subscription_state"] {
         let text = fs::read_to_string(app.log_dir().join(format!("{topic}.log"))).expect("the log file");
-        holds_none(&format!("{topic}.log"), &text, "\"trace_id\"", &secrets);
+        assert_no_secret(&format!("{topic}.log"), &text, "\"trace_id\"", &secrets);
     }
-    holds_none("stderr", &app.stderr(), "listening", &secrets);
-    // The flush at the stop has handed over all; the last of it may be on its way from the collector to us.
-    let spans = eventually("the portal's own span has come", || async {
+    assert_no_secret("stderr", &app.stderr(), "listening", &secrets);
+    // The service flushes its spans when it stops. The collector may still be handing over the last
+    // ones.
+    let spans = eventually("the collector has the portal's span", || async {
         let spans = collector.spans();
         let is_last = |span: &Span| {
             span.name.starts_with("POST /api/billing/create-portal-session")
-                && span.all.contains("stripe_rejected")
+                && span.text.contains("stripe_rejected")
         };
         spans.iter().any(is_last).then_some(spans)
     })
     .await;
-    let spans: String = spans.into_iter().map(|span| span.all).collect();
-    holds_none("a span", &spans, "acme", &secrets);
-    holds_none("a metric", &metrics, "billhook_portal_sessions_total", &secrets);
-    holds_none("an error", &errors, "stripe_rejected", &secrets);
+    let spans: String = spans.into_iter().map(|span| span.text).collect();
+    assert_no_secret("a span", &spans, "acme", &secrets);
+    assert_no_secret("a metric", &metrics, "billhook_portal_sessions_total", &secrets);
+    assert_no_secret("an error", &errors, "stripe_rejected", &secrets);
 
     let mut database = fs::read(app.dir().join("billhook.db")).expect("the database");
     database.extend(fs::read(app.dir().join("billhook.db-wal")).unwrap_or_default());
     let database = String::from_utf8_lossy(&database);
     let kept = [STRIPE_KEY, WEBHOOK_SECRET, JWT_SECRET, token.as_str(), checkout_url, portal_url];
-    holds_none("the database", &database, &customer, &kept);
+    assert_no_secret("the database", &database, &customer, &kept);
     app.stop().await;
 }
 
-/// What the service says when something is wrong, with a secret in whatever made it so.
-async fn errors(app: &TestApp, token: &str, signature: &str) -> String {
+/// The problems of requests that contain secrets.
+async fn error_responses(app: &TestApp, token: &str, signature: &str) -> String {
     let refused = app.post_webhook(br#"{"id":"evt_1"}"#.to_vec(), Some(signature)).await;
-    refused.assert_is(400, "invalid_signature");
+    refused.assert_problem(400, "invalid_signature");
     let not_authenticated = app.open_portal(&format!("{token}x"), &json!({})).await;
-    not_authenticated.assert_is(401, "not_authenticated");
-    let nowhere = app.call(app.request(Method::GET, &format!("/{STRIPE_KEY}?token={token}"))).await;
-    nowhere.assert_is(404, "not_found");
-    let senseless = app.open_portal(token, &json!({ "return_path": format!("//{EMAIL}") })).await;
-    senseless.assert_is(400, "invalid_request");
+    not_authenticated.assert_problem(401, "not_authenticated");
+    let unknown_path = app.call(app.request(Method::GET, &format!("/{STRIPE_KEY}?token={token}"))).await;
+    unknown_path.assert_problem(404, "not_found");
+    let invalid = app.open_portal(token, &json!({ "return_path": format!("//{EMAIL}") })).await;
+    invalid.assert_problem(400, "invalid_request");
     let body = json!({ "error": { "type": "card_error", "message": format!("{EMAIL} has no money on 4242424242424242") } });
     let fault = json!({ "match": "POST /v1/billing_portal/sessions", "kind": "status", "status": 402, "times": 1,
         "body": body.to_string() });
-    app.stripe.fault(&fault).await;
+    app.stripe.inject_fault(&fault).await;
     let rejected = app.open_portal(token, &json!({})).await;
-    rejected.assert_is(502, "stripe_rejected");
-    [refused, not_authenticated, nowhere, senseless, rejected].map(|answer| answer.text).join("\n")
+    rejected.assert_problem(502, "stripe_rejected");
+    [refused, not_authenticated, unknown_path, invalid, rejected].map(|response| response.text).join("\n")
 }
 
-/// `told` is in the text, so that it is the right one; no secret is.
-fn holds_none(place: &str, text: &str, told: &str, secrets: &[&str]) {
-    assert!(text.contains(told), "what is told is found in {place}: {text}");
+/// `marker` must be in the text, which shows that it is the right text.
+fn assert_no_secret(place: &str, text: &str, marker: &str, secrets: &[&str]) {
+    assert!(text.contains(marker), "{marker} is not in {place}: {text}");
     for secret in secrets {
         assert!(!text.contains(secret), "{secret} is in {place}");
     }

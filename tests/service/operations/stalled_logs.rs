@@ -1,4 +1,5 @@
-//! Logs that hang: a volume that stalls, a reader of stdout or stderr that stops. They cost lines, and no request.
+//! Log writes that hang, on a stalled volume or with a stopped reader of stdout or stderr, lose
+//! lines but block no request.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -13,20 +14,20 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::answer::Answer;
-use crate::support::app::{TestApp, WEBHOOK_SECRET, eventually, lines_of, stripe_event};
+use crate::support::api_response::ApiResponse;
+use crate::support::app::{TestApp, WEBHOOK_SECRET, eventually, read_json_lines, stripe_event};
 use crate::support::database::Database;
 
 const WEBHOOK: &str = "/api/billing/webhook/";
 
-/// What the service may print in each window: see src/telemetry/stderr.rs.
+/// The service's limit for stderr in each window, from src/telemetry/stderr.rs.
 const BUDGET_BYTES: usize = 512 * 1024;
 const BUDGET_WINDOW: Duration = Duration::from_secs(5);
 
-/// Longer than any stop takes, so that a test that waits this long has failed.
+/// Longer than any graceful stop.
 const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a PING that nobody sent is answered with (RFC 9113, section 6.7), and a PING of ours.
+/// The acknowledgement of a PING that the service never sent (RFC 9113, section 6.7).
 const PING_ACKNOWLEDGEMENT: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0unasked!";
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0the-last";
 const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -36,7 +37,7 @@ async fn stalled_topic_files_block_no_webhook_and_recover() {
     let mut app = TestApp::without_service(Database::Sqlite, &[]).await;
     let stalled = ["webhook_signatures", "subscription_state"];
     let [signatures, states] = stalled.map(|topic| full_pipe(&app.log_dir(), topic));
-    app.come_back_as_process(&[]).await;
+    app.start_service_process(&[]).await;
     for _ in 0..24 {
         app.deliver(&long_event(&app)).await.ok();
         app.get("/healthz").await.ok();
@@ -45,19 +46,19 @@ async fn stalled_topic_files_block_no_webhook_and_recover() {
     while dropped_lines(&app, "subscription_state").await == 0 {
         deliver_all(&app, &events).await;
     }
-    app.until_printed("subscription_state.log is too slow: lines dropped so far: ").await;
+    app.wait_for_stderr("subscription_state.log is too slow: lines dropped so far: ").await;
 
     let last = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
     let id = last["id"].as_str().expect("an id").to_owned();
     let readers = [signatures, states].map(|pipe| read_until(pipe, id.clone()));
-    // Until there is room again, an event's line may be dropped, too.
-    eventually("its lines are read", || async {
+    // Its line may be dropped until the queue has room, so it is delivered repeatedly.
+    eventually("the last event's lines are read", || async {
         app.deliver(&last).await.ok();
         readers.iter().all(std::thread::JoinHandle::is_finished).then_some(())
     })
     .await;
     for reader in readers {
-        let lines = reader.join().expect("every line is whole");
+        let lines = reader.join().expect("every line is complete");
         assert!(lines.len() > 24, "{} lines", lines.len());
     }
     app.stop().await;
@@ -67,7 +68,7 @@ async fn stalled_topic_files_block_no_webhook_and_recover() {
 async fn flood_of_signatures_displaces_no_billing_line() {
     let mut app = TestApp::without_service(Database::Sqlite, &[]).await;
     let _stalled = full_pipe(&app.log_dir(), "webhook_signatures");
-    app.come_back_as_process(&[]).await;
+    app.start_service_process(&[]).await;
     let events = many_events(&app);
     while dropped_lines(&app, "webhook_signatures").await == 0 {
         let forged = app.forged_signature();
@@ -76,9 +77,9 @@ async fn flood_of_signatures_displaces_no_billing_line() {
             .await;
     }
     app.check_out(&app.token("acme"), &json!({})).await.ok();
-    app.line("billing", |line| line["event"] == "checkout.create.success").await;
+    app.wait_for_line("billing", |line| line["event"] == "checkout.create.success").await;
     assert_eq!(dropped_lines(&app, "billing").await, 0);
-    app.go_down().await;
+    app.stop_service().await;
     app.stop().await;
 }
 
@@ -86,17 +87,17 @@ async fn flood_of_signatures_displaces_no_billing_line() {
 async fn graceful_stop_writes_every_queued_line() {
     let mut app = TestApp::without_service(Database::Sqlite, &[]).await;
     let pipe = full_pipe(&app.log_dir(), "subscription_state");
-    app.come_back_as_process(&[]).await;
+    app.start_service_process(&[]).await;
     let events: Vec<_> = (0..24).map(|_| long_event(&app)).collect();
-    for answer in app.deliver_all(&events).await {
-        answer.ok();
+    for response in app.deliver_all(&events).await {
+        response.ok();
     }
     let last = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
     app.deliver(&last).await.ok();
-    app.terminate();
+    app.send_sigterm();
     let reader = read_until(pipe, last["id"].as_str().expect("an id").to_owned());
     assert_eq!(app.exit_code().await, Some(0));
-    let lines = reader.join().expect("every line is whole");
+    let lines = reader.join().expect("every line is complete");
     for event in &events {
         assert!(lines.iter().any(|line| line["stripe_event_id"] == event["id"]), "{}", event["id"]);
     }
@@ -105,27 +106,27 @@ async fn graceful_stop_writes_every_queued_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn graceful_stop_ends_in_time_though_a_log_hangs() {
+async fn graceful_stop_with_hanging_log_ends_in_time() {
     let mut app = TestApp::without_service(Database::Sqlite, &[]).await;
     let _stalled = full_pipe(&app.log_dir(), "subscription_state");
-    app.come_back_as_process(&[]).await;
+    app.start_service_process(&[]).await;
     app.deliver(&long_event(&app)).await.ok();
-    app.terminate();
+    app.send_sigterm();
     assert_eq!(app.exit_code().await, Some(0));
     assert!(
         app.stderr().contains("subscription_state.log hangs: 1 lines are not written"),
         "{}",
         app.stderr()
     );
-    let written = lines_of(&app.log_dir().join("webhook_signatures.log"));
-    assert_eq!(written.len(), 1, "the other files have their lines");
+    let written = read_json_lines(&app.log_dir().join("webhook_signatures.log"));
+    assert_eq!(written.len(), 1, "other topics are written");
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_reader_of_stdout_and_stderr_blocks_no_request() {
     let service = PipedService::start();
-    // More lines than the pipes and the queues take.
+    // More lines than the pipes and queues hold.
     while service.metric("billhook_stderr_lines_dropped_total").await == 0 {
         send_pings(&service.url).await;
     }
@@ -136,7 +137,7 @@ async fn stopped_reader_of_stdout_and_stderr_blocks_no_request() {
         });
         futures_util::future::join_all(requests).await;
     }
-    // Its last words find no reader either.
+    // The stop's own lines are not read either.
     assert_eq!(service.stop().await, Some(0));
 }
 
@@ -144,44 +145,46 @@ async fn stopped_reader_of_stdout_and_stderr_blocks_no_request() {
 async fn flood_of_pings_leaves_few_bytes_on_stderr() {
     for (rust_log, is_printed) in [("", false), ("h2=warn,billhook=info", true)] {
         let app = TestApp::start_process(Database::Sqlite, &[("RUST_LOG", rust_log)]).await;
-        let began = Instant::now();
+        let started = Instant::now();
         send_pings(&app.url).await;
         app.deliver(&stripe_event("invoice.upcoming", app.clock_seconds(), |_| {})).await.ok();
         if is_printed {
-            while number(&app, "billhook_stderr_lines_dropped_total").await == 0 {
+            while metric(&app, "billhook_stderr_lines_dropped_total").await == 0 {
                 send_pings(&app.url).await;
             }
-            let printed = app.until_printed(" lines were left out here: there were too many").await;
-            assert!(printed.contains("recv PING ack that we never sent"), "the first ones are there");
+            let printed = app.wait_for_stderr(" lines here: there were too many").await;
+            assert!(printed.contains("recv PING ack that we never sent"), "the first lines are printed");
         }
         let printed = app.stderr().len();
-        let windows = began.elapsed().as_secs().div_ceil(BUDGET_WINDOW.as_secs()) + 1;
+        let windows = started.elapsed().as_secs().div_ceil(BUDGET_WINDOW.as_secs()) + 1;
         let bound = if is_printed { BUDGET_BYTES * usize::try_from(windows).expect("few") } else { 4096 };
         assert!(printed <= bound, "{printed} bytes, RUST_LOG={rust_log:?}");
         app.stop().await;
     }
 }
 
-/// A pipe where a topic's file should be, that takes no more: a volume that stalls with the first line.
+/// A full pipe in place of a topic's file, which blocks from the first line like a stalled volume.
 fn full_pipe(log_dir: &Path, topic: &str) -> File {
     let path = log_dir.join(format!("{topic}.log"));
     assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
-    let mut pipe = OpenOptions::new().read(true).write(true).open(path).expect("opened");
+    let mut pipe = OpenOptions::new().read(true).write(true).open(path).expect("the pipe is opened");
     while is_writable(&pipe) {
-        pipe.write_all("{ }\n".repeat(1024).as_bytes()).expect("the pipe takes it");
+        pipe.write_all("{ }\n".repeat(1024).as_bytes()).expect("the pipe is written");
     }
     pipe
 }
 
 fn is_writable(pipe: &File) -> bool {
-    poll(&mut [PollFd::new(pipe, PollFlags::OUT)], Some(&Timespec::default())).expect("asked") > 0
+    poll(&mut [PollFd::new(pipe, PollFlags::OUT)], Some(&Timespec::default())).expect("the pipe is polled")
+        > 0
 }
 
-/// Reads lines, each of which is JSON, until one that is about the event.
+/// Reads JSON lines up to the first about this event.
 fn read_until(pipe: File, event: String) -> std::thread::JoinHandle<Vec<Value>> {
     std::thread::spawn(move || {
         let lines = BufReader::new(&pipe).lines();
-        let lines = lines.map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("whole"));
+        let lines =
+            lines.map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("the line is JSON"));
         let mut read = Vec::new();
         for line in lines {
             let is_last = line["stripe_event_id"] == event.as_str();
@@ -194,29 +197,29 @@ fn read_until(pipe: File, event: String) -> std::thread::JoinHandle<Vec<Value>> 
     })
 }
 
-/// An event whose lines are as long as they can be.
+/// An event whose log lines have the maximum length.
 fn long_event(app: &TestApp) -> Value {
     let mut event = stripe_event(&"invoice.upcoming".repeat(12), app.clock_seconds(), |_| {});
     event["id"] = format!("{}{}", event["id"].as_str().expect("an id"), "x".repeat(200)).into();
     event
 }
 
-/// Enough for a burst; each may be delivered again and again.
+/// Events for a burst. They may be delivered repeatedly.
 fn many_events(app: &TestApp) -> Vec<Value> {
     (0..100).map(|_| long_event(app)).collect()
 }
 
 async fn deliver_all(app: &TestApp, events: &[Value]) {
-    for answer in app.deliver_all(events).await {
-        answer.ok();
+    for response in app.deliver_all(events).await {
+        response.ok();
     }
 }
 
 async fn dropped_lines(app: &TestApp, topic: &str) -> u64 {
-    number(app, &format!("billhook_log_lines_dropped_total{{topic=\"{topic}\"}}")).await
+    metric(app, &format!("billhook_log_lines_dropped_total{{topic=\"{topic}\"}}")).await
 }
 
-async fn number(app: &TestApp, series: &str) -> u64 {
+async fn metric(app: &TestApp, series: &str) -> u64 {
     value_in(&app.metrics().await, series)
 }
 
@@ -225,8 +228,8 @@ fn value_in(metrics: &str, series: &str) -> u64 {
     value.unwrap_or_else(|| panic!("{series} in {metrics}"))
 }
 
-/// Acknowledges PINGs that the service never sent, and waits until it has read them all or has ended the connection. A
-/// line for each is 2 MB.
+/// Acknowledges 20 000 PINGs that the service never sent, and waits until it has read them or
+/// closed the connection. One log line for each is 2 MB.
 async fn send_pings(url: &str) {
     let address = url.trim_start_matches("http://");
     let (mut reading, mut writing) = TcpStream::connect(address).await.expect("a connection").into_split();
@@ -242,11 +245,11 @@ async fn send_pings(url: &str) {
             break;
         }
     }
-    // It fails where the service has ended the connection.
+    // Fails if the service has closed the connection.
     let _ = sending.await.expect("no panic");
 }
 
-/// The service as a process whose stdout and stderr are pipes that are read no more once it listens.
+/// A service process whose stdout and stderr are pipes that are not read once it listens.
 struct PipedService {
     process: Child,
     _unread: BufReader<ChildStderr>,
@@ -272,39 +275,39 @@ impl PipedService {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the binary runs");
+            .expect("the process starts");
         let mut stderr = BufReader::new(process.stderr.take().expect("a pipe"));
         let [url, metrics_url] = ["listening on ", "metrics on "].map(|what| address_in(&mut stderr, what));
         Self { process, _unread: stderr, url, metrics_url, http: Client::new(), _dir: dir }
     }
 
-    async fn deliver(&self) -> Answer {
+    async fn deliver(&self) -> ApiResponse {
         let now = std::time::UNIX_EPOCH.elapsed().expect("the clock is set").as_secs();
         let now = i64::try_from(now).expect("a time");
         let body = stripe_event("invoice.upcoming", now, |_| {}).to_string();
         let signature = sandbox::sign(WEBHOOK_SECRET, now, body.as_bytes());
         let request = self.http.request(Method::POST, format!("{}{WEBHOOK}", self.url));
-        Answer::to(request.header("Stripe-Signature", signature).body(body)).await
+        ApiResponse::send(request.header("Stripe-Signature", signature).body(body)).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
-        Answer::to(self.http.get(format!("{}{path}", self.url))).await
+    async fn get(&self, path: &str) -> ApiResponse {
+        ApiResponse::send(self.http.get(format!("{}{path}", self.url))).await
     }
 
     async fn metric(&self, series: &str) -> u64 {
-        value_in(&Answer::untraced(self.http.get(&self.metrics_url)).await.text, series)
+        value_in(&ApiResponse::send_to_metrics(self.http.get(&self.metrics_url)).await.text, series)
     }
 
-    /// Ends it in an orderly way. Returns its exit code.
+    /// Stops it gracefully and returns its exit code.
     async fn stop(mut self) -> Option<i32> {
         let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
-        let began = Instant::now();
+        let started = Instant::now();
         loop {
-            if let Some(status) = self.process.try_wait().expect("it can be asked for") {
+            if let Some(status) = self.process.try_wait().expect("the status is read") {
                 return status.code();
             }
-            assert!(began.elapsed() < STOP_TIMEOUT, "it has not ended");
+            assert!(started.elapsed() < STOP_TIMEOUT, "the process has not exited");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -312,7 +315,7 @@ impl PipedService {
 
 impl Drop for PipedService {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -321,7 +324,7 @@ impl Drop for PipedService {
 fn address_in(stderr: &mut impl BufRead, what: &str) -> String {
     loop {
         let mut line = String::new();
-        assert!(stderr.read_line(&mut line).expect("text") > 0, "it ended");
+        assert!(stderr.read_line(&mut line).expect("text") > 0, "stderr ended");
         if let Some((_, address)) = line.split_once(what) {
             return address.split_whitespace().next().expect("an address").to_owned();
         }

@@ -1,4 +1,4 @@
-//! What the service logs when it starts.
+//! The log line at start, and warnings about the environment.
 
 use crate::support::app::{PLANS, TestApp, eventually};
 use crate::support::database::{Database, on_both_databases};
@@ -32,8 +32,8 @@ async fn start_logs_version_database_mode_and_plans(database: Database) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn command_warns_of_unknown_variable_and_missing_plans() {
     let app = TestApp::start(Database::Sqlite).await;
-    let stderr = |otherwise: &[(&str, &str)]| {
-        let output = app.run_command_with(&["tenant", "list", "--json"], otherwise);
+    let stderr = |overrides: &[(&str, &str)]| {
+        let output = app.run_command_with(&["tenant", "list", "--json"], overrides);
         assert_eq!(String::from_utf8_lossy(&output.stdout), "[]\n");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };

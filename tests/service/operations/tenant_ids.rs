@@ -1,4 +1,4 @@
-//! Tenants whose names look like a part of a path or like an option.
+//! Tenant names that look like a path segment or a command-line option.
 
 use serde_json::json;
 
@@ -13,8 +13,8 @@ const REFUSED: [&str; 5] = [".", "..", "-", "--json", "-x"];
 async fn tenant_named_like_a_path_or_option_is_refused() {
     let app = TestApp::start(Database::Sqlite).await;
     for name in REFUSED {
-        app.subscription(&app.token(name)).await.assert_is(401, "not_authenticated");
-        app.check_out(&app.token(name), &json!({})).await.assert_is(401, "not_authenticated");
+        app.subscription(&app.token(name)).await.assert_problem(401, "not_authenticated");
+        app.check_out(&app.token(name), &json!({})).await.assert_problem(401, "not_authenticated");
         for words in [
             &["tenant", "link", "--", name, "cus_1"][..],
             &["token", "--user=u", &format!("--tenant={name}")],
@@ -27,11 +27,11 @@ async fn tenant_named_like_a_path_or_option_is_refused() {
     }
     let service = app.service_token();
     for path in ["-", "--json"] {
-        let refused = app.subscription_of(path, &service).await;
+        let refused = app.tenant_subscription(path, &service).await;
         assert_eq!(refused.status, 404, "{path}: {}", refused.text);
     }
 
-    // Neither does an event link one.
+    // An event does not link such a tenant either.
     let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
         object["metadata"] = json!({ "tenant_id": ".." });
     });
@@ -43,15 +43,15 @@ async fn tenant_named_like_a_path_or_option_is_refused() {
 /// Earlier versions accepted such names.
 async fn tenant_stored_under_refused_name_stays_readable(database: Database) {
     let mut app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
-    app.make_pro("birch").await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.subscribe_to_pro("birch").await;
     let customer = app.customer_of("acme").await;
-    app.go_down().await;
+    app.stop_service().await;
     for table in ["checkout", "event", "refresh", "subscription", "transition"] {
         app.database.execute(&format!("UPDATE {table} SET tenant_id = '..' WHERE tenant_id = 'acme'")).await;
     }
     app.database.execute("UPDATE tenant SET id = '..' WHERE id = 'acme'").await;
-    app.come_back().await;
+    app.start_service().await;
 
     let event = stripe_event("customer.subscription.updated", app.clock_seconds() + 10, |object| {
         object["id"] = json!(subscription);

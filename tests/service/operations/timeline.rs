@@ -1,27 +1,28 @@
-//! A tenant's story at the command line: what happened, oldest first, each line with its trace.
+//! `billhook tenant show --timeline`: a tenant's history, oldest first, each line with its trace.
 
 use std::process::Output;
 
 use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, stripe_event};
+use crate::support::command_output::table_rows;
 use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
-    a_tenants_story_is_told_oldest_first_in_the_words_and_traces_of_its_log_lines,
-    what_waited_for_its_tenant_stands_where_it_came_and_what_it_changed_where_it_was_linked,
-    of_a_long_story_the_latest_500_entries_are_told_and_that_there_are_older_ones,
+    timeline_is_chronological_and_matches_log_lines,
+    timeline_places_parked_event_at_arrival_and_change_at_link,
+    long_timeline_shows_latest_500_entries_and_says_so,
 );
 
-async fn a_tenants_story_is_told_oldest_first_in_the_words_and_traces_of_its_log_lines(database: Database) {
+async fn timeline_is_chronological_and_matches_log_lines(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("birch").await;
-    live_a_whole_life(&app, "acme").await;
+    app.subscribe_to_pro("birch").await;
+    complete_lifecycle(&app, "acme").await;
 
-    let told = story(&app, "acme");
-    let plot: Vec<(&str, &str)> = told.iter().filter_map(turn).collect();
+    let timeline = timeline_of(&app, "acme");
+    let milestones: Vec<(&str, &str)> = timeline.iter().filter_map(milestone).collect();
     assert_eq!(
-        plot,
+        milestones,
         [
             ("checkout.begun", ""),
             ("customer.linked", "checkout"),
@@ -31,24 +32,24 @@ async fn a_tenants_story_is_told_oldest_first_in_the_words_and_traces_of_its_log
             ("subscription.transition", "canceled"),
         ]
     );
-    assert!(told.is_sorted_by_key(|entry| text(entry, "time")), "{told:#?}");
-    each_change_comes_after_its_event(&told);
+    assert!(timeline.is_sorted_by_key(|entry| text(entry, "time")), "{timeline:#?}");
+    assert_changes_follow_their_events(&timeline);
     let logged = [app.lines("billing"), app.lines("subscription_state")].concat();
-    for entry in &told {
-        the_log_says_the_same(entry, &logged);
+    for entry in &timeline {
+        assert_log_has_entry(entry, &logged);
     }
-    the_lines_say_it_too(&app, &told);
+    assert_table_has_entries(&app, &timeline);
     app.stop().await;
 }
 
-/// Checkout, payment, portal, cancellation and end, a second apart.
-async fn live_a_whole_life(app: &TestApp, tenant: &str) {
+/// Checkout, payment, portal, cancellation and end, one second apart.
+async fn complete_lifecycle(app: &TestApp, tenant: &str) {
     let token = app.token(tenant);
-    let until_known = async |kind: &str| {
-        let is_known = |line: &Value| {
+    let wait_for_event = async |kind: &str| {
+        let is_processed = |line: &Value| {
             line["tenant_id"] == tenant && line["stripe_event_type"] == kind && !line["outcome"].is_null()
         };
-        app.line("subscription_state", is_known).await;
+        app.wait_for_line("subscription_state", is_processed).await;
     };
     let bought = app.check_out(&token, &json!({})).await.ok();
     let session = text(&bought, "session_id");
@@ -56,24 +57,25 @@ async fn live_a_whole_life(app: &TestApp, tenant: &str) {
     app.clock.advance_seconds(1);
     app.stripe.pay(session).await;
     for kind in ["customer.subscription.created", "checkout.session.completed", "invoice.paid"] {
-        until_known(kind).await;
+        wait_for_event(kind).await;
     }
     app.clock.advance_seconds(1);
     let portal = app.open_portal(&token, &json!({})).await.ok();
-    until_known("billing_portal.session.created").await;
+    wait_for_event("billing_portal.session.created").await;
 
     app.clock.advance_seconds(1);
     let subscription = app.stripe.subscription_of_session(session).await;
     app.stripe.cancel_in_portal(text(&portal, "url"), &subscription).await;
-    until_known("customer.subscription.updated").await;
+    wait_for_event("customer.subscription.updated").await;
 
     app.clock.advance_seconds(1);
-    app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
-    until_known("customer.subscription.deleted").await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "canceled" })).await;
+    wait_for_event("customer.subscription.deleted").await;
 }
 
-/// What moves the story on: of the events only the portal's, since the others' order is Stripe's.
-fn turn(entry: &Value) -> Option<(&str, &str)> {
+/// The entries in a fixed order. Of the applied events that is only the portal's, since Stripe
+/// orders the others.
+fn milestone(entry: &Value) -> Option<(&str, &str)> {
     let event = text(entry, "event");
     match event {
         "event.applied" if entry["stripe_event_type"] == "billing_portal.session.created" => {
@@ -85,18 +87,19 @@ fn turn(entry: &Value) -> Option<(&str, &str)> {
     }
 }
 
-fn each_change_comes_after_its_event(told: &[Value]) {
-    for (position, change) in told.iter().enumerate().filter(|(_, entry)| entry["outcome"].is_null()) {
+fn assert_changes_follow_their_events(timeline: &[Value]) {
+    for (position, change) in timeline.iter().enumerate().filter(|(_, entry)| entry["outcome"].is_null()) {
         let is_cause = |entry: &Value| {
             !entry["outcome"].is_null() && entry["stripe_event_id"] == change["stripe_event_id"]
         };
         let has_cause = change["stripe_event_id"].is_string();
-        assert_eq!(told[..position].iter().any(is_cause), has_cause, "{change} in {told:#?}");
+        assert_eq!(timeline[..position].iter().any(is_cause), has_cause, "{change} in {timeline:#?}");
     }
 }
 
-/// Whatever the entry says is said by a line of its own, or by the line of the event or checkout that it is of.
-fn the_log_says_the_same(entry: &Value, logged: &[Value]) {
+/// Asserts that a log line has the same fields: the entry's own line, or that of its event or
+/// checkout.
+fn assert_log_has_entry(entry: &Value, logged: &[Value]) {
     let fields: &[&str] = match text(entry, "event") {
         "checkout.begun" => &["tenant_id", "customer_id", "journey_id", "trace_id"],
         "checkout.closed" | "payment.noted" => {
@@ -118,29 +121,28 @@ fn the_log_says_the_same(entry: &Value, logged: &[Value]) {
             "reason",
         ],
     };
-    let says_the_same = |line: &Value| fields.iter().all(|field| line[field] == entry[field]);
-    assert!(logged.iter().any(says_the_same), "{entry} in {logged:#?}");
+    let has_same_fields = |line: &Value| fields.iter().all(|field| line[field] == entry[field]);
+    assert!(logged.iter().any(has_same_fields), "{entry} in {logged:#?}");
     assert_eq!(text(entry, "trace_id").len(), 32, "{entry}");
 }
 
-fn the_lines_say_it_too(app: &TestApp, told: &[Value]) {
-    let (out, _) = said(&app.run_command(&["tenant", "show", "acme", "--timeline"]));
-    assert_eq!(out.lines().count(), told.len(), "{out}");
-    for (line, entry) in out.lines().zip(told) {
-        let begin = format!("{}  {}", text(entry, "time"), text(entry, "event"));
-        let end = format!("  trace={}", text(entry, "trace_id"));
-        assert!(line.starts_with(&begin) && line.ends_with(&end), "{line} of {entry}");
-        assert_eq!(line.len(), out.find('\n').expect("lines"), "the columns are aligned: {out}");
+fn assert_table_has_entries(app: &TestApp, timeline: &[Value]) {
+    let (out, _) = output_of(&app.run_command(&["tenant", "show", "acme", "--timeline"]));
+    let rows = table_rows(&out);
+    assert!(rows[0].starts_with("TIME ") && rows[0].ends_with("  TRACE"), "{out}");
+    assert_eq!(rows.len() - 1, timeline.len(), "{out}");
+    for (row, entry) in rows[1..].iter().zip(timeline) {
+        let (seconds, _) = text(entry, "time").split_once('.').expect("a fraction");
+        let start = format!("{seconds}Z  {}", text(entry, "event"));
+        assert!(row.starts_with(&start) && row.ends_with(text(entry, "trace_id")), "{row} of {entry}");
         for field in ["to", "stripe_event_type", "stripe_event_id", "subscription_id", "reason"] {
-            assert!(entry[field].as_str().is_none_or(|word| line.contains(word)), "{field} in {line}");
+            assert!(entry[field].as_str().is_none_or(|word| row.contains(word)), "{field} in {row}");
         }
     }
-    assert!(out.contains("  active -> canceled  "), "{out}");
+    assert!(out.contains("  active -> canceled"), "{out}");
 }
 
-async fn what_waited_for_its_tenant_stands_where_it_came_and_what_it_changed_where_it_was_linked(
-    database: Database,
-) {
+async fn timeline_places_parked_event_at_arrival_and_change_at_link(database: Database) {
     let app = TestApp::start(database).await;
     let waiting = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
     app.deliver(&waiting).await.ok();
@@ -152,14 +154,15 @@ async fn what_waited_for_its_tenant_stands_where_it_came_and_what_it_changed_whe
         });
     });
     app.deliver(&linking).await.ok();
-    let line = async |name: &str| app.line("subscription_state", |line| line["event"] == name).await;
-    let (came, linked) = (line("event.parked").await, line("customer.linked").await);
-    assert_ne!(came["trace_id"], linked["trace_id"]);
+    let line = async |name: &str| app.wait_for_line("subscription_state", |line| line["event"] == name).await;
+    let (parked, linked) = (line("event.parked").await, line("customer.linked").await);
+    assert_ne!(parked["trace_id"], linked["trace_id"]);
 
-    let told = story(&app, "acme");
-    let told: Vec<_> = told.iter().map(|entry| (text(entry, "event"), &entry["stripe_event_id"])).collect();
+    let timeline = timeline_of(&app, "acme");
+    let entries: Vec<_> =
+        timeline.iter().map(|entry| (text(entry, "event"), &entry["stripe_event_id"])).collect();
     assert_eq!(
-        told,
+        entries,
         [
             ("event.applied", &waiting["id"]),
             ("event.applied", &linking["id"]),
@@ -168,63 +171,65 @@ async fn what_waited_for_its_tenant_stands_where_it_came_and_what_it_changed_whe
             ("subscription.transition", &waiting["id"]),
         ]
     );
-    let traces: Vec<_> = story(&app, "acme").iter().map(|entry| entry["trace_id"].clone()).collect();
-    assert_eq!(traces[0], came["trace_id"]);
+    let traces: Vec<_> = timeline.iter().map(|entry| entry["trace_id"].clone()).collect();
+    assert_eq!(traces[0], parked["trace_id"]);
     assert!(traces[1..].iter().all(|trace| *trace == linked["trace_id"]), "{traces:?}");
     app.stop().await;
 }
 
-async fn of_a_long_story_the_latest_500_entries_are_told_and_that_there_are_older_ones(database: Database) {
+async fn long_timeline_shows_latest_500_entries_and_says_so(database: Database) {
     let app = TestApp::start(database).await;
     let linked = app.run_command(&["tenant", "link", "acme", "cus_long"]);
     assert!(linked.status.success(), "{linked:?}");
-    in_the_past(&app, INBOX, 2, 250).await;
-    in_the_past(&app, JOURNAL, 251, 500).await;
-    the_latest_500_are_told(&app, false);
-    in_the_past(&app, INBOX, 1, 1).await;
-    the_latest_500_are_told(&app, true);
+    insert_rows(&app, INBOX, 2, 250).await;
+    insert_rows(&app, JOURNAL, 251, 500).await;
+    assert_latest_500_entries(&app, false);
+    insert_rows(&app, INBOX, 1, 1).await;
+    assert_latest_500_entries(&app, true);
     app.stop().await;
 }
 
-fn the_latest_500_are_told(app: &TestApp, there_are_older_ones: bool) {
+fn assert_latest_500_entries(app: &TestApp, has_older: bool) {
     for format in [None, Some("--json")] {
         let words = ["tenant", "show", "acme", "--timeline"].into_iter().chain(format);
-        let (out, err) = said(&app.run_command(&words.collect::<Vec<_>>()));
+        let (out, err) = output_of(&app.run_command(&words.collect::<Vec<_>>()));
         assert_eq!(out.matches("1970-01-01T").count(), 499, "{out}");
-        assert!(out.contains("00:00:00.002Z") && !out.contains("00:00:00.001Z"), "{out}");
-        assert!(out.contains("customer.linked"), "the latest is there: {out}");
-        assert_eq!(err.contains("the latest 500 entries"), there_are_older_ones, "{err}");
+        if format.is_some() {
+            assert!(out.contains("00:00:00.002Z") && !out.contains("00:00:00.001Z"), "{out}");
+        }
+        assert!(out.contains("customer.linked"), "the newest entry is shown: {out}");
+        assert_eq!(err.contains("the latest 500 entries"), has_older, "{err}");
     }
 }
 
-/// A table with its columns, the time last, and what they are to hold but for the time.
-type Past = (&'static str, &'static str);
+/// A table with its columns, the time last, and the values of the other columns.
+type Columns = (&'static str, &'static str);
 
-const JOURNAL: Past = (
+const JOURNAL: Columns = (
     "transition (entry, tenant_id, customer_id, cause, created, recorded_at_ms)",
     "'payment.noted', 'acme', 'cus_long', 'refresh', 0",
 );
 
-const INBOX: Past = (
+const INBOX: Columns = (
     "event (id, event_type, tenant_id, outcome, created, attempts, received_at_ms)",
     "'evt_' || ms, 'invoice.paid', 'acme', 'applied', 0, 0",
 );
 
-/// Something has happened each millisecond from `first` to `last` of the year 1970.
-async fn in_the_past(app: &TestApp, (into, values): Past, first: i64, last: i64) {
+/// Inserts a row for each millisecond from `first` to `last` of 1970.
+async fn insert_rows(app: &TestApp, (into, values): Columns, first: i64, last: i64) {
     let past = format!("SELECT {first} UNION ALL SELECT ms + 1 FROM past WHERE ms < {last}");
     let rows = format!("WITH RECURSIVE past (ms) AS ({past}) SELECT {values}, ms FROM past");
     app.database.execute(&format!("INSERT INTO {into} {rows}")).await;
 }
 
-fn story(app: &TestApp, tenant: &str) -> Vec<Value> {
-    let (out, err) = said(&app.run_command(&["tenant", "show", tenant, "--timeline", "--json"]));
+fn timeline_of(app: &TestApp, tenant: &str) -> Vec<Value> {
+    let (out, err) = output_of(&app.run_command(&["tenant", "show", tenant, "--timeline", "--json"]));
     assert_eq!(err, "");
     serde_json::from_str(&out).expect("an array")
 }
 
-/// What a command that succeeded said, on stdout and on stderr.
-fn said(output: &Output) -> (String, String) {
+/// Stdout and stderr of a command that must succeed.
+fn output_of(output: &Output) -> (String, String) {
     assert!(output.status.success(), "{output:?}");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
     (text(&output.stdout), text(&output.stderr))

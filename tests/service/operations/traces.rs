@@ -1,4 +1,4 @@
-//! One trace id leads from a checkout to everything that followed.
+//! The trace of a checkout contains or links to everything that follows from it.
 
 use std::collections::HashSet;
 
@@ -9,44 +9,45 @@ use serde_json::json;
 
 use crate::support::app::{TestApp, ended_spans, eventually, stripe_event};
 use crate::support::database::{Database, on_both_databases};
-use crate::webhooks::retry::poisoned;
+use crate::webhooks::retry::deliver_poisoned_event;
 
 on_both_databases!(
-    a_checkouts_trace_holds_what_followed_and_everything_links_to_it,
-    a_refresh_is_a_milestone_and_links_to_what_left_the_question_open,
-    what_a_backfill_brings_takes_part_like_a_webhook,
-    two_tenants_whose_journeys_begin_with_one_backfill_have_two,
-    an_event_that_is_tried_again_links_to_its_first_try,
-    a_subscription_that_no_checkout_of_ours_made_begins_a_journey,
-    what_waited_for_its_tenant_is_a_milestone_once_it_is_applied,
-    after_the_window_nothing_is_added_to_the_trace_and_the_journey_is_still_named,
-    statements_are_told_with_places_for_their_values,
+    checkout_trace_contains_linked_milestones,
+    refresh_is_milestone_and_links_to_event_that_caused_it,
+    backfilled_event_joins_journey_like_a_webhook,
+    tenants_started_by_one_backfill_have_separate_journeys,
+    retried_event_links_to_first_attempt,
+    subscription_without_checkout_starts_a_journey,
+    parked_event_is_milestone_once_applied,
+    late_event_names_journey_but_adds_no_milestone,
+    statement_spans_contain_no_values,
 );
 
 const SPA: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-async fn a_checkouts_trace_holds_what_followed_and_everything_links_to_it(database: Database) {
+async fn checkout_trace_contains_linked_milestones(database: Database) {
     let app = TestApp::start(database).await;
-    // Otherwise the backfill of the start could bring an event before its webhook does.
-    app.until_backfilled().await;
+    // Otherwise the backfill at start could fetch an event before its webhook arrives.
+    app.wait_for_backfill().await;
     let token = app.token("acme");
     let checkout = app.request(Method::POST, "/api/billing/create-checkout-session/").bearer_auth(&token);
     let checkout = checkout.header("traceparent", format!("00-{SPA}-00f067aa0ba902b7-01"));
     let bought = app.call(checkout).await.ok();
     app.stripe.pay(bought["session_id"].as_str().expect("a session")).await;
-    app.until_plan("acme", "pro").await;
-    app.line("subscription_state", |line| line["stripe_event_type"] == "checkout.session.completed").await;
+    app.wait_for_plan("acme", "pro").await;
+    app.wait_for_line("subscription_state", |line| line["stripe_event_type"] == "checkout.session.completed")
+        .await;
     app.open_portal(&token, &json!({})).await.ok();
 
-    let told = app.line("billing", |line| line["event"] == "checkout.create.success").await;
-    let journey = told["journey_id"].as_str().expect("a journey").to_owned();
+    let line = app.wait_for_line("billing", |line| line["event"] == "checkout.create.success").await;
+    let journey = line["journey_id"].as_str().expect("a journey").to_owned();
     assert_ne!(journey, SPA, "a caller does not choose a journey's id");
 
     let origin = span(&journey, "create checkout session").await;
     assert_eq!(origin.parent_span_id, SpanId::INVALID, "the origin is a root");
-    let request = span_of_caller(&origin).await;
+    let request = request_span(&origin).await;
     assert_eq!(request.name, "POST /api/billing/create-checkout-session");
-    assert!(links_to(&request, &origin), "and the request links back");
+    assert!(links_to(&request, &origin), "the request links to the origin");
 
     let stripe = span(&journey, "POST /v1/checkout/sessions").await;
     assert_eq!(
@@ -60,23 +61,23 @@ async fn a_checkouts_trace_holds_what_followed_and_everything_links_to_it(databa
         let milestone = span(&journey, milestone).await;
         assert_eq!(milestone.parent_span_id, origin.span_context.span_id());
         assert_eq!(attribute(&milestone, "billing.tenant.id").as_deref(), Some("acme"));
-        webhook_spans_tell_their_story(&milestone, &origin).await;
+        assert_webhook_spans(&milestone, &origin).await;
     }
     let portal = span(&journey, "journey: portal opened").await;
     assert_eq!(attribute(&portal, "user.id").as_deref(), Some("user-1"));
 
-    every_line_is_in_a_trace(&app).await;
+    assert_every_line_has_a_trace(&app).await;
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-async fn a_refresh_is_a_milestone_and_links_to_what_left_the_question_open(database: Database) {
+async fn refresh_is_milestone_and_links_to_event_that_caused_it(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
+    let subscription = app.subscribe_to_pro("acme").await;
     let journey = journey_of(&app).await;
     let origin = span(&journey, "create checkout session").await;
-    app.until_nothing_is_asked().await;
-    app.stripe.change(&subscription, &json!({ "quantity": 5, "silently": true })).await;
+    app.wait_for_refreshes().await;
+    app.stripe.update_subscription(&subscription, &json!({ "quantity": 5, "silently": true })).await;
     let older = stripe_event("customer.subscription.updated", app.clock_seconds() - 1000, |object| {
         object["id"] = json!(subscription);
         object["status"] = json!("past_due");
@@ -91,56 +92,60 @@ async fn a_refresh_is_a_milestone_and_links_to_what_left_the_question_open(datab
     assert_eq!(attribute(&refresh, "billing.refresh.reason").as_deref(), Some("older"));
     assert!(links_to(&refresh, &origin));
     let cause = span_with("billing.stripe.event.id", older["id"].as_str().expect("an id"), "process ").await;
-    assert!(links_to(&refresh, &cause), "and to what left the question open");
+    assert!(links_to(&refresh, &cause), "the refresh links to the event that caused it");
     let trace = refresh.span_context.trace_id().to_string();
-    let asked = span(&trace, "GET /v1/subscriptions/{id}").await;
-    for span in [&milestone, &refresh, &asked] {
-        whose_it_is(span, &journey);
+    let request = span(&trace, "GET /v1/subscriptions/{id}").await;
+    for span in [&milestone, &refresh, &request] {
+        assert_tenant_and_journey(span, &journey);
     }
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-async fn what_a_backfill_brings_takes_part_like_a_webhook(database: Database) {
+async fn backfilled_event_joins_journey_like_a_webhook(database: Database) {
     let mut app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
+    let subscription = app.subscribe_to_pro("acme").await;
     let journey = journey_of(&app).await;
-    app.until_backfilled().await;
-    app.until_nothing_is_asked().await;
-    app.go_down().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.wait_for_backfill().await;
+    app.wait_for_refreshes().await;
+    app.stop_service().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     app.stripe.set_clock(&json!({ "advance_seconds": 5 })).await;
-    app.stripe.change(&subscription, &json!({ "status": "past_due" })).await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "past_due" })).await;
 
-    app.come_back().await;
+    app.start_service().await;
     let milestone = span(&journey, "journey: customer.subscription.updated").await;
     let process = linked_from(&milestone).await;
     assert_eq!(attribute(&process, "billing.event.source").as_deref(), Some("backfill"));
-    whose_it_is(&process, &journey);
-    assert_eq!(process.parent_span_id, SpanId::INVALID, "in a trace of its own: a journey may begin with it");
+    assert_tenant_and_journey(&process, &journey);
+    assert_eq!(
+        process.parent_span_id,
+        SpanId::INVALID,
+        "it has its own trace, since a journey may start with it"
+    );
     let backfill = linked_from(&process).await;
     assert_eq!((&*backfill.name, backfill.parent_span_id), ("backfill", SpanId::INVALID));
     assert_eq!(attribute(&backfill, "billing.backfill.cause").as_deref(), Some("start"));
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-async fn two_tenants_whose_journeys_begin_with_one_backfill_have_two(database: Database) {
+async fn tenants_started_by_one_backfill_have_separate_journeys(database: Database) {
     let mut app = TestApp::start(database).await;
-    app.until_backfilled().await;
-    app.go_down().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.wait_for_backfill().await;
+    app.stop_service().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     for tenant in ["birch", "cedar"] {
         let customer =
             app.stripe.api("POST", "/v1/customers", &format!("metadata[tenant_id]={tenant}")).await;
         let customer = customer["id"].as_str().expect("a customer");
         let linked = app.run_command(&["tenant", "link", tenant, customer]);
         assert!(linked.status.success(), "{linked:?}");
-        app.stripe.buy_elsewhere(customer).await;
+        app.stripe.subscribe_customer(customer).await;
     }
-    app.come_back().await;
+    app.start_service().await;
     for tenant in ["birch", "cedar"] {
-        app.until_plan(tenant, "team").await;
+        app.wait_for_plan(tenant, "team").await;
     }
     let journey = |tenant: &'static str| {
         let app = &app;
@@ -155,21 +160,21 @@ async fn two_tenants_whose_journeys_begin_with_one_backfill_have_two(database: D
     .await;
     assert_ne!(journeys.0, journeys.1);
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-async fn an_event_that_is_tried_again_links_to_its_first_try(database: Database) {
+async fn retried_event_links_to_first_attempt(database: Database) {
     let app = TestApp::start(database).await;
-    let event = poisoned(&app).await;
+    let event = deliver_poisoned_event(&app).await;
     let journey = journey_of(&app).await;
-    app.until_tried(&event, 1).await;
-    app.database.heal().await;
+    app.wait_for_attempts(&event, 1).await;
+    app.database.accept_poisoned_subscriptions().await;
     app.clock.advance_seconds(60);
-    app.until_outcome(&event, "applied").await;
+    app.wait_for_outcome(&event, "applied").await;
 
     let id = event["id"].as_str().expect("an id");
     let first = span_with("billing.stripe.event.id", id, "process ").await;
-    let retry = eventually("the try that went well has ended", || async {
+    let retry = eventually("the successful retry has ended", || async {
         let is = |span: &SpanData| {
             span.name == "retry event" && attribute(span, "billing.outcome").as_deref() == Some("applied")
         };
@@ -177,7 +182,7 @@ async fn an_event_that_is_tried_again_links_to_its_first_try(database: Database)
     })
     .await;
     assert!(links_to(&retry, &first));
-    whose_it_is(&retry, &journey);
+    assert_tenant_and_journey(&retry, &journey);
     let milestone = eventually("the milestone", || async {
         let is = |span: &SpanData| span.name.starts_with("journey: ") && links_to(span, &retry);
         ended_spans().into_iter().find(is)
@@ -185,10 +190,10 @@ async fn an_event_that_is_tried_again_links_to_its_first_try(database: Database)
     .await;
     assert_eq!(milestone.span_context.trace_id().to_string(), journey);
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-async fn a_subscription_that_no_checkout_of_ours_made_begins_a_journey(database: Database) {
+async fn subscription_without_checkout_starts_a_journey(database: Database) {
     let app = TestApp::start(database).await;
     let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
         object["metadata"] = json!({ "tenant_id": "acme" });
@@ -197,9 +202,9 @@ async fn a_subscription_that_no_checkout_of_ours_made_begins_a_journey(database:
     let process =
         span_with("billing.stripe.event.id", event["id"].as_str().expect("an id"), "process ").await;
     let journey = process.span_context.trace_id().to_string();
-    whose_it_is(&process, &journey);
+    assert_tenant_and_journey(&process, &journey);
     for what in ["customer.linked", "subscription.transition"] {
-        let line = app.line("subscription_state", |line| line["event"] == what).await;
+        let line = app.wait_for_line("subscription_state", |line| line["event"] == what).await;
         assert_eq!(line["journey_id"], journey.as_str(), "{line}");
     }
 
@@ -210,12 +215,12 @@ async fn a_subscription_that_no_checkout_of_ours_made_begins_a_journey(database:
     let milestone = span(&journey, "journey: customer.subscription.updated").await;
     assert_eq!(milestone.parent_span_id, process.span_context.span_id());
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-async fn what_waited_for_its_tenant_is_a_milestone_once_it_is_applied(database: Database) {
+async fn parked_event_is_milestone_once_applied(database: Database) {
     let app = TestApp::start(database).await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     let parked = stripe_event("customer.subscription.updated", app.clock_seconds(), |_| {});
     app.deliver(&parked).await.ok();
     assert_eq!(app.outcome_of(&parked).await.0, "parked");
@@ -223,21 +228,21 @@ async fn what_waited_for_its_tenant_is_a_milestone_once_it_is_applied(database: 
         object["metadata"] = json!({ "tenant_id": "acme" });
     });
     app.deliver(&linking).await.ok();
-    app.until_outcome(&parked, "applied").await;
+    app.wait_for_outcome(&parked, "applied").await;
 
     let process =
         span_with("billing.stripe.event.id", linking["id"].as_str().expect("an id"), "process ").await;
     let journey = process.span_context.trace_id().to_string();
     let milestone = span(&journey, "journey: customer.subscription.updated").await;
-    assert!(links_to(&milestone, &process), "it happened where its wait ended");
-    whose_it_is(&milestone, &journey);
+    assert!(links_to(&milestone, &process), "it links to the event that linked the customer");
+    assert_tenant_and_journey(&milestone, &journey);
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-async fn after_the_window_nothing_is_added_to_the_trace_and_the_journey_is_still_named(database: Database) {
+async fn late_event_names_journey_but_adds_no_milestone(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
+    let subscription = app.subscribe_to_pro("acme").await;
     let journey = journey_of(&app).await;
     app.clock.advance_seconds(73 * 3600);
     let late = stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
@@ -249,7 +254,7 @@ async fn after_the_window_nothing_is_added_to_the_trace_and_the_journey_is_still
     app.open_portal(&app.token("acme"), &json!({})).await.ok();
 
     let process = span_with("billing.stripe.event.id", late["id"].as_str().expect("an id"), "process ").await;
-    whose_it_is(&process, &journey);
+    assert_tenant_and_journey(&process, &journey);
     assert!(links_to(&process, &span(&journey, "create checkout session").await));
     let names: Vec<_> = ended_spans()
         .into_iter()
@@ -257,15 +262,15 @@ async fn after_the_window_nothing_is_added_to_the_trace_and_the_journey_is_still
         .map(|span| span.name)
         .collect();
     for name in ["journey: customer.subscription.updated", "journey: portal opened"] {
-        assert!(!names.iter().any(|told| told == name), "{name} in {names:?}");
+        assert!(!names.iter().any(|ended| ended == name), "{name} in {names:?}");
     }
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-async fn statements_are_told_with_places_for_their_values(database: Database) {
+async fn statement_spans_contain_no_values(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     app.open_portal(&app.token("acme"), &json!({})).await.ok();
     let inserted = eventually("the insert of a batch has ended", || async {
         let spans = ended_spans();
@@ -276,20 +281,16 @@ async fn statements_are_told_with_places_for_their_values(database: Database) {
     })
     .await;
     let batch = span_by_id(inserted.parent_span_id).await;
-    assert_eq!(batch.name, "ingest batch", "one for a batch, not for an event");
+    assert_eq!(batch.name, "ingest batch", "the statement belongs to the batch, not to an event");
     assert_eq!(inserted.span_kind, SpanKind::Client);
     let system = if matches!(database, Database::Sqlite) { "sqlite" } else { "postgresql" };
     assert_eq!(attribute(&inserted, "db.system.name").as_deref(), Some(system));
-    assert!(
-        inserted.name.contains("INSERT event"),
-        "what a batch writes is one statement: {}",
-        inserted.name
-    );
+    assert!(inserted.name.contains("INSERT event"), "a batch writes with one statement: {}", inserted.name);
     assert!(attribute(&inserted, "db.operation.name").is_some_and(|name| name.starts_with("BATCH")));
     let parts = inserted.name.matches("INSERT").count() + inserted.name.matches("SELECT").count();
     assert_eq!(attribute(&inserted, "db.operation.batch.size"), Some(parts.to_string()));
     let customers = ended_spans().into_iter().find(|span| span.name == "SELECT customer");
-    let customers = customers.expect("they are read for themselves");
+    let customers = customers.expect("customers are read by their own statement");
     for (name, value) in [("db.operation.name", "SELECT"), ("db.collection.name", "customer")] {
         assert_eq!(attribute(&customers, name).as_deref(), Some(value));
     }
@@ -297,17 +298,17 @@ async fn statements_are_told_with_places_for_their_values(database: Database) {
     assert_eq!(address.is_some(), matches!(database, Database::Postgres), "{address:?}");
     for span in ended_spans() {
         let Some(text) = attribute(&span, "db.query.text") else { continue };
-        assert_ne!(span.parent_span_id, SpanId::INVALID, "a statement is part of something: {text}");
+        assert_ne!(span.parent_span_id, SpanId::INVALID, "a statement has a parent span: {text}");
         for value in ["acme", "cus_", "sub_", "evt_", "cs_test", "user-1"] {
             assert!(!text.contains(value), "{value} in {text}");
         }
     }
     app.stop().await;
-    no_attribute_stands_twice();
+    assert_no_duplicate_attributes();
 }
 
-/// A span that is told something twice keeps both, and a collector is to have each name once.
-fn no_attribute_stands_twice() {
+/// A span keeps an attribute that is set twice, but a collector must receive each name once.
+fn assert_no_duplicate_attributes() {
     for span in ended_spans() {
         let mut seen = HashSet::new();
         for attribute in &span.attributes {
@@ -316,31 +317,31 @@ fn no_attribute_stands_twice() {
     }
 }
 
-/// Tenant and journey stand together, since a search by tags must match inside one span.
-fn whose_it_is(span: &SpanData, journey: &str) {
+/// Both attributes must be on one span, since a search by tags matches within a span.
+fn assert_tenant_and_journey(span: &SpanData, journey: &str) {
     assert_eq!(attribute(span, "billing.tenant.id").as_deref(), Some("acme"), "{}", span.name);
     assert_eq!(attribute(span, "billing.journey.id").as_deref(), Some(journey), "{}", span.name);
 }
 
 async fn journey_of(app: &TestApp) -> String {
-    let told = app.line("billing", |line| line["event"] == "checkout.create.success").await;
-    told["journey_id"].as_str().expect("a journey").to_owned()
+    let line = app.wait_for_line("billing", |line| line["event"] == "checkout.create.success").await;
+    line["journey_id"].as_str().expect("a journey").to_owned()
 }
 
-/// The span whose name begins so that has this attribute.
-async fn span_with(name: &str, value: &str, called: &str) -> SpanData {
+/// The span with this attribute whose name has this prefix.
+async fn span_with(name: &str, value: &str, prefix: &str) -> SpanData {
     eventually(value, || async {
         let is = |span: &SpanData| {
-            span.name.starts_with(called) && attribute(span, name).as_deref() == Some(value)
+            span.name.starts_with(prefix) && attribute(span, name).as_deref() == Some(value)
         };
         ended_spans().into_iter().find(is)
     })
     .await
 }
 
-/// A milestone links forward to the span that processed the event, which links back to the origin, stands under the
-/// webhook's own request in a trace of its own, and shares a transaction that links to it.
-async fn webhook_spans_tell_their_story(milestone: &SpanData, origin: &SpanData) {
+/// A milestone links to the span that processed the event. That span links to the origin, is a
+/// child of the webhook's request in a separate trace, and is linked from the span of its batch.
+async fn assert_webhook_spans(milestone: &SpanData, origin: &SpanData) {
     let process = linked_from(milestone).await;
     assert_eq!(process.span_kind, SpanKind::Consumer);
     assert!(process.name.starts_with("process "), "{}", process.name);
@@ -362,7 +363,7 @@ async fn webhook_spans_tell_their_story(milestone: &SpanData, origin: &SpanData)
     .await;
 }
 
-async fn every_line_is_in_a_trace(app: &TestApp) {
+async fn assert_every_line_has_a_trace(app: &TestApp) {
     for topic in ["billing", "webhook_signatures", "subscription_state"] {
         for line in app.lines(topic) {
             let trace = line["trace_id"].as_str().unwrap_or_else(|| panic!("no trace: {line}")).to_owned();
@@ -395,8 +396,8 @@ async fn linked_from(span: &SpanData) -> SpanData {
     span_by_id(link.span_context.span_id()).await
 }
 
-/// The caller's own request: the span that the origin links to, in the caller's trace.
-async fn span_of_caller(origin: &SpanData) -> SpanData {
+/// The request's span, which the origin links to, in the caller's trace.
+async fn request_span(origin: &SpanData) -> SpanData {
     let request = linked_from(origin).await;
     assert_eq!(request.span_context.trace_id().to_string(), SPA);
     request

@@ -1,88 +1,85 @@
-//! Upgrades: a database that an earlier version has left, with rows in it, goes on under this one; and one that a newer
-//! version has migrated is not touched.
+//! Upgrades: the service works on a database of every earlier migration, and refuses one that a
+//! newer version has migrated.
 
 use billhook::domain::journey::{JourneyId, Traceparent};
 use migration::{Migrator, MigratorTrait};
 use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, eventually, stripe_event};
-use crate::support::database::{Database, Fresh, on_both_databases};
+use crate::support::database::{Database, TestDatabase, on_both_databases};
 
 on_both_databases!(
-    a_database_of_every_earlier_step_goes_on_when_the_service_has_upgraded_it,
-    a_database_of_every_earlier_step_goes_on_when_the_command_has_upgraded_it,
-    what_a_newer_version_has_migrated_is_refused_by_who_starts_and_serves_who_runs,
+    service_upgrades_database_of_every_migration,
+    migrate_command_upgrades_database_of_every_migration,
+    newer_schema_stops_new_replica_but_not_running_one,
 );
 
 const DAY: i64 = 86_400;
 const HOUR: i64 = 3600;
 
-async fn a_database_of_every_earlier_step_goes_on_when_the_service_has_upgraded_it(database: Database) {
+async fn service_upgrades_database_of_every_migration(database: Database) {
     for step in 1..=Migrator::migrations().len() {
         let mut app = TestApp::without_service(database, &[]).await;
-        let past = Past::make(&app, step).await;
-        app.come_back().await;
-        past.goes_on(&app).await;
+        let old_database = OldDatabase::create(&app, step).await;
+        app.start_service().await;
+        old_database.assert_works(&app).await;
         app.stop().await;
     }
 }
 
-async fn a_database_of_every_earlier_step_goes_on_when_the_command_has_upgraded_it(database: Database) {
+async fn migrate_command_upgrades_database_of_every_migration(database: Database) {
     for step in 1..=Migrator::migrations().len() {
         let mut app = TestApp::without_service(database, &[]).await;
-        let past = Past::make(&app, step).await;
+        let old_database = OldDatabase::create(&app, step).await;
         let migrated = app.run_command(&["migrate"]);
         assert_eq!(
             String::from_utf8_lossy(&migrated.stdout),
             "The database is up to date.\n",
             "{migrated:?}"
         );
-        app.come_back().await;
-        past.goes_on(&app).await;
+        app.start_service().await;
+        old_database.assert_works(&app).await;
         app.stop().await;
     }
 }
 
-async fn what_a_newer_version_has_migrated_is_refused_by_who_starts_and_serves_who_runs(database: Database) {
+async fn newer_schema_stops_new_replica_but_not_running_one(database: Database) {
     let app = TestApp::start(database).await;
-    // As the first replica of a newer version does while this one runs on.
+    // The first replica of a newer version does this while this replica runs.
     let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m20990101_000001_newer', 1)";
     app.database.execute(newer).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     assert_eq!(app.get("/readyz").await.status, 200);
 
     for words in [&["migrate"][..], &["serve", "--listen=127.0.0.1:0"]] {
         let refused = app.run_command(words);
-        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(1), "{told}");
-        assert!(
-            told.contains("a newer billhook has brought it up to date (m20990101_000001_newer)"),
-            "{told}"
-        );
-        assert!(told.contains("run that one, or restore the backup"), "{told}");
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("a newer billhook has migrated it (m20990101_000001_newer)"), "{stderr}");
+        assert!(stderr.contains("run that version, or restore the backup"), "{stderr}");
     }
     app.stop().await;
 }
 
-/// A database as an earlier version has left it, after so many migrations.
-pub struct Past {
+/// A database that an earlier version left, after this many migrations.
+pub struct OldDatabase {
     step: usize,
     now: i64,
-    /// What the service is told of acme's subscription.
+    /// Acme's subscription at Stripe.
     subscription: String,
-    /// The event that failed and is to be tried again, the one that is parked, and an old one.
+    /// Events that failed, are parked, and are old.
     failed: Value,
     parked: Value,
     old: Value,
 }
 
-impl Past {
-    pub async fn make(app: &TestApp, step: usize) -> Self {
+impl OldDatabase {
+    pub async fn create(app: &TestApp, step: usize) -> Self {
         let now = app.clock_seconds();
         make_schema(&app.database, step).await;
-        // What happens at Stripe is not told until the story wants it.
-        app.stripe.fault(&json!({ "events": "hidden" })).await;
-        let acme = app.stripe.customer_who_bought_elsewhere().await;
+        // The service does not learn of Stripe's events until the faults are cleared.
+        app.stripe.inject_fault(&json!({ "events": "hidden" })).await;
+        let acme = app.stripe.create_subscribed_customer().await;
         let subscription =
             app.stripe.api("GET", "/v1/subscriptions?status=all", "").await["data"][0]["id"].clone();
         let of = |name: &str, created: i64| {
@@ -91,7 +88,7 @@ impl Past {
                 object["customer"] = json!(format!("cus_{name}"));
             })
         };
-        let past = Self {
+        let old_database = Self {
             step,
             now,
             subscription: subscription.as_str().expect("a subscription").to_owned(),
@@ -100,13 +97,13 @@ impl Past {
             old: of("old", now - 89 * DAY),
         };
         app.database.execute("INSERT INTO installation (id, mode) VALUES (1, 'test')").await;
-        past.tenant(&app.database, "acme", &acme, &past.subscription).await;
-        past.tenant(&app.database, "birch", "cus_failed", "sub_birch").await;
-        past.event(&app.database, &past.failed, "failed").await;
-        past.event(&app.database, &past.parked, "parked").await;
-        past.event(&app.database, &past.old, "applied").await;
+        old_database.tenant(&app.database, "acme", &acme, &old_database.subscription).await;
+        old_database.tenant(&app.database, "birch", "cus_failed", "sub_birch").await;
+        old_database.event(&app.database, &old_database.failed, "failed").await;
+        old_database.event(&app.database, &old_database.parked, "parked").await;
+        old_database.event(&app.database, &old_database.old, "applied").await;
         if step >= 2 {
-            past.background(&app.database, &acme).await;
+            old_database.background(&app.database, &acme).await;
         }
         if step >= 4 {
             let cut = (now - 90 * DAY) * 1000;
@@ -118,7 +115,8 @@ impl Past {
                 format!("INSERT INTO customer (id, withheld_at_ms) VALUES ('cus_withheld', {})", now * 1000);
             app.database.execute(&row).await;
         }
-        // The sixth changes indexes alone, and the table of the seventh is empty unless a recovery is interrupted.
+        // Migration 6 changes only indexes. The table of migration 7 is empty unless a recovery was
+        // interrupted.
         if step >= 8 {
             let at_ms = now * 1000;
             let row = format!(
@@ -137,22 +135,22 @@ impl Past {
         if step >= 11 {
             app.database.execute("UPDATE customer SET asked_at_ms = NULL").await;
         }
-        // The twelfth adds the price of a checkout, which those of earlier steps do not have.
+        // Migration 12 adds a price to checkouts, which earlier ones do not have.
         if step >= 13 {
             app.database.execute("INSERT INTO deployment (id, deployment_id) VALUES (1, 'staging')").await;
         }
         if step >= 14 {
-            // Of a copy that came to nothing.
+            // An abandoned copy.
             let row = "INSERT INTO database_copy (id, token, is_source) VALUES (1, 'abandoned', TRUE)";
             app.database.execute(row).await;
         }
-        // The fifteenth adds to customers a tenant that those of earlier steps do not name.
-        assert!(step <= 15, "tell here what a database of step {step} holds");
-        past
+        // Migration 15 adds a tenant to customers, which earlier ones do not have.
+        assert!(step <= 15, "add rows here for the tables of migration {step}");
+        old_database
     }
 
-    /// A tenant that has bought Pro, with its checkout and its journal.
-    async fn tenant(&self, database: &Fresh, tenant: &str, customer: &str, subscription: &str) {
+    /// Inserts a tenant on Pro, with its checkout and journal.
+    async fn tenant(&self, database: &TestDatabase, tenant: &str, customer: &str, subscription: &str) {
         let (seconds, at_ms) = (self.now - DAY, (self.now - DAY) * 1000);
         let journey = JourneyId::from_bytes(uuid::Uuid::new_v4().into_bytes()).expect("not zero");
         let origin = Traceparent::new(journey, [7; 8], true).expect("not zero");
@@ -188,8 +186,8 @@ impl Past {
         }
     }
 
-    /// A row of the inbox, with the columns that it had then.
-    async fn event(&self, database: &Fresh, event: &Value, outcome: &str) {
+    /// Inserts an event with the columns of its migration.
+    async fn event(&self, database: &TestDatabase, event: &Value, outcome: &str) {
         let created = event["created"].as_i64().expect("a time");
         let object = &event["data"]["object"];
         let mut fields = vec![
@@ -199,7 +197,7 @@ impl Past {
             ("customer_id", quoted(&object["customer"])),
             ("subscription_id", quoted(&object["id"])),
             ("outcome", format!("'{outcome}'")),
-            ("payload", database.bytes(event.to_string().as_bytes())),
+            ("payload", database.bytes_literal(event.to_string().as_bytes())),
             ("received_at_ms", (created * 1000).to_string()),
         ];
         if self.step >= 2 && outcome == "failed" {
@@ -214,8 +212,9 @@ impl Past {
         database.execute(&format!("INSERT INTO event ({columns}) VALUES ({values})")).await;
     }
 
-    /// What the work in the background has left: a question, a lease whose holder is gone, and how far it came.
-    async fn background(&self, database: &Fresh, customer: &str) {
+    /// Inserts what background jobs left: a refresh, a lease of a stopped process, and the
+    /// backfill's position.
+    async fn background(&self, database: &TestDatabase, customer: &str) {
         for row in [
             format!(
                 "INSERT INTO refresh (subject, customer_id, tenant_id, reason, version, attempts, due_at_ms) \
@@ -233,46 +232,51 @@ impl Past {
         }
     }
 
-    /// All of it is there and works.
-    pub async fn goes_on(&self, app: &TestApp) {
-        // One that was still under way when Stripe tells again would be the last for the story's clock.
-        app.next_backfill(0).await;
-        let held = app.until_plan("acme", "pro").await;
-        assert_eq!((&held["quantity"], &held["access"]), (&json!(3), &json!(true)), "{held}");
-        let story = app.run_command(&["tenant", "show", "acme", "--timeline"]);
-        let story = String::from_utf8_lossy(&story.stdout).into_owned();
-        assert!(story.contains("checkout.begun") && story.contains("- -> active"), "{story}");
+    /// Asserts that every row is read, and that the service works on the database.
+    pub async fn assert_works(&self, app: &TestApp) {
+        // A backfill that still runs when the faults are cleared would be the last, since the
+        // test's clock stands still.
+        app.run_backfill_after(0).await;
+        let subscription = app.wait_for_plan("acme", "pro").await;
+        assert_eq!(
+            (&subscription["quantity"], &subscription["access"]),
+            (&json!(3), &json!(true)),
+            "{subscription}"
+        );
+        let timeline = app.run_command(&["tenant", "show", "acme", "--timeline"]);
+        let timeline = String::from_utf8_lossy(&timeline.stdout).into_owned();
+        assert!(timeline.contains("checkout.begun") && timeline.contains("- -> active"), "{timeline}");
 
-        // The keys of the prices that were bought are known.
         let known = app.database.rows::<entity::known_price::Entity>().await;
         let known = known
             .iter()
             .any(|row| (&*row.price_id, &*row.lookup_key) == ("price_pro_monthly", "pro_monthly"));
-        assert!(known, "the key of a price that was bought is known");
+        assert!(known, "the lookup key of a bought price is known");
 
-        // What failed is tried again; what is parked finds its tenant; what was taken is not taken twice.
-        app.until_outcome(&self.failed, "applied").await;
+        // The failed event is retried, the parked one is applied after its link, and the old one is
+        // a duplicate.
+        app.wait_for_outcome(&self.failed, "applied").await;
         assert_eq!(app.outcome_of(&self.parked).await.0, "parked");
         assert!(app.run_command(&["tenant", "link", "cedar", "cus_parked"]).status.success());
-        app.until_plan("cedar", "pro").await;
+        app.wait_for_plan("cedar", "pro").await;
         app.deliver(&self.old).await.ok();
-        app.line("subscription_state", |line| {
+        app.wait_for_line("subscription_state", |line| {
             line["event"] == "event.duplicate" && line["stripe_event_id"] == self.old["id"]
         })
         .await;
 
-        // What the operator has taken from a tenant stays taken.
+        // A customer that the operator unlinked stays unlinked.
         if self.step >= 5 {
-            let withheld = stripe_event("customer.subscription.created", self.now, |object| {
+            let unlinked = stripe_event("customer.subscription.created", self.now, |object| {
                 object["id"] = json!("sub_withheld");
                 object["customer"] = json!("cus_withheld");
                 object["metadata"] = json!({ "tenant_id": "elm" });
             });
-            app.deliver(&withheld).await.ok();
-            assert_eq!(app.outcome_of(&withheld).await.0, "parked");
+            app.deliver(&unlinked).await.ok();
+            assert_eq!(app.outcome_of(&unlinked).await.0, "parked");
         }
 
-        // What Stripe tells, by a webhook and by its list.
+        // Events from a webhook and from the backfill are applied.
         let ended = stripe_event("customer.subscription.deleted", self.now, |object| {
             object["id"] = json!("sub_birch");
             object["customer"] = json!("cus_failed");
@@ -280,28 +284,28 @@ impl Past {
         });
         app.deliver(&ended).await.ok();
         assert_eq!(app.status_of("sub_birch").await, "canceled");
-        app.stripe.all_is_well().await;
+        app.stripe.clear_faults().await;
         app.clock.advance_seconds(300);
-        app.until_plan("acme", "team").await;
+        app.wait_for_plan("acme", "team").await;
 
-        // What is old is dropped, and nothing else.
-        assert!(app.payload_of(&self.old).await.is_some(), "it has a day left");
+        // Only the old payload is deleted.
+        assert!(app.payload_of(&self.old).await.is_some(), "it is kept for another day");
         app.clock.advance_seconds(DAY + HOUR);
-        eventually("the old payload is dropped", || async {
+        eventually("the old payload is deleted", || async {
             app.payload_of(&self.old).await.is_none().then_some(())
         })
         .await;
         assert!(app.payload_of(&self.failed).await.is_some());
-        eventually("the question of before is settled", || async {
-            (!app.questions().await.contains(&"sub_asked".to_owned())).then_some(())
+        eventually("the old refresh is done", || async {
+            (!app.queued_refreshes().await.contains(&"sub_asked".to_owned())).then_some(())
         })
         .await;
 
-        // A replica of the earlier version may still be running, and writes as it always did.
+        // A replica of the earlier version may still run and write its rows.
         self.tenant(&app.database, "late", "cus_late", "sub_late").await;
         let late = stripe_event("customer.subscription.updated", self.now, |_| {});
         self.event(&app.database, &late, "applied").await;
-        app.until_plan("late", "pro").await;
+        app.wait_for_plan("late", "pro").await;
     }
 }
 
@@ -309,9 +313,8 @@ fn quoted(text: &Value) -> String {
     format!("'{}'", text.as_str().expect("text"))
 }
 
-/// The tables after so many migrations.
-async fn make_schema(database: &Fresh, step: usize) {
-    let connection = database.make_and_connect().await;
+async fn make_schema(database: &TestDatabase, step: usize) {
+    let connection = database.create_and_connect().await;
     let steps = u32::try_from(step).expect("few steps");
     Migrator::up(&connection, Some(steps)).await.expect("the migrations run");
     connection.close().await.expect("the connection closes");

@@ -1,7 +1,7 @@
-//! The tenant's subscription, read and followed.
+//! The subscription endpoint and its event streams.
 
-pub mod announcements;
 pub mod many_tenants;
+pub mod notifications;
 pub mod stalled_clients;
 pub mod subscription;
 pub mod subscription_stream;

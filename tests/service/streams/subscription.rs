@@ -1,4 +1,4 @@
-//! Reading what a tenant is entitled to.
+//! Reading a tenant's subscription.
 
 use serde_json::json;
 
@@ -6,25 +6,25 @@ use crate::support::app::{TestApp, stripe_event};
 use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
-    one_tenant_never_sees_another,
-    an_etag_stands_until_the_answer_changes,
-    other_services_read_any_tenant,
-    a_trial_grants_the_plan_and_says_when_it_ends,
-    past_due_grants_unless_it_is_told_not_to,
+    tenant_cannot_read_another_tenant,
+    etag_matches_until_subscription_changes,
+    service_token_reads_any_tenant,
+    trial_grants_plan_and_reports_trial_end,
+    past_due_grants_plan_unless_disabled,
 );
 
-async fn one_tenant_never_sees_another(database: Database) {
+async fn tenant_cannot_read_another_tenant(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let birch = app.subscription(&app.token("birch")).await.ok();
     assert_eq!((&birch["tenant"], &birch["plan"]), (&json!("birch"), &json!("free")));
-    app.open_portal(&app.token("birch"), &json!({})).await.assert_is(409, "no_customer");
-    app.subscription_of("acme", &app.token("birch")).await.assert_is(403, "not_allowed");
-    app.subscription_of("acme", &app.token("acme")).await.assert_is(403, "not_allowed");
+    app.open_portal(&app.token("birch"), &json!({})).await.assert_problem(409, "no_customer");
+    app.tenant_subscription("acme", &app.token("birch")).await.assert_problem(403, "not_allowed");
+    app.tenant_subscription("acme", &app.token("acme")).await.assert_problem(403, "not_allowed");
     app.stop().await;
 }
 
-async fn an_etag_stands_until_the_answer_changes(database: Database) {
+async fn etag_matches_until_subscription_changes(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
     let free = app.subscription(&token).await;
@@ -32,40 +32,44 @@ async fn an_etag_stands_until_the_answer_changes(database: Database) {
     assert_eq!(free.header("cache-control"), Some("no-store"));
 
     for known in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {
-        let same = app.subscription_unless(&token, &known).await;
+        let same = app.subscription_if_none_match(&token, &known).await;
         assert_eq!((same.status.as_u16(), same.text.as_str()), (304, ""), "{known}");
         assert_eq!(same.header("etag"), Some(etag.as_str()));
     }
     let other = app.subscription(&app.token("birch")).await;
-    assert_ne!(other.header("etag"), Some(etag.as_str()), "the answer names its tenant");
+    assert_ne!(other.header("etag"), Some(etag.as_str()), "the response names its tenant");
 
-    app.make_pro("acme").await;
-    let changed = app.subscription_unless(&token, &etag).await;
+    app.subscribe_to_pro("acme").await;
+    let changed = app.subscription_if_none_match(&token, &etag).await;
     assert_eq!(changed.ok()["plan"], "pro");
     assert_ne!(changed.header("etag"), Some(etag.as_str()));
     app.stop().await;
 }
 
-async fn other_services_read_any_tenant(database: Database) {
+async fn service_token_reads_any_tenant(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let service = app.service_token();
-    let mut by_service = app.subscription_of("acme", &service).await.ok();
-    assert_eq!(by_service["may_manage"].take(), false, "a service acts for none");
+    let mut by_service = app.tenant_subscription("acme", &service).await.ok();
+    assert_eq!(by_service["may_manage"].take(), false, "a service acts for no user");
     by_service["may_manage"] = true.into();
-    assert_eq!(by_service, app.subscription(&app.token("acme")).await.ok(), "else they are told the same");
-    assert_eq!(app.subscription_of("nobody", &service).await.ok()["plan"], "free");
+    assert_eq!(
+        by_service,
+        app.subscription(&app.token("acme")).await.ok(),
+        "otherwise both get the same response"
+    );
+    assert_eq!(app.tenant_subscription("unknown", &service).await.ok()["plan"], "free");
     for impossible in ["a%20b", "%2e%2e%2fetc", &"t".repeat(64), "%00", "%FF"] {
-        app.subscription_of(impossible, &service).await.assert_is(404, "not_found");
+        app.tenant_subscription(impossible, &service).await.assert_problem(404, "not_found");
     }
     app.stop().await;
 }
 
-async fn a_trial_grants_the_plan_and_says_when_it_ends(database: Database) {
+async fn trial_grants_plan_and_reports_trial_end(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
-    app.stripe.change(&subscription, &json!({ "status": "trialing" })).await;
-    let trial = app.until("acme", |answer| answer["status"] == "trialing").await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "trialing" })).await;
+    let trial = app.wait_for_subscription("acme", |subscription| subscription["status"] == "trialing").await;
     assert_eq!((&trial["plan"], &trial["access"]), (&json!("pro"), &json!(true)));
 
     let trial_end = app.clock_seconds() + 86_400;
@@ -76,18 +80,19 @@ async fn a_trial_grants_the_plan_and_says_when_it_ends(database: Database) {
     });
     let event = app.for_customer_of("acme", event).await;
     app.deliver(&event).await.ok();
-    let trial = app.until("acme", |answer| !answer["trial_end"].is_null()).await;
+    let trial = app.wait_for_subscription("acme", |subscription| !subscription["trial_end"].is_null()).await;
     assert!(trial["trial_end"].as_str().expect("a time").ends_with('Z'), "{trial}");
     app.stop().await;
 }
 
-async fn past_due_grants_unless_it_is_told_not_to(database: Database) {
+async fn past_due_grants_plan_unless_disabled(database: Database) {
     for (grants, plan) in [("true", "pro"), ("false", "free")] {
         let app = TestApp::start_with(database, &[("--past-due-grants", grants)]).await;
-        let subscription = app.make_pro("acme").await;
-        app.stripe.change(&subscription, &json!({ "status": "past_due" })).await;
-        let late = app.until("acme", |answer| answer["status"] == "past_due").await;
-        assert_eq!((&late["plan"], &late["can_manage"]), (&json!(plan), &json!(true)));
+        let subscription = app.subscribe_to_pro("acme").await;
+        app.stripe.update_subscription(&subscription, &json!({ "status": "past_due" })).await;
+        let past_due =
+            app.wait_for_subscription("acme", |subscription| subscription["status"] == "past_due").await;
+        assert_eq!((&past_due["plan"], &past_due["can_manage"]), (&json!(plan), &json!(true)));
         app.stop().await;
     }
 }

@@ -1,4 +1,4 @@
-//! A collector that somebody else wrote, within the test.
+//! A third-party OTLP collector in the test's process.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fake_opentelemetry_collector::{ExportedSpan, FakeCollectorServer};
 
-/// One span, as a collector has it.
+/// One span as a collector receives it.
 #[derive(Debug, Clone)]
 pub struct Span {
     pub trace: String,
@@ -14,13 +14,12 @@ pub struct Span {
     pub parent: String,
     pub name: String,
     pub attributes: BTreeMap<String, String>,
-    /// Trace and span of each.
+    /// Trace id and span id of each.
     pub links: Vec<(String, String)>,
-    /// All that came, events and statuses too.
-    pub all: String,
+    /// The whole span as text, with events and status.
+    pub text: String,
 }
 
-/// A collector within this process, emptied as it fills.
 pub struct Collector {
     pub endpoint: String,
     spans: Arc<Mutex<Vec<Span>>>,
@@ -28,7 +27,7 @@ pub struct Collector {
 
 impl Collector {
     pub async fn start() -> Self {
-        let mut server = FakeCollectorServer::start().await.expect("a collector");
+        let mut server = FakeCollectorServer::start().await.expect("the collector starts");
         let (endpoint, spans) = (server.endpoint(), Arc::<Mutex<Vec<Span>>>::default());
         let received = spans.clone();
         tokio::spawn(async move {
@@ -40,7 +39,7 @@ impl Collector {
         Self { endpoint, spans }
     }
 
-    /// What has come so far.
+    /// The spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().expect("not poisoned").clone()
     }
@@ -48,7 +47,7 @@ impl Collector {
 
 impl From<ExportedSpan> for Span {
     fn from(span: ExportedSpan) -> Self {
-        let all = format!("{span:?}");
+        let text = format!("{span:?}");
         let links = span.links.into_iter().map(|link| (link.trace_id, link.span_id)).collect();
         Self {
             trace: span.trace_id,
@@ -57,7 +56,7 @@ impl From<ExportedSpan> for Span {
             name: span.name,
             attributes: span.attributes,
             links,
-            all,
+            text,
         }
     }
 }

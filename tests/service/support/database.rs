@@ -1,4 +1,4 @@
-//! Both databases, a fresh one for each test.
+//! SQLite and PostgreSQL, with a new database for each test.
 
 use std::env;
 
@@ -9,40 +9,39 @@ use sea_orm::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Which database a story is told on.
 #[derive(Debug, Clone, Copy)]
 pub enum Database {
     Sqlite,
     Postgres,
 }
 
-/// A database of one test's own.
-pub struct Fresh {
+/// One test's database.
+pub struct TestDatabase {
     pub url: String,
-    /// The server's own URL and the database's name, where there is one to drop.
+    /// On PostgreSQL, the URL of the server and the name of the database to drop.
     server: Option<(String, String)>,
 }
 
-/// Tells each story on SQLite and on PostgreSQL.
+/// Runs each test on SQLite and on PostgreSQL.
 macro_rules! on_both_databases {
-    ($($story:ident),+ $(,)?) => {
+    ($($test:ident),+ $(,)?) => {
         mod sqlite {
             use crate::support::database::Database;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $story() { super::$story(Database::Sqlite).await; })+
+            async fn $test() { super::$test(Database::Sqlite).await; })+
         }
 
         mod postgres {
             use crate::support::database::Database;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $story() { super::$story(Database::Postgres).await; })+
+            async fn $test() { super::$test(Database::Postgres).await; })+
         }
     };
 }
 pub(crate) use on_both_databases;
 
-impl Fresh {
-    pub async fn make(database: Database, dir: &TempDir) -> Self {
+impl TestDatabase {
+    pub async fn create(database: Database, dir: &TempDir) -> Self {
         match database {
             Database::Sqlite => {
                 let file = dir.path().join("billhook.db");
@@ -58,32 +57,30 @@ impl Fresh {
         let name = format!("billhook_{}", Uuid::new_v4().simple());
         let (base, _) = server.rsplit_once('/').expect("the server's URL ends in a database");
         let url = format!("{base}/{name}");
-        administrate(&server, &format!("CREATE DATABASE {name}")).await;
+        execute_on_server(&server, &format!("CREATE DATABASE {name}")).await;
         Self { url, server: Some((server, name)) }
     }
 
-    /// A row, by its id.
     pub async fn row<E>(&self, id: &str) -> Option<E::Model>
     where
         E: EntityTrait,
         E::PrimaryKey: PrimaryKeyTrait<ValueType = String>,
     {
         let connection = self.connect().await;
-        let row = E::find_by_id(id.to_owned()).one(&connection).await.expect("the table is read");
+        let row = E::find_by_id(id.to_owned()).one(&connection).await.expect("rows are read");
         connection.close().await.expect("the connection closes");
         row
     }
 
-    /// All rows of a small table.
     pub async fn rows<E: EntityTrait>(&self) -> Vec<E::Model> {
         let connection = self.connect().await;
-        let rows = E::find().all(&connection).await.expect("the table is read");
+        let rows = E::find().all(&connection).await.expect("rows are read");
         connection.close().await.expect("the connection closes");
         rows
     }
 
-    /// Makes the database refuse every subscription in the status `poisoned`.
-    pub async fn poison(&self) {
+    /// Makes the database reject every subscription in the status `poisoned`.
+    pub async fn reject_poisoned_subscriptions(&self) {
         let statement = if self.server.is_some() {
             "ALTER TABLE subscription ADD CONSTRAINT poison CHECK (status <> 'poisoned')"
         } else {
@@ -93,15 +90,14 @@ impl Fresh {
         self.execute(statement).await;
     }
 
-    /// Undoes the poisoning.
-    pub async fn heal(&self) {
+    pub async fn accept_poisoned_subscriptions(&self) {
         let postgres = "ALTER TABLE subscription DROP CONSTRAINT poison";
         self.execute(if self.server.is_some() { postgres } else { "DROP TRIGGER poison" }).await;
     }
 
-    /// Makes the database refuse every event that is stored as failed: PostgreSQL with a serialization failure, as if
-    /// another transaction were in the way, SQLite with a constraint.
-    pub async fn refuse_failed_events(&self) {
+    /// Makes the database reject every event that is stored as failed. PostgreSQL fails with a
+    /// serialization failure, as in a conflict with another transaction, SQLite with a constraint.
+    pub async fn reject_failed_events(&self) {
         let statement = if self.server.is_some() {
             "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS \
                  $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = 'serialization_failure'; END $$; \
@@ -114,54 +110,65 @@ impl Fresh {
         self.execute(statement).await;
     }
 
-    /// Undoes that.
-    pub async fn take_failed_events(&self) {
+    pub async fn accept_failed_events(&self) {
         let postgres = "DROP TRIGGER conflict ON event";
         self.execute(if self.server.is_some() { postgres } else { "DROP TRIGGER conflict" }).await;
     }
 
-    /// Changes something behind the service's back.
+    /// Executes a statement on its own connection.
     pub async fn execute(&self, statement: &str) {
         let connection = self.connect().await;
-        connection.execute_unprepared(statement).await.expect("the statement is carried out");
+        connection.execute_unprepared(statement).await.expect("the statement succeeds");
         connection.close().await.expect("the connection closes");
     }
 
     pub async fn connect(&self) -> DatabaseConnection {
-        Connection::connect(unattended(&self.url)).await.expect("the database answers")
+        Connection::connect(connect_options(&self.url)).await.expect("the database accepts the connection")
     }
 
-    /// The same, where SQLite's file is not there yet.
-    pub async fn make_and_connect(&self) -> DatabaseConnection {
+    /// Creates SQLite's file if it is missing.
+    pub async fn create_and_connect(&self) -> DatabaseConnection {
         let url = if self.server.is_some() { self.url.clone() } else { format!("{}?mode=rwc", self.url) };
-        Connection::connect(unattended(&url)).await.expect("the database answers")
+        Connection::connect(connect_options(&url)).await.expect("the database accepts the connection")
     }
 
-    /// Bytes, as the database writes them in a statement.
-    pub fn bytes(&self, bytes: &[u8]) -> String {
+    /// Bytes as an SQL literal.
+    pub fn bytes_literal(&self, bytes: &[u8]) -> String {
         let digits = hex::encode(bytes);
         if self.server.is_some() { format!("'\\x{digits}'::bytea") } else { format!("x'{digits}'") }
     }
 
-    /// How many replicas listen to each other.
+    /// The number of replicas that `LISTEN` for notifications.
     pub async fn listening_replicas(&self) -> i64 {
-        let listening = "SELECT count(*) AS listening FROM pg_stat_activity \
-                         WHERE datname = current_database() AND query LIKE 'LISTEN %'";
+        self.count_sessions("query LIKE 'LISTEN %'").await
+    }
+
+    /// The number of sessions that wait for a lock.
+    pub async fn blocked_sessions(&self) -> i64 {
+        self.count_sessions("wait_event_type = 'Lock'").await
+    }
+
+    async fn count_sessions(&self, condition: &str) -> i64 {
+        let count = format!(
+            "SELECT count(*) AS sessions FROM pg_stat_activity \
+             WHERE datname = current_database() AND {condition}"
+        );
         let connection = self.connect().await;
-        let row = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, listening)).await;
+        let row = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, count)).await;
         connection.close().await.expect("the connection closes");
-        row.expect("the server tells").expect("a row").try_get("", "listening").expect("a number")
+        row.expect("the query succeeds").expect("a row").try_get("", "sessions").expect("a number")
     }
 
-    /// Breaks the connections on which replicas listen.
-    pub async fn cut_listeners_off(&self) {
-        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    /// Terminates the connections on which replicas `LISTEN`.
+    pub async fn disconnect_listeners(&self) {
+        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE datname = current_database() AND query LIKE 'LISTEN %'";
-        self.execute(cut).await;
+        self.execute(terminate).await;
     }
 
-    /// Makes the database unusable: PostgreSQL's is dropped under the service's feet, SQLite's loses its tables.
-    pub async fn lose(&self) {
+    /// Makes the database unusable while the service runs: drops PostgreSQL's database, or SQLite's
+    /// tables.
+    pub async fn destroy(&self) {
         if self.server.is_some() {
             return self.drop().await;
         }
@@ -173,31 +180,33 @@ impl Fresh {
         connection.close().await.expect("the connection closes");
     }
 
-    /// Makes it once more where it was taken away, with nothing in it.
-    pub async fn make_anew(&self) {
+    /// Creates PostgreSQL's dropped database again, empty.
+    pub async fn recreate(&self) {
         if let Some((server, name)) = &self.server {
-            administrate(server, &format!("CREATE DATABASE {name}")).await;
+            execute_on_server(server, &format!("CREATE DATABASE {name}")).await;
         }
     }
 
-    /// Takes the database away, with whoever is connected.
+    /// Drops PostgreSQL's database and terminates its connections.
     pub async fn drop(&self) {
         if let Some((server, name)) = &self.server {
-            administrate(server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+            execute_on_server(server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
         }
     }
 }
 
-/// A pool without the task that looks for aged and idle connections, which now and then runs wild and lets no runtime end:
-/// the service's has none either.
-pub fn unattended(url: &str) -> ConnectOptions {
+/// A pool without the task that closes old and idle connections: that task sometimes runs away and
+/// keeps the runtime from ending. The service's pool has none either.
+pub fn connect_options(url: &str) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options.idle_timeout(None).max_lifetime(None);
     options
 }
 
-async fn administrate(server: &str, statement: &str) {
-    let connection = Connection::connect(unattended(server)).await.expect("the PostgreSQL server answers");
-    connection.execute_unprepared(statement).await.expect("the statement is carried out");
+async fn execute_on_server(server: &str, statement: &str) {
+    let connection = Connection::connect(connect_options(server))
+        .await
+        .expect("the PostgreSQL server accepts the connection");
+    connection.execute_unprepared(statement).await.expect("the statement succeeds");
     connection.close().await.expect("the connection closes");
 }

@@ -1,27 +1,25 @@
-//! A stream, as a page reads it.
+//! An event stream, read as a browser reads it.
 
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::support::answer::Answer;
+use crate::support::api_response::ApiResponse;
 
-/// How long a story waits for the next message.
+/// How long a test waits for the next message.
 const DEADLINE: Duration = Duration::from_mins(2);
 
 pub const STREAM: &str = "/api/billing/subscription/events/";
 
-/// What came.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
+pub enum StreamMessage {
     Subscription { etag: String, data: Value },
     Heartbeat,
     End(String),
     Closed,
 }
 
-/// An open stream.
 #[derive(Debug)]
 pub struct EventStream {
     response: reqwest::Response,
@@ -29,13 +27,13 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Opens a stream, or says what came instead.
-    pub async fn try_open(request: RequestBuilder) -> Result<Self, Answer> {
-        let response = request.send().await.expect("the service answers");
+    /// Opens a stream. The error is a response other than 200.
+    pub async fn try_open(request: RequestBuilder) -> Result<Self, ApiResponse> {
+        let response = request.send().await.expect("the service responds");
         if response.status() != 200 {
-            let answer = Answer::of(response).await.expect("text");
-            answer.assert_well_made(&Method::GET);
-            return Err(answer);
+            let response = ApiResponse::read(response).await.expect("the body is text");
+            response.assert_conforms(&Method::GET);
+            return Err(response);
         }
         Ok(Self { response, text: String::new() })
     }
@@ -48,54 +46,53 @@ impl EventStream {
         self.response.headers().get(name).map(|value| value.to_str().expect("a header of text"))
     }
 
-    /// Waits for what comes next.
-    pub async fn next(&mut self) -> Heard {
-        tokio::time::timeout(DEADLINE, self.read()).await.expect("something comes in time")
+    pub async fn next(&mut self) -> StreamMessage {
+        tokio::time::timeout(DEADLINE, self.read()).await.expect("a message in time")
     }
 
-    /// The same, where it is to be a subscription.
+    /// The next message, which must be a subscription.
     pub async fn next_subscription(&mut self) -> Value {
         match self.next().await {
-            Heard::Subscription { data, .. } => data,
+            StreamMessage::Subscription { data, .. } => data,
             other => panic!("not a subscription: {other:?}"),
         }
     }
 
-    /// Reads until the subscription is as it should be.
-    pub async fn until(&mut self, is: impl Fn(&Value) -> bool) -> Value {
+    /// Reads messages, which must be subscriptions, until one is as expected.
+    pub async fn wait_for(&mut self, is_expected: impl Fn(&Value) -> bool) -> Value {
         loop {
             let subscription = self.next_subscription().await;
-            if is(&subscription) {
+            if is_expected(&subscription) {
                 return subscription;
             }
         }
     }
 
-    async fn read(&mut self) -> Heard {
+    async fn read(&mut self) -> StreamMessage {
         loop {
             if let Some((message, rest)) = self.text.split_once("\n\n") {
-                let (heard, rest) = (understand(message), rest.to_owned());
+                let (message, rest) = (parse_message(message), rest.to_owned());
                 self.text = rest;
-                return heard;
+                return message;
             }
-            match self.response.chunk().await.expect("the stream does not break") {
+            match self.response.chunk().await.expect("the stream is intact") {
                 Some(bytes) => self.text.push_str(std::str::from_utf8(&bytes).expect("text")),
-                None => return Heard::Closed,
+                None => return StreamMessage::Closed,
             }
         }
     }
 }
 
-fn understand(message: &str) -> Heard {
+fn parse_message(message: &str) -> StreamMessage {
     let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let data = || serde_json::from_str::<Value>(field("data").expect("data")).expect("JSON");
     match field("event") {
         Some("subscription") => {
-            Heard::Subscription { etag: field("id").expect("an id").to_owned(), data: data() }
+            StreamMessage::Subscription { etag: field("id").expect("an id").to_owned(), data: data() }
         }
-        Some("end") => Heard::End(data()["reason"].as_str().expect("a reason").to_owned()),
-        Some(other) => panic!("an unknown event: {other}"),
-        None if message == "retry: 3000" => Heard::Heartbeat,
+        Some("end") => StreamMessage::End(data()["reason"].as_str().expect("a reason").to_owned()),
+        Some(other) => panic!("unknown event: {other}"),
+        None if message == "retry: 3000" => StreamMessage::Heartbeat,
         None => panic!("not a message: {message:?}"),
     }
 }

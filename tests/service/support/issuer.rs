@@ -1,4 +1,5 @@
-//! An identity provider: keys of its own, an HTTP server that publishes them, and whatever can be wrong with either.
+//! An identity provider: signing keys, an HTTP server that publishes them as a JWKS, and the
+//! failures of both.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,13 +21,13 @@ use tokio::task::JoinHandle;
 pub const ISSUER: &str = "https://id.example.com/";
 pub const AUDIENCE: &str = "https://billing.example.com";
 
-/// A key pair, made for the test. What it signs is signed by another implementation than the one that verifies it.
+/// A new key pair. It signs with another implementation than the one that verifies.
 pub struct SigningKey {
     pub algorithm: Algorithm,
     pub key: EncodingKey,
-    /// The public part, as PEM.
+    /// The public key as PEM.
     pub pem: String,
-    /// The public part, as the issuer publishes it: with its `kid` and its `alg`.
+    /// The public key as the issuer publishes it, with `kid` and `alg`.
     pub jwk: Value,
 }
 
@@ -36,7 +37,7 @@ impl SigningKey {
             Algorithm::RS256 => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key");
                 let private = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der>::as_der(&pair).expect("PKCS 8");
-                // What RFC 8017 calls an RSAPrivateKey stands in it, after 26 bytes that say so.
+                // The RSAPrivateKey of RFC 8017 starts after 26 bytes of PKCS 8 header.
                 let key = EncodingKey::from_rsa_der(&private.as_ref()[26..]);
                 (key, pair.public_key().as_der().expect("DER").as_ref().to_vec())
             }
@@ -52,7 +53,7 @@ impl SigningKey {
                 let key = EncodingKey::from_ed_der(private.as_ref());
                 (key, pair.public_key().as_der().expect("DER").as_ref().to_vec())
             }
-            other => panic!("no issuer of ours signs with {other:?}"),
+            other => panic!("{other:?} is not supported"),
         };
         let jwk = Jwk::from_encoding_key(&key, algorithm).expect("a JWK");
         let mut jwk = serde_json::to_value(jwk).expect("JSON");
@@ -63,13 +64,13 @@ impl SigningKey {
         Self { algorithm, key, pem, jwk }
     }
 
-    /// The name of the algorithm, as in `alg`.
+    /// The value of `alg`.
     pub fn alg(&self) -> String {
         format!("{:?}", self.algorithm)
     }
 
     pub fn kid(&self) -> &str {
-        self.jwk["kid"].as_str().expect("a name")
+        self.jwk["kid"].as_str().expect("a kid")
     }
 
     /// A token as the issuer signs it.
@@ -77,43 +78,41 @@ impl SigningKey {
         self.token_with(&json!({ "alg": self.alg(), "typ": "JWT", "kid": self.kid() }), claims)
     }
 
-    /// The same with a header of any kind.
+    /// Takes any header.
     pub fn token_with(&self, header: &Value, claims: &Value) -> String {
         sign(header, claims, &self.key, self.algorithm)
     }
 }
 
-/// Signs any header and any claims, by any algorithm of the key's.
+/// Signs any header and claims with any algorithm that the key supports.
 pub fn sign(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
-    let message = message(header, claims);
+    let message = signing_input(header, claims);
     let signature = crypto::sign(message.as_bytes(), key, algorithm).expect("a signature");
     format!("{message}.{signature}")
 }
 
-/// The two parts that are signed.
-pub fn message(header: &Value, claims: &Value) -> String {
+/// The signed part of a token: header and claims.
+pub fn signing_input(header: &Value, claims: &Value) -> String {
     let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
     format!("{}.{}", encoded(header), encoded(claims))
 }
 
-/// What the issuer says when it is asked for its keys.
+/// How the issuer responds to a request for its keys.
 #[derive(Clone)]
-pub enum Reply {
+pub enum JwksResponse {
     Keys(Vec<Value>),
     Status(u16),
-    /// Sends elsewhere.
     Redirect(String),
     Body(Vec<u8>),
-    /// Promises more than it sends.
-    BreaksOff,
-    /// Never ends.
+    /// Sends less than its `Content-Length`.
+    Truncated,
+    /// A body that never ends.
     Endless,
-    /// Nothing at all, and the connection stays open.
-    Silence,
-    HangsUp,
+    /// Nothing, and the connection stays open.
+    NoResponse,
+    ConnectionClosed,
 }
 
-/// The server.
 pub struct Issuer {
     pub url: String,
     state: Arc<Mutex<State>>,
@@ -121,41 +120,41 @@ pub struct Issuer {
 }
 
 struct State {
-    reply: Reply,
-    asked: usize,
+    response: JwksResponse,
+    fetches: usize,
 }
 
 impl Issuer {
     pub async fn publishing(keys: &[&SigningKey]) -> Self {
-        Self::replying(Reply::Keys(keys.iter().map(|key| key.jwk.clone()).collect())).await
+        Self::responding_with(JwksResponse::Keys(keys.iter().map(|key| key.jwk.clone()).collect())).await
     }
 
-    pub async fn replying(reply: Reply) -> Self {
+    pub async fn responding_with(response: JwksResponse) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(Mutex::new(State { reply, asked: 0 }));
+        let state = Arc::new(Mutex::new(State { response, fetches: 0 }));
         let shared = state.clone();
         let server = tokio::spawn(async move {
             loop {
                 let (connection, _) = listener.accept().await.expect("a connection");
-                // One that breaks off is the other side's business.
-                tokio::spawn(answer(connection, shared.clone()));
+                // An error of one connection is ignored.
+                tokio::spawn(respond(connection, shared.clone()));
             }
         });
         Self { url: format!("http://{address}/jwks.json?client=canary-of-the-url"), state, server }
     }
 
     pub fn publish(&self, keys: &[&SigningKey]) {
-        self.reply(Reply::Keys(keys.iter().map(|key| key.jwk.clone()).collect()));
+        self.respond_with(JwksResponse::Keys(keys.iter().map(|key| key.jwk.clone()).collect()));
     }
 
-    pub fn reply(&self, reply: Reply) {
-        self.state.lock().expect("not poisoned").reply = reply;
+    pub fn respond_with(&self, response: JwksResponse) {
+        self.state.lock().expect("not poisoned").response = response;
     }
 
-    /// How often its keys were asked for.
-    pub fn asked(&self) -> usize {
-        self.state.lock().expect("not poisoned").asked
+    /// How often its keys were fetched.
+    pub fn fetches(&self) -> usize {
+        self.state.lock().expect("not poisoned").fetches
     }
 }
 
@@ -165,31 +164,37 @@ impl Drop for Issuer {
     }
 }
 
-async fn answer(mut connection: TcpStream, state: Arc<Mutex<State>>) {
+async fn respond(mut connection: TcpStream, state: Arc<Mutex<State>>) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let Ok(byte) = connection.read_u8().await else { return };
         request.push(byte);
     }
-    let reply = {
+    let response = {
         let mut state = state.lock().expect("not poisoned");
-        state.asked += 1;
-        state.reply.clone()
+        state.fetches += 1;
+        state.response.clone()
     };
-    let head = |status: u16, more: &str| format!("HTTP/1.1 {status} Said\r\nConnection: close\r\n{more}\r\n");
-    let whole = |body: &[u8]| {
+    let head = |status: u16, more_headers: &str| {
+        format!("HTTP/1.1 {status} Reason\r\nConnection: close\r\n{more_headers}\r\n")
+    };
+    let with_body = |body: &[u8]| {
         let length = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
         [head(200, &length).as_bytes(), body].concat()
     };
-    let bytes = match reply {
-        Reply::Keys(keys) => whole(json!({ "keys": keys }).to_string().as_bytes()),
-        Reply::Body(body) => whole(&body),
-        Reply::Status(status) => head(status, "Content-Length: 0\r\n").into_bytes(),
-        Reply::Redirect(url) => head(302, &format!("Location: {url}\r\nContent-Length: 0\r\n")).into_bytes(),
-        Reply::BreaksOff => format!("{}{{\"keys\":[", head(200, "Content-Length: 1000\r\n")).into_bytes(),
-        Reply::HangsUp => return,
-        Reply::Silence => return tokio::time::sleep(Duration::from_mins(5)).await,
-        Reply::Endless => {
+    let bytes = match response {
+        JwksResponse::Keys(keys) => with_body(json!({ "keys": keys }).to_string().as_bytes()),
+        JwksResponse::Body(body) => with_body(&body),
+        JwksResponse::Status(status) => head(status, "Content-Length: 0\r\n").into_bytes(),
+        JwksResponse::Redirect(url) => {
+            head(302, &format!("Location: {url}\r\nContent-Length: 0\r\n")).into_bytes()
+        }
+        JwksResponse::Truncated => {
+            format!("{}{{\"keys\":[", head(200, "Content-Length: 1000\r\n")).into_bytes()
+        }
+        JwksResponse::ConnectionClosed => return,
+        JwksResponse::NoResponse => return tokio::time::sleep(Duration::from_mins(5)).await,
+        JwksResponse::Endless => {
             let _ = connection.write_all(head(200, "").as_bytes()).await;
             while connection.write_all(&[b' '; 8192]).await.is_ok() {}
             return;

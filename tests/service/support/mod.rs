@@ -1,13 +1,14 @@
-//! What the stories are told with: the harness, both databases, the Stripe double, an identity provider, collectors, and
-//! clients that write what no client writes. Start reading at `app`.
+//! The test harness: the service, both databases, the Stripe double, an identity provider, trace
+//! collectors and low-level HTTP clients. Start reading at `app`.
 
-pub mod answer;
+pub mod api_response;
 pub mod app;
-pub mod authority;
+pub mod certificate_authority;
 pub mod collector;
+pub mod command_output;
 pub mod database;
 pub mod event_stream;
-pub mod hangs;
+pub mod hanging_test;
 pub mod http2_frames;
 pub mod issuer;
 pub mod proxy;

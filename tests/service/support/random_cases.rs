@@ -1,4 +1,5 @@
-//! Random tales: made from seeds that can be given again, and when one goes wrong, the smallest that still does.
+//! Random test cases from reproducible seeds. A failing case is shrunk to the smallest one that
+//! still fails.
 
 use std::env;
 use std::fmt::Debug;
@@ -7,49 +8,49 @@ use std::time::Duration;
 use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// For how long smaller tales are tried. A tale on a loaded machine takes seconds, and a story that is cut off after three
-/// minutes must have told what it found by then.
-const SHRINKING: Duration = Duration::from_secs(45);
+/// The time for shrinking. A case takes seconds on a busy machine, and a runner may end the test
+/// after three minutes.
+const SHRINK_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// How many tales are told.
+/// How many cases run.
 pub struct Cases {
-    /// The variable that gives the one seed to try.
+    /// The environment variable with the one seed to run.
     pub seed_variable: &'static str,
-    /// In an ordinary run.
-    pub ordinary: u64,
+    /// Without `BILLHOOK_SOAK=1`.
+    pub default_count: u64,
     /// With `BILLHOOK_SOAK=1`.
-    pub soak: u64,
+    pub soak_count: u64,
 }
 
-/// Tells random tales one after the other. The first that goes wrong fails the story, with its seed, the smallest tale that
-/// was found to go wrong, and how it does.
-pub async fn tell_all<T: Debug>(
+/// Runs random cases one after the other. The first failure fails the test, with its seed, the
+/// smallest failing case found and that case's error.
+pub async fn run_cases<T: Debug>(
     cases: Cases,
-    tales: BoxedStrategy<T>,
-    mut tell: impl AsyncFnMut(&T) -> Result<(), String>,
+    strategy: BoxedStrategy<T>,
+    mut run: impl AsyncFnMut(&T) -> Result<(), String>,
 ) {
     for seed in cases.seeds() {
-        let tale = tales.new_tree(&mut runner(seed)).expect("a tale");
-        let Err(difference) = tell(&tale.current()).await else { continue };
-        let given = format!("{}={seed}", cases.seed_variable);
-        // Told at once: what comes now may take so long that it is cut off, or meet with something else.
-        eprintln!("with {given} this goes wrong, and smaller tales are tried: {difference}");
-        let (tale, difference) = smallest(tale, difference, &mut tell).await;
-        panic!("with {given} this goes wrong: {tale:#?}\n{difference}");
+        let case = strategy.new_tree(&mut runner(seed)).expect("a case");
+        let Err(error) = run(&case.current()).await else { continue };
+        let seed = format!("{}={seed}", cases.seed_variable);
+        // Printed now, in case shrinking is interrupted.
+        eprintln!("{seed} fails, shrinking: {error}");
+        let (case, error) = shrink(case, error, &mut run).await;
+        panic!("{seed} fails: {case:#?}\n{error}");
     }
 }
 
 impl Cases {
-    /// One seed if it is given, else new ones.
+    /// The given seed, or else random ones.
     fn seeds(&self) -> Vec<u64> {
         if let Ok(seed) = env::var(self.seed_variable) {
             return vec![seed.parse().unwrap_or_else(|_| panic!("{} is a number", self.seed_variable))];
         }
         let is_soak = env::var("BILLHOOK_SOAK").is_ok_and(|soak| soak == "1");
-        let cases = if is_soak { self.soak } else { self.ordinary };
+        let cases = if is_soak { self.soak_count } else { self.default_count };
         let (first, _) = uuid::Uuid::new_v4().as_u64_pair();
-        // Told at once: a tale that never ends is cut off, and could not say it afterwards.
-        eprintln!("the seeds are {first} and the {} after it", cases - 1);
+        // Printed now, in case a case hangs.
+        eprintln!("seeds: {first} and the {} after it", cases - 1);
         (0..cases).map(|case| first.wrapping_add(case)).collect()
     }
 }
@@ -61,27 +62,27 @@ fn runner(seed: u64) -> TestRunner {
     TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng)
 }
 
-/// The smallest tale that is found to go wrong in the time there is, and how it does.
-async fn smallest<T>(
-    mut tale: impl ValueTree<Value = T>,
-    difference: String,
-    tell: &mut impl AsyncFnMut(&T) -> Result<(), String>,
+/// The smallest failing case found in time, and its error.
+async fn shrink<T>(
+    mut case: impl ValueTree<Value = T>,
+    error: String,
+    run: &mut impl AsyncFnMut(&T) -> Result<(), String>,
 ) -> (T, String) {
-    let mut found = (tale.current(), difference);
+    let mut smallest = (case.current(), error);
     let shrinking = async {
-        let mut is_another = tale.simplify();
-        while is_another {
-            is_another = match tell(&tale.current()).await {
-                Err(difference) => {
-                    found = (tale.current(), difference);
-                    tale.simplify()
+        let mut has_another = case.simplify();
+        while has_another {
+            has_another = match run(&case.current()).await {
+                Err(error) => {
+                    smallest = (case.current(), error);
+                    case.simplify()
                 }
-                Ok(()) => tale.complicate(),
+                Ok(()) => case.complicate(),
             };
         }
     };
-    if tokio::time::timeout(SHRINKING, shrinking).await.is_err() {
-        found.1.push_str("\nThere was no time to look for a smaller one.");
+    if tokio::time::timeout(SHRINK_TIMEOUT, shrinking).await.is_err() {
+        smallest.1.push_str("\nShrinking timed out, a smaller case may exist.");
     }
-    found
+    smallest
 }

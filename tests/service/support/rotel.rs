@@ -1,5 +1,5 @@
-//! Rotel (<https://github.com/streamfold/rotel>), a collector of another's making and with a process of its own, which
-//! writes down all that it receives.
+//! Rotel (<https://github.com/streamfold/rotel>), a third-party collector in its own process that
+//! prints all it receives.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -8,10 +8,9 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::support::app::{eventually, free_port, peers};
+use crate::support::app::{eventually, free_port, peer_dir};
 use crate::support::collector::Span;
 
-/// One rotel of the test's own.
 pub struct Rotel {
     child: Child,
     pub grpc_port: u16,
@@ -21,7 +20,7 @@ pub struct Rotel {
 
 impl Rotel {
     pub async fn start() -> Self {
-        let program = peers().join("rotel/rotel-agent");
+        let program = peer_dir().join("rotel/rotel-agent");
         let dir = TempDir::new().expect("a directory");
         let [grpc_port, http_port] = [(); 2].map(|()| free_port());
         let file = |name: &str| dir.path().join(name).display().to_string();
@@ -34,7 +33,7 @@ impl Rotel {
             .stdout(File::create(file("received")).expect("a file"))
             .stderr(Stdio::null())
             .spawn()
-            .expect("rotel runs");
+            .expect("rotel starts");
         for port in [grpc_port, http_port] {
             eventually("rotel listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok() })
                 .await;
@@ -42,7 +41,7 @@ impl Rotel {
         Self { child, grpc_port, http_port, dir }
     }
 
-    /// What has come so far.
+    /// The spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         read_spans(&self.dir.path().join("received"))
     }
@@ -50,15 +49,15 @@ impl Rotel {
 
 impl Drop for Rotel {
     fn drop(&mut self) {
-        // It has nothing to lose, and may be gone.
+        // It may have exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What rotel wrote down, which is for people: one thing a line, a span after the other.
+/// Parses rotel's human-readable output: one field a line, one span after the other.
 fn read_spans(file: &Path) -> Vec<Span> {
-    let text = fs::read_to_string(file).expect("what rotel received");
+    let text = fs::read_to_string(file).expect("rotel's output is read");
     text.split("\nSpan #").skip(1).map(read_span).collect()
 }
 
@@ -86,6 +85,6 @@ fn read_span(text: &str) -> Span {
         name: field("Name"),
         attributes: pairs(own).into_iter().collect(),
         links: ids("Trace ID").into_iter().zip(ids("ID")).collect(),
-        all: text.to_owned(),
+        text: text.to_owned(),
     }
 }

@@ -1,8 +1,8 @@
-//! The spans of each test, apart from those of the others.
+//! Keeps the spans of each test apart.
 //!
-//! A process has one tracing subscriber, and `cargo test` runs all tests of a binary in one process.
-//! What tells their spans apart is the Tokio runtime in which a span started: each test has one, and
-//! so has the ingest thread of each service. Two runtimes belong to one test as soon as a span of one
+//! A process has one tracing subscriber, and `cargo test` runs all tests of a binary in one
+//! process. A span belongs to the Tokio runtime in which it started: each test has one, and so has
+//! the ingest thread of each service. Two runtimes belong to one test as soon as a span of one
 //! links to a span of the other, as the span of a batch does to those of its events.
 
 use std::cell::OnceCell;
@@ -16,7 +16,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use tokio::runtime::{Handle, Id};
 
-/// Keeps every span that ends.
+/// Keeps every span that has ended.
 #[derive(Debug, Default)]
 pub struct SpanStore(Mutex<Spans>);
 
@@ -28,24 +28,24 @@ struct Spans {
     ended: Vec<Vec<SpanData>>,
 }
 
-/// Drops the spans of a test.
-struct Forgetting(&'static SpanStore, Id);
+/// Drops the spans of a test when its thread ends.
+struct SpanCleanup(&'static SpanStore, Id);
 
-impl Drop for Forgetting {
+impl Drop for SpanCleanup {
     fn drop(&mut self) {
-        self.0.forget(self.1);
+        self.0.remove_test(self.1);
     }
 }
 
 thread_local! {
     /// Each test runs on a thread of its own.
-    static FORGETTING: OnceCell<Forgetting> = const { OnceCell::new() };
+    static CLEANUP: OnceCell<SpanCleanup> = const { OnceCell::new() };
 }
 
 impl SpanStore {
     /// Keeps the spans of the calling test until its thread ends.
     pub fn keep_for_this_test(&'static self) {
-        FORGETTING.with(|test| _ = test.get_or_init(|| Forgetting(self, Handle::current().id())));
+        CLEANUP.with(|test| _ = test.get_or_init(|| SpanCleanup(self, Handle::current().id())));
     }
 
     /// The spans of the calling test that have ended so far.
@@ -55,7 +55,7 @@ impl SpanStore {
         spans.ended[test].clone()
     }
 
-    fn forget(&self, runtime: Id) {
+    fn remove_test(&self, runtime: Id) {
         let mut spans = self.lock();
         let test = spans.test_of(runtime);
         spans.ended[test] = Vec::new();
@@ -88,7 +88,7 @@ impl Spans {
         self.ended[test].push(span);
     }
 
-    /// Returns the older of the two, which the other is appended to.
+    /// Appends the newer test's spans to the older's and returns the older.
     fn merge(&mut self, one: usize, other: usize) -> usize {
         let (older, newer) = (one.min(other), one.max(other));
         if older != newer {
@@ -102,7 +102,7 @@ impl Spans {
 
 impl SpanProcessor for &'static SpanStore {
     fn on_start(&self, span: &mut Span, _: &Context) {
-        // A thread without a runtime is no test's.
+        // A thread without a runtime belongs to no test.
         let Ok(runtime) = Handle::try_current() else { return };
         let mut spans = self.lock();
         spans.test_of(runtime.id());

@@ -1,6 +1,6 @@
-//! What a test needs because `cargo test` runs all tests of a binary in one process: a slot, so that
-//! no more of them run at once than the machine can serve, and a timeout, so that a hang is a failure
-//! with a name.
+//! A slot and a timeout for each test, since `cargo test` runs all tests of a binary in one
+//! process. The slots limit how many tests run at once. The timeout reports a test that hangs by
+//! its name.
 
 use std::cell::OnceCell;
 use std::env;
@@ -13,17 +13,17 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Many times what the slowest test takes on a busy machine.
+/// Many times longer than the slowest test takes on a busy machine.
 const TEST_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// With `BILLHOOK_SOAK` set.
 const SOAK_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// Another timeout, in seconds.
+/// Overrides the timeout, in seconds.
 pub const TIMEOUT_VARIABLE: &str = "BILLHOOK_TEST_TIMEOUT_SECONDS";
 
-/// Files that all tests of a process have open at once. What a shell allows by default is less.
-const OPEN_FILES: u64 = 16 * 1024;
+/// The limit on open files that all tests of a process need. A shell's default is lower.
+const OPEN_FILE_LIMIT: u64 = 16 * 1024;
 
 /// A test's slot, and the sender that restarts its timeout.
 struct TestSlot {
@@ -32,8 +32,8 @@ struct TestSlot {
 }
 
 thread_local! {
-    /// Each test runs on a thread of its own, and its slot is dropped with the thread. That is after
-    /// the test's last line: the timeout includes the shutdown of its runtime.
+    /// Each test runs on a thread of its own, and its slot is dropped with the thread. That is
+    /// after the test's last line: the timeout includes the shutdown of its runtime.
     static SLOT: OnceCell<TestSlot> = const { OnceCell::new() };
 }
 
@@ -52,14 +52,14 @@ pub async fn acquire_slot(slots: &'static Semaphore) {
 /// Raises this process's limit on open files.
 pub fn raise_file_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    let wanted = maximum.map_or(OPEN_FILE_LIMIT, |maximum| maximum.min(OPEN_FILE_LIMIT));
     if current.is_some_and(|current| current < wanted) {
         setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).expect("the limit is raised");
     }
 }
 
 fn start_timeout() -> Sender<()> {
-    let test = thread::current().name().unwrap_or("without a name").to_owned();
+    let test = thread::current().name().unwrap_or("unnamed").to_owned();
     let timeout = test_timeout();
     let (restart, restarts) = channel();
     thread::spawn(move || {
@@ -81,8 +81,8 @@ fn test_timeout() -> Duration {
     if env::var_os("BILLHOOK_SOAK").is_some() { SOAK_TIMEOUT } else { TEST_TIMEOUT }
 }
 
-/// No thread can end another, so the whole binary fails. The test's programs are told to end, since
-/// its destructors do not run.
+/// A thread cannot end another, so the whole binary fails. Destructors do not run, so this
+/// terminates the child processes.
 fn end_process(test: &str, timeout: Duration) -> ! {
     // `eprintln` would be captured with the output of the test.
     let _ = writeln!(stderr(), "\nFAILED: test {test} hangs: it has not ended within {timeout:?}");

@@ -1,4 +1,5 @@
-//! Who may open checkout and portal: not any member of a tenant, where the operator says so.
+//! Who may open checkout and portal. By default every member of a tenant may. The operator can
+//! require a role or a scope.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use crate::support::app::TestApp;
 use crate::support::database::{Database, on_both_databases};
 use crate::support::event_stream::{EventStream, STREAM};
 
-on_both_databases!(a_member_reads_what_only_an_owner_may_change);
+on_both_databases!(member_can_read_and_only_owner_can_manage);
 
 const ROLES: (&str, &str) = ("--jwt-manage-roles", "owner, billing admin");
 
@@ -15,40 +16,40 @@ fn token(app: &TestApp, roles: &Value) -> String {
     app.token_with(&json!({ "tenant": "acme", "sub": "of-acme", "roles": roles }))
 }
 
-/// Whether the bearer is let to both, or to neither; and that the subscription says the same.
+/// Whether the subscription reports `may_manage`. Asserts that checkout and portal both agree.
 async fn may_manage(app: &TestApp, token: &str) -> bool {
     let read = app.subscription(token).await.ok();
-    let may = read["may_manage"].as_bool().expect("it is said");
-    for answer in [app.check_out(token, &json!({})).await, app.open_portal(token, &json!({})).await] {
+    let may = read["may_manage"].as_bool().expect("a boolean");
+    for response in [app.check_out(token, &json!({})).await, app.open_portal(token, &json!({})).await] {
         if may {
-            answer.ok();
+            response.ok();
         } else {
-            answer.assert_is(403, "not_allowed");
-            let detail = answer.json()["detail"].as_str().expect("a detail").to_owned();
-            assert!(detail.contains("Ask an owner of your organisation"), "{detail}");
+            response.assert_problem(403, "not_allowed");
+            let detail = response.json()["detail"].as_str().expect("a detail").to_owned();
+            assert!(detail.contains("Ask an administrator of your organization"), "{detail}");
         }
     }
     may
 }
 
-async fn a_member_reads_what_only_an_owner_may_change(database: Database) {
+async fn member_can_read_and_only_owner_can_manage(database: Database) {
     let app = TestApp::start_with(database, &[ROLES]).await;
     let (owner, member) = (token(&app, &json!("owner")), token(&app, &json!(["member"])));
     assert!(!may_manage(&app, &member).await);
-    assert!(app.stripe.requests().await.is_empty(), "Stripe has heard nothing of it");
+    assert!(app.stripe.requests().await.is_empty(), "Stripe was not called");
     assert!(may_manage(&app, &owner).await);
-    assert!(!may_manage(&app, &member).await, "also when there is a customer to manage");
+    assert!(!may_manage(&app, &member).await, "nor once the tenant has a customer");
 
     let [of_owner, of_member] = [app.subscription(&owner).await, app.subscription(&member).await];
     let etag = of_owner.header("etag").expect("an ETag");
-    assert_ne!(of_member.header("etag"), Some(etag), "what differs has another ETag");
-    assert_eq!(app.subscription_unless(&owner, etag).await.status, 304);
-    assert_eq!(app.subscription_unless(&member, etag).await.ok()["may_manage"], false);
+    assert_ne!(of_member.header("etag"), Some(etag), "another response has another ETag");
+    assert_eq!(app.subscription_if_none_match(&owner, etag).await.status, 304);
+    assert_eq!(app.subscription_if_none_match(&member, etag).await.ok()["may_manage"], false);
     for (token, may) in [(&owner, true), (&member, false)] {
         let request = app.request(Method::GET, STREAM).bearer_auth(token);
         let mut stream = EventStream::open(request.header("Last-Event-ID", etag)).await;
         if may {
-            assert_eq!(stream.next().await, crate::support::event_stream::Heard::Heartbeat);
+            assert_eq!(stream.next().await, crate::support::event_stream::StreamMessage::Heartbeat);
         } else {
             assert_eq!(stream.next_subscription().await["may_manage"], false);
         }
@@ -57,14 +58,14 @@ async fn a_member_reads_what_only_an_owner_may_change(database: Database) {
 }
 
 #[tokio::test]
-async fn where_nothing_is_asked_every_member_may() {
+async fn every_member_can_manage_by_default() {
     let app = TestApp::start(Database::Sqlite).await;
     assert!(may_manage(&app, &app.token("acme")).await);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_scope_will_do_or_is_asked_for_beside_the_role() {
+async fn manage_scope_is_required_alone_or_with_role() {
     let scope = ("--jwt-manage-scope", "billing:manage");
     let app = TestApp::start_with(Database::Sqlite, &[scope]).await;
     let with = |others: Value| {
@@ -77,19 +78,19 @@ async fn a_scope_will_do_or_is_asked_for_beside_the_role() {
     assert!(!may_manage(&app, &with(json!({ "roles": ["owner", "billing:manage"] }))).await);
     app.stop().await;
 
-    let asks = [scope, ROLES, ("--jwt-scope", "billing:read")];
-    let app = TestApp::start_with(Database::Sqlite, &asks).await;
+    let settings = [scope, ROLES, ("--jwt-scope", "billing:read")];
+    let app = TestApp::start_with(Database::Sqlite, &settings).await;
     let with =
         |scope: &str, role: &str| app.token_with(&json!({ "tenant": "acme", "scope": scope, "roles": role }));
     assert!(may_manage(&app, &with("billing:read billing:manage", "billing admin")).await);
     assert!(!may_manage(&app, &with("billing:read billing:manage", "member")).await);
     assert!(!may_manage(&app, &with("billing:read", "owner")).await);
-    app.subscription(&with("billing:manage", "owner")).await.assert_is(403, "not_allowed");
+    app.subscription(&with("billing:manage", "owner")).await.assert_problem(403, "not_allowed");
     app.stop().await;
 }
 
 #[tokio::test]
-async fn roles_stand_where_the_operator_says() {
+async fn roles_are_read_from_configured_claim() {
     for (claim, claims) in [
         ("groups", json!({ "groups": ["owner"] })),
         ("realm_access.roles", json!({ "realm_access": { "roles": ["member", "owner"] } })),
@@ -100,13 +101,16 @@ async fn roles_stand_where_the_operator_says() {
         let mut claims = claims;
         claims["tenant"] = "acme".into();
         assert!(may_manage(&app, &app.token_with(&claims)).await, "{claim}");
-        assert!(!may_manage(&app, &token(&app, &json!("owner"))).await, "{claim}: elsewhere is nowhere");
+        assert!(
+            !may_manage(&app, &token(&app, &json!("owner"))).await,
+            "{claim}: a role in another claim does not count"
+        );
         app.stop().await;
     }
 }
 
 #[tokio::test]
-async fn a_role_that_is_not_quite_the_one_is_another() {
+async fn similar_role_name_does_not_match() {
     let app = TestApp::start_with(Database::Sqlite, &[ROLES]).await;
     for roles in [
         json!(null),
@@ -129,9 +133,9 @@ async fn a_role_that_is_not_quite_the_one_is_another() {
 }
 
 #[tokio::test]
-async fn a_service_token_opens_no_portal_whatever_else_it_has() {
-    let asks = [ROLES, ("--jwt-manage-scope", "billing:manage")];
-    let app = TestApp::start_with(Database::Sqlite, &asks).await;
+async fn service_token_opens_no_portal_despite_role_and_scope() {
+    let settings = [ROLES, ("--jwt-manage-scope", "billing:manage")];
+    let app = TestApp::start_with(Database::Sqlite, &settings).await;
     app.check_out(
         &app.token_with(&json!({ "tenant": "acme", "roles": "owner", "scope": "billing:manage" })),
         &json!({}),
@@ -141,14 +145,14 @@ async fn a_service_token_opens_no_portal_whatever_else_it_has() {
     let service = app.token_with(
         &json!({ "tenant": "acme", "roles": "owner", "scope": "billing:manage billing:service" }),
     );
-    app.open_portal(&service, &json!({})).await.assert_is(403, "not_allowed");
-    app.check_out(&service, &json!({})).await.assert_is(403, "not_allowed");
-    assert_eq!(app.subscription_of("acme", &service).await.ok()["may_manage"], false);
+    app.open_portal(&service, &json!({})).await.assert_problem(403, "not_allowed");
+    app.check_out(&service, &json!({})).await.assert_problem(403, "not_allowed");
+    assert_eq!(app.tenant_subscription("acme", &service).await.ok()["may_manage"], false);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn an_owner_of_one_tenant_is_nobody_in_another() {
+async fn owner_of_one_tenant_is_no_owner_in_another() {
     let app = TestApp::start_with(Database::Sqlite, &[ROLES]).await;
     assert!(may_manage(&app, &token(&app, &json!("owner"))).await);
     let in_birch = app.token_with(&json!({ "tenant": "birch", "sub": "of-acme", "roles": "member" }));
@@ -157,31 +161,31 @@ async fn an_owner_of_one_tenant_is_nobody_in_another() {
 }
 
 #[tokio::test]
-async fn a_member_that_tries_is_told_counted_and_takes_nothing_of_the_owners_quota() {
+async fn rejected_member_is_logged_counted_and_uses_no_quota() {
     let app = TestApp::start_with(Database::Sqlite, &[ROLES, ("--throttle-per-minute", "1")]).await;
     let member = token(&app, &json!("member"));
     for _ in 0..5 {
-        app.open_portal(&member, &json!({})).await.assert_is(403, "not_allowed");
-        app.check_out(&member, &json!("nonsense")).await.assert_is(403, "not_allowed");
+        app.open_portal(&member, &json!({})).await.assert_problem(403, "not_allowed");
+        app.check_out(&member, &json!("nonsense")).await.assert_problem(403, "not_allowed");
     }
-    let tried = app.line("billing", |line| line["event"] == "portal.create.failure").await;
+    let failure = app.wait_for_line("billing", |line| line["event"] == "portal.create.failure").await;
     assert_eq!(
-        (&tried["outcome"], &tried["level"], &tried["tenant_id"], &tried["user_id"]),
+        (&failure["outcome"], &failure["level"], &failure["tenant_id"], &failure["user_id"]),
         (&json!("not_allowed"), &json!("warn"), &json!("acme"), &json!("of-acme"))
     );
     let metrics = app.metrics().await;
-    for told in [
+    for expected in [
         r#"billhook_portal_sessions_total{outcome="not_allowed"} 5"#,
         r#"billhook_checkout_sessions_total{outcome="not_allowed"} 5"#,
     ] {
-        assert!(metrics.lines().any(|line| line == told), "{told}");
+        assert!(metrics.lines().any(|line| line == expected), "{expected}");
     }
     app.check_out(&token(&app, &json!("owner")), &json!({})).await.ok();
     app.stop().await;
 }
 
 #[tokio::test]
-async fn whoever_is_back_from_a_checkout_may_have_it_looked_at() {
+async fn member_without_role_can_refresh_checkout() {
     let app = TestApp::start_with(Database::Sqlite, &[ROLES]).await;
     let (owner, member) = (token(&app, &json!("owner")), token(&app, &json!("member")));
     let bought = app.check_out(&owner, &json!({})).await.ok();

@@ -1,4 +1,4 @@
-//! Tokens: who may call, and what for.
+//! Tokens: which are accepted, and what their claims permit.
 
 pub mod jwks;
 pub mod manage_permission;

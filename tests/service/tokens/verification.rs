@@ -1,4 +1,4 @@
-//! Whose tokens are taken.
+//! Which tokens are accepted.
 
 use std::fs;
 
@@ -9,25 +9,25 @@ use serde_json::{Value, json};
 
 use crate::support::app::{JWT_SECRET, TestApp};
 use crate::support::database::Database;
-use crate::support::issuer::{AUDIENCE, ISSUER, Issuer, SigningKey, message, sign};
+use crate::support::issuer::{AUDIENCE, ISSUER, Issuer, SigningKey, sign, signing_input};
 
 const PUBLIC: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
 
 #[tokio::test]
-async fn without_a_token_everything_of_a_tenants_is_401() {
+async fn missing_token_returns_401() {
     let app = TestApp::start(Database::Sqlite).await;
     let missing = app.get("/api/billing/subscription/").await;
-    missing.assert_is(401, "not_authenticated");
+    missing.assert_problem(401, "not_authenticated");
     assert_eq!(missing.header("www-authenticate"), Some("Bearer"));
-    app.get("/api/billing/tenants/acme/subscription/").await.assert_is(401, "not_authenticated");
+    app.get("/api/billing/tenants/acme/subscription/").await.assert_problem(401, "not_authenticated");
     for path in ["/api/billing/create-portal-session/", "/api/billing/create-checkout-session/"] {
-        app.call(app.request(reqwest::Method::POST, path)).await.assert_is(401, "not_authenticated");
+        app.call(app.request(reqwest::Method::POST, path)).await.assert_problem(401, "not_authenticated");
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_token_must_be_ours_current_and_whole() {
+async fn invalid_or_expired_token_is_rejected() {
     let app = TestApp::start(Database::Sqlite).await;
     let now = app.clock_seconds();
     let refused = [
@@ -39,19 +39,19 @@ async fn a_token_must_be_ours_current_and_whole() {
         ("no algorithm", unsigned()),
         ("expired", app.token_with(&json!({ "tenant": "acme", "exp": now - 31 }))),
         ("no expiry", app.token_with(&json!({ "tenant": "acme", "exp": null }))),
-        ("expiry in words", app.token_with(&json!({ "tenant": "acme", "exp": "tomorrow" }))),
-        ("not yet", app.token_with(&json!({ "tenant": "acme", "nbf": now + 31 }))),
+        ("expiry as text", app.token_with(&json!({ "tenant": "acme", "exp": "tomorrow" }))),
+        ("not valid yet", app.token_with(&json!({ "tenant": "acme", "nbf": now + 31 }))),
         ("no user", app.token_with(&json!({ "tenant": "acme", "sub": null }))),
         ("no tenant", app.token_with(&json!({}))),
-        ("a tenant that cannot be", app.token_with(&json!({ "tenant": "a/b" }))),
-        ("a tenant of 64", app.token_with(&json!({ "tenant": "t".repeat(64) }))),
+        ("an invalid tenant", app.token_with(&json!({ "tenant": "a/b" }))),
+        ("a tenant of 64 characters", app.token_with(&json!({ "tenant": "t".repeat(64) }))),
         ("a tenant of another type", app.token_with(&json!({ "tenant": 7 }))),
         ("several tenants", app.token_with(&json!({ "tenant": ["acme"] }))),
     ];
     for (what, token) in refused {
-        let answer = app.subscription(&token).await;
-        assert_eq!(answer.status, 401, "{what}: {}", answer.text);
-        answer.assert_is(401, "not_authenticated");
+        let response = app.subscription(&token).await;
+        assert_eq!(response.status, 401, "{what}: {}", response.text);
+        response.assert_problem(401, "not_authenticated");
     }
     for good in [
         app.token("acme"),
@@ -65,31 +65,31 @@ async fn a_token_must_be_ours_current_and_whole() {
 }
 
 #[tokio::test]
-async fn a_service_token_reads_and_never_acts_for_a_user() {
+async fn service_token_reads_but_never_acts_as_user() {
     let app = TestApp::start(Database::Sqlite).await;
     for scope in [json!("billing:service"), json!("openid billing:service"), json!(["billing:service"])] {
         let token = app.token_with(&json!({ "tenant": "acme", "scope": scope }));
-        app.subscription_of("acme", &token).await.ok();
-        app.subscription(&token).await.assert_is(403, "not_allowed");
-        app.open_portal(&token, &json!({})).await.assert_is(403, "not_allowed");
-        app.check_out(&token, &json!({})).await.assert_is(403, "not_allowed");
+        app.tenant_subscription("acme", &token).await.ok();
+        app.subscription(&token).await.assert_problem(403, "not_allowed");
+        app.open_portal(&token, &json!({})).await.assert_problem(403, "not_allowed");
+        app.check_out(&token, &json!({})).await.assert_problem(403, "not_allowed");
     }
     for scope in [json!("billing:services"), json!("xbilling:service"), json!(7)] {
         let token = app.token_with(&json!({ "tenant": "acme", "scope": scope }));
-        app.subscription_of("acme", &token).await.assert_is(403, "not_allowed");
+        app.tenant_subscription("acme", &token).await.assert_problem(403, "not_allowed");
     }
     app.stop().await;
 }
 
-/// Microsoft Entra ID and Okta have them there.
+/// Microsoft Entra ID and Okta put scopes into `scp`.
 #[tokio::test]
-async fn scopes_in_scp_count_as_those_in_scope() {
+async fn scp_claim_counts_as_scope() {
     let app = TestApp::start_with(Database::Sqlite, &[("--jwt-scope", "billing")]).await;
     for scp in
         [json!("billing:service"), json!("openid billing:service"), json!(["openid", "billing:service"])]
     {
         let token = app.token_with(&json!({ "scp": scp }));
-        app.subscription_of("acme", &token).await.ok();
+        app.tenant_subscription("acme", &token).await.ok();
     }
     for (claims, status) in [
         (json!({ "scp": "openid billing" }), 200),
@@ -102,21 +102,21 @@ async fn scopes_in_scp_count_as_those_in_scope() {
     ] {
         let mut claims = claims;
         claims["tenant"] = json!("acme");
-        let answer = app.subscription(&app.token_with(&claims)).await;
-        assert_eq!(answer.status.as_u16(), status, "{claims}");
+        let response = app.subscription(&app.token_with(&claims)).await;
+        assert_eq!(response.status.as_u16(), status, "{claims}");
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn what_the_configuration_asks_of_a_token_is_asked() {
-    let asks = [
+async fn configured_claims_are_required() {
+    let settings = [
         ("--jwt-tenant-claim", "tenant_schema"),
         ("--jwt-issuer", "https://id.example.com"),
         ("--jwt-audience", "billing"),
         ("--jwt-scope", "billing:manage"),
     ];
-    let app = TestApp::start_with(Database::Sqlite, &asks).await;
+    let app = TestApp::start_with(Database::Sqlite, &settings).await;
     let good = json!({
         "tenant_schema": "acme", "iss": "https://id.example.com", "aud": ["app", "billing"],
         "scope": "openid billing:manage",
@@ -134,19 +134,19 @@ async fn what_the_configuration_asks_of_a_token_is_asked() {
     ] {
         let mut claims = good.clone();
         claims[claim] = value;
-        app.subscription(&app.token_with(&claims)).await.assert_is(status, code);
+        app.subscription(&app.token_with(&claims)).await.assert_problem(status, code);
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn without_a_secret_every_token_is_refused() {
+async fn missing_jwt_secret_rejects_every_token() {
     let app = TestApp::start_with(Database::Sqlite, &[("--jwt-secret", "")]).await;
-    app.subscription(&app.token("acme")).await.assert_is(401, "not_authenticated");
+    app.subscription(&app.token("acme")).await.assert_problem(401, "not_authenticated");
     app.stop().await;
 }
 
-/// A service that takes the tokens of an issuer, by the URL of its keys.
+/// Starts a service that accepts the issuer's tokens, by the URL of its JWKS.
 async fn start_with_issuer(issuer: &Issuer, algorithm: Algorithm, more: &[(&str, &str)]) -> TestApp {
     let algorithm = format!("{algorithm:?}");
     let mut settings = vec![
@@ -169,7 +169,7 @@ fn from_issuer(app: &TestApp, others: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn each_algorithm_is_taken_by_the_url_of_its_keys_and_by_a_file() {
+async fn each_algorithm_works_with_jwks_url_and_key_file() {
     let dir = tempfile::TempDir::new().expect("a directory");
     for algorithm in PUBLIC {
         let key = SigningKey::new(algorithm, "k");
@@ -189,16 +189,16 @@ async fn each_algorithm_is_taken_by_the_url_of_its_keys_and_by_a_file() {
         ];
         let app = TestApp::start_with(Database::Sqlite, &settings).await;
         assert_eq!(app.subscription(&token).await.ok()["tenant"], "acme", "{algorithm:?}");
-        let nameless = key.token_with(&json!({ "alg": key.alg() }), &from_issuer(&app, &json!({})));
-        app.subscription(&nameless).await.ok();
+        let without_kid = key.token_with(&json!({ "alg": key.alg() }), &from_issuer(&app, &json!({})));
+        app.subscription(&without_kid).await.ok();
         let another = SigningKey::new(algorithm, "k").token(&from_issuer(&app, &json!({})));
-        app.subscription(&another).await.assert_is(401, "not_authenticated");
+        app.subscription(&another).await.assert_problem(401, "not_authenticated");
         app.stop().await;
     }
 }
 
 #[tokio::test]
-async fn a_token_chooses_neither_its_algorithm_nor_its_key() {
+async fn token_cannot_choose_its_algorithm_or_key() {
     let keys = PUBLIC.map(|algorithm| SigningKey::new(algorithm, "k"));
     for key in &keys {
         let issuer = Issuer::publishing(&[key]).await;
@@ -206,21 +206,21 @@ async fn a_token_chooses_neither_its_algorithm_nor_its_key() {
         let claims = from_issuer(&app, &json!({}));
         app.subscription(&key.token(&claims)).await.ok();
         for (what, token) in forgeries(key, &keys, &claims) {
-            let answer = app.subscription(&token).await;
-            assert_eq!(answer.status, 401, "{} and {what}: {}", key.alg(), answer.text);
+            let response = app.subscription(&token).await;
+            assert_eq!(response.status, 401, "{} and {what}: {}", key.alg(), response.text);
         }
         app.stop().await;
     }
 }
 
-/// What has been tried elsewhere against whoever let a token choose.
+/// Known attacks on services that let a token choose its algorithm or key.
 fn forgeries(key: &SigningKey, keys: &[SigningKey], claims: &Value) -> Vec<(String, String)> {
     let mut forged = Vec::new();
     for alg in ["none", "None", "NONE", "nOnE", "none ", "", &key.alg()] {
-        let message = message(&json!({ "alg": alg, "kid": "k" }), claims);
-        forged.push((format!("`{alg}`, not signed"), format!("{message}.")));
+        let message = signing_input(&json!({ "alg": alg, "kid": "k" }), claims);
+        forged.push((format!("`{alg}`, unsigned"), format!("{message}.")));
         forged.push((
-            format!("`{alg}`, with the form of a signature"),
+            format!("`{alg}`, with a well-formed false signature"),
             format!("{message}.{}", "A".repeat(86)),
         ));
         forged.push((format!("`{alg}`, without a third part"), message));
@@ -228,15 +228,16 @@ fn forgeries(key: &SigningKey, keys: &[SigningKey], claims: &Value) -> Vec<(Stri
     let good = key.token(claims);
     let (_, signature) = good.rsplit_once('.').expect("three parts");
     for alg in ["none", "HS256", "RS512", "PS256", "ES384", "ES256K", "Ed25519", &key.alg().to_lowercase()] {
-        let message = message(&json!({ "alg": alg, "kid": "k" }), claims);
+        let message = signing_input(&json!({ "alg": alg, "kid": "k" }), claims);
         forged.push((format!("`{alg}`, with a good token's signature"), format!("{message}.{signature}")));
     }
-    // The public key is everybody's. As a secret of HS256 it would sign for everybody.
+    // Everyone has the public key. A service that takes it as an HS256 secret would accept anyone's
+    // tokens.
     let der: String = key.pem.lines().filter(|line| !line.starts_with("-----")).collect();
     let numbers = ["n", "x"].into_iter().filter_map(|name| key.jwk[name].as_str());
-    let mut known: Vec<Vec<u8>> = numbers.clone().map(|number| number.as_bytes().to_vec()).collect();
-    known.extend(numbers.map(|number| URL_SAFE_NO_PAD.decode(number).expect("base64url")));
-    known.extend([
+    let mut public_data: Vec<Vec<u8>> = numbers.clone().map(|number| number.as_bytes().to_vec()).collect();
+    public_data.extend(numbers.map(|number| URL_SAFE_NO_PAD.decode(number).expect("base64url")));
+    public_data.extend([
         key.pem.clone().into_bytes(),
         key.pem.trim_end().as_bytes().to_vec(),
         STANDARD.decode(&der).expect("base64"),
@@ -245,15 +246,15 @@ fn forgeries(key: &SigningKey, keys: &[SigningKey], claims: &Value) -> Vec<(Stri
         b"k".to_vec(),
         Vec::new(),
     ]);
-    for (number, secret) in known.into_iter().enumerate() {
+    for (number, secret) in public_data.into_iter().enumerate() {
         let secret = EncodingKey::from_secret(&secret);
         for alg in ["HS256", &key.alg()] {
             let header = json!({ "alg": alg, "kid": "k" });
             let token = sign(&header, claims, &secret, Algorithm::HS256);
-            forged.push((format!("`{alg}`, signed with what is public, {number}"), token));
+            forged.push((format!("`{alg}`, signed with public data, {number}"), token));
         }
     }
-    // Another key, of this kind or of another, that calls itself the same.
+    // Another key, of the same or another algorithm, with the same `kid`.
     let another = SigningKey::new(key.algorithm, "k");
     for other in keys.iter().filter(|other| other.algorithm != key.algorithm).chain([&another]) {
         for alg in [key.alg(), other.alg()] {
@@ -274,15 +275,15 @@ fn forgeries(key: &SigningKey, keys: &[SigningKey], claims: &Value) -> Vec<(Stri
 }
 
 #[tokio::test]
-async fn a_shared_secret_takes_no_other_algorithm_and_a_public_key_is_none() {
+async fn shared_secret_accepts_only_hs256() {
     let app = TestApp::start(Database::Sqlite).await;
     let claims = app.claims(&json!({ "tenant": "acme" }));
     for algorithm in PUBLIC {
         let key = SigningKey::new(algorithm, "k");
         let header = json!({ "alg": key.alg(), "jwk": key.jwk });
-        app.subscription(&key.token_with(&header, &claims)).await.assert_is(401, "not_authenticated");
+        app.subscription(&key.token_with(&header, &claims)).await.assert_problem(401, "not_authenticated");
         let header = json!({ "alg": "HS256", "jwk": key.jwk });
-        app.subscription(&key.token_with(&header, &claims)).await.assert_is(401, "not_authenticated");
+        app.subscription(&key.token_with(&header, &claims)).await.assert_problem(401, "not_authenticated");
     }
     let secret = EncodingKey::from_secret(JWT_SECRET.as_bytes());
     for (alg, algorithm) in [
@@ -294,7 +295,7 @@ async fn a_shared_secret_takes_no_other_algorithm_and_a_public_key_is_none() {
         ("RS256", Algorithm::HS256),
     ] {
         let token = sign(&json!({ "alg": alg }), &claims, &secret, algorithm);
-        app.subscription(&token).await.assert_is(401, "not_authenticated");
+        app.subscription(&token).await.assert_problem(401, "not_authenticated");
     }
     let kid = sign(&json!({ "alg": "HS256", "kid": "any" }), &claims, &secret, Algorithm::HS256);
     app.subscription(&kid).await.ok();
@@ -302,7 +303,7 @@ async fn a_shared_secret_takes_no_other_algorithm_and_a_public_key_is_none() {
 }
 
 #[tokio::test]
-async fn what_an_issuer_signed_for_another_time_place_or_purpose_is_refused() {
+async fn token_for_other_time_issuer_audience_or_type_is_rejected() {
     let key = SigningKey::new(Algorithm::RS256, "k");
     let issuer = Issuer::publishing(&[&key]).await;
     let app = start_with_issuer(&issuer, Algorithm::RS256, &[("--jwt-tenant-claim", "org.id")]).await;
@@ -320,7 +321,7 @@ async fn what_an_issuer_signed_for_another_time_place_or_purpose_is_refused() {
         ("exp", json!(0)),
         ("exp", json!(null)),
         ("exp", json!("9999999999")),
-        // In milliseconds it would be good for tens of thousands of years.
+        // Milliseconds instead of seconds would be valid for tens of thousands of years.
         ("exp", json!((now + 60) * 1000)),
         ("exp", json!(1e300)),
         ("nbf", json!(now + 31)),
@@ -346,8 +347,8 @@ async fn what_an_issuer_signed_for_another_time_place_or_purpose_is_refused() {
         ("org", json!({ "id": "acme/../birch" })),
         ("org", json!({ "id": "t".repeat(64) })),
     ] {
-        let answer = app.subscription(&key.token(&with(claim, value.clone()))).await;
-        assert_eq!(answer.status, 401, "{claim}: {value}: {}", answer.text);
+        let response = app.subscription(&key.token(&with(claim, value.clone()))).await;
+        assert_eq!(response.status, 401, "{claim}: {value}: {}", response.text);
     }
     for (member, value) in [
         ("typ", json!("logout+jwt")),
@@ -361,8 +362,8 @@ async fn what_an_issuer_signed_for_another_time_place_or_purpose_is_refused() {
     ] {
         let mut header = json!({ "alg": "RS256", "kid": "k" });
         header[member] = value.clone();
-        let answer = app.subscription(&key.token_with(&header, &good)).await;
-        assert_eq!(answer.status, 401, "{member}: {value}: {}", answer.text);
+        let response = app.subscription(&key.token_with(&header, &good)).await;
+        assert_eq!(response.status, 401, "{member}: {value}: {}", response.text);
     }
     for typ in ["JWT", "at+jwt", "application/at+jwt"] {
         let header = json!({ "alg": "RS256", "kid": "k", "typ": typ });
@@ -372,7 +373,7 @@ async fn what_an_issuer_signed_for_another_time_place_or_purpose_is_refused() {
 }
 
 #[tokio::test]
-async fn of_claims_that_stand_twice_neither_is_believed() {
+async fn duplicate_claims_are_rejected() {
     let app = TestApp::start(Database::Sqlite).await;
     let exp = app.clock_seconds() + 60;
     let secret = EncodingKey::from_secret(JWT_SECRET.as_bytes());
@@ -386,14 +387,14 @@ async fn of_claims_that_stand_twice_neither_is_believed() {
         let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(&claims));
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &secret, Algorithm::HS256);
         let token = format!("{message}.{}", signature.expect("a signature"));
-        let answer = app.subscription(&token).await;
-        assert_eq!(answer.status, 401, "{claims}: {}", answer.text);
+        let response = app.subscription(&token).await;
+        assert_eq!(response.status, 401, "{claims}: {}", response.text);
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn tokens_of_one_issuer_lead_each_to_their_own_tenant() {
+async fn tokens_of_one_issuer_map_to_their_own_tenants() {
     let key = SigningKey::new(Algorithm::ES256, "k");
     let issuer = Issuer::publishing(&[&key]).await;
     let app = start_with_issuer(&issuer, Algorithm::ES256, &[]).await;
@@ -403,14 +404,14 @@ async fn tokens_of_one_issuer_lead_each_to_their_own_tenant() {
     assert_eq!((&acme.ok()["tenant"], &birch.ok()["tenant"]), (&json!("acme"), &json!("birch")));
     assert_ne!(acme.header("etag"), birch.header("etag"));
     let etag = acme.header("etag").expect("an ETag");
-    assert_eq!(app.subscription_unless(&tokens[1], etag).await.ok()["tenant"], "birch");
-    app.open_portal(&tokens[1], &json!({})).await.assert_is(409, "no_customer");
+    assert_eq!(app.subscription_if_none_match(&tokens[1], etag).await.ok()["tenant"], "birch");
+    app.open_portal(&tokens[1], &json!({})).await.assert_problem(409, "no_customer");
     app.open_portal(&tokens[0], &json!({})).await.ok();
-    app.subscription_of("acme", &tokens[1]).await.assert_is(403, "not_allowed");
-    // The signature of one does not cover the claims of the other.
+    app.tenant_subscription("acme", &tokens[1]).await.assert_problem(403, "not_allowed");
+    // The signature of one token does not cover the claims of the other.
     let parts: Vec<Vec<&str>> = tokens.iter().map(|token| token.split('.').collect()).collect();
     let mixed = format!("{}.{}.{}", parts[0][0], parts[1][1], parts[0][2]);
-    app.subscription(&mixed).await.assert_is(401, "not_authenticated");
+    app.subscription(&mixed).await.assert_problem(401, "not_authenticated");
     app.stop().await;
 }
 

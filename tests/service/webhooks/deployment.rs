@@ -1,4 +1,5 @@
-//! Two deployments on one Stripe account, each with its own database and tenants of the same names.
+//! Two deployments on one Stripe account, each with its own database and with tenants of the same
+//! names.
 
 use serde_json::{Value, json};
 
@@ -7,23 +8,23 @@ use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
     purchase_in_one_deployment_grants_nothing_in_the_other,
-    customer_linked_here_is_ours_whatever_its_metadata_says,
-    customer_of_other_deployment_is_not_linked_when_asked_about,
-    events_parked_before_their_deployment_was_known_are_quarantined,
+    linked_customer_is_ours_despite_foreign_metadata,
+    lookup_does_not_link_customer_of_other_deployment,
+    events_parked_before_deployment_is_known_are_quarantined,
     adopted_deployment_brings_its_customers,
-    generated_deployment_is_kept,
-    service_refuses_another_deployments_database,
+    generated_deployment_id_is_kept,
+    command_refuses_database_of_another_deployment,
 );
 
-/// Another deployment on the same account.
+/// Starts another deployment on the same account.
 async fn other_deployment(app: &TestApp, database: Database) -> TestApp {
     let settings = [("--deployment-id", "dev"), ("--stripe-api-base", app.stripe.url.as_str())];
     let other = TestApp::start_with(database, &settings).await;
-    app.stripe.deliver_to(&other.at(WEBHOOK)).await;
+    app.stripe.add_webhook_endpoint(&other.url_of(WEBHOOK)).await;
     other
 }
 
-/// A purchase by this deployment's tenant `acme`, as its event tells it.
+/// The event of a purchase by the deployment's tenant `acme`.
 fn purchase_of(app: &TestApp, deployment: &str) -> Value {
     stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
         object["id"] = json!("sub_foreign");
@@ -32,7 +33,7 @@ fn purchase_of(app: &TestApp, deployment: &str) -> Value {
     })
 }
 
-/// The same subscription changes later, in an object without our metadata.
+/// A later update of the same subscription, whose object lacks our metadata.
 fn change(app: &TestApp) -> Value {
     stripe_event("customer.subscription.updated", app.clock_seconds() + 1, |object| {
         object["id"] = json!("sub_foreign");
@@ -48,8 +49,8 @@ fn quarantined() -> (String, Option<String>) {
 async fn purchase_in_one_deployment_grants_nothing_in_the_other(database: Database) {
     let staging = TestApp::start(database).await;
     let dev = other_deployment(&staging, database).await;
-    staging.make_pro("acme").await;
-    dev.line("subscription_state", |line| {
+    staging.subscribe_to_pro("acme").await;
+    dev.wait_for_line("subscription_state", |line| {
         line["event"] == "event.quarantined" && line["stripe_event_type"] == "customer.subscription.created"
     })
     .await;
@@ -57,7 +58,7 @@ async fn purchase_in_one_deployment_grants_nothing_in_the_other(database: Databa
 
     let bought = dev.check_out(&dev.token("acme"), &json!({})).await.ok();
     staging.stripe.pay(bought["session_id"].as_str().expect("a session")).await;
-    dev.until_plan("acme", "pro").await;
+    dev.wait_for_plan("acme", "pro").await;
     assert_ne!(dev.customer_of("acme").await, staging.customer_of("acme").await);
     let parked = dev.lines("subscription_state").into_iter().filter(|line| line["event"] == "event.parked");
     assert_eq!(parked.count(), 0);
@@ -65,7 +66,7 @@ async fn purchase_in_one_deployment_grants_nothing_in_the_other(database: Databa
     staging.stop().await;
 }
 
-async fn customer_linked_here_is_ours_whatever_its_metadata_says(database: Database) {
+async fn linked_customer_is_ours_despite_foreign_metadata(database: Database) {
     let app = TestApp::start(database).await;
     let linked = app.run_command(&["tenant", "link", "acme", "cus_foreign"]);
     assert!(linked.status.success(), "{linked:?}");
@@ -76,18 +77,18 @@ async fn customer_linked_here_is_ours_whatever_its_metadata_says(database: Datab
     app.stop().await;
 }
 
-async fn customer_of_other_deployment_is_not_linked_when_asked_about(database: Database) {
+async fn lookup_does_not_link_customer_of_other_deployment(database: Database) {
     let mut app = TestApp::without_service(database, &[]).await;
-    app.stripe.fault(&json!({ "events": "hidden" })).await;
+    app.stripe.inject_fault(&json!({ "events": "hidden" })).await;
     let metadata = "metadata[tenant_id]=acme&metadata[deployment_id]=dev";
     let customer = app.stripe.api("POST", "/v1/customers", metadata).await["id"].clone();
     let customer = customer.as_str().expect("an id");
-    app.come_back().await;
-    app.until_backfilled().await;
-    app.stripe.buy_elsewhere(customer).await;
-    app.line("subscription_state", |line| line["event"] == "event.parked").await;
+    app.start_service().await;
+    app.wait_for_backfill().await;
+    app.stripe.subscribe_customer(customer).await;
+    app.wait_for_line("subscription_state", |line| line["event"] == "event.parked").await;
     app.clock.advance_seconds(60);
-    eventually("Stripe was asked about the customer", || async {
+    eventually("the customer has been looked up", || async {
         let row = app.database.row::<entity::customer::Entity>(customer).await?;
         row.asked_at_ms.and(row.deployment_id)
     })
@@ -96,11 +97,11 @@ async fn customer_of_other_deployment_is_not_linked_when_asked_about(database: D
     let events = app.database.rows::<entity::event::Entity>().await;
     let of_customer = events.iter().filter(|event| event.customer_id.as_deref() == Some(customer));
     let outcomes: std::collections::BTreeSet<_> = of_customer.map(|event| event.outcome.as_str()).collect();
-    assert_eq!(outcomes, ["quarantined"].into(), "what was parked, too");
+    assert_eq!(outcomes, ["quarantined"].into(), "parked events are quarantined, too");
     app.stop().await;
 }
 
-async fn events_parked_before_their_deployment_was_known_are_quarantined(database: Database) {
+async fn events_parked_before_deployment_is_known_are_quarantined(database: Database) {
     let app = TestApp::start(database).await;
     let changed = change(&app);
     app.deliver(&changed).await.ok();
@@ -124,21 +125,21 @@ async fn adopted_deployment_brings_its_customers(database: Database) {
     let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
     assert_eq!(shown, json!({ "id": DEPLOYMENT, "others": [{ "id": "lost", "customers": 1 }] }));
 
-    app.go_down().await;
+    app.stop_service().await;
     let mistyped = app.run_command(&["deployment", "adopt", "lots"]);
     assert_eq!(mistyped.status.code(), Some(1), "{mistyped:?}");
     let adopted = app.run_command(&["deployment", "adopt", "lost"]);
     assert!(adopted.status.success(), "{adopted:?}");
-    // The command went by the machine's clock.
+    // The command went by the machine's clock, which is ahead of the test's.
     app.clock.advance_seconds(600);
-    app.come_back_with("--deployment-id", "lost").await;
-    app.until_plan("acme", "pro").await;
-    app.until_outcome(&changed, "applied").await;
+    app.start_service_with("--deployment-id", "lost").await;
+    app.wait_for_plan("acme", "pro").await;
+    app.wait_for_outcome(&changed, "applied").await;
     assert_eq!(app.customer_of("acme").await, "cus_foreign");
     app.stop().await;
 }
 
-async fn generated_deployment_is_kept(database: Database) {
+async fn generated_deployment_id_is_kept(database: Database) {
     let mut app = TestApp::start_with(database, &[("--deployment-id", "")]).await;
     let shown = || {
         let shown = app.run_command(&["deployment", "show", "--json"]);
@@ -151,24 +152,24 @@ async fn generated_deployment_is_kept(database: Database) {
     let sessions = app.stripe.requests_to("POST", "/v1/checkout/sessions").await;
     assert_eq!(sessions[0]["params"]["metadata"]["deployment_id"], first);
     assert_eq!(sessions[0]["params"]["subscription_data"]["metadata"]["deployment_id"], first);
-    app.go_down().await;
-    app.come_back().await;
+    app.stop_service().await;
+    app.start_service().await;
     let shown = app.run_command(&["deployment", "show"]);
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(text.contains(first.as_str().expect("an id")), "{text}");
     app.stop().await;
 }
 
-async fn service_refuses_another_deployments_database(database: Database) {
+async fn command_refuses_database_of_another_deployment(database: Database) {
     let mut app = TestApp::start(database).await;
-    app.go_down().await;
+    app.stop_service().await;
     let refused = app
         .run_command_with(&["tenant", "link", "acme", "cus_foreign"], &[("BILLHOOK_DEPLOYMENT_ID", "dev")]);
     assert_eq!(refused.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        told.contains("dev") && told.contains(DEPLOYMENT) && told.contains("deployment adopt dev"),
-        "{told}"
+        stderr.contains("dev") && stderr.contains(DEPLOYMENT) && stderr.contains("deployment adopt dev"),
+        "{stderr}"
     );
     app.stop().await;
 }

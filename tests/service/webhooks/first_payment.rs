@@ -1,4 +1,4 @@
-//! A checkout that was completed with its money on the way, of whose end no event tells: the latest invoice decides.
+//! Checkouts paid by delayed debit where no event reports the result: the latest invoice decides.
 
 use serde_json::{Value, json};
 
@@ -6,23 +6,24 @@ use crate::support::app::{TestApp, stripe_event};
 use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
-    voided_first_invoice_is_drift_and_lifted_by_reconcile,
-    first_invoice_paid_unheard_is_learned_when_stripe_is_asked,
+    reconcile_reports_voided_first_invoice_and_restores_access,
+    first_invoice_payment_without_event_is_found_by_refresh,
     open_first_invoice_keeps_access_withheld,
 );
 
-/// A tenant that has bought by a delayed debit. Returns its subscription and its session.
-async fn with_delayed_debit(app: &TestApp) -> (String, String) {
-    app.until_backfilled().await;
+/// Makes the tenant buy by delayed debit, then stops all events. Returns the subscription and the
+/// session.
+async fn buy_by_delayed_debit(app: &TestApp) -> (String, String) {
+    app.wait_for_backfill().await;
     let bought = app.check_out(&app.token("acme"), &json!({})).await.ok();
     let session = bought["session_id"].as_str().expect("a session").to_owned();
     app.stripe.pay_with(&session, "delayed").await;
-    app.until_checkout(&session, "awaiting_payment").await;
-    let held = app.until("acme", |answer| answer["status"] == "active").await;
-    assert_eq!((&held["plan"], &held["access"]), (&json!("free"), &json!(false)), "{held}");
-    app.until_nothing_is_asked().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
-    app.stripe.fault(&json!({ "events": "hidden" })).await;
+    app.wait_for_checkout(&session, "awaiting_payment").await;
+    let waiting = app.wait_for_subscription("acme", |subscription| subscription["status"] == "active").await;
+    assert_eq!((&waiting["plan"], &waiting["access"]), (&json!("free"), &json!(false)), "{waiting}");
+    app.wait_for_refreshes().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
+    app.stripe.inject_fault(&json!({ "events": "hidden" })).await;
     (app.stripe.subscription_of_session(&session).await, session)
 }
 
@@ -33,14 +34,14 @@ async fn void_first_invoice(app: &TestApp, subscription: &str) {
     assert_eq!(void["status"], "void", "{void}");
 }
 
-async fn voided_first_invoice_is_drift_and_lifted_by_reconcile(database: Database) {
+async fn reconcile_reports_voided_first_invoice_and_restores_access(database: Database) {
     let app = TestApp::start(database).await;
-    let (subscription, session) = with_delayed_debit(&app).await;
+    let (subscription, session) = buy_by_delayed_debit(&app).await;
     void_first_invoice(&app, &subscription).await;
 
     let shown = app.run_command(&["tenant", "show", "acme"]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(shown.contains("active, access is withheld until its first payment arrives"), "{shown}");
+    assert!(shown.contains("false until the first payment arrives"), "{shown}");
     let shown = app.run_command(&["tenant", "show", "acme", "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
     assert_eq!(shown["subscriptions"][0]["access_withheld"], "awaiting_payment", "{shown}");
@@ -51,27 +52,27 @@ async fn voided_first_invoice_is_drift_and_lifted_by_reconcile(database: Databas
     let applied = app.run_command(&["reconcile", "--apply"]);
     assert!(applied.status.success(), "{applied:?}");
     assert_eq!(app.subscription(&app.token("acme")).await.ok()["plan"], "pro");
-    app.until_checkout(&session, "complete").await;
+    app.wait_for_checkout(&session, "complete").await;
     assert!(app.run_command(&["reconcile"]).status.success());
     app.stop().await;
 }
 
-async fn first_invoice_paid_unheard_is_learned_when_stripe_is_asked(database: Database) {
+async fn first_invoice_payment_without_event_is_found_by_refresh(database: Database) {
     let app = TestApp::start(database).await;
-    let (subscription, session) = with_delayed_debit(&app).await;
+    let (subscription, session) = buy_by_delayed_debit(&app).await;
     app.stripe.settle(&session, true).await;
-    let late = stripe_event("customer.subscription.updated", app.clock_seconds() - 3600, |object| {
+    let older = stripe_event("customer.subscription.updated", app.clock_seconds() - 3600, |object| {
         object["id"] = json!(subscription);
         object["status"] = json!("trialing");
     });
-    app.deliver(&app.for_customer_of("acme", late).await).await.ok();
-    app.until_plan("acme", "pro").await;
+    app.deliver(&app.for_customer_of("acme", older).await).await.ok();
+    app.wait_for_plan("acme", "pro").await;
     app.stop().await;
 }
 
 async fn open_first_invoice_keeps_access_withheld(database: Database) {
     let app = TestApp::start(database).await;
-    with_delayed_debit(&app).await;
+    buy_by_delayed_debit(&app).await;
     let applied = app.run_command(&["reconcile", "--apply"]);
     assert!(applied.status.success(), "{applied:?}");
     assert_eq!(app.subscription(&app.token("acme")).await.ok()["access"], false);

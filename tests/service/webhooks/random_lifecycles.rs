@@ -1,14 +1,16 @@
-//! Random lives of subscriptions, told to several replicas in random disorder: in the end the service says what Stripe
-//! says.
+//! Subscriptions change at random, and their events reach several replicas in random order.
+//! Afterwards the service's state equals Stripe's.
 //!
-//! Each replica has lanes of its own, so that the events of one customer are applied in several lanes at the same time.
+//! Each replica has its own lanes, so the events of one customer are applied in several lanes at
+//! the same time.
 //!
-//! The replicas that hear the events have no Stripe key, so that nothing but the events decides. There is one thing that
-//! events cannot decide: when a subscription comes back, within one second, to a state that it had in that second, the
-//! previous values lead in a circle, and no order of the second's events is better than another. Such a life waits for
-//! the next second before it goes back. (With a key the service asks Stripe, and need not know.)
+//! The replicas that receive the events have no Stripe key, so only the events decide. Events
+//! cannot decide one case: when a subscription returns, within one second, to a state that it had
+//! in that second, its `previous_attributes` form a circle and no order of that second's events is
+//! better than another. Such a change waits for the next second. (With a key, the service would ask
+//! Stripe.)
 //!
-//! Then a replica with a key asks Stripe what the events left open, and still all is as it should be.
+//! Then a replica with a key runs the queued refreshes, and the state still equals Stripe's.
 
 use std::fmt::Write;
 
@@ -22,135 +24,135 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::support::app::{TestApp, eventually};
 use crate::support::database::{Database, on_both_databases};
-use crate::support::random_cases::{Cases, tell_all};
+use crate::support::random_cases::{Cases, run_cases};
 
 on_both_databases!(
-    however_the_events_of_random_lives_are_delivered_the_service_ends_where_stripe_does,
-    a_plan_that_changed_back_a_second_later_is_what_it_was_before,
+    random_deliveries_end_in_the_state_at_stripe,
+    plan_changed_back_a_second_later_is_the_old_plan,
 );
 
-/// A tale is a conversation of some fifty requests, so an ordinary run has few.
-const CASES: Cases = Cases { seed_variable: "BILLHOOK_LIVES_SEED", ordinary: 10, soak: 300 };
+/// A scenario sends about fifty requests, so a default run has few scenarios.
+const CASES: Cases = Cases { seed_variable: "BILLHOOK_LIVES_SEED", default_count: 10, soak_count: 300 };
 
-/// What is sold, worst plan first.
+/// The prices for sale and the index of their plan in `PLANS`, lowest plan first.
 const PRICES: [(&str, usize); 3] =
     [("price_pro_monthly", 0), ("price_pro_yearly", 0), ("price_team_monthly", 1)];
 const PLANS: [&str; 2] = ["pro", "team"];
 
-async fn however_the_events_of_random_lives_are_delivered_the_service_ends_where_stripe_does(
-    database: Database,
-) {
-    let mut world = World::begin(database).await;
-    tell_all(CASES, tale(), async |tale| world.tell(tale).await).await;
-    world.end().await;
+async fn random_deliveries_end_in_the_state_at_stripe(database: Database) {
+    let mut setup = Setup::start(database).await;
+    run_cases(CASES, scenario(), async |scenario| setup.run(scenario).await).await;
+    setup.stop().await;
 }
 
-async fn a_plan_that_changed_back_a_second_later_is_what_it_was_before(database: Database) {
-    let mut world = World::begin(database).await;
-    let price = |price, seconds_later| Step { of: 0, seconds_later, change: Change::Price(price) };
-    let tale = Tale {
-        beginnings: vec![Beginning::Paid],
+async fn plan_changed_back_a_second_later_is_the_old_plan(database: Database) {
+    let mut setup = Setup::start(database).await;
+    let price = |price, seconds_later| Step { subscription: 0, seconds_later, change: Change::Price(price) };
+    let scenario = Scenario {
+        purchases: vec![Purchase::Session],
         steps: vec![price("price_team_monthly", 0), price("price_pro_monthly", 1)],
         order: vec![3, 2, 1],
         repeats: vec![],
         groups: vec![1],
         replicas: vec![0, 1, 2],
     };
-    world.tell(&tale).await.expect("the service says what Stripe says");
-    world.end().await;
+    setup.run(&scenario).await.expect("the service's state equals Stripe's");
+    setup.stop().await;
 }
 
-// --- tales
+// --- scenarios
 
 /// What happens at Stripe, and how its events are delivered.
 #[derive(Debug, Clone)]
-struct Tale {
-    beginnings: Vec<Beginning>,
+struct Scenario {
+    purchases: Vec<Purchase>,
     steps: Vec<Step>,
-    /// Events are delivered in the order of these numbers, which are dealt to them in turn.
+    /// Sort keys of the deliveries. The list repeats if there are more deliveries.
     order: Vec<u32>,
-    /// The events that are delivered once more.
+    /// The events that are delivered twice.
     repeats: Vec<Index>,
-    /// How many are delivered at once, in turn.
+    /// How many events are delivered concurrently, group after group. The list repeats.
     groups: Vec<usize>,
-    /// To which replica, in turn.
+    /// The replicas that receive the events. The list repeats.
     replicas: Vec<usize>,
 }
 
-/// How a subscription begins.
+/// How a subscription is bought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Beginning {
-    /// By a checkout of the service's own, paid at once. Only a tenant's first can begin so.
+enum Purchase {
+    /// Through the service's checkout, paid at once. Only a tenant's first purchase can use it.
     OwnCheckout,
-    /// The same, by a debit that takes its time.
+    /// Through the service's checkout, by delayed debit.
     OwnCheckoutByDebit,
-    /// By a session of somebody else's that names the tenant in its metadata and in its subscription's.
-    Paid,
-    /// The same, by a debit that takes its time.
-    Debit,
-    /// The same, but nothing of the subscription says whose it is: until the session is heard of, all else waits.
-    PaidAndUntagged,
-    /// Tagged, with a trial.
-    Trial,
+    /// By a session created outside the service, which names the tenant in its own and its
+    /// subscription's metadata.
+    Session,
+    /// By such a session and delayed debit.
+    SessionByDebit,
+    /// By a session whose subscription does not name the tenant. Other events are parked until the
+    /// session's arrives.
+    UntaggedSession,
+    /// By a tagged session with a trial.
+    TrialSession,
 }
 
 #[derive(Debug, Clone)]
 struct Step {
-    of: usize,
+    subscription: usize,
     seconds_later: u32,
     change: Change,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// Another price of the first item.
+    /// Changes the price of the first item.
     Price(&'static str),
-    /// One more item, unless it has one of this price.
-    Item(&'static str),
+    /// Adds an item, unless one has this price.
+    AddItem(&'static str),
     Quantity(u32),
     Renew,
     Status(&'static str),
-    /// Whether it is to end with its period, as the API says it.
-    EndWithPeriod(bool),
-    /// The same, as the Customer Portal says it.
-    EndOnItsDate,
-    /// What the bank says of a debit.
-    Settle(bool),
-    End,
+    /// Schedules or withdraws a cancellation as the API does, with `cancel_at_period_end`.
+    CancelAtPeriodEnd(bool),
+    /// Schedules a cancellation as the Customer Portal does, with `cancel_at`.
+    CancelAtDate,
+    /// Settles a delayed debit: whether it succeeds.
+    SettleDebit(bool),
+    Cancel,
 }
 
-fn tale() -> BoxedStrategy<Tale> {
+fn scenario() -> BoxedStrategy<Scenario> {
     let others = prop_oneof![
-        Just(Beginning::Paid),
-        Just(Beginning::Debit),
-        Just(Beginning::PaidAndUntagged),
-        Just(Beginning::Trial)
+        Just(Purchase::Session),
+        Just(Purchase::SessionByDebit),
+        Just(Purchase::UntaggedSession),
+        Just(Purchase::TrialSession)
     ];
-    // Few subscriptions with long lives are harder to follow than many with short ones.
-    let how_many = prop_oneof![2 => Just(0), 1 => Just(1), 1 => Just(2)];
-    let others = how_many.prop_flat_map(move |count: usize| vec(others.clone(), count));
+    // Few subscriptions with many changes are a harder test than many with few.
+    let other_count = prop_oneof![2 => Just(0), 1 => Just(1), 1 => Just(2)];
+    let others = other_count.prop_flat_map(move |count: usize| vec(others.clone(), count));
     let first = prop_oneof![
-        Just(Beginning::OwnCheckout),
-        Just(Beginning::OwnCheckoutByDebit),
-        Just(Beginning::Paid),
-        Just(Beginning::Debit),
-        Just(Beginning::PaidAndUntagged),
-        Just(Beginning::Trial)
+        Just(Purchase::OwnCheckout),
+        Just(Purchase::OwnCheckoutByDebit),
+        Just(Purchase::Session),
+        Just(Purchase::SessionByDebit),
+        Just(Purchase::UntaggedSession),
+        Just(Purchase::TrialSession)
     ];
-    let beginnings = (first, others).prop_map(|(first, mut beginnings)| {
-        beginnings.insert(0, first);
-        beginnings
+    let purchases = (first, others).prop_map(|(first, mut purchases)| {
+        purchases.insert(0, first);
+        purchases
     });
     (
-        beginnings,
+        purchases,
         vec(step(), 4..24),
         vec(any::<u32>(), 1..90),
         vec(any::<Index>(), 0..8),
         vec(1_usize..16, 1..5),
         vec(0_usize..3, 1..6),
     )
-        .prop_map(|(beginnings, steps, order, repeats, groups, replicas)| Tale {
-            beginnings,
+        .prop_map(|(purchases, steps, order, repeats, groups, replicas)| Scenario {
+            purchases,
             steps,
             order,
             repeats,
@@ -161,9 +163,13 @@ fn tale() -> BoxedStrategy<Tale> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    // Most of what happens, happens within a second: that is where order is hard to tell.
+    // Most changes share a second with the one before, because those are the hardest to order.
     let seconds = prop_oneof![3 => Just(0_u32), 1 => 1_u32..4];
-    (0_usize..3, seconds, change()).prop_map(|(of, seconds_later, change)| Step { of, seconds_later, change })
+    (0_usize..3, seconds, change()).prop_map(|(subscription, seconds_later, change)| Step {
+        subscription,
+        seconds_later,
+        change,
+    })
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -171,214 +177,227 @@ fn change() -> impl Strategy<Value = Change> {
     let status = proptest::sample::select(&["active", "past_due", "unpaid", "paused"][..]);
     prop_oneof![
         4 => price().prop_map(Change::Price),
-        1 => price().prop_map(Change::Item),
+        1 => price().prop_map(Change::AddItem),
         3 => (1_u32..4).prop_map(Change::Quantity),
         3 => Just(Change::Renew),
         6 => status.prop_map(Change::Status),
-        3 => any::<bool>().prop_map(Change::EndWithPeriod),
-        2 => Just(Change::EndOnItsDate),
-        2 => any::<bool>().prop_map(Change::Settle),
-        1 => Just(Change::End),
+        3 => any::<bool>().prop_map(Change::CancelAtPeriodEnd),
+        2 => Just(Change::CancelAtDate),
+        2 => any::<bool>().prop_map(Change::SettleDebit),
+        1 => Just(Change::Cancel),
     ]
 }
 
-// --- the world
+// --- the services
 
-/// A shop, which has a key, sells, and is closed while events are delivered; and an office on the same database, which
-/// has no key and hears them.
-struct World {
-    shop: TestApp,
-    office: TestApp,
+/// Two services on one database: a seller with a Stripe key, which is stopped while events are
+/// delivered, and a receiver of three replicas without a key.
+struct Setup {
+    seller: TestApp,
+    receiver: TestApp,
     replicas: Vec<String>,
     tenants: usize,
 }
 
 /// A subscription in the double.
-struct Life {
+struct TestSubscription {
     id: String,
     session: String,
-    /// How it stands, in what the service keeps.
+    /// The fields that the service stores, as the double has them.
     state: Value,
-    /// How it stood in this second.
-    states: Vec<Value>,
+    /// The states it has had in the current second.
+    states_in_second: Vec<Value>,
 }
 
-impl World {
-    async fn begin(database: Database) -> Self {
-        let shop = TestApp::start_with(database, &[("--throttle-per-minute", "6000")]).await;
-        shop.stripe.fault(&json!({ "deliveries": "drop" })).await;
-        let otherwise = [("--database-url", shop.database.url.as_str()), ("--stripe-secret-key", "")];
-        let mut office = TestApp::start_with(database, &otherwise).await;
-        let replicas = vec![office.url.clone(), office.start_replica().await, office.start_replica().await];
-        Self { shop, office, replicas, tenants: 0 }
+impl Setup {
+    async fn start(database: Database) -> Self {
+        let seller = TestApp::start_with(database, &[("--throttle-per-minute", "6000")]).await;
+        seller.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
+        let settings = [("--database-url", seller.database.url.as_str()), ("--stripe-secret-key", "")];
+        let mut receiver = TestApp::start_with(database, &settings).await;
+        let replicas =
+            vec![receiver.url.clone(), receiver.start_replica().await, receiver.start_replica().await];
+        Self { seller, receiver, replicas, tenants: 0 }
     }
 
-    async fn end(self) {
-        self.office.stop().await;
-        self.shop.stop().await;
+    async fn stop(self) {
+        self.receiver.stop().await;
+        self.seller.stop().await;
     }
 
-    /// Lets it all happen at Stripe, then delivers the events, then compares. The error says what differs.
-    async fn tell(&mut self, tale: &Tale) -> Result<(), String> {
+    /// Runs the scenario at Stripe, delivers the events and compares the states. The error is the
+    /// difference.
+    async fn run(&mut self, scenario: &Scenario) -> Result<(), String> {
         self.tenants += 1;
         let tenant = format!("tenant-{}", self.tenants);
-        let (customer, lives) = self.live(&tenant, tale).await;
+        let (customer, subscriptions) = self.run_at_stripe(&tenant, scenario).await;
         let events = self.events_of(&customer).await;
-        let deliveries = deliveries(&events, tale);
-        self.shop.go_down().await;
-        let told = self.deliver(&deliveries, tale).await;
-        let mut compared = told.and(self.compare(&tenant, &lives, &events).await);
-        self.shop.come_back().await;
+        let deliveries = deliveries(&events, scenario);
+        self.seller.stop_service().await;
+        let delivered = self.deliver(&deliveries, scenario).await;
+        let mut compared = delivered.and(self.compare(&tenant, &subscriptions, &events).await);
+        self.seller.start_service().await;
         if compared.is_ok() {
-            self.ask_stripe().await;
-            let after = self.compare(&tenant, &lives, &events).await;
-            compared = after.map_err(|difference| format!("after Stripe was asked: {difference}"));
+            self.run_refreshes().await;
+            let after = self.compare(&tenant, &subscriptions, &events).await;
+            compared = after.map_err(|difference| format!("after the refreshes: {difference}"));
         }
-        compared.map_err(|difference| format!("{difference}\n{}", in_order(&deliveries)))
+        compared.map_err(|difference| format!("{difference}\n{}", describe(&deliveries)))
     }
 
-    /// Time passes until Stripe has answered all that the events left open.
-    async fn ask_stripe(&self) {
-        eventually("every question is answered", || async {
-            self.shop.clock.advance_seconds(1);
-            self.shop.questions().await.is_empty().then_some(())
+    /// Advances the clock until no refresh is queued.
+    async fn run_refreshes(&self) {
+        eventually("no refresh is queued", || async {
+            self.seller.clock.advance_seconds(1);
+            self.seller.queued_refreshes().await.is_empty().then_some(())
         })
         .await;
     }
 
-    /// Lives all lives in the double. Returns their customer and them.
-    async fn live(&self, tenant: &str, tale: &Tale) -> (String, Vec<Life>) {
+    /// Runs the scenario in the double. Returns the customer and its subscriptions.
+    async fn run_at_stripe(&self, tenant: &str, scenario: &Scenario) -> (String, Vec<TestSubscription>) {
         let tag = format!("&subscription_data[metadata][tenant_id]={tenant}");
         let mut customer = None;
-        let mut lives = Vec::new();
-        for beginning in &tale.beginnings {
-            self.pass(1, &mut lives).await;
-            let (session, card) = match beginning {
-                Beginning::OwnCheckout => (self.own_checkout(tenant).await, "ok"),
-                Beginning::OwnCheckoutByDebit => (self.own_checkout(tenant).await, "delayed"),
-                Beginning::Paid => (self.foreign_session(tenant, customer.as_deref(), &tag).await, "ok"),
-                Beginning::Debit => {
-                    (self.foreign_session(tenant, customer.as_deref(), &tag).await, "delayed")
+        let mut subscriptions = Vec::new();
+        for purchase in &scenario.purchases {
+            self.advance_clock(1, &mut subscriptions).await;
+            let (session, card) = match purchase {
+                Purchase::OwnCheckout => (self.start_checkout(tenant).await, "ok"),
+                Purchase::OwnCheckoutByDebit => (self.start_checkout(tenant).await, "delayed"),
+                Purchase::Session => (self.create_session(tenant, customer.as_deref(), &tag).await, "ok"),
+                Purchase::SessionByDebit => {
+                    (self.create_session(tenant, customer.as_deref(), &tag).await, "delayed")
                 }
-                Beginning::PaidAndUntagged => {
-                    (self.foreign_session(tenant, customer.as_deref(), "").await, "ok")
+                Purchase::UntaggedSession => {
+                    (self.create_session(tenant, customer.as_deref(), "").await, "ok")
                 }
-                Beginning::Trial => {
+                Purchase::TrialSession => {
                     let trial = format!("{tag}&subscription_data[trial_period_days]=14");
-                    (self.foreign_session(tenant, customer.as_deref(), &trial).await, "ok")
+                    (self.create_session(tenant, customer.as_deref(), &trial).await, "ok")
                 }
             };
-            self.shop.stripe.pay_with(&session, card).await;
+            self.seller.stripe.pay_with(&session, card).await;
             let paid = self.session(&session).await;
             customer = Some(text(&paid, "customer").to_owned());
             let id = text(&paid, "subscription").to_owned();
             let state = self.state_at_stripe(&id).await;
-            lives.push(Life { id, session, states: vec![state.clone()], state });
+            subscriptions.push(TestSubscription {
+                id,
+                session,
+                states_in_second: vec![state.clone()],
+                state,
+            });
         }
-        for step in &tale.steps {
-            self.pass(step.seconds_later, &mut lives).await;
-            let of = step.of % lives.len();
-            self.take(step.change, &mut lives, of).await;
+        for step in &scenario.steps {
+            self.advance_clock(step.seconds_later, &mut subscriptions).await;
+            let index = step.subscription % subscriptions.len();
+            self.apply(step.change, &mut subscriptions, index).await;
         }
-        (customer.expect("at least one life"), lives)
+        (customer.expect("at least one subscription"), subscriptions)
     }
 
-    /// One step of one life.
-    async fn take(&self, change: Change, lives: &mut [Life], of: usize) {
-        if !self.is_possible(change, &lives[of]).await {
+    async fn apply(&self, change: Change, subscriptions: &mut [TestSubscription], index: usize) {
+        if !self.is_possible(change, &subscriptions[index]).await {
             return;
         }
-        let next = foreseen(change, &lives[of].state);
-        let goes_back = next.is_some_and(|next| next != lives[of].state && lives[of].states.contains(&next));
+        let next = predicted_state(change, &subscriptions[index].state);
+        let goes_back = next.is_some_and(|next| {
+            next != subscriptions[index].state && subscriptions[index].states_in_second.contains(&next)
+        });
         if goes_back {
-            self.pass(1, lives).await;
+            self.advance_clock(1, subscriptions).await;
         }
-        let (stripe, id) = (&self.shop.stripe, &lives[of].id);
+        let (stripe, id) = (&self.seller.stripe, &subscriptions[index].id);
         let path = format!("/v1/subscriptions/{id}");
         match change {
-            Change::Price(price) => stripe.change(id, &json!({ "price": price })).await,
-            Change::Quantity(quantity) => stripe.change(id, &json!({ "quantity": quantity })).await,
-            Change::Renew => stripe.change(id, &json!({ "renew": true })).await,
-            Change::Status(status) => stripe.change(id, &json!({ "status": status })).await,
-            Change::EndWithPeriod(ends) => stripe.change(id, &json!({ "cancel_at_period_end": ends })).await,
-            Change::Settle(ok) => stripe.settle(&lives[of].session, ok).await,
-            Change::Item(price) => self.call("POST", &path, &format!("items[0][price]={price}")).await,
-            Change::EndOnItsDate => self.call("POST", &path, "cancel_at=min_period_end").await,
-            Change::End => self.call("DELETE", &path, "").await,
+            Change::Price(price) => stripe.update_subscription(id, &json!({ "price": price })).await,
+            Change::Quantity(quantity) => {
+                stripe.update_subscription(id, &json!({ "quantity": quantity })).await;
+            }
+            Change::Renew => stripe.update_subscription(id, &json!({ "renew": true })).await,
+            Change::Status(status) => stripe.update_subscription(id, &json!({ "status": status })).await,
+            Change::CancelAtPeriodEnd(ends) => {
+                stripe.update_subscription(id, &json!({ "cancel_at_period_end": ends })).await;
+            }
+            Change::SettleDebit(ok) => stripe.settle(&subscriptions[index].session, ok).await,
+            Change::AddItem(price) => self.call("POST", &path, &format!("items[0][price]={price}")).await,
+            Change::CancelAtDate => self.call("POST", &path, "cancel_at=min_period_end").await,
+            Change::Cancel => self.call("DELETE", &path, "").await,
         }
-        let state = self.state_at_stripe(&lives[of].id).await;
-        lives[of].states.push(state.clone());
-        lives[of].state = state;
+        let state = self.state_at_stripe(&subscriptions[index].id).await;
+        subscriptions[index].states_in_second.push(state.clone());
+        subscriptions[index].state = state;
     }
 
     async fn call(&self, method: &str, path: &str, form: &str) {
-        let answer = self.shop.stripe.api(method, path, form).await;
-        assert!(answer["error"].is_null(), "{method} {path} {form}: {answer}");
+        let response = self.seller.stripe.api(method, path, form).await;
+        assert!(response["error"].is_null(), "{method} {path} {form}: {response}");
     }
 
-    async fn is_possible(&self, change: Change, life: &Life) -> bool {
+    async fn is_possible(&self, change: Change, subscription: &TestSubscription) -> bool {
         match change {
-            Change::Settle(_) => {
+            Change::SettleDebit(_) => {
                 let path = "/v1/events?type=checkout.session.*&limit=100";
-                let told = self.shop.stripe.api("GET", path, "").await;
-                let of_session = |event: &&Value| event["data"]["object"]["id"] == *life.session;
-                let told: Vec<&Value> = list(&told).iter().filter(of_session).collect();
-                told.len() == 1 && told[0]["data"]["object"]["payment_status"] == "unpaid"
+                let page = self.seller.stripe.api("GET", path, "").await;
+                let is_of_session = |event: &&Value| event["data"]["object"]["id"] == *subscription.session;
+                let events: Vec<&Value> = list(&page).iter().filter(is_of_session).collect();
+                events.len() == 1 && events[0]["data"]["object"]["payment_status"] == "unpaid"
             }
-            Change::Item(price) => {
-                let items = life.state["items"].as_array().expect("items");
-                life.state["status"] != "canceled" && items.iter().all(|item| item["price"] != price)
+            Change::AddItem(price) => {
+                let items = subscription.state["items"].as_array().expect("items");
+                subscription.state["status"] != "canceled" && items.iter().all(|item| item["price"] != price)
             }
-            _ => life.state["status"] != "canceled",
+            _ => subscription.state["status"] != "canceled",
         }
     }
 
-    /// So many seconds pass. All happens within one second until they do.
-    async fn pass(&self, seconds: u32, lives: &mut [Life]) {
+    /// Advances the double's stopped clock.
+    async fn advance_clock(&self, seconds: u32, subscriptions: &mut [TestSubscription]) {
         if seconds > 0 {
-            self.shop.stripe.set_clock(&json!({ "stopped": true, "advance_seconds": seconds })).await;
-            for life in lives {
-                life.states = vec![life.state.clone()];
+            self.seller.stripe.set_clock(&json!({ "stopped": true, "advance_seconds": seconds })).await;
+            for subscription in subscriptions {
+                subscription.states_in_second = vec![subscription.state.clone()];
             }
         }
     }
 
-    async fn own_checkout(&self, tenant: &str) -> String {
-        // After a long absence, and the clock jumps far, nothing is sold until the service knows what was bought meanwhile.
-        let bought = eventually("the service sells", || async {
-            let answer = self.shop.check_out(&self.shop.token(tenant), &json!({})).await;
-            (answer.status != 503).then(|| answer.ok())
+    async fn start_checkout(&self, tenant: &str) -> String {
+        // The clock jumps far, which looks like a long downtime, so checkout returns 503 until the
+        // backfill has run.
+        let bought = eventually("the checkout succeeds", || async {
+            let response = self.seller.check_out(&self.seller.token(tenant), &json!({})).await;
+            (response.status != 503).then(|| response.ok())
         })
         .await;
         text(&bought, "session_id").to_owned()
     }
 
-    async fn foreign_session(&self, tenant: &str, customer: Option<&str>, more: &str) -> String {
+    async fn create_session(&self, tenant: &str, customer: Option<&str>, more: &str) -> String {
         let customer = customer.map(|customer| format!("&customer={customer}")).unwrap_or_default();
         let form = format!(
             "mode=subscription&line_items[0][price]=price_pro_monthly&line_items[0][quantity]=1\
              &success_url=https://app.example.com/&metadata[tenant_id]={tenant}{customer}{more}"
         );
-        let session = self.shop.stripe.api("POST", "/v1/checkout/sessions", &form).await;
+        let session = self.seller.stripe.api("POST", "/v1/checkout/sessions", &form).await;
         text(&session, "id").to_owned()
     }
 
     async fn session(&self, id: &str) -> Value {
-        self.shop.stripe.api("GET", &format!("/v1/checkout/sessions/{id}"), "").await
+        self.seller.stripe.api("GET", &format!("/v1/checkout/sessions/{id}"), "").await
     }
 
-    /// What the double made of a customer, oldest first, as `GET /v1/events` pages through it.
+    /// All events of a customer, oldest first.
     async fn events_of(&self, customer: &str) -> Vec<Value> {
         let mut events = Vec::new();
         let mut after = String::new();
         loop {
-            let page = self.shop.stripe.api("GET", &format!("/v1/events?limit=100{after}"), "").await;
+            let page = self.seller.stripe.api("GET", &format!("/v1/events?limit=100{after}"), "").await;
             let newer = list(&page);
-            events.extend(newer.iter().filter(|event| is_of(event, customer)).cloned());
-            // The customer is the first that is heard of it, and older events are of older cases.
-            let is_born = newer.iter().any(|event| event["data"]["object"]["id"] == customer);
+            events.extend(newer.iter().filter(|event| is_about(event, customer)).cloned());
+            // The customer's creation is its first event. Older events belong to earlier scenarios.
+            let is_creation = newer.iter().any(|event| event["data"]["object"]["id"] == customer);
             match newer.last() {
-                Some(last) if page["has_more"] == true && !is_born => {
+                Some(last) if page["has_more"] == true && !is_creation => {
                     after = format!("&starting_after={}", text(last, "id"));
                 }
                 _ => break,
@@ -388,19 +407,19 @@ impl World {
         events
     }
 
-    /// Delivers group after group, each at once. The error says what was not taken.
-    async fn deliver(&self, deliveries: &[Value], tale: &Tale) -> Result<(), String> {
+    /// Delivers group after group, each concurrently. The error is the first response that is not 200.
+    async fn deliver(&self, deliveries: &[Value], scenario: &Scenario) -> Result<(), String> {
         let mut rest = deliveries;
-        let mut replicas = tale.replicas.iter().cycle();
-        for size in tale.groups.iter().cycle() {
+        let mut replicas = scenario.replicas.iter().cycle();
+        for size in scenario.groups.iter().cycle() {
             let (group, later) = rest.split_at((*size).min(rest.len()));
             let posts = group
                 .iter()
                 .zip(&mut replicas)
-                .map(|(event, replica)| self.office.deliver_at(&self.replicas[*replica], event));
-            for answer in join_all(posts).await {
-                if answer.status != 200 {
-                    return Err(format!("an event was answered {}: {}", answer.status, answer.text));
+                .map(|(event, replica)| self.receiver.deliver_at(&self.replicas[*replica], event));
+            for response in join_all(posts).await {
+                if response.status != 200 {
+                    return Err(format!("an event got {}: {}", response.status, response.text));
                 }
             }
             rest = later;
@@ -411,97 +430,108 @@ impl World {
         Ok(())
     }
 
-    async fn compare(&self, tenant: &str, lives: &[Life], events: &[Value]) -> Result<(), String> {
-        for life in lives {
-            let row = self.shop.database.row::<entity::subscription::Entity>(&life.id).await;
-            same(&life.id, &row.map(|row| kept_by_service(&row)).unwrap_or_default(), &life.state)?;
+    async fn compare(
+        &self,
+        tenant: &str,
+        subscriptions: &[TestSubscription],
+        events: &[Value],
+    ) -> Result<(), String> {
+        for subscription in subscriptions {
+            let row = self.seller.database.row::<entity::subscription::Entity>(&subscription.id).await;
+            check_equal(
+                &subscription.id,
+                &row.map(|row| service_fields(&row)).unwrap_or_default(),
+                &subscription.state,
+            )?;
         }
         for event in events {
-            let outcome = self.shop.outcome(text(event, "id")).await;
-            let is_done = matches!(&outcome, Some((word, _)) if ["applied", "stale", "ignored"].contains(&word.as_str()));
-            if !is_done {
+            let outcome = self.seller.outcome(text(event, "id")).await;
+            let is_settled = matches!(&outcome, Some((name, _)) if ["applied", "stale", "ignored"].contains(&name.as_str()));
+            if !is_settled {
                 return Err(format!("{} ended as {outcome:?}", text(event, "id")));
             }
         }
-        let answer = self.office.subscription(&self.office.token(tenant)).await.ok();
-        same("the answer", &without_times_of_writing(answer), &entitlement(tenant, lives, events))
+        let response = self.receiver.subscription(&self.receiver.token(tenant)).await.ok();
+        check_equal("the response", &normalized(response), &expected_response(tenant, subscriptions, events))
     }
 
-    /// The fields that the service keeps, as the double has them.
     async fn state_at_stripe(&self, subscription: &str) -> Value {
-        let stripe = &self.shop.stripe;
-        kept_by_stripe(&stripe.api("GET", &format!("/v1/subscriptions/{subscription}"), "").await)
+        let stripe = &self.seller.stripe;
+        stripe_fields(&stripe.api("GET", &format!("/v1/subscriptions/{subscription}"), "").await)
     }
 }
 
-// --- what is foreseen
+// --- prediction
 
-/// How the subscription will stand after the change, where that may be a state it has been in.
-fn foreseen(change: Change, state: &Value) -> Option<Value> {
+/// The subscription's state after the change, unless the change cannot lead back to an earlier
+/// state.
+fn predicted_state(change: Change, state: &Value) -> Option<Value> {
     let mut next = state.clone();
     match change {
         Change::Price(price) => next["items"][0]["price"] = price.into(),
         Change::Quantity(quantity) => next["items"][0]["quantity"] = quantity.into(),
         Change::Status(status) => next["status"] = status.into(),
-        Change::EndWithPeriod(true) => {
+        Change::CancelAtPeriodEnd(true) => {
             next["cancel_at"] = state["current_period_end"].clone();
             next["cancel_at_period_end"] = true.into();
         }
-        Change::EndOnItsDate => {
+        Change::CancelAtDate => {
             next["cancel_at"] = state["current_period_end"].clone();
             next["cancel_at_period_end"] = false.into();
         }
-        Change::EndWithPeriod(false) => {
+        Change::CancelAtPeriodEnd(false) => {
             next["cancel_at"] = Value::Null;
             next["cancel_at_period_end"] = false.into();
         }
-        // Periods and items only become more, an end is for good, and a debit is none of the subscription's fields.
-        Change::Item(_) | Change::Renew | Change::Settle(_) | Change::End => return None,
+        // Periods and items are only added, a cancellation is final, and a debit changes no field
+        // of the state.
+        Change::AddItem(_) | Change::Renew | Change::SettleDebit(_) | Change::Cancel => return None,
     }
     Some(next)
 }
 
 // --- deliveries
 
-/// The events in the tale's order, some of them twice.
-fn deliveries(events: &[Value], tale: &Tale) -> Vec<Value> {
-    let again = tale.repeats.iter().map(|index| index.get(events));
-    let mut dealt: Vec<(u32, &Value)> =
-        tale.order.iter().copied().cycle().zip(events.iter().chain(again)).collect();
-    dealt.sort_by_key(|(number, _)| *number);
-    dealt.into_iter().map(|(_, event)| event.clone()).collect()
+/// The events in the scenario's order, some of them twice.
+fn deliveries(events: &[Value], scenario: &Scenario) -> Vec<Value> {
+    let repeats = scenario.repeats.iter().map(|index| index.get(events));
+    let mut sorted: Vec<(u32, &Value)> =
+        scenario.order.iter().copied().cycle().zip(events.iter().chain(repeats)).collect();
+    sorted.sort_by_key(|(number, _)| *number);
+    sorted.into_iter().map(|(_, event)| event.clone()).collect()
 }
 
-fn in_order(deliveries: &[Value]) -> String {
+fn describe(deliveries: &[Value]) -> String {
     let mut text = "delivered in this order:\n".to_owned();
     for event in deliveries {
         let object = &event["data"]["object"];
         let (id, kind, created) = (&event["id"], &event["type"], &event["created"]);
         let previous = &event["data"]["previous_attributes"];
-        let kept = if object["object"] == "subscription" { kept_by_stripe(object) } else { Value::Null };
-        let of = &object["id"];
-        writeln!(text, "{created} {kind} {id} of {of}: {kept} was {}", kept_of(previous)).expect("a line");
+        let fields = if object["object"] == "subscription" { stripe_fields(object) } else { Value::Null };
+        let object_id = &object["id"];
+        writeln!(text, "{created} {kind} {id} of {object_id}: {fields} was {}", previous_fields(previous))
+            .expect("a line");
     }
     text
 }
 
-/// The previous values in few words.
-fn kept_of(previous: &Value) -> Value {
-    let mut kept = previous.clone();
-    if let Some(replaced) = kept.get_mut("items") {
+/// The previous values, with their items shortened.
+fn previous_fields(previous: &Value) -> Value {
+    let mut shortened = previous.clone();
+    if let Some(replaced) = shortened.get_mut("items") {
         *replaced = items(previous);
     }
-    kept
+    shortened
 }
 
-fn is_of(event: &Value, customer: &str) -> bool {
+fn is_about(event: &Value, customer: &str) -> bool {
     let object = &event["data"]["object"];
     object["id"] == customer || object["customer"] == customer
 }
 
-// --- what Stripe says
+// --- the state at Stripe
 
-fn kept_by_stripe(subscription: &Value) -> Value {
+fn stripe_fields(subscription: &Value) -> Value {
     let data = list(&subscription["items"]);
     let ends = data.iter().filter_map(|item| item["current_period_end"].as_i64());
     json!({
@@ -521,21 +551,22 @@ fn items(subscription: &Value) -> Value {
     items.map(|item| json!({ "price": item["price"]["id"], "quantity": item["quantity"] })).collect()
 }
 
-/// What the tenant is entitled to, by the words of the rule and the double's own state.
-fn entitlement(tenant: &str, lives: &[Life], events: &[Value]) -> Value {
-    let merit = |life: &&Life| {
-        let (state, grants) = (&life.state, grants(life, events));
-        let standing = state["status"] != "past_due";
-        let by_merit = grants.then(|| (best(state).1, standing, state["current_period_end"].as_i64()));
-        let by_age = (!grants).then(|| state["started_at"].as_i64());
-        (grants, by_merit, by_age, std::cmp::Reverse(life.id.clone()))
+/// The response that the documented rule and the double's state require.
+fn expected_response(tenant: &str, subscriptions: &[TestSubscription], events: &[Value]) -> Value {
+    let priority = |subscription: &&TestSubscription| {
+        let (state, grants) = (&subscription.state, grants(subscription, events));
+        let is_not_past_due = state["status"] != "past_due";
+        let plan_order =
+            grants.then(|| (best_item(state).1, is_not_past_due, state["current_period_end"].as_i64()));
+        let start_order = (!grants).then(|| state["started_at"].as_i64());
+        (grants, plan_order, start_order, std::cmp::Reverse(subscription.id.clone()))
     };
-    let speaker = lives.iter().max_by_key(merit).expect("at least one life");
-    let state = &speaker.state;
-    let access = grants(speaker, events);
-    let (item, plan) = best(state);
-    let is_over = |life: &Life| life.state["status"] == "canceled";
-    let cancel_at = if is_over(speaker) { Value::Null } else { state["cancel_at"].clone() };
+    let deciding = subscriptions.iter().max_by_key(priority).expect("at least one subscription");
+    let state = &deciding.state;
+    let access = grants(deciding, events);
+    let (item, plan) = best_item(state);
+    let is_canceled = |subscription: &TestSubscription| subscription.state["status"] == "canceled";
+    let cancel_at = if is_canceled(deciding) { Value::Null } else { state["cancel_at"].clone() };
     json!({
         "tenant": tenant,
         "plan": if access { PLANS[plan] } else { "free" },
@@ -552,25 +583,27 @@ fn entitlement(tenant: &str, lives: &[Life], events: &[Value]) -> Value {
     })
 }
 
-fn grants(life: &Life, events: &[Value]) -> bool {
-    let by_status = ["active", "trialing", "past_due"].contains(&text(&life.state, "status"));
-    by_status && !awaits_payment(life, events)
+fn grants(subscription: &TestSubscription, events: &[Value]) -> bool {
+    let by_status = ["active", "trialing", "past_due"].contains(&text(&subscription.state, "status"));
+    by_status && !awaits_payment(subscription, events)
 }
 
-/// Whether its checkout was completed without money, and none has come since.
-fn awaits_payment(life: &Life, events: &[Value]) -> bool {
-    let told = |kind: &str, what: &dyn Fn(&Value) -> bool| {
+/// Whether its checkout completed unpaid and no payment has arrived since.
+fn awaits_payment(subscription: &TestSubscription, events: &[Value]) -> bool {
+    let has_event = |kind: &str, what: &dyn Fn(&Value) -> bool| {
         events.iter().any(|event| event["type"] == kind && what(&event["data"]["object"]))
     };
-    let of_session = |object: &Value| object["id"] == *life.session;
-    let of_invoice = |object: &Value| object["parent"]["subscription_details"]["subscription"] == *life.id;
-    told("checkout.session.completed", &|object| of_session(object) && object["payment_status"] == "unpaid")
-        && !told("checkout.session.async_payment_succeeded", &of_session)
-        && !told("invoice.paid", &of_invoice)
+    let of_session = |object: &Value| object["id"] == *subscription.session;
+    let of_invoice =
+        |object: &Value| object["parent"]["subscription_details"]["subscription"] == *subscription.id;
+    has_event("checkout.session.completed", &|object| {
+        of_session(object) && object["payment_status"] == "unpaid"
+    }) && !has_event("checkout.session.async_payment_succeeded", &of_session)
+        && !has_event("invoice.paid", &of_invoice)
 }
 
-/// The item with the best plan, the first of equals, and that plan's place.
-fn best(state: &Value) -> (&Value, usize) {
+/// The first item with the best plan, and that plan's index in `PLANS`.
+fn best_item(state: &Value) -> (&Value, usize) {
     let rank =
         |item: &Value| PRICES.iter().find(|(price, _)| item["price"] == *price).map_or(0, |(_, rank)| *rank);
     let items = state["items"].as_array().expect("items");
@@ -578,9 +611,9 @@ fn best(state: &Value) -> (&Value, usize) {
     (item, rank(item))
 }
 
-// --- what the service says
+// --- the state at the service
 
-fn kept_by_service(row: &entity::subscription::Model) -> Value {
+fn service_fields(row: &entity::subscription::Model) -> Value {
     let mut items: Value = serde_json::from_str(&row.items).expect("items");
     for item in items.as_array_mut().expect("a list of items") {
         item.as_object_mut().expect("an item").remove("lookup_key");
@@ -597,19 +630,20 @@ fn kept_by_service(row: &entity::subscription::Model) -> Value {
     })
 }
 
-/// The answer with its times in seconds. `as_of` tells of the events, not of the subscription.
-fn without_times_of_writing(mut answer: Value) -> Value {
-    answer.as_object_mut().expect("an answer").remove("as_of");
+/// The response with its times in seconds and without `as_of`, which depends on the events rather
+/// than the subscription.
+fn normalized(mut response: Value) -> Value {
+    response.as_object_mut().expect("a response").remove("as_of");
     for time in ["current_period_end", "trial_end", "cancel_at"] {
-        if let Some(text) = answer[time].as_str() {
+        if let Some(text) = response[time].as_str() {
             let at = OffsetDateTime::parse(text, &Rfc3339).expect("a time");
-            answer[time] = at.unix_timestamp().into();
+            response[time] = at.unix_timestamp().into();
         }
     }
-    answer
+    response
 }
 
-fn same(what: &str, service: &Value, stripe: &Value) -> Result<(), String> {
+fn check_equal(what: &str, service: &Value, stripe: &Value) -> Result<(), String> {
     if service == stripe {
         return Ok(());
     }

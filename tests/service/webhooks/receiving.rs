@@ -1,4 +1,4 @@
-//! Taking events from Stripe.
+//! Receiving events: verification, storing, linking, batches, ordering.
 
 use std::process::{Command, Stdio};
 
@@ -7,75 +7,77 @@ use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::app::{LATER, TestApp, WEBHOOK_SECRET, eventually, stripe_event};
+use crate::support::app::{NEWER_BY_SECONDS, TestApp, WEBHOOK_SECRET, eventually, stripe_event};
 use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
-    a_request_signed_by_stripes_own_sdk_is_accepted_and_a_flipped_byte_is_not,
-    a_repeat_is_known_and_changes_nothing,
-    events_of_a_customer_that_no_tenant_has_wait_for_it,
-    events_that_wait_are_applied_when_the_operator_links_their_customer,
-    a_poisoned_event_is_kept_as_failed_and_harms_no_neighbour,
-    replicas_that_are_given_the_same_events_apply_each_once,
-    doubled_and_reordered_deliveries_come_to_the_same,
-    a_client_reference_links_only_where_it_is_trusted,
-    a_failed_payment_and_an_expired_session_close_their_checkouts,
-    a_type_of_no_use_is_taken_without_its_payload,
-    another_mode_or_account_is_quarantined,
-    many_events_at_once_are_each_applied_once,
-    events_of_one_second_are_settled_by_what_they_replaced_in_whatever_order_they_come,
-    a_deleted_customer_ends_its_subscriptions_and_frees_its_tenant,
-    an_object_that_cannot_be_read_is_kept_as_failed,
-    an_invoice_notes_a_payment_problem_and_its_end,
+    stripe_sdk_signature_is_accepted_and_changed_byte_rejected,
+    repeated_event_is_duplicate_and_changes_nothing,
+    events_of_unknown_customer_are_parked_until_session_links_it,
+    parked_events_are_applied_when_operator_links_customer,
+    event_failing_in_a_batch_does_not_affect_others,
+    replicas_given_same_events_apply_each_once,
+    duplicate_and_reordered_deliveries_reach_same_state,
+    client_reference_links_only_when_trusted,
+    failed_payment_and_expired_session_close_checkout,
+    unused_event_type_is_stored_without_payload,
+    event_of_other_mode_or_account_is_quarantined,
+    concurrent_events_are_each_applied_once,
+    same_second_events_are_ordered_by_previous_attributes,
+    customer_deleted_event_ends_subscriptions_and_frees_tenant,
+    event_with_unreadable_object_is_stored_as_failed,
+    invoice_events_set_and_clear_payment_problem,
 );
 
-async fn a_request_signed_by_stripes_own_sdk_is_accepted_and_a_flipped_byte_is_not(database: Database) {
+async fn stripe_sdk_signature_is_accepted_and_changed_byte_rejected(database: Database) {
     let app = TestApp::start(database).await;
     let body = stripe_event("charge.succeeded", app.clock_seconds(), |_| {}).to_string().into_bytes();
     let header = signed_by_stripes_sdk(&body);
 
-    let mut flipped = body.clone();
-    let last_digit = flipped.iter().rposition(u8::is_ascii_digit).expect("a digit");
-    flipped[last_digit] ^= 1;
-    app.post_webhook(flipped, Some(&header)).await.assert_is(400, "invalid_signature");
+    let mut changed = body.clone();
+    let last_digit = changed.iter().rposition(u8::is_ascii_digit).expect("a digit");
+    changed[last_digit] ^= 1;
+    app.post_webhook(changed, Some(&header)).await.assert_problem(400, "invalid_signature");
     assert_eq!(app.post_webhook(body, Some(&header)).await.ok(), json!({ "received": true }));
 
-    let told: Vec<(Value, Value)> = app
+    let logged: Vec<(Value, Value)> = app
         .lines("webhook_signatures")
         .into_iter()
         .map(|line| (line["event"].clone(), line["reason"].clone()))
         .collect();
-    assert_eq!(told[0], (json!("signature.rejected"), json!("no_match")));
-    assert_eq!(told[1].0, "signature.accepted");
+    assert_eq!(logged[0], (json!("signature.rejected"), json!("no_match")));
+    assert_eq!(logged[1].0, "signature.accepted");
     app.stop().await;
 }
 
-async fn a_repeat_is_known_and_changes_nothing(database: Database) {
+async fn repeated_event_is_duplicate_and_changes_nothing(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
-    let event = stripe_event("customer.subscription.updated", app.clock_seconds() + LATER, |object| {
-        object["id"] = json!(subscription);
-        object["status"] = json!("past_due");
-    });
+    let subscription = app.subscribe_to_pro("acme").await;
+    let event =
+        stripe_event("customer.subscription.updated", app.clock_seconds() + NEWER_BY_SECONDS, |object| {
+            object["id"] = json!(subscription);
+            object["status"] = json!("past_due");
+        });
     let event = app.for_customer_of("acme", event).await;
     for _ in 0..3 {
         app.deliver(&event).await.ok();
     }
-    let of_this = |line: &Value| line["stripe_event_id"] == event["id"];
+    let is_this_event = |line: &Value| line["stripe_event_id"] == event["id"];
     let outcomes: Vec<Value> = app
         .lines("subscription_state")
         .into_iter()
-        .filter(|line| of_this(line) && !line["outcome"].is_null())
+        .filter(|line| is_this_event(line) && !line["outcome"].is_null())
         .map(|line| line["outcome"].clone())
         .collect();
     assert_eq!(outcomes, ["applied", "duplicate", "duplicate"]);
-    let duplicate =
-        app.line("subscription_state", |line| of_this(line) && line["outcome"] == "duplicate").await;
+    let duplicate = app
+        .wait_for_line("subscription_state", |line| is_this_event(line) && line["outcome"] == "duplicate")
+        .await;
     assert_eq!(duplicate["tenant_id"], "acme");
     app.stop().await;
 }
 
-async fn events_of_a_customer_that_no_tenant_has_wait_for_it(database: Database) {
+async fn events_of_unknown_customer_are_parked_until_session_links_it(database: Database) {
     let app = TestApp::start(database).await;
     let created = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
     let updated = stripe_event("customer.subscription.updated", app.clock_seconds() + 5, |object| {
@@ -85,7 +87,7 @@ async fn events_of_a_customer_that_no_tenant_has_wait_for_it(database: Database)
     app.deliver(&updated).await.ok();
     assert_eq!(app.outcome_of(&created).await, ("parked".into(), Some("unknown_customer".into())));
 
-    // A completed session of ours, for the same customer, names the tenant.
+    // A completed session for the same customer names the tenant.
     let session = json!({
         "id": "cs_test_foreign", "object": "checkout.session", "customer": "cus_webhook", "mode": "subscription",
         "subscription": "sub_webhook", "payment_status": "paid", "metadata": { "tenant_id": "acme" },
@@ -95,14 +97,14 @@ async fn events_of_a_customer_that_no_tenant_has_wait_for_it(database: Database)
     });
     app.deliver(&completed).await.ok();
 
-    let answer = app.subscription(&app.token("acme")).await.ok();
-    assert_eq!((&answer["plan"], &answer["status"]), (&json!("pro"), &json!("past_due")));
+    let response = app.subscription(&app.token("acme")).await.ok();
+    assert_eq!((&response["plan"], &response["status"]), (&json!("pro"), &json!("past_due")));
     assert_eq!(app.outcome_of(&created).await.0, "applied");
     assert_eq!(app.outcome_of(&updated).await.0, "applied");
     app.stop().await;
 }
 
-async fn events_that_wait_are_applied_when_the_operator_links_their_customer(database: Database) {
+async fn parked_events_are_applied_when_operator_links_customer(database: Database) {
     let app = TestApp::start(database).await;
     let created = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
     app.deliver(&created).await.ok();
@@ -114,16 +116,16 @@ async fn events_that_wait_are_applied_when_the_operator_links_their_customer(dat
     assert_eq!(app.subscription(&app.token("acme")).await.ok()["plan"], "pro");
     let shown = app.run_command(&["tenant", "show", "acme", "--json"]);
     let mut shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
-    // That is said of whoever asks, and nobody asks here.
+    // The command has no user, so `may_manage` is false there.
     shown["subscription"]["may_manage"] = json!(true);
     assert_eq!(shown["subscription"], app.subscription(&app.token("acme")).await.ok());
     app.stop().await;
 }
 
-async fn a_poisoned_event_is_kept_as_failed_and_harms_no_neighbour(database: Database) {
+async fn event_failing_in_a_batch_does_not_affect_others(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
-    app.database.poison().await;
+    app.subscribe_to_pro("acme").await;
+    app.database.reject_poisoned_subscriptions().await;
     let mut events = Vec::new();
     for number in 0..20 {
         let event = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
@@ -132,21 +134,24 @@ async fn a_poisoned_event_is_kept_as_failed_and_harms_no_neighbour(database: Dat
         });
         events.push(app.for_customer_of("acme", event).await);
     }
-    let answers = app.deliver_all(&events).await;
-    assert!(answers.iter().all(|answer| answer.status == 200), "Stripe's endpoint keeps its health");
+    let responses = app.deliver_all(&events).await;
+    assert!(responses.iter().all(|response| response.status == 200), "Stripe gets 2xx for each event");
     for (number, event) in events.iter().enumerate() {
         let expected = if number == 7 { "failed" } else { "applied" };
         assert_eq!(app.outcome_of(event).await.0, expected, "event {number}");
     }
-    assert!(app.payload_of(&events[7]).await.is_some(), "it can be tried again");
-    app.line("subscription_state", |line| line["event"] == "event.failed" && line["level"] == "warn").await;
+    assert!(app.payload_of(&events[7]).await.is_some(), "the payload is kept for a retry");
+    app.wait_for_line("subscription_state", |line| {
+        line["event"] == "event.failed" && line["level"] == "warn"
+    })
+    .await;
     app.stop().await;
 }
 
-async fn replicas_that_are_given_the_same_events_apply_each_once(database: Database) {
+async fn replicas_given_same_events_apply_each_once(database: Database) {
     let mut app = TestApp::start(database).await;
     let replica = app.start_replica().await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let mut events = Vec::new();
     for number in 0..40_i64 {
         let event =
@@ -158,37 +163,40 @@ async fn replicas_that_are_given_the_same_events_apply_each_once(database: Datab
     }
     let here = events.iter().map(|event| app.deliver(event));
     let there = events.iter().rev().map(|event| app.deliver_at(&replica, event));
-    let answers =
+    let responses =
         futures_util::future::join_all(here.map(Either::Left).chain(there.map(Either::Right))).await;
-    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert!(responses.iter().all(|response| response.status == 200));
 
-    let told = |outcome: &'static str| {
+    let count = |outcome: &'static str| {
         let is = move |line: &&Value| {
             line["outcome"] == outcome && line["stripe_event_type"] == "customer.subscription.updated"
         };
         app.lines("subscription_state").iter().filter(is).count()
     };
-    assert_eq!((told("duplicate"), told("applied") + told("stale")), (40, 40));
+    assert_eq!((count("duplicate"), count("applied") + count("stale")), (40, 40));
     for number in 0..4 {
-        assert_eq!(app.quantity_of(&format!("sub_{number}")).await, 38 + number, "the newest stands");
+        assert_eq!(app.quantity_of(&format!("sub_{number}")).await, 38 + number, "the newest wins");
     }
     app.stop().await;
 }
 
-async fn doubled_and_reordered_deliveries_come_to_the_same(database: Database) {
+async fn duplicate_and_reordered_deliveries_reach_same_state(database: Database) {
     for trouble in ["duplicate", "reorder"] {
         let app = TestApp::start(database).await;
-        app.stripe.fault(&json!({ "deliveries": trouble })).await;
-        let subscription = app.make_pro("acme").await;
-        app.stripe.change(&subscription, &json!({ "status": "past_due" })).await;
-        app.until("acme", |answer| answer["status"] == "past_due").await;
-        app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
-        app.until("acme", |answer| answer["plan"] == "free" && answer["status"] == "canceled").await;
+        app.stripe.inject_fault(&json!({ "deliveries": trouble })).await;
+        let subscription = app.subscribe_to_pro("acme").await;
+        app.stripe.update_subscription(&subscription, &json!({ "status": "past_due" })).await;
+        app.wait_for_subscription("acme", |subscription| subscription["status"] == "past_due").await;
+        app.stripe.update_subscription(&subscription, &json!({ "status": "canceled" })).await;
+        app.wait_for_subscription("acme", |subscription| {
+            subscription["plan"] == "free" && subscription["status"] == "canceled"
+        })
+        .await;
         app.stop().await;
     }
 }
 
-async fn a_client_reference_links_only_where_it_is_trusted(database: Database) {
+async fn client_reference_links_only_when_trusted(database: Database) {
     for (trust, outcome, plan) in [("false", "parked", "free"), ("true", "applied", "pro")] {
         let app = TestApp::start_with(database, &[("--trust-client-reference", trust)]).await;
         let created = stripe_event("customer.subscription.created", app.clock_seconds(), |_| {});
@@ -206,27 +214,27 @@ async fn a_client_reference_links_only_where_it_is_trusted(database: Database) {
     }
 }
 
-async fn a_failed_payment_and_an_expired_session_close_their_checkouts(database: Database) {
+async fn failed_payment_and_expired_session_close_checkout(database: Database) {
     let app = TestApp::start(database).await;
     let token = app.token("acme");
     let delayed = app.check_out(&token, &json!({})).await.ok();
     let delayed = delayed["session_id"].as_str().expect("a session");
     app.stripe.pay_with(delayed, "delayed").await;
     app.stripe.settle(delayed, false).await;
-    app.until_checkout(delayed, "payment_failed").await;
+    app.wait_for_checkout(delayed, "payment_failed").await;
     assert_eq!(app.subscription(&token).await.ok()["plan"], "free");
 
     let token = app.token("birch");
     let expired = app.check_out(&token, &json!({})).await.ok();
     let expired = expired["session_id"].as_str().expect("a session");
     app.stripe.api("POST", &format!("/v1/checkout/sessions/{expired}/expire"), "").await;
-    app.until_checkout(expired, "expired").await;
+    app.wait_for_checkout(expired, "expired").await;
     let next = app.check_out(&token, &json!({})).await.ok();
     assert_ne!(next["session_id"], expired);
     app.stop().await;
 }
 
-async fn a_type_of_no_use_is_taken_without_its_payload(database: Database) {
+async fn unused_event_type_is_stored_without_payload(database: Database) {
     let app = TestApp::start(database).await;
     let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
     app.deliver(&event).await.ok();
@@ -235,9 +243,9 @@ async fn a_type_of_no_use_is_taken_without_its_payload(database: Database) {
     app.stop().await;
 }
 
-async fn another_mode_or_account_is_quarantined(database: Database) {
+async fn event_of_other_mode_or_account_is_quarantined(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let base = stripe_event("customer.subscription.deleted", app.clock_seconds() + 9, |_| {});
     let base = app.for_customer_of("acme", base).await;
     let foreign = |id: &str, member: &str, value: Value| {
@@ -251,7 +259,7 @@ async fn another_mode_or_account_is_quarantined(database: Database) {
     assert_eq!(app.outcome_of(&live).await, ("quarantined".into(), Some("foreign_mode".into())));
     let of_other_account = foreign("evt_other", "account", json!("acct_other"));
     app.deliver(&of_other_account).await.ok();
-    // It is retried once the service knows its own account, which it asks for after the start.
+    // It is retried once the service knows its own account, which it fetches after the start.
     eventually("the event is known to be another account's", || async {
         let outcome = app.outcome_of(&of_other_account).await;
         (outcome == ("quarantined".into(), Some("foreign_account".into()))).then_some(())
@@ -261,9 +269,9 @@ async fn another_mode_or_account_is_quarantined(database: Database) {
     app.stop().await;
 }
 
-async fn many_events_at_once_are_each_applied_once(database: Database) {
+async fn concurrent_events_are_each_applied_once(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let mut deliveries = Vec::new();
     for number in 0..100_i64 {
         let event =
@@ -275,8 +283,8 @@ async fn many_events_at_once_are_each_applied_once(database: Database) {
         deliveries.push(event.clone());
         deliveries.push(event);
     }
-    let answers = app.deliver_all(&deliveries).await;
-    assert!(answers.iter().all(|answer| answer.status == 200));
+    let responses = app.deliver_all(&deliveries).await;
+    assert!(responses.iter().all(|response| response.status == 200));
 
     let mut outcomes = std::collections::BTreeMap::<String, usize>::new();
     for line in app.lines("subscription_state") {
@@ -288,15 +296,13 @@ async fn many_events_at_once_are_each_applied_once(database: Database) {
     assert_eq!(outcomes.values().sum::<usize>(), 200, "{outcomes:?}");
     assert_eq!(outcomes["duplicate"], 100, "{outcomes:?}");
     let quantity = app.quantity_of("sub_many").await;
-    assert_eq!(quantity, 101, "the newest stands, in whatever order they came");
+    assert_eq!(quantity, 101, "the newest wins, whatever the order of arrival");
     app.stop().await;
 }
 
-async fn events_of_one_second_are_settled_by_what_they_replaced_in_whatever_order_they_come(
-    database: Database,
-) {
+async fn same_second_events_are_ordered_by_previous_attributes(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let second = app.clock_seconds() + 10;
     let statuses = ["incomplete", "active", "past_due", "unpaid"];
     let mut chain = Vec::new();
@@ -323,49 +329,57 @@ async fn events_of_one_second_are_settled_by_what_they_replaced_in_whatever_orde
     app.stop().await;
 }
 
-async fn a_deleted_customer_ends_its_subscriptions_and_frees_its_tenant(database: Database) {
+async fn customer_deleted_event_ends_subscriptions_and_frees_tenant(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let customer = app.customer_of("acme").await;
     app.stripe.api("DELETE", &format!("/v1/customers/{customer}"), "").await;
-    let ended = app.until("acme", |answer| answer["plan"] == "free" && answer["can_manage"] == false).await;
+    let ended = app
+        .wait_for_subscription("acme", |subscription| {
+            subscription["plan"] == "free" && subscription["can_manage"] == false
+        })
+        .await;
     assert_eq!(ended["status"], "canceled");
-    app.line("subscription_state", |line| line["event"] == "customer.unlinked").await;
+    app.wait_for_line("subscription_state", |line| line["event"] == "customer.unlinked").await;
 
-    let late = stripe_event("customer.subscription.updated", app.clock_seconds() + 99, |object| {
+    let later_event = stripe_event("customer.subscription.updated", app.clock_seconds() + 99, |object| {
         object["customer"] = json!(customer);
         object["metadata"] = json!({ "tenant_id": "acme" });
     });
-    app.deliver(&late).await.ok();
-    assert_eq!(app.outcome_of(&late).await, ("stale".into(), Some("customer_deleted".into())));
+    app.deliver(&later_event).await.ok();
+    assert_eq!(app.outcome_of(&later_event).await, ("stale".into(), Some("customer_deleted".into())));
 
-    app.open_portal(&app.token("acme"), &json!({})).await.assert_is(409, "no_customer");
-    app.make_pro("acme").await;
-    assert_ne!(app.customer_of("acme").await, customer, "the next generation is another customer");
+    app.open_portal(&app.token("acme"), &json!({})).await.assert_problem(409, "no_customer");
+    app.subscribe_to_pro("acme").await;
+    assert_ne!(app.customer_of("acme").await, customer, "the next checkout creates another customer");
     app.stop().await;
 }
 
-async fn an_object_that_cannot_be_read_is_kept_as_failed(database: Database) {
+async fn event_with_unreadable_object_is_stored_as_failed(database: Database) {
     let app = TestApp::start(database).await;
     let event = stripe_event("customer.subscription.updated", app.clock_seconds(), |object| {
         *object = json!({ "id": "sub_webhook", "customer": "cus_webhook" });
     });
     app.deliver(&event).await.ok();
     assert_eq!(app.outcome_of(&event).await.0, "failed");
-    assert_eq!(app.payload_of(&event).await, Some(event.to_string().into_bytes()), "the bytes that came");
+    assert_eq!(
+        app.payload_of(&event).await,
+        Some(event.to_string().into_bytes()),
+        "the body is stored unchanged"
+    );
     app.stop().await;
 }
 
-async fn an_invoice_notes_a_payment_problem_and_its_end(database: Database) {
+async fn invoice_events_set_and_clear_payment_problem(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
+    let subscription = app.subscribe_to_pro("acme").await;
     let customer = app.customer_of("acme").await;
     for (kind, problem) in [
         ("invoice.payment_failed", Some("payment_failed")),
         ("invoice.payment_action_required", Some("payment_action_required")),
         ("invoice.paid", None),
     ] {
-        let invoice = stripe_event(kind, app.clock_seconds() + LATER, |object| {
+        let invoice = stripe_event(kind, app.clock_seconds() + NEWER_BY_SECONDS, |object| {
             *object = json!({
                 "id": "in_1", "object": "invoice", "customer": customer,
                 "parent": { "subscription_details": { "subscription": subscription } },
@@ -383,7 +397,7 @@ async fn an_invoice_notes_a_payment_problem_and_its_end(database: Database) {
 }
 
 #[tokio::test]
-async fn refusals_are_classified_in_the_log() {
+async fn signature_rejections_are_logged_with_reason() {
     let app = TestApp::start(Database::Sqlite).await;
     let body = stripe_event("charge.succeeded", app.clock_seconds(), |_| {}).to_string().into_bytes();
     let now = app.clock_seconds();
@@ -396,11 +410,11 @@ async fn refusals_are_classified_in_the_log() {
         (Some(sign("whsec_another", now)), "no_match"),
         (Some(sign(WEBHOOK_SECRET, now - 301)), "too_old"),
     ] {
-        let refused = app.post_webhook(body.clone(), header.as_deref()).await;
-        refused.assert_is(400, "invalid_signature");
+        let response = app.post_webhook(body.clone(), header.as_deref()).await;
+        response.assert_problem(400, "invalid_signature");
         let line = app.lines("webhook_signatures").pop().expect("a line");
         assert_eq!((&line["event"], &line["reason"]), (&json!("signature.rejected"), &json!(reason)));
-        assert_eq!(line["trace_id"], refused.json()["trace_id"]);
+        assert_eq!(line["trace_id"], response.json()["trace_id"]);
         if reason == "too_old" {
             assert_eq!(line["skew_seconds"], 301);
         }
@@ -413,7 +427,7 @@ async fn refusals_are_classified_in_the_log() {
 }
 
 #[tokio::test]
-async fn while_a_secret_is_rolled_both_are_taken_and_told_apart() {
+async fn both_secrets_verify_during_a_roll_and_are_logged_by_name() {
     let both = ("--stripe-webhook-secret", "new=whsec_new,whsec_old");
     let app = TestApp::start_with(Database::Sqlite, &[both]).await;
     for (name, secret) in [("2", "whsec_old"), ("new", "whsec_new")] {
@@ -432,13 +446,13 @@ async fn while_a_secret_is_rolled_both_are_taken_and_told_apart() {
 }
 
 #[tokio::test]
-async fn what_is_signed_but_no_event_is_told_apart() {
+async fn signed_body_that_is_no_event_is_rejected() {
     let app = TestApp::start(Database::Sqlite).await;
     for body in
         ["", "[]", "null", "{}", "not json", r#"{"id":"evt_1"}"#, r#"{"id":"x","type":"a.b","created":1}"#]
     {
         let header = sandbox::sign(WEBHOOK_SECRET, app.clock_seconds(), body.as_bytes());
-        app.post_webhook(body.into(), Some(&header)).await.assert_is(400, "unreadable_event");
+        app.post_webhook(body.into(), Some(&header)).await.assert_problem(400, "unreadable_event");
     }
     let thin = json!({
         "id": "evt_thin", "object": "v2.core.event", "type": "v1.customer.subscription.updated",
@@ -450,26 +464,26 @@ async fn what_is_signed_but_no_event_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_a_megabyte_is_too_large() {
+async fn body_over_1_mib_is_too_large() {
     let app = TestApp::start(Database::Sqlite).await;
     let forged = app.forged_signature();
-    app.post_webhook(vec![b' '; 1024 * 1024 + 1], Some(&forged)).await.assert_is(413, "too_large");
-    let answer = send_chunks_without_end(&app.url, &forged).await;
-    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("too_large"), "{answer}");
+    app.post_webhook(vec![b' '; 1024 * 1024 + 1], Some(&forged)).await.assert_problem(413, "too_large");
+    let response = send_oversized_chunked_body(&app.url, &forged).await;
+    assert!(response.starts_with("HTTP/1.1 413 ") && response.contains("too_large"), "{response}");
     app.stop().await;
 }
 
 #[tokio::test]
-async fn without_a_secret_stripe_is_asked_to_try_again() {
+async fn missing_webhook_secret_returns_503() {
     let app = TestApp::start_with(Database::Sqlite, &[("--stripe-webhook-secret", "")]).await;
-    let answer = app.deliver(&stripe_event("charge.succeeded", app.clock_seconds(), |_| {})).await;
-    answer.assert_is(503, "billing_not_configured");
-    assert!(answer.header("retry-after").is_some());
+    let response = app.deliver(&stripe_event("charge.succeeded", app.clock_seconds(), |_| {})).await;
+    response.assert_problem(503, "billing_not_configured");
+    assert!(response.header("retry-after").is_some());
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_is_stored_though_its_sender_hangs_up_while_the_database_is_busy() {
+async fn event_is_stored_although_client_disconnects() {
     let app = TestApp::start(Database::Sqlite).await;
     let event = stripe_event("invoice.upcoming", app.clock_seconds(), |_| {});
     let connection = app.database.connect().await;
@@ -477,11 +491,11 @@ async fn an_event_is_stored_though_its_sender_hangs_up_while_the_database_is_bus
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    let busy = connection.begin_with_options(options).await.expect("the write lock");
+    let lock = connection.begin_with_options(options).await.expect("the write lock");
     send_and_hang_up(&app, &event).await;
     assert_eq!(app.outcome(id_of(&event)).await, None);
 
-    busy.rollback().await.expect("the lock is let go");
+    lock.rollback().await.expect("the lock is released");
     let (outcome, _) = eventually("the event is stored", || app.outcome(id_of(&event))).await;
     assert_eq!(outcome, "ignored");
     connection.close().await.expect("the connection closes");
@@ -505,8 +519,8 @@ fn id_of(event: &Value) -> &str {
     event["id"].as_str().expect("an id")
 }
 
-/// Sends a body of no announced length until the service has had enough, and reads what it says then.
-async fn send_chunks_without_end(url: &str, signature: &str) -> String {
+/// Sends just over 1 MiB in chunks, or less if the service stops reading. Returns the response.
+async fn send_oversized_chunked_body(url: &str, signature: &str) -> String {
     let address = url.trim_start_matches("http://");
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
     let head = format!(
@@ -520,10 +534,10 @@ async fn send_chunks_without_end(url: &str, signature: &str) -> String {
             break;
         }
     }
-    // The service closes what it has had enough of, perhaps before all of it is read.
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    String::from_utf8_lossy(&answer).into_owned()
+    // The service may reset the connection before the response is read completely.
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response).await;
+    String::from_utf8_lossy(&response).into_owned()
 }
 
 fn signed_by_stripes_sdk(body: &[u8]) -> String {
@@ -535,8 +549,8 @@ fn signed_by_stripes_sdk(body: &[u8]) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .expect("node runs");
-    node.stdin.take().expect("a pipe").write_all(body).expect("node reads");
-    let output = node.wait_with_output().expect("node ends");
+    node.stdin.take().expect("stdin is piped").write_all(body).expect("node reads its input");
+    let output = node.wait_with_output().expect("node exits");
     assert!(output.status.success(), "Stripe's SDK is installed: run the tests with `make test`");
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }

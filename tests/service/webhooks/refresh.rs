@@ -1,22 +1,22 @@
-//! Asking Stripe where the events do not say.
+//! Refreshes: the service asks Stripe where the events leave a subscription's state open.
 
 use serde_json::{Value, json};
 
-use crate::support::app::{LATER, STRIPE_KEY, TestApp, eventually, stripe_event};
+use crate::support::app::{NEWER_BY_SECONDS, STRIPE_KEY, TestApp, eventually, stripe_event};
 use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
-    an_older_event_after_a_newer_is_asked_about_and_stripes_word_stands,
-    a_session_that_comes_before_its_subscription_makes_the_tenant_pro,
-    an_invoice_that_comes_before_its_subscription_makes_the_tenant_pro,
-    linking_a_customer_brings_what_it_has_at_stripe,
-    questions_outlive_a_restart_while_stripe_is_away,
-    a_subscription_that_stripe_does_not_know_stays_as_it_is,
-    a_second_subscription_is_told,
-    of_several_replicas_one_asks,
+    older_event_after_newer_triggers_refresh_from_stripe,
+    session_event_before_subscription_event_grants_plan,
+    invoice_event_before_subscription_event_grants_plan,
+    linking_customer_fetches_its_subscriptions,
+    refresh_survives_restart_while_stripe_is_unavailable,
+    refresh_keeps_subscription_missing_at_stripe,
+    second_subscription_is_logged,
+    only_one_replica_runs_a_refresh,
 );
 
-/// An event about the tenant's subscription, made by Stripe so long after now.
+/// An update of `acme`'s subscription, created `seconds` after now.
 async fn update(app: &TestApp, subscription: &str, seconds: i64, status: &str) -> Value {
     let event = stripe_event("customer.subscription.updated", app.clock_seconds() + seconds, |object| {
         object["id"] = json!(subscription);
@@ -25,213 +25,220 @@ async fn update(app: &TestApp, subscription: &str, seconds: i64, status: &str) -
     app.for_customer_of("acme", event).await
 }
 
-async fn an_older_event_after_a_newer_is_asked_about_and_stripes_word_stands(database: Database) {
+async fn older_event_after_newer_triggers_refresh_from_stripe(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
-    app.stripe.change(&subscription, &json!({ "status": "past_due", "silently": true })).await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "past_due", "silently": true })).await;
 
-    let late = update(&app, &subscription, -3600, "trialing").await;
-    app.deliver(&late).await.ok();
-    assert_eq!(app.outcome_of(&late).await, ("stale".into(), Some("older".into())));
-    app.until("acme", |answer| answer["status"] == "past_due").await;
+    let older = update(&app, &subscription, -3600, "trialing").await;
+    app.deliver(&older).await.ok();
+    assert_eq!(app.outcome_of(&older).await, ("stale".into(), Some("older".into())));
+    app.wait_for_subscription("acme", |subscription| subscription["status"] == "past_due").await;
 
-    let told = app.line("subscription_state", |line| line["event"] == "refresh.changed").await;
-    assert_eq!((&told["tenant_id"], &told["reason"]), (&json!("acme"), &json!("older")));
-    assert_eq!((&told["subscription_id"], &told["stripe_event_id"]), (&json!(subscription), &late["id"]));
-    assert!(told["stripe_request_id"].is_string() && told["journey_id"].is_string(), "{told}");
+    let refreshed = app.wait_for_line("subscription_state", |line| line["event"] == "refresh.changed").await;
+    assert_eq!((&refreshed["tenant_id"], &refreshed["reason"]), (&json!("acme"), &json!("older")));
+    assert_eq!(
+        (&refreshed["subscription_id"], &refreshed["stripe_event_id"]),
+        (&json!(subscription), &older["id"])
+    );
+    assert!(refreshed["stripe_request_id"].is_string() && refreshed["journey_id"].is_string(), "{refreshed}");
     let transition = app
-        .line("subscription_state", |line| {
+        .wait_for_line("subscription_state", |line| {
             line["event"] == "subscription.transition" && line["reason"] == "refresh"
         })
         .await;
     assert_eq!((&transition["from"], &transition["to"]), (&json!("active"), &json!("past_due")));
-    assert_eq!(transition["trace_id"], told["trace_id"]);
-    app.until_nothing_is_asked().await;
+    assert_eq!(transition["trace_id"], refreshed["trace_id"]);
+    app.wait_for_refreshes().await;
     app.stop().await;
 }
 
-async fn a_session_that_comes_before_its_subscription_makes_the_tenant_pro(database: Database) {
-    beaten_by_one_event(database, "checkout.session.completed").await;
+async fn session_event_before_subscription_event_grants_plan(database: Database) {
+    only_one_event_arrives(database, "checkout.session.completed").await;
 }
 
-async fn an_invoice_that_comes_before_its_subscription_makes_the_tenant_pro(database: Database) {
-    beaten_by_one_event(database, "invoice.paid").await;
+async fn invoice_event_before_subscription_event_grants_plan(database: Database) {
+    only_one_event_arrives(database, "invoice.paid").await;
 }
 
-/// All of a purchase's events are held back but one.
-async fn beaten_by_one_event(database: Database, kind: &str) {
+/// Holds back all events of a purchase but one.
+async fn only_one_event_arrives(database: Database, kind: &str) {
     let app = TestApp::start(database).await;
-    // Or the first run would bring what is held back.
-    app.until_backfilled().await;
+    // Wait for the first backfill, which would apply the held events.
+    app.wait_for_backfill().await;
     let bought = app.check_out(&app.token("acme"), &json!({})).await.ok();
-    app.stripe.fault(&json!({ "deliveries": "hold" })).await;
+    app.stripe.inject_fault(&json!({ "deliveries": "hold" })).await;
     app.stripe.pay(bought["session_id"].as_str().expect("a session id")).await;
     app.stripe.resend(kind).await;
-    app.until_plan("acme", "pro").await;
-    let told = app.line("subscription_state", |line| line["event"] == "refresh.changed").await;
-    assert_eq!(told["reason"], "subscription_not_held");
+    app.wait_for_plan("acme", "pro").await;
+    let refreshed = app.wait_for_line("subscription_state", |line| line["event"] == "refresh.changed").await;
+    assert_eq!(refreshed["reason"], "subscription_not_held");
 
-    app.stripe.all_is_well().await;
-    app.line("subscription_state", |line| {
+    app.stripe.clear_faults().await;
+    app.wait_for_line("subscription_state", |line| {
         line["stripe_event_type"] == "customer.subscription.created" && line["outcome"].is_string()
     })
     .await;
-    app.until_nothing_is_asked().await;
-    app.until_plan("acme", "pro").await;
+    app.wait_for_refreshes().await;
+    app.wait_for_plan("acme", "pro").await;
     app.stop().await;
 }
 
-async fn linking_a_customer_brings_what_it_has_at_stripe(database: Database) {
+async fn linking_customer_fetches_its_subscriptions(database: Database) {
     let app = TestApp::start(database).await;
-    app.until_backfilled().await;
-    // Bought long before anybody set up Billhook: no event of it will ever come.
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
-    let customer = app.stripe.customer_who_bought_elsewhere().await;
+    app.wait_for_backfill().await;
+    // Bought before Billhook was installed, so no event will report it.
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
+    let customer = app.stripe.create_subscribed_customer().await;
 
     let linked = app.run_command(&["tenant", "link", "acme", &customer]);
     assert!(linked.status.success(), "{linked:?}");
-    // The command has the machine's clock, and the service one that stands still.
+    // The command goes by the machine's clock. The service's clock stands still.
     app.clock.advance_seconds(60);
-    app.until_plan("acme", "team").await;
-    let told = app.line("subscription_state", |line| line["event"] == "refresh.changed").await;
-    assert_eq!((&told["reason"], &told["customer_id"]), (&json!("linked"), &json!(customer)));
+    app.wait_for_plan("acme", "team").await;
+    let refreshed = app.wait_for_line("subscription_state", |line| line["event"] == "refresh.changed").await;
+    assert_eq!((&refreshed["reason"], &refreshed["customer_id"]), (&json!("linked"), &json!(customer)));
     app.stop().await;
 }
 
-async fn questions_outlive_a_restart_while_stripe_is_away(database: Database) {
+async fn refresh_survives_restart_while_stripe_is_unavailable(database: Database) {
     let mut app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
-    let refused =
+    let subscription = app.subscribe_to_pro("acme").await;
+    let rate_limited =
         json!({ "match": "GET /v1/subscriptions", "kind": "status", "status": 429, "should_retry": false });
-    app.stripe.fault(&refused).await;
-    app.stripe.change(&subscription, &json!({ "status": "past_due", "silently": true })).await;
+    app.stripe.inject_fault(&rate_limited).await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "past_due", "silently": true })).await;
     app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
-    let failed = app.line("subscription_state", |line| line["event"] == "refresh.failed").await;
+    let failed = app.wait_for_line("subscription_state", |line| line["event"] == "refresh.failed").await;
     assert_eq!(failed["level"], "error");
     assert!(failed["reason"].as_str().is_some_and(|reason| reason.contains("rate_limited")), "{failed}");
     let path = format!("/v1/subscriptions/{subscription}");
-    let asked = app.stripe.requests_to("GET", &path).await.len();
-    assert_eq!(asked, 1, "Stripe said not to try again");
+    let request_count = app.stripe.requests_to("GET", &path).await.len();
+    assert_eq!(request_count, 1, "Stripe said not to try again");
 
-    app.go_down().await;
-    app.stripe.all_is_well().await;
-    // Longer than a question is claimed for: it may have gone down before it put the question off.
+    app.stop_service().await;
+    app.stripe.clear_faults().await;
+    // Longer than the lease of a refresh: the service may have stopped before it rescheduled the
+    // refresh.
     app.clock.advance_seconds(130);
-    app.come_back().await;
-    app.until("acme", |answer| answer["status"] == "past_due").await;
-    app.until_nothing_is_asked().await;
+    app.start_service().await;
+    app.wait_for_subscription("acme", |subscription| subscription["status"] == "past_due").await;
+    app.wait_for_refreshes().await;
     app.stop().await;
 }
 
-async fn a_subscription_that_stripe_does_not_know_stays_as_it_is(database: Database) {
+async fn refresh_keeps_subscription_missing_at_stripe(database: Database) {
     let app = TestApp::start(database).await;
-    let subscription = app.make_pro("acme").await;
-    app.stripe.forget("subscriptions", &subscription).await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.stripe.remove("subscriptions", &subscription).await;
     app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
-    let failed = app.line("subscription_state", |line| line["event"] == "refresh.failed").await;
+    let failed = app.wait_for_line("subscription_state", |line| line["event"] == "refresh.failed").await;
     assert!(failed["reason"].as_str().is_some_and(|reason| reason.contains("resource_missing")), "{failed}");
-    assert_eq!(app.questions().await, [subscription.as_str()], "the key may be of another account");
+    assert_eq!(app.queued_refreshes().await, [subscription.as_str()], "the key may be of another account");
     app.database.execute("UPDATE refresh SET attempts = 21").await;
     app.clock.advance_seconds(300);
-    app.until_nothing_is_asked().await;
-    app.until_plan("acme", "pro").await;
+    app.wait_for_refreshes().await;
+    app.wait_for_plan("acme", "pro").await;
     app.stop().await;
 }
 
-async fn a_second_subscription_is_told(database: Database) {
+async fn second_subscription_is_logged(database: Database) {
     let app = TestApp::start(database).await;
-    app.make_pro("acme").await;
+    app.subscribe_to_pro("acme").await;
     let customer = app.customer_of("acme").await;
-    app.stripe.buy_elsewhere(&customer).await;
-    let told = app.line("subscription_state", |line| line["event"] == "subscription.doubled").await;
-    assert_eq!((&told["level"], &told["tenant_id"]), (&json!("warn"), &json!("acme")));
-    app.until_plan("acme", "team").await;
+    app.stripe.subscribe_customer(&customer).await;
+    let logged =
+        app.wait_for_line("subscription_state", |line| line["event"] == "subscription.doubled").await;
+    assert_eq!((&logged["level"], &logged["tenant_id"]), (&json!("warn"), &json!("acme")));
+    app.wait_for_plan("acme", "team").await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn many_doubts_about_one_subscription_are_one_question() {
+async fn many_stale_events_cause_one_refresh() {
     let app = TestApp::start(Database::Sqlite).await;
-    let subscription = app.make_pro("acme").await;
-    app.until_nothing_is_asked().await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.wait_for_refreshes().await;
     let path = format!("/v1/subscriptions/{subscription}");
-    app.stripe.fault(&json!({ "match": format!("GET {path}"), "kind": "status", "status": 400 })).await;
+    app.stripe
+        .inject_fault(&json!({ "match": format!("GET {path}"), "kind": "status", "status": 400 }))
+        .await;
     for seconds in 1..=20 {
         app.deliver(&update(&app, &subscription, -3600 - seconds, "trialing").await).await.ok();
     }
-    assert_eq!(app.questions().await, [subscription.as_str()]);
-    app.stripe.all_is_well().await;
+    assert_eq!(app.queued_refreshes().await, [subscription.as_str()]);
+    app.stripe.clear_faults().await;
     let before = app.stripe.requests_to("GET", &path).await.len();
     app.clock.advance_seconds(600);
-    app.until_nothing_is_asked().await;
-    let asked = app.stripe.requests_to("GET", &path).await.len() - before;
+    app.wait_for_refreshes().await;
+    let request_count = app.stripe.requests_to("GET", &path).await.len() - before;
     assert!(
-        (1..=2).contains(&asked),
-        "once, and once more if it was being asked when the last doubt came: {asked}"
+        (1..=2).contains(&request_count),
+        "one request, and another if the last event arrived during it: {request_count}"
     );
     app.stop().await;
 }
 
-async fn of_several_replicas_one_asks(database: Database) {
+async fn only_one_replica_runs_a_refresh(database: Database) {
     let mut app = TestApp::start(database).await;
     app.start_replica().await;
     app.start_replica().await;
     let mut subscriptions = Vec::new();
     for number in 0..12 {
-        subscriptions.push(app.make_pro(&format!("tenant-{number}")).await);
+        subscriptions.push(app.subscribe_to_pro(&format!("tenant-{number}")).await);
     }
-    app.until_nothing_is_asked().await;
-    let asked_of = async |subscription: &str| {
+    app.wait_for_refreshes().await;
+    let count_requests = async |subscription: &str| {
         app.stripe.requests_to("GET", &format!("/v1/subscriptions/{subscription}")).await.len()
     };
     let mut before = Vec::new();
-    let mut late = Vec::new();
+    let mut older_events = Vec::new();
     for (number, subscription) in subscriptions.iter().enumerate() {
-        before.push(asked_of(subscription).await);
+        before.push(count_requests(subscription).await);
         let event = stripe_event("customer.subscription.updated", app.clock_seconds() - 3600, |object| {
             object["id"] = json!(subscription);
             object["status"] = json!("trialing");
         });
-        late.push(app.for_customer_of(&format!("tenant-{number}"), event).await);
+        older_events.push(app.for_customer_of(&format!("tenant-{number}"), event).await);
     }
-    for answer in app.deliver_all(&late).await {
-        answer.ok();
+    for response in app.deliver_all(&older_events).await {
+        response.ok();
     }
-    app.until_nothing_is_asked().await;
+    app.wait_for_refreshes().await;
     for (subscription, before) in subscriptions.iter().zip(before) {
-        assert_eq!(asked_of(subscription).await - before, 1, "one replica asks, and once");
+        assert_eq!(count_requests(subscription).await - before, 1, "one replica sends one request");
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn an_answer_that_an_event_overtook_is_asked_for_again() {
+async fn refresh_overtaken_by_event_is_repeated() {
     let app = TestApp::start(Database::Sqlite).await;
-    let subscription = app.make_pro("acme").await;
+    let subscription = app.subscribe_to_pro("acme").await;
     let path = format!("/v1/subscriptions/{subscription}");
-    let asked = || async { app.stripe.requests_to("GET", &path).await.len() };
-    let before = asked().await;
-    app.stripe.fault(&json!({ "match": format!("GET {path}"), "kind": "hang", "times": 1 })).await;
+    let count_requests = || async { app.stripe.requests_to("GET", &path).await.len() };
+    let before = count_requests().await;
+    app.stripe.inject_fault(&json!({ "match": format!("GET {path}"), "kind": "hang", "times": 1 })).await;
     app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
-    eventually("Stripe is being asked", || async { (asked().await > before).then_some(()) }).await;
-    // The call is tried again when it has hung for long enough; until then there is time for an event.
-    app.deliver(&update(&app, &subscription, LATER, "past_due").await).await.ok();
-    app.until_nothing_is_asked().await;
-    assert_eq!(asked().await - before, 3, "hung, overtaken, taken");
-    app.until("acme", |answer| answer["status"] == "active").await;
+    eventually("the request is sent", || async { (count_requests().await > before).then_some(()) }).await;
+    // The request hangs until its timeout and is then retried. An event arrives before that.
+    app.deliver(&update(&app, &subscription, NEWER_BY_SECONDS, "past_due").await).await.ok();
+    app.wait_for_refreshes().await;
+    assert_eq!(count_requests().await - before, 3, "one hung, one overtaken, one applied");
+    app.wait_for_subscription("acme", |subscription| subscription["status"] == "active").await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_second_that_leads_in_a_circle_ends_as_stripe_says() {
+async fn undecided_second_is_resolved_by_refresh() {
     let app = TestApp::start(Database::Sqlite).await;
-    let subscription = app.make_pro("acme").await;
-    // The first backfill would bring what no delivery does.
-    app.until_backfilled().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    // Wait for the first backfill, which would apply the dropped events.
+    app.wait_for_backfill().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
     app.stripe.set_clock(&json!({ "stopped": true, "advance_seconds": 5 })).await;
     for price in ["price_team_monthly", "price_pro_monthly", "price_team_monthly"] {
-        app.stripe.change(&subscription, &json!({ "price": price })).await;
+        app.stripe.update_subscription(&subscription, &json!({ "price": price })).await;
     }
     let mut events = app.stripe.events().await;
     events.retain(|event| event["type"] == "customer.subscription.updated");
@@ -239,54 +246,58 @@ async fn a_second_that_leads_in_a_circle_ends_as_stripe_says() {
     for event in events {
         app.deliver(&event).await.ok();
     }
-    app.line("subscription_state", |line| line["reason"] == "undecided_second" && line["level"] == "warn")
-        .await;
-    app.until_nothing_is_asked().await;
-    app.until_plan("acme", "team").await;
+    app.wait_for_line("subscription_state", |line| {
+        line["reason"] == "undecided_second" && line["level"] == "warn"
+    })
+    .await;
+    app.wait_for_refreshes().await;
+    app.wait_for_plan("acme", "team").await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn without_a_key_questions_wait_for_one() {
+async fn refresh_waits_until_stripe_key_is_configured() {
     let mut app = TestApp::start_with(Database::Sqlite, &[("--stripe-secret-key", "")]).await;
     let created = stripe_event("customer.subscription.created", app.clock_seconds(), |object| {
         object["metadata"] = json!({ "tenant_id": "acme" });
     });
     app.deliver(&created).await.ok();
-    app.until_plan("acme", "pro").await;
-    assert_eq!(app.questions().await, ["cus_webhook"]);
-    app.go_down().await;
-    assert_eq!(app.questions().await, ["cus_webhook"]);
-    app.come_back_with("--stripe-secret-key", STRIPE_KEY).await;
-    app.line("subscription_state", |line| line["event"] == "refresh.failed" && line["reason"].is_string())
-        .await;
+    app.wait_for_plan("acme", "pro").await;
+    assert_eq!(app.queued_refreshes().await, ["cus_webhook"]);
+    app.stop_service().await;
+    assert_eq!(app.queued_refreshes().await, ["cus_webhook"]);
+    app.start_service_with("--stripe-secret-key", STRIPE_KEY).await;
+    app.wait_for_line("subscription_state", |line| {
+        line["event"] == "refresh.failed" && line["reason"].is_string()
+    })
+    .await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_404_that_is_not_stripes_is_no_answer() {
+async fn refresh_retries_404_that_is_not_from_stripe() {
     let app = TestApp::start(Database::Sqlite).await;
-    let subscription = app.make_pro("acme").await;
-    app.until_nothing_is_asked().await;
-    app.stripe.change(&subscription, &json!({ "status": "canceled", "silently": true })).await;
-    let gateway = json!({
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.wait_for_refreshes().await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "canceled", "silently": true })).await;
+    let gateway_404 = json!({
         "match": "GET /v1/subscriptions", "kind": "status", "status": 404, "times": 1, "body": "<html>no route</html>",
     });
-    app.stripe.fault(&gateway).await;
+    app.stripe.inject_fault(&gateway_404).await;
     app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
-    app.line("subscription_state", |line| line["event"] == "refresh.failed").await;
+    app.wait_for_line("subscription_state", |line| line["event"] == "refresh.failed").await;
     app.clock.advance_seconds(600);
-    app.until_plan("acme", "free").await;
+    app.wait_for_plan("acme", "free").await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_question_that_a_wrong_clock_has_put_off_for_a_day_is_asked() {
+async fn refresh_scheduled_by_wrong_clock_runs_at_once() {
     let app = TestApp::start(Database::Sqlite).await;
-    let subscription = app.make_pro("acme").await;
-    app.until_nothing_is_asked().await;
-    app.stripe.change(&subscription, &json!({ "status": "canceled", "silently": true })).await;
-    // What a replica leaves whose clock is a day ahead, when it claims the question and dies.
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.wait_for_refreshes().await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "canceled", "silently": true })).await;
+    // As left by a replica whose clock is a day ahead and that died after it claimed the refresh.
     let customer = app.customer_of("acme").await;
     let at_ms = (app.clock_seconds() + 86_400) * 1000;
     app.database
@@ -294,22 +305,22 @@ async fn a_question_that_a_wrong_clock_has_put_off_for_a_day_is_asked() {
             "INSERT INTO refresh VALUES ('{subscription}', '{customer}', 'acme', 'older', NULL, NULL, 1, 0, {at_ms})"
         ))
         .await;
-    app.until_plan("acme", "free").await;
-    app.until_nothing_is_asked().await;
+    app.wait_for_plan("acme", "free").await;
+    app.wait_for_refreshes().await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_row_that_no_build_can_read_holds_up_nobody() {
+async fn unreadable_refresh_row_blocks_no_other_refresh() {
     let app = TestApp::start(Database::Sqlite).await;
-    let subscription = app.make_pro("acme").await;
-    app.until_nothing_is_asked().await;
+    let subscription = app.subscribe_to_pro("acme").await;
+    app.wait_for_refreshes().await;
     for number in 0..8 {
         let row = format!("('sub_{number}', 'cus_{number}', 'acme', 'of_tomorrow', NULL, NULL, 1, 0, 0)");
         app.database.execute(&format!("INSERT INTO refresh VALUES {row}")).await;
     }
-    app.stripe.change(&subscription, &json!({ "status": "canceled", "silently": true })).await;
+    app.stripe.update_subscription(&subscription, &json!({ "status": "canceled", "silently": true })).await;
     app.deliver(&update(&app, &subscription, -3600, "trialing").await).await.ok();
-    app.until_plan("acme", "free").await;
+    app.wait_for_plan("acme", "free").await;
     app.stop().await;
 }

@@ -1,11 +1,12 @@
-//! The database is lost and restored from a backup that was taken under load: in the end everything is as Stripe has it.
+//! The database is lost and restored from a backup that was taken under load. Afterwards everything
+//! matches Stripe.
 
 use std::collections::{HashMap, HashSet};
 use std::env;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-use billhook::domain::event::HANDLED;
+use billhook::domain::event::HANDLED_EVENT_TYPES;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -13,100 +14,102 @@ use crate::support::app::{TestApp, eventually};
 use crate::support::database::{Database, on_both_databases};
 
 on_both_databases!(
-    a_backup_taken_under_load_and_restored_ends_where_stripe_is,
-    after_a_long_absence_nothing_is_sold_before_it_is_known_what_was_bought,
-    nothing_is_sold_to_a_customer_before_it_is_known_what_it_has,
+    backup_taken_under_load_restores_to_match_stripe,
+    checkout_waits_for_backfill_after_long_downtime,
+    checkout_refreshes_linked_customer_before_selling,
 );
 
-/// What the operator reads, and types.
+/// The page whose commands the test runs.
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
-/// How many tenants have something happen at a time, and how many lives there are at least before the backup and after it.
-const LANES: usize = 3;
-const LIVES: usize = 4;
+/// How many tenants buy and change at the same time, and how many finish at least before and after
+/// the backup.
+const CONCURRENT_TENANTS: usize = 3;
+const MIN_FINISHED_TENANTS: usize = 4;
 
-async fn a_backup_taken_under_load_and_restored_ends_where_stripe_is(database: Database) {
+async fn backup_taken_under_load_restores_to_match_stripe(database: Database) {
     let mut app = TestApp::start_process(database, &[]).await;
-    let kept = app.make_pro("kept").await;
-    app.make_pro("deleted").await;
-    let pending = app.check_out(&app.token("pending"), &json!({})).await.ok();
+    let kept = app.subscribe_to_pro("kept").await;
+    app.subscribe_to_pro("deleted").await;
+    let pending_checkout = app.check_out(&app.token("pending"), &json!({})).await.ok();
     let customer_of_deleted = app.customer_of("deleted").await;
-    let stranger = app.stripe.customer_who_bought_elsewhere().await;
+    let unlinked_customer = app.stripe.create_subscribed_customer().await;
 
-    // A backup in the midst of it, and things go on.
+    // A backup under load. The load continues.
     let load = Load::default();
     let backup = async {
-        load.until(LIVES).await;
-        type_as_documented(&app, database, "backup");
-        load.until(load.lived() + LIVES).await;
-        load.end();
+        load.wait_until_finished(MIN_FINISHED_TENANTS).await;
+        run_documented_commands(&app, database, "backup");
+        load.wait_until_finished(load.finished() + MIN_FINISHED_TENANTS).await;
+        load.stop();
     };
-    tokio::join!(load.on(&app), backup);
-    let bought = app.make_pro("bought-since").await;
-    app.stripe.pay(session_of(&pending)).await;
-    app.until_plan("pending", "pro").await;
-    let were_on = journeys(&app).await;
-    assert!(app.run_command(&["tenant", "link", "by-hand", &stranger]).status.success());
-    app.until_plan("by-hand", "team").await;
-    let open = app.check_out(&app.token("open"), &json!({})).await.ok();
+    tokio::join!(load.run(&app), backup);
+    let bought = app.subscribe_to_pro("bought-since").await;
+    app.stripe.pay(session_of(&pending_checkout)).await;
+    app.wait_for_plan("pending", "pro").await;
+    let journeys_before = journeys(&app).await;
+    assert!(app.run_command(&["tenant", "link", "by-hand", &unlinked_customer]).status.success());
+    app.wait_for_plan("by-hand", "team").await;
+    let open_checkout = app.check_out(&app.token("open"), &json!({})).await.ok();
     app.stripe.api("DELETE", &format!("/v1/customers/{customer_of_deleted}"), "").await;
     let before = app.subscription(&app.token("kept")).await;
 
-    // It is gone; Stripe goes on.
-    app.go_down().await;
+    // The database is lost. Stripe continues.
+    app.stop_service().await;
     app.database.drop().await;
-    app.stripe.change(&bought, &json!({ "quantity": 7 })).await;
-    app.stripe.pay(session_of(&open)).await;
+    app.stripe.update_subscription(&bought, &json!({ "quantity": 7 })).await;
+    app.stripe.pay(session_of(&open_checkout)).await;
     restore(&app, database).await;
-    app.come_back_as_process(&[]).await;
-    tokio::join!(load.on(&app), async {
-        load.until(load.lived() + LIVES).await;
-        load.end();
+    app.start_service_process(&[]).await;
+    tokio::join!(load.run(&app), async {
+        load.wait_until_finished(load.finished() + MIN_FINISHED_TENANTS).await;
+        load.stop();
     });
 
-    // What was done by hand is in the logs, and has to be done again.
+    // A link made by hand is found in the logs and has to be made again.
     assert_eq!(app.subscription(&app.token("by-hand")).await.ok()["plan"], "free");
-    assert!(links_by_hand(&app).contains(&format!("\"customer_id\":\"{stranger}\"")));
-    assert!(app.run_command(&["tenant", "link", "by-hand", &stranger]).status.success());
-    app.until_plan("by-hand", "team").await;
+    assert!(operator_links(&app).contains(&format!("\"customer_id\":\"{unlinked_customer}\"")));
+    assert!(app.run_command(&["tenant", "link", "by-hand", &unlinked_customer]).status.success());
+    app.wait_for_plan("by-hand", "team").await;
 
-    let tenants = load.lived() + 5;
+    let tenants = load.finished() + 5;
     eventually("nothing differs from Stripe", || async {
         let reconciled = app.run_command(&["reconcile"]);
-        let told = String::from_utf8_lossy(&reconciled.stdout).into_owned();
-        told.contains(&format!("0 of {tenants} tenants differed")).then_some(())
+        let report = String::from_utf8_lossy(&reconciled.stdout).into_owned();
+        report.contains(&format!("0 of {tenants} tenants differed")).then_some(())
     })
     .await;
-    app.until_nothing_is_asked().await;
-    every_event_is_there_once(&app).await;
-    no_chain_has_a_gap(&app).await;
+    app.wait_for_refreshes().await;
+    assert_every_event_is_settled(&app).await;
+    assert_transitions_have_no_gap(&app).await;
 
-    // What the tenants see, and the ids that logs and Stripe know them by.
+    // The tenants see their state, and keep the journey ids that the logs and Stripe have.
     let token = app.token("kept");
     let etag = before.header("etag").expect("an ETag");
-    assert_eq!(app.subscription_unless(&token, etag).await.status, 304, "nothing has changed for {kept}");
-    assert_eq!(app.until_plan("bought-since", "pro").await["quantity"], 7);
-    app.until_plan("open", "pro").await;
-    app.until_plan("deleted", "free").await;
-    assert_eq!(journeys(&app).await, were_on);
+    assert_eq!(app.subscription_if_none_match(&token, etag).await.status, 304, "nothing changed for {kept}");
+    assert_eq!(app.wait_for_plan("bought-since", "pro").await["quantity"], 7);
+    app.wait_for_plan("open", "pro").await;
+    app.wait_for_plan("deleted", "free").await;
+    assert_eq!(journeys(&app).await, journeys_before);
     app.stop().await;
 }
 
-/// The journeys of the tenants whose checkouts are younger than the backup, or were closed since.
+/// The journeys of two tenants: one whose checkout is newer than the backup, and one whose checkout
+/// completed since.
 async fn journeys(app: &TestApp) -> [String; 2] {
     let journey = async |tenant: &str| {
-        eventually("the tenant is on a journey", || async { app.journey_of(tenant).await }).await
+        eventually("the tenant has a journey", || async { app.journey_of(tenant).await }).await
     };
     [journey("bought-since").await, journey("pending").await]
 }
 
-async fn after_a_long_absence_nothing_is_sold_before_it_is_known_what_was_bought(database: Database) {
+async fn checkout_waits_for_backfill_after_long_downtime(database: Database) {
     let mut app = TestApp::start_with(database, &[("--throttle-per-minute", "6000")]).await;
-    app.make_pro("acme").await;
-    app.until_backfilled().await;
-    app.until_nothing_is_asked().await;
-    app.go_down().await;
-    // As a backup of two hours ago is, from before the purchase.
+    app.subscribe_to_pro("acme").await;
+    app.wait_for_backfill().await;
+    app.wait_for_refreshes().await;
+    app.stop_service().await;
+    // The state of a backup from two hours ago, before the purchase.
     for statement in [
         "DELETE FROM subscription",
         "DELETE FROM checkout",
@@ -115,50 +118,50 @@ async fn after_a_long_absence_nothing_is_sold_before_it_is_known_what_was_bought
     ] {
         app.database.execute(statement).await;
     }
-    app.stripe.fault(&json!({ "match": "GET /v1/events", "kind": "hang", "times": 1 })).await;
-    app.come_back().await;
+    app.stripe.inject_fault(&json!({ "match": "GET /v1/events", "kind": "hang", "times": 1 })).await;
+    app.start_service().await;
     let token = app.token("acme");
     let refused = app.check_out(&token, &json!({})).await;
-    refused.assert_is(503, "unavailable");
+    refused.assert_problem(503, "unavailable");
     assert!(refused.header("Retry-After").is_some());
-    assert_eq!(app.subscription(&token).await.ok()["plan"], "free", "whoever asks has an answer");
+    assert_eq!(app.subscription(&token).await.ok()["plan"], "free", "reading still works");
 
-    // What hangs is asked for again.
-    app.until_plan("acme", "pro").await;
-    eventually("it is known", || async {
-        let answer = app.check_out(&token, &json!({})).await;
-        (answer.status == 409).then_some(())
+    // The hanging request is retried.
+    app.wait_for_plan("acme", "pro").await;
+    eventually("the subscription blocks another purchase", || async {
+        let response = app.check_out(&token, &json!({})).await;
+        (response.status == 409).then_some(())
     })
     .await;
 
-    // Where Stripe tells nothing there is nothing to wait for.
-    app.go_down().await;
+    // If Stripe refuses to list events, checkout does not wait.
+    app.stop_service().await;
     app.database.execute("UPDATE backfill SET watermark = watermark - 7200").await;
-    app.stripe.fault(&json!({ "match": "GET /v1/events", "kind": "status", "status": 403 })).await;
-    app.come_back().await;
-    eventually("it is sold", || async {
+    app.stripe.inject_fault(&json!({ "match": "GET /v1/events", "kind": "status", "status": 403 })).await;
+    app.start_service().await;
+    eventually("the checkout succeeds", || async {
         (app.check_out(&app.token("birch"), &json!({})).await.status == 200).then_some(())
     })
     .await;
     app.stop().await;
 }
 
-async fn nothing_is_sold_to_a_customer_before_it_is_known_what_it_has(database: Database) {
+async fn checkout_refreshes_linked_customer_before_selling(database: Database) {
     let app = TestApp::start(database).await;
-    app.until_backfilled().await;
-    app.stripe.fault(&json!({ "deliveries": "drop" })).await;
-    let customer = app.stripe.customer_who_bought_elsewhere().await;
-    // The service asks in vain, and not again before its clock goes on.
+    app.wait_for_backfill().await;
+    app.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
+    let customer = app.stripe.create_subscribed_customer().await;
+    // The refresh fails and is not retried before the service's clock advances.
     let refused = json!({ "match": "GET /v1/subscriptions", "kind": "status", "status": 403, "times": 1 });
-    app.stripe.fault(&refused).await;
+    app.stripe.inject_fault(&refused).await;
     assert!(app.run_command(&["tenant", "link", "acme", &customer]).status.success());
-    // By the command's clock it is to be asked now; ours was set when the story began.
+    // The command scheduled the refresh by the machine's clock, which is ahead of the test's.
     app.clock.advance_seconds(60);
-    app.line("subscription_state", |line| line["event"] == "refresh.failed").await;
-    assert_eq!(app.questions().await.len(), 1, "it stays open");
+    app.wait_for_line("subscription_state", |line| line["event"] == "refresh.failed").await;
+    assert_eq!(app.queued_refreshes().await.len(), 1, "the refresh stays queued");
 
     let token = app.token("acme");
-    app.check_out(&token, &json!({})).await.assert_is(409, "already_subscribed");
+    app.check_out(&token, &json!({})).await.assert_problem(409, "already_subscribed");
     assert_eq!(app.subscription(&token).await.ok()["plan"], "team");
     app.stop().await;
 }
@@ -167,51 +170,54 @@ fn session_of(bought: &Value) -> &str {
     bought["session_id"].as_str().expect("a session")
 }
 
-/// What the page's own command finds of links that were made at the command line.
-fn links_by_hand(app: &TestApp) -> String {
-    const LOOK: &str =
+/// The log lines of links made by the operator, found by the page's own command.
+fn operator_links(app: &TestApp) -> String {
+    const GREP: &str =
         r#"grep -E '"customer\.(un)?linked"' logs/subscription_state.log* | grep '"operator"'"#;
-    assert!(OPERATIONS.contains(LOOK));
-    let found = Command::new("sh").args(["-c", LOOK]).current_dir(app.dir()).output().expect("a shell");
+    assert!(OPERATIONS.contains(GREP));
+    let found =
+        Command::new("sh").args(["-c", GREP]).current_dir(app.dir()).output().expect("the shell starts");
     String::from_utf8(found.stdout).expect("text")
 }
 
-/// Tenants that buy, change and cancel, lane by lane.
+/// Tenants that buy, change and cancel at the same time.
 #[derive(Default)]
 struct Load {
-    lived: AtomicUsize,
-    wanted: AtomicUsize,
+    finished: AtomicUsize,
+    is_stopped: AtomicBool,
 }
 
 impl Load {
-    async fn on(&self, app: &TestApp) {
-        self.wanted.store(usize::MAX, SeqCst);
-        join_all((0..LANES).map(|_| self.lane(app))).await;
+    async fn run(&self, app: &TestApp) {
+        self.is_stopped.store(false, SeqCst);
+        join_all((0..CONCURRENT_TENANTS).map(|_| self.run_tenants(app))).await;
     }
 
-    async fn lane(&self, app: &TestApp) {
-        while self.lived() < self.wanted.load(SeqCst) {
-            live(app, &format!("tenant-{}", uuid::Uuid::new_v4().simple())).await;
-            self.lived.fetch_add(1, SeqCst);
+    async fn run_tenants(&self, app: &TestApp) {
+        while !self.is_stopped.load(SeqCst) {
+            buy_change_and_cancel(app, &format!("tenant-{}", uuid::Uuid::new_v4().simple())).await;
+            self.finished.fetch_add(1, SeqCst);
         }
     }
 
-    fn lived(&self) -> usize {
-        self.lived.load(SeqCst)
+    fn finished(&self) -> usize {
+        self.finished.load(SeqCst)
     }
 
-    async fn until(&self, lives: usize) {
-        eventually("they live", || async { (self.lived() >= lives).then_some(()) }).await;
+    async fn wait_until_finished(&self, tenants: usize) {
+        eventually("enough tenants have finished", || async { (self.finished() >= tenants).then_some(()) })
+            .await;
     }
 
-    fn end(&self) {
-        self.wanted.store(0, SeqCst);
+    fn stop(&self) {
+        self.is_stopped.store(true, SeqCst);
     }
 }
 
-/// One tenant's life, as fast as Stripe's page can be pressed: webhooks come while the next thing happens. It ends when the
-/// last has come, so that no more are on their way than the lanes have made.
-async fn live(app: &TestApp, tenant: &str) {
+/// Changes the subscription as fast as the double answers, so webhooks arrive during later changes.
+/// Waits for the last webhook, so that at most `CONCURRENT_TENANTS` tenants have webhooks on their
+/// way.
+async fn buy_change_and_cancel(app: &TestApp, tenant: &str) {
     let bought = app.check_out(&app.token(tenant), &json!({})).await.ok();
     app.stripe.pay(session_of(&bought)).await;
     let subscription = app.stripe.subscription_of_session(session_of(&bought)).await;
@@ -221,27 +227,27 @@ async fn live(app: &TestApp, tenant: &str) {
         json!({ "status": "active", "price": "price_team_monthly" }),
         json!({ "cancel_at_period_end": true }),
     ] {
-        app.stripe.change(&subscription, &change).await;
+        app.stripe.update_subscription(&subscription, &change).await;
     }
     if tenant.ends_with(['0', '1', '2', '3']) {
-        app.stripe.change(&subscription, &json!({ "status": "canceled" })).await;
-        app.until(tenant, |answer| answer["status"] == "canceled").await;
+        app.stripe.update_subscription(&subscription, &json!({ "status": "canceled" })).await;
+        app.wait_for_subscription(tenant, |subscription| subscription["status"] == "canceled").await;
     } else {
-        app.until(tenant, |answer| answer["scheduled_cancel"] == true).await;
+        app.wait_for_subscription(tenant, |subscription| subscription["scheduled_cancel"] == true).await;
     }
 }
 
-/// Puts the backup where the database was.
+/// Restores the backup in place of the lost database.
 async fn restore(app: &TestApp, database: Database) {
     if matches!(database, Database::Postgres) {
-        app.database.make_anew().await;
+        app.database.recreate().await;
     }
-    type_as_documented(app, database, "restore");
+    run_documented_commands(app, database, "restore");
 }
 
-/// Has a shell do what the page says.
-fn type_as_documented(app: &TestApp, database: Database, what: &str) {
-    let word = match (database, what) {
+/// Runs the page's shell block for this step, `backup` or `restore`.
+fn run_documented_commands(app: &TestApp, database: Database, step: &str) {
+    let command = match (database, step) {
         (Database::Sqlite, "backup") => "sqlite3 billhook.db",
         (Database::Sqlite, _) => "cp backup.db",
         (Database::Postgres, "backup") => "pg_dump",
@@ -249,38 +255,39 @@ fn type_as_documented(app: &TestApp, database: Database, what: &str) {
     };
     let blocks = OPERATIONS.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
     let [script] =
-        &blocks.map(|(block, _)| block).filter(|block| block.contains(word)).collect::<Vec<_>>()[..]
+        &blocks.map(|(block, _)| block).filter(|block| block.contains(command)).collect::<Vec<_>>()[..]
     else {
-        panic!("one block has `{word}`")
+        panic!("exactly one block contains `{command}`")
     };
-    let programs = env::var("BILLHOOK_TEST_POSTGRES_BIN").expect("run the tests with `make test`");
-    let path = format!("{programs}:{}", env::var("PATH").unwrap_or_default());
+    let postgres_bin = env::var("BILLHOOK_TEST_POSTGRES_BIN").expect("run the tests with `make test`");
+    let path = format!("{postgres_bin}:{}", env::var("PATH").unwrap_or_default());
     let mut shell = Command::new("sh");
     shell.args(["-euc", script]).current_dir(app.dir()).env("PATH", path);
-    let typed = shell.env("DATABASE_URL", &app.database.url).output().expect("a shell");
-    assert!(typed.status.success(), "{script}: {}", String::from_utf8_lossy(&typed.stderr));
+    let output = shell.env("DATABASE_URL", &app.database.url).output().expect("the shell starts");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Each event that Stripe lists is in the inbox, and nothing is left to be done for any.
-async fn every_event_is_there_once(app: &TestApp) {
+/// Asserts that each handled event that Stripe lists is in the inbox with a final outcome.
+async fn assert_every_event_is_settled(app: &TestApp) {
     let rows = app.database.rows::<entity::event::Entity>().await;
     let outcomes: HashMap<String, String> = rows.into_iter().map(|row| (row.id, row.outcome)).collect();
     for event in app.stripe.all_events().await {
         let outcome = outcomes.get(event["id"].as_str().expect("an id")).map(String::as_str);
-        let is_ours = event["type"].as_str().is_some_and(|kind| HANDLED.contains(&kind));
+        let is_handled = event["type"].as_str().is_some_and(|kind| HANDLED_EVENT_TYPES.contains(&kind));
         let is_settled = matches!(outcome, Some("applied" | "stale" | "ignored"));
-        assert!(is_settled || !is_ours, "{outcome:?}: {event}");
+        assert!(is_settled || !is_handled, "{outcome:?}: {event}");
     }
 }
 
-/// Each change of a subscription begins where the one before it ended, and none is there twice.
-async fn no_chain_has_a_gap(app: &TestApp) {
+/// Asserts that each transition of a subscription starts from the status where the previous one
+/// ended, and that no event caused two.
+async fn assert_transitions_have_no_gap(app: &TestApp) {
     let mut rows = app.database.rows::<entity::transition::Entity>().await;
     rows.retain(|row| row.entry == "subscription.transition");
     rows.sort_by_key(|row| row.id);
     let (mut latest, mut seen) = (HashMap::new(), HashSet::new());
     for row in rows {
-        let subscription = row.subscription_id.clone().expect("a transition is a subscription's");
+        let subscription = row.subscription_id.clone().expect("a transition names its subscription");
         let before = latest.insert(subscription.clone(), row.to_status.clone()).flatten();
         assert_eq!(row.from_status, before, "{row:?}");
         if let Some(event) = &row.event_id {

@@ -19,10 +19,11 @@ export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends 
 };
 
 /**
- * Ask Stripe about a checkout
+ * Apply a completed checkout
  *
- * For a buyer who is back before the webhook: takes over what the session made, and answers as `getSubscription`
- * does. A session that is still open changes nothing, and asking twice is asking once.
+ * For a buyer who returns before the webhook arrives: reads the session from Stripe, applies
+ * its subscription, and returns the same object as `getSubscription`. An open session changes
+ * nothing. Safe to call again.
  */
 export const refreshCheckoutSession = <ThrowOnError extends boolean = false>(options: Options<RefreshCheckoutSessionData, ThrowOnError>) => (options.client ?? client).post<RefreshCheckoutSessionResponses, RefreshCheckoutSessionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -33,8 +34,9 @@ export const refreshCheckoutSession = <ThrowOnError extends boolean = false>(opt
 /**
  * Start a checkout
  *
- * An open session that asks for the same is handed out again; one that asks for something else is closed first. For
- * those who may manage the tenant's billing: `may_manage` of `getSubscription`.
+ * Returns the tenant's open session if it was created by an identical request, is for the same
+ * price and customer, and is open for at least 30 more minutes. Expires any other open session
+ * first. Only for users who may manage billing (`may_manage` of `getSubscription`).
  */
 export const createCheckoutSession = <ThrowOnError extends boolean = false>(options?: Options<CreateCheckoutSessionData, ThrowOnError>) => (options?.client ?? client).post<CreateCheckoutSessionResponses, CreateCheckoutSessionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -49,13 +51,13 @@ export const createCheckoutSession = <ThrowOnError extends boolean = false>(opti
 /**
  * Open the Customer Portal
  *
- * For those who may manage the tenant's billing: `may_manage` of `getSubscription`. Each
- * call makes another page at Stripe: make it when somebody clicks, and keep none.
+ * Only for users who may manage billing (`may_manage` of `getSubscription`). Each call creates
+ * a new page at Stripe: call it when the user clicks, and do not store the URL.
  *
- * The flow `payment_method_update` opens the portal's home for a tenant with a subscription:
- * there the card that the subscription is charged to can be changed. For an `unpaid`
- * subscription it opens the page of the open invoice. If Stripe does not take a flow, because of
- * the portal's settings or because the subscription is set to end already, the whole portal opens.
+ * For a tenant with a subscription, the flow `payment_method_update` opens the portal's home
+ * page, where the subscription's card can be changed. For an `unpaid` subscription it opens
+ * the page of the open invoice. If Stripe rejects a flow, because of the portal's settings or
+ * because the subscription is already set to end, the portal's home page opens.
  */
 export const createBillingPortalSession = <ThrowOnError extends boolean = false>(options?: Options<CreateBillingPortalSessionData, ThrowOnError>) => (options?.client ?? client).post<CreateBillingPortalSessionResponses, CreateBillingPortalSessionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -70,7 +72,8 @@ export const createBillingPortalSession = <ThrowOnError extends boolean = false>
 /**
  * Read the tenant's subscription
  *
- * From the service's own database, so it is fast, and there while Stripe is not. A tenant never heard of is `free`.
+ * Reads the service's own database, so it is fast and works while Stripe is down. An unknown
+ * tenant is `free`.
  */
 export const getSubscription = <ThrowOnError extends boolean = false>(options?: Options<GetSubscriptionData, ThrowOnError>) => (options?.client ?? client).get<GetSubscriptionResponses, GetSubscriptionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -81,11 +84,13 @@ export const getSubscription = <ThrowOnError extends boolean = false>(options?: 
 /**
  * Follow the tenant's subscription
  *
- * Server-Sent Events. Each message is `event: subscription`, with the ETag of `getSubscription` as its `id` and the
- * same object as its `data`. The first comes at once with the present state, the others when it has changed; of
- * changes in quick succession the last is enough. When nothing else has come for 15 s, `retry: 3000` does, a message
- * without data. Before the service ends the stream it sends `event: end` with `{"reason": "token_expired"}`, `"stopping"` or `"too_long"` (an hour).
- * Open it with `fetch`, which can send the token in its header.
+ * Server-Sent Events. Each message is `event: subscription`. Its `id` is the ETag of
+ * `getSubscription`, and its `data` is the same object. The first message is sent at once with
+ * the current state, and the others when it changes. Of several quick changes, only the last
+ * may be sent. After 15 s without a message, `retry: 3000` is sent, a message without data.
+ * Before the service ends the stream, it sends `event: end` with
+ * `{"reason": "token_expired"}`, `"stopping"`, or `"too_long"` after an hour. Open the stream
+ * with `fetch`, which can send the token in a header.
  */
 export const streamSubscription = <ThrowOnError extends boolean = false>(options?: Options<StreamSubscriptionData, ThrowOnError, StreamSubscriptionResponse>) => (options?.client ?? client).sse.get<StreamSubscriptionResponses, StreamSubscriptionErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

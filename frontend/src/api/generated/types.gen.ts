@@ -7,7 +7,7 @@ export type ClientOptions = {
 /**
  * Subscription
  *
- * What a tenant is entitled to right now. Times are RFC 3339 in UTC; what is not known is null.
+ * A tenant's current entitlements. Times are RFC 3339 in UTC. Unknown values are null.
  */
 export type Subscription = {
     /**
@@ -15,52 +15,52 @@ export type Subscription = {
      */
     access: boolean;
     /**
-     * The time of the last change that was applied.
+     * The time of the last applied change.
      */
     as_of: string | null;
     /**
-     * Whether the tenant has a customer at Stripe, so that the Customer Portal can be opened: to manage a subscription, or to
-     * pay an invoice that is still open after its end.
+     * Whether the tenant has a Stripe customer. If so, the Customer Portal can be opened, to
+     * manage a subscription or to pay an open invoice of an ended one.
      */
     can_manage: boolean;
     /**
-     * When it will end.
+     * When the subscription will end.
      */
     cancel_at: string | null;
     /**
-     * When the paid period ends.
+     * The end of the paid period.
      */
     current_period_end: string | null;
     /**
-     * Whether whoever asks may open checkout and portal. No service may.
+     * Whether the caller may open checkout and portal. Always false for services.
      */
     may_manage: boolean;
     /**
-     * The plan: `free`, or a name of the configuration.
+     * `free`, or the name of a configured plan.
      */
     plan: string;
     /**
-     * The id of the price.
+     * The id of the subscription's price.
      */
     price: string | null;
     /**
-     * How many of it.
+     * The quantity of the price.
      */
     quantity: number | null;
     /**
-     * Whether the subscription will end by itself.
+     * Whether the subscription is scheduled to end.
      */
     scheduled_cancel: boolean;
     /**
-     * Stripe's status of the subscription.
+     * The subscription's status at Stripe.
      */
     status: string | null;
     /**
-     * The tenant.
+     * The tenant's id.
      */
     tenant: string;
     /**
-     * When the trial ends or ended.
+     * The end of the trial, which may be in the past.
      */
     trial_end: string | null;
 };
@@ -72,11 +72,11 @@ export type Subscription = {
  */
 export type Problem = {
     /**
-     * The kind of problem in a word that never changes.
+     * The kind of problem. A code never changes.
      */
     code: Code & unknown;
     /**
-     * What to do next.
+     * What is wrong, and what to do.
      */
     detail: string;
     /**
@@ -84,57 +84,58 @@ export type Problem = {
      */
     status: number;
     /**
-     * The kind of problem in a sentence.
+     * A short summary of the kind of problem.
      */
     title: string;
     /**
-     * The id to quote to support.
+     * The trace id. Include it when you contact support.
      */
     trace_id?: string;
     /**
-     * A URI that names the kind of problem.
+     * A URI that identifies the kind of problem.
      */
     type: string;
 };
 
 /**
- * What went wrong, in a word that never changes.
+ * The kind of problem. A code never changes.
  */
 export type Code = 'invalid_request' | 'invalid_signature' | 'unreadable_event' | 'not_authenticated' | 'not_allowed' | 'not_found' | 'method_not_allowed' | 'no_customer' | 'no_subscription' | 'already_subscribed' | 'too_large' | 'unsupported_media_type' | 'throttled' | 'internal' | 'stripe_rejected' | 'stripe_unavailable' | 'billing_not_configured' | 'unavailable';
 
 /**
  * PortalSessionRequest
  *
- * What is wanted of the portal.
+ * Options for the portal.
  */
 export type PortalSessionRequest = {
     /**
-     * The one thing to do, if it is not the whole portal.
+     * A single task to open instead of the portal's home page.
      */
     flow?: PortalFlow & unknown;
     /**
-     * The page's language, such as `de` or `pt-BR`. Default: the browser's.
+     * The portal's language, such as `de` or `pt-BR`. Default: the browser's.
      */
     locale?: 'auto' | 'bg' | 'cs' | 'da' | 'de' | 'el' | 'en' | 'en-AU' | 'en-CA' | 'en-GB' | 'en-IE' | 'en-IN' | 'en-NZ' | 'en-SG' | 'es' | 'es-419' | 'et' | 'fi' | 'fil' | 'fr' | 'fr-CA' | 'hr' | 'hu' | 'id' | 'it' | 'ja' | 'ko' | 'lt' | 'lv' | 'ms' | 'mt' | 'nb' | 'nl' | 'pl' | 'pt' | 'pt-BR' | 'ro' | 'ru' | 'sk' | 'sl' | 'sv' | 'th' | 'tr' | 'vi' | 'zh' | 'zh-HK' | 'zh-TW' | null;
     /**
-     * Where the portal's way back leads: a path of the app. Default: `/billing`.
+     * The path of the app that the portal links back to. Default: `/billing`.
      */
     return_path?: string | null;
 };
 
 /**
- * The one thing to do in the portal.
+ * A single task in the portal.
  */
 export type PortalFlow = 'payment_method_update' | 'subscription_update' | 'subscription_cancel' | null;
 
 /**
  * PortalSession
  *
- * Where the portal is, or the page of an open invoice.
+ * A page of the portal, or the page of an open invoice.
  */
 export type PortalSession = {
     /**
-     * Send the browser there at once: it is short-lived, and a key to the customer's billing.
+     * Redirect the browser to this URL at once. It is short-lived and gives access to the
+     * customer's billing.
      */
     url: string;
 };
@@ -142,20 +143,22 @@ export type PortalSession = {
 /**
  * CheckoutSessionRequest
  *
- * What is to be bought.
+ * The plan to buy, and where to return.
  */
 export type CheckoutSessionRequest = {
     /**
-     * Where it goes when it is not: a path of the app. Default: `/billing?checkout=canceled`.
+     * The path of the app that Checkout redirects to if the user cancels. Default:
+     * `/billing?checkout=canceled`.
      */
     cancel_path?: string | null;
     /**
-     * The plan. Default: the first that is configured.
+     * The plan's name. Default: the first configured plan.
      */
     plan?: string | null;
     /**
-     * Where Stripe's page goes when it is paid: a path of the app, in which Stripe replaces `{CHECKOUT_SESSION_ID}`.
-     * Default: `/billing?checkout=success&session_id={CHECKOUT_SESSION_ID}`.
+     * The path of the app that Checkout redirects to after the payment. Stripe replaces
+     * `{CHECKOUT_SESSION_ID}`. Default:
+     * `/billing?checkout=success&session_id={CHECKOUT_SESSION_ID}`.
      */
     success_path?: string | null;
 };
@@ -163,15 +166,15 @@ export type CheckoutSessionRequest = {
 /**
  * CheckoutSession
  *
- * Where to pay.
+ * A Checkout session.
  */
 export type CheckoutSession = {
     /**
-     * Stripe's id of the session.
+     * The session's id at Stripe.
      */
     session_id: string;
     /**
-     * Send the browser there: whoever has this address can pay as the tenant.
+     * Redirect the browser to this URL. Anyone who has it can pay for the tenant.
      */
     url: string;
 };
@@ -180,7 +183,7 @@ export type RefreshCheckoutSessionData = {
     body?: never;
     path: {
         /**
-         * Stripe's id of the session.
+         * The session's id at Stripe.
          */
         session_id: string;
     };
@@ -202,7 +205,7 @@ export type RefreshCheckoutSessionErrors = {
      */
     404: Problem;
     /**
-     * `throttled`; `Retry-After` says for how long
+     * `throttled`
      */
     429: Problem;
     /**
@@ -223,7 +226,7 @@ export type RefreshCheckoutSessionError = RefreshCheckoutSessionErrors[keyof Ref
 
 export type RefreshCheckoutSessionResponses = {
     /**
-     * What a tenant is entitled to right now. Times are RFC 3339 in UTC; what is not known is null.
+     * A tenant's current entitlements. Times are RFC 3339 in UTC. Unknown values are null.
      */
     200: Subscription;
 };
@@ -263,7 +266,7 @@ export type CreateCheckoutSessionErrors = {
      */
     415: Problem;
     /**
-     * `throttled`; `Retry-After` says for how long
+     * `throttled`
      */
     429: Problem;
     /**
@@ -284,7 +287,7 @@ export type CreateCheckoutSessionError = CreateCheckoutSessionErrors[keyof Creat
 
 export type CreateCheckoutSessionResponses = {
     /**
-     * Where to pay.
+     * A Checkout session.
      */
     200: CheckoutSession;
 };
@@ -324,7 +327,7 @@ export type CreateBillingPortalSessionErrors = {
      */
     415: Problem;
     /**
-     * `throttled`; `Retry-After` says for how long
+     * `throttled`
      */
     429: Problem;
     /**
@@ -345,7 +348,7 @@ export type CreateBillingPortalSessionError = CreateBillingPortalSessionErrors[k
 
 export type CreateBillingPortalSessionResponses = {
     /**
-     * Where the portal is, or the page of an open invoice.
+     * A page of the portal, or the page of an open invoice.
      */
     200: PortalSession;
 };
@@ -356,7 +359,7 @@ export type GetSubscriptionData = {
     body?: never;
     headers?: {
         /**
-         * The ETag of an answer that is held already.
+         * The ETag of an earlier response.
          */
         'If-None-Match'?: string;
     };
@@ -392,7 +395,7 @@ export type GetSubscriptionError = GetSubscriptionErrors[keyof GetSubscriptionEr
 
 export type GetSubscriptionResponses = {
     /**
-     * What the tenant is entitled to.
+     * The tenant's entitlements.
      */
     200: Subscription;
 };
@@ -403,8 +406,8 @@ export type StreamSubscriptionData = {
     body?: never;
     headers?: {
         /**
-         * The `id` of the last message that was received. While it is the ETag of the present state, the first message
-         * has no data.
+         * The `id` of the last received message. If it is the ETag of the current state, the first
+         * message has no data.
          */
         'Last-Event-ID'?: string;
     };
@@ -431,7 +434,7 @@ export type StreamSubscriptionErrors = {
      */
     500: Problem;
     /**
-     * `unavailable`; when too many streams are open, too: ask for the subscription now and then
+     * `unavailable`: also if too many streams are open. Poll the subscription instead
      */
     503: Problem;
 };
@@ -440,7 +443,7 @@ export type StreamSubscriptionError = StreamSubscriptionErrors[keyof StreamSubsc
 
 export type StreamSubscriptionResponses = {
     /**
-     * The present state, then every change.
+     * The current state, then changes.
      */
     200: Subscription;
 };

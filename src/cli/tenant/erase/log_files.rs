@@ -1,5 +1,5 @@
-//! The topic log files that name a tenant. They are only ever appended to, by other processes too, so they are not rewritten:
-//! rotation deletes them.
+//! Finds the topic log files that name a tenant. They are not rewritten, because other processes
+//! append to them. Rotation deletes them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -9,20 +9,22 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
+use crate::cli::text::{count, time_of_seconds};
 use crate::domain::ids::{CustomerId, TenantId};
 use crate::telemetry::topics::Topic;
 
-/// A file that has lines about the tenant, or may have; or the directory, if its files could not be
-/// listed.
+/// A file with lines about the tenant, or a file or directory that could not be read and may have
+/// such lines.
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) path: PathBuf,
-    /// How many. None: it is compressed, or could not be read.
+    /// How many lines name the tenant. `None` if the file is compressed or could not be read.
     pub(super) lines: Option<u64>,
-    /// The time of the last of them.
+    /// The time of the last such line, as in the line.
     pub(super) last: Option<String>,
-    /// Why it could not be read.
     pub(super) error: Option<String>,
 }
 
@@ -30,31 +32,33 @@ impl fmt::Display for LogFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         if let Some(error) = &self.error {
-            return write!(f, "{path} may name the tenant; it cannot be read: {error}");
+            return write!(f, "{path} may name the tenant; it could not be read: {error}");
         }
         match (self.lines, &self.last) {
-            (None, _) => write!(f, "{path} may name the tenant; it cannot be read here."),
+            (None, _) => write!(f, "{path} may name the tenant; it is compressed and was not read."),
             (Some(lines), Some(last)) => {
+                let last = OffsetDateTime::parse(last, &Rfc3339)
+                    .map_or_else(|_| last.clone(), |last| time_of_seconds(last.unix_timestamp()));
+                let lines = count(lines, "line");
                 write!(
                     f,
-                    "{path} names the tenant in {lines} lines, the last of {last}, until rotation deletes it."
+                    "{path} names the tenant in {lines}, the last at {last}, until rotation deletes it."
                 )
             }
-            (Some(lines), None) => write!(f, "{path} names the tenant in {lines} lines."),
+            (Some(lines), None) => write!(f, "{path} names the tenant in {}.", count(lines, "line")),
         }
     }
 }
 
-/// What of a line names a tenant.
 #[derive(Deserialize)]
-struct Names {
+struct LogLine {
     time: Option<String>,
     tenant_id: Option<String>,
     customer_id: Option<String>,
 }
 
-/// The files of the directory that name the tenant or one of its customers, by their names. One that
-/// cannot be read is listed with the reason: the tenant is erased already.
+/// Returns the files that name the tenant or one of its customers, sorted by path. A file that
+/// cannot be read is listed with the error, since the tenant is erased already.
 pub(super) fn find_in_logs(dir: &Path, tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> Vec<LogFile> {
     let unread = |path, error: Option<io::Error>| {
         let error = error.map(|error| error.to_string());
@@ -82,13 +86,13 @@ pub(super) fn find_in_logs(dir: &Path, tenant: &TenantId, customers: &BTreeSet<C
     files
 }
 
-/// What follows `billing.log` in `billing.log.2.gz`.
+/// The `.2.gz` of `billing.log.2.gz`.
 fn suffix(path: &Path) -> Option<&str> {
     let name = path.file_name().and_then(OsStr::to_str)?;
     Topic::ALL.iter().find_map(|topic| name.strip_prefix(topic.as_str())?.strip_prefix(".log"))
 }
 
-/// None where no line names the tenant, or the file has just been moved by a rotation.
+/// `None` if no line names the tenant, or a rotation has just moved the file.
 fn read(path: &Path, tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> io::Result<Option<LogFile>> {
     let mut file = match File::open(path) {
         Ok(file) => BufReader::new(file),
@@ -98,11 +102,11 @@ fn read(path: &Path, tenant: &TenantId, customers: &BTreeSet<CustomerId>) -> io:
     let customers: BTreeSet<&str> = customers.iter().map(CustomerId::as_str).collect();
     let (mut lines, mut last, mut line) = (0, None, Vec::new());
     while file.read_until(b'\n', &mut line)? > 0 {
-        if let Ok(names) = serde_json::from_slice::<Names>(&line) {
-            let is_tenants = names.tenant_id.as_deref() == Some(tenant.as_str());
-            if is_tenants || names.customer_id.as_deref().is_some_and(|id| customers.contains(id)) {
+        if let Ok(line) = serde_json::from_slice::<LogLine>(&line) {
+            let is_tenants = line.tenant_id.as_deref() == Some(tenant.as_str());
+            if is_tenants || line.customer_id.as_deref().is_some_and(|id| customers.contains(id)) {
                 lines += 1;
-                last = names.time;
+                last = line.time;
             }
         }
         line.clear();

@@ -1,24 +1,29 @@
-//! `billhook tenant erase`: removes a tenant for a data-protection request. `log_files` finds the log files that name it.
+//! `billhook tenant erase`: deletes a tenant for a data-protection request. `log_files` finds the
+//! log files that name it.
 
 mod log_files;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::log_files::{LogFile, find_in_logs};
-use crate::billing::{Erased, Run, erase_tenant};
+use crate::billing::{Erasure, RunMode, erase_tenant};
 use crate::cli::table;
 use crate::cli::{
-    CommandError, at_the_command_line, migrated, policy_without_events, say, warn, without_a_key,
+    CommandError, command_billing, missing_key_error, open_store, policy_without_plans, print_json,
+    print_sentences, warn,
 };
-use crate::config::{self, DatabaseArgs, LogDirArgs, StripeAccountArgs, StripeApiArgs};
+use crate::config::{self, ConfigError, DatabaseArgs, LogDirArgs, StripeAccountArgs, StripeApiArgs};
 use crate::domain::ids::TenantId;
 
-/// What it does, for the help.
-pub(super) const CONSEQUENCES: &str = "\
-Payloads, names and ids of the tenant, its customers and subscriptions are deleted; in the journal a random name takes their
-place. Event ids stay, so that a repeat is still known, and the customers' ids, so that no event links them again. At Stripe
-nothing is deleted. Log files are not changed: those that name the tenant are listed. It cannot be undone.";
+pub(super) const AFTER_HELP: &str = "\
+Deletes the payloads, names and ids of the tenant, its customers and
+subscriptions. In the journal a random alias replaces them. Event ids are kept,
+so that duplicates are recognised, and customer ids, so that no event links them
+again. Nothing is deleted at Stripe. Log files are not changed; those that name
+the tenant are listed. This cannot be undone.";
+
+pub(super) const USAGE: &str = "billhook tenant erase [OPTIONS] <--dry-run|--yes> <TENANT>";
 
 #[derive(Args)]
 pub(in crate::cli) struct EraseArgs {
@@ -28,11 +33,11 @@ pub(in crate::cli) struct EraseArgs {
     #[command(flatten)]
     confirmation: Confirmation,
 
-    /// Erase it also while a subscription is alive, and do not ask Stripe
+    /// Erase the tenant even if a subscription has not ended, without a call to Stripe
     #[arg(long)]
     force: bool,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -49,43 +54,48 @@ pub(in crate::cli) struct EraseArgs {
     logs: LogDirArgs,
 }
 
-/// It cannot be undone, so one of the two is asked for.
+/// One of the two flags is required. [`run`] checks it: clap's error would list every option of the
+/// command.
 #[derive(Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Confirmation {
-    /// Say what would be erased, and erase nothing
+    /// Print what would be erased; erase nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Erase it
+    /// Erase the tenant
     #[arg(long)]
     yes: bool,
 }
 
 pub(super) async fn run(args: &EraseArgs) -> Result<(), CommandError> {
-    let tenant = config::stored_tenant("TENANT", &args.tenant)?;
+    let tenant = config::parse_stored_tenant("TENANT", &args.tenant)?;
+    let Confirmation { dry_run, yes } = args.confirmation;
+    if !(dry_run || yes) {
+        let problem = "cannot be undone: give --dry-run or --yes";
+        return Err(ConfigError::new("`tenant erase`", problem).into());
+    }
     let (config, account) = (args.stripe.read()?, args.account.read()?);
     if !args.force && config.secret_key.is_none() {
-        return Err(without_a_key());
+        return Err(missing_key_error());
     }
-    let store = migrated(&args.database).await?;
-    let policy = policy_without_events(&store, &config, account).await?;
-    let billing = at_the_command_line(store, Some(&config), policy, &args.logs)?;
-    let run = if args.confirmation.dry_run { Run::Dry } else { Run::Real };
+    let store = open_store(&args.database).await?;
+    let policy = policy_without_plans(&store, &config, account).await?;
+    let billing = command_billing(store, Some(&config), policy, &args.logs)?;
+    let run = if dry_run { RunMode::DryRun } else { RunMode::Apply };
     let stripe = billing.stripe.as_ref().filter(|_| !args.force);
     let erased = erase_tenant(&billing, stripe, &tenant, run).await?;
     let files = find_in_logs(&args.logs.read()?.dir, &tenant, &erased.scope.ended_customers());
     for file in files.iter().filter(|file| file.error.is_some()) {
         warn(file);
     }
-    say(&if args.json {
-        as_json(&tenant, &erased, &files, run)
-    } else {
-        as_lines(&tenant, &erased, &files, run)
-    })
+    if args.json {
+        return print_json(&as_json(&tenant, &erased, &files, run));
+    }
+    print_sentences(&as_text(&tenant, &erased, &files, run))
 }
 
-fn as_json(tenant: &TenantId, erased: &Erased, files: &[LogFile], run: Run) -> String {
+fn as_json(tenant: &TenantId, erased: &Erasure, files: &[LogFile], run: RunMode) -> Value {
     let file = |file: &LogFile| {
         json!({
             "file": file.path.display().to_string(),
@@ -94,9 +104,9 @@ fn as_json(tenant: &TenantId, erased: &Erased, files: &[LogFile], run: Run) -> S
             "error": file.error,
         })
     };
-    let json = json!({
+    json!({
         "tenant": tenant,
-        "alias": erased.alias.as_ref().filter(|_| run == Run::Real),
+        "alias": erased.alias.as_ref().filter(|_| run == RunMode::Apply),
         "customers": erased.scope.ended_customers(),
         "subscriptions": erased.links.subscriptions,
         "checkouts": erased.links.checkouts,
@@ -104,16 +114,17 @@ fn as_json(tenant: &TenantId, erased: &Erased, files: &[LogFile], run: Run) -> S
         "journal_entries": erased.journal_entries,
         "open_checkouts": erased.open_checkouts,
         "log_files": files.iter().map(file).collect::<Vec<_>>(),
-        "dry_run": run == Run::Dry,
-    });
-    format!("{json:#}")
+        "dry_run": run == RunMode::DryRun,
+    })
 }
 
-fn as_lines(tenant: &TenantId, erased: &Erased, files: &[LogFile], run: Run) -> String {
+fn as_text(tenant: &TenantId, erased: &Erasure, files: &[LogFile], run: RunMode) -> String {
     let mut lines = match (&erased.alias, run) {
         (None, _) => vec![format!("Nothing is stored about tenant {tenant}.")],
-        (Some(alias), Run::Real) => vec![format!("Erased tenant {tenant}. The journal calls it {alias}.")],
-        (Some(_), Run::Dry) => vec![format!("Would erase tenant {tenant}.")],
+        (Some(alias), RunMode::Apply) => {
+            vec![format!("Erased tenant {tenant}. The journal calls it {alias}.")]
+        }
+        (Some(_), RunMode::DryRun) => vec![format!("Would erase tenant {tenant}.")],
     };
     if erased.alias.is_some() {
         lines.push(table::fields(&[
@@ -125,7 +136,7 @@ fn as_lines(tenant: &TenantId, erased: &Erased, files: &[LogFile], run: Run) -> 
     }
     for customer in erased.scope.ended_customers() {
         lines.push(format!(
-            "{customer} can never be linked again. Delete it at Stripe if it is to be erased there."
+            "{customer} can never be linked again. Delete it at Stripe to erase it there too."
         ));
     }
     for session in &erased.open_checkouts {

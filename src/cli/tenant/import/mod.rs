@@ -1,7 +1,7 @@
-//! `billhook tenant import`: links the tenants of another integration to their customers, from a CSV file, which `lines`
-//! reads.
+//! `billhook tenant import`: links tenants to the Stripe customers of another integration.
+//! `csv_lines` reads the file.
 
-mod lines;
+mod csv_lines;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -14,45 +14,51 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::billing;
-use crate::billing::{Billing, Linked, Run, link_tenants};
+use crate::billing::{Billing, LinkOutcome, RunMode, link_tenants};
 use crate::cli::reconcile::{self, Tally};
-use crate::cli::{CommandError, guarded_mode, migrated, progress, say, warn_without_plans, without_a_key};
+use crate::cli::text::count;
+use crate::cli::{
+    CommandError, missing_key_error, open_store, print, print_json, progress_bar, resolve_mode,
+    stripe_client, warn_without_plans,
+};
 use crate::config::{DatabaseArgs, EventPolicyArgs, LogDirArgs, StripeApiArgs};
+use crate::domain::batch::{LinkRefusal, cause};
 use crate::domain::ids::{CustomerId, TenantId};
-use crate::domain::unit_of_work::{LinkRefusal, cause};
-use crate::store::{StoreError, StoreFailure};
-use lines::{Line, Lines, NoLines};
+use crate::store::{StoreError, StoreErrorKind};
+use csv_lines::{CsvError, CsvLine, CsvLines};
 
-/// How many tenants are linked in one transaction: enough to share the cost of a commit, few enough that its locks are
-/// short.
-const BATCH: usize = 64;
+/// The lines of one transaction: enough to share the cost of a commit, and few enough to hold its
+/// locks only briefly.
+const BATCH_LINES: usize = 64;
 
-/// How many refused lines are listed in JSON: who has more of them has the wrong file. All are told on stderr.
-const REFUSED_LISTED: usize = 1000;
+/// The refused lines in JSON. With more of them it is probably the wrong file. stderr has all of
+/// them.
+const MAX_LISTED_REFUSALS: usize = 1000;
 
-/// How the file looks, for the help.
-pub(super) const FILE: &str = "\
-The file is CSV in UTF-8; its first line names the columns, of which `tenant` and `customer` are read:
+pub(super) const AFTER_HELP: &str = "\
+The file is CSV in UTF-8. Its first line names the columns, of which `tenant` and
+`customer` are read:
 
     tenant,customer
     acme,cus_Na6dX7aXxi11N4
 
-Importing twice is importing once: what is linked already is passed over, so an import that was interrupted is begun again.";
+It is safe to run again: tenants that are linked already are skipped. Run an
+interrupted import again to finish it.";
 
 #[derive(Args)]
 pub(in crate::cli) struct ImportArgs {
     /// The CSV file
     file: PathBuf,
 
-    /// Say what would be done, and do nothing
+    /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Leave it to the service to ask Stripe what the customers have
+    /// Let the service fetch the customers' subscriptions from Stripe
     #[arg(long)]
     no_reconcile: bool,
 
-    /// Print JSON, for tools
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -70,151 +76,137 @@ pub(in crate::cli) struct ImportArgs {
 }
 
 pub(super) async fn run(args: &ImportArgs) -> Result<(), CommandError> {
-    let asks = !(args.dry_run || args.no_reconcile);
+    let should_reconcile = !(args.dry_run || args.no_reconcile);
     let stripe = args.stripe.read()?;
-    if asks && stripe.secret_key.is_none() {
-        return Err(without_a_key());
+    if should_reconcile && stripe.secret_key.is_none() {
+        return Err(missing_key_error());
     }
     let config = args.events.read()?;
     warn_without_plans(&config.catalog);
-    let store = migrated(&args.database).await?;
+    let store = open_store(&args.database).await?;
     if !args.dry_run {
-        guarded_mode(&store, stripe.mode()).await?;
+        resolve_mode(&store, stripe.mode()).await?;
     }
     let mut billing = billing(store, config, &args.logs).await?;
-    billing.stripe = crate::cli::stripe(&stripe, &billing.metrics)?;
+    billing.stripe = stripe_client(&stripe, &billing.metrics)?;
 
-    let mut import = Import::new(&billing, if args.dry_run { Run::Dry } else { Run::Real });
+    let mut import = Import::new(&billing, if args.dry_run { RunMode::DryRun } else { RunMode::Apply });
     import.file(&args.file).await?;
-    let reconciled = if asks { Some(reconcile::new_links(&billing).await) } else { None };
+    let reconciled = if should_reconcile { Some(reconcile::new_links(&billing).await) } else { None };
     let compared = reconciled.as_ref().and_then(|reconciled| reconciled.as_ref().ok());
-    say(&if args.json { import.as_json(compared) } else { import.as_lines(compared) })?;
+    if args.json { print_json(&import.as_json(compared)) } else { print(&import.as_text(compared)) }?;
     import.conclude(reconciled.transpose()?.as_ref())
 }
 
-/// How far it got.
 struct Import<'a> {
     billing: &'a Billing,
-    run: Run,
+    run: RunMode,
     lines: u64,
     linked: u64,
     linked_before: u64,
     refused: u64,
     refused_lines: Vec<Value>,
-    promised: Promised,
+    planned: PlannedLinks,
 }
 
-/// What a dry run has promised to earlier batches, since it leaves no trace in the database.
+/// The links that a dry run would have created in earlier batches, since it does not write them to
+/// the database.
 #[derive(Default)]
-struct Promised {
+struct PlannedLinks {
     customers: HashMap<TenantId, CustomerId>,
     tenants: HashMap<CustomerId, TenantId>,
 }
 
-/// A line that can be understood.
-struct Wanted {
-    number: u64,
-    link: (TenantId, CustomerId),
+/// What happened to a line, or why it was refused.
+type LineResult = Result<LinkOutcome, String>;
+
+fn line_result(outcome: Result<LinkOutcome, LinkRefusal>) -> LineResult {
+    outcome.map_err(|refusal| refusal.to_string())
 }
 
-/// What came of a line, or why nothing did.
-type Came = Result<Linked, String>;
-
-fn in_words(came: Result<Linked, LinkRefusal>) -> Came {
-    came.map_err(|refusal| refusal.to_string())
-}
-
-impl Promised {
-    /// What comes of a link by what was promised before, if that has to do with it.
-    fn says(&self, (tenant, customer): &(TenantId, CustomerId)) -> Option<Came> {
+impl PlannedLinks {
+    /// The result of a link if an earlier planned link decides it.
+    fn check(&self, (tenant, customer): &(TenantId, CustomerId)) -> Option<LineResult> {
         match (self.customers.get(tenant), self.tenants.get(customer)) {
             (None, None) => None,
-            (Some(promised), _) if promised == customer => Some(Ok(Linked::Before)),
-            (_, Some(_)) => Some(in_words(Err(LinkRefusal::CustomerHasTenant))),
-            (Some(_), None) => Some(in_words(Err(LinkRefusal::TenantHasCustomer))),
+            (Some(planned), _) if planned == customer => Some(Ok(LinkOutcome::AlreadyLinked)),
+            (_, Some(_)) => Some(line_result(Err(LinkRefusal::CustomerHasTenant))),
+            (Some(_), None) => Some(line_result(Err(LinkRefusal::TenantHasCustomer))),
         }
     }
 
-    fn keep(&mut self, (tenant, customer): (TenantId, CustomerId)) {
+    fn add(&mut self, (tenant, customer): (TenantId, CustomerId)) {
         self.tenants.insert(customer.clone(), tenant.clone());
         self.customers.insert(tenant, customer);
     }
 }
 
 impl<'a> Import<'a> {
-    fn new(billing: &'a Billing, run: Run) -> Self {
-        let (refused_lines, promised) = (Vec::new(), Promised::default());
-        Self { billing, run, lines: 0, linked: 0, linked_before: 0, refused: 0, refused_lines, promised }
+    fn new(billing: &'a Billing, run: RunMode) -> Self {
+        let (refused_lines, planned) = (Vec::new(), PlannedLinks::default());
+        Self { billing, run, lines: 0, linked: 0, linked_before: 0, refused: 0, refused_lines, planned }
     }
 
     async fn file(&mut self, path: &Path) -> Result<(), CommandError> {
-        let cannot = |error: NoLines| CommandError::Failed(format!("{} {error}", path.display()));
-        let (mut lines, bytes) = Lines::open(path).map_err(cannot)?;
-        let bar = progress(bytes, "{percent} % of the file");
-        while let Some(batch) = self.batch(&mut lines, &bar).map_err(|error| cannot(error.into()))? {
+        let file_error = |error: CsvError| CommandError::Failed(format!("{} {error}", path.display()));
+        let (mut lines, bytes) = CsvLines::open(path).map_err(file_error)?;
+        let bar = progress_bar(bytes, "{percent} % of the file");
+        loop {
+            let batch = next_batch(&mut lines, &bar).map_err(|error| file_error(error.into()))?;
+            if batch.is_empty() {
+                break;
+            }
+            self.lines += batch.len() as u64;
             self.link(batch, &bar).await?;
         }
         bar.finish_and_clear();
         Ok(())
     }
 
-    /// The next lines that can be understood; none at the end of the file.
-    fn batch(
-        &mut self,
-        lines: &mut Lines<File>,
-        bar: &ProgressBar,
-    ) -> Result<Option<Vec<Wanted>>, io::Error> {
-        let mut batch = Vec::with_capacity(BATCH);
-        while batch.len() < BATCH {
-            let Some((Line { number, says }, bytes)) = lines.next()? else {
-                return Ok(Some(batch).filter(|batch| !batch.is_empty()));
-            };
-            bar.inc(bytes);
-            self.lines += 1;
-            match says {
-                Ok(link) => batch.push(Wanted { number, link }),
-                Err(bad) => self.refuse(number, None, &bad.to_string(), bar)?,
-            }
-        }
-        Ok(Some(batch))
-    }
-
-    async fn link(&mut self, batch: Vec<Wanted>, bar: &ProgressBar) -> Result<(), CommandError> {
-        let said: Vec<Option<Came>> = batch.iter().map(|wanted| self.promised.says(&wanted.link)).collect();
-        let open = batch.iter().zip(&said).filter(|(_, said)| said.is_none());
-        let open: Vec<_> = open.map(|(wanted, _)| wanted.link.clone()).collect();
-        let mut came = self.link_all(&open).await?.into_iter();
-        for (Wanted { number, link }, said) in batch.into_iter().zip(said) {
-            match said.or_else(|| came.next()) {
-                Some(Ok(Linked::Now)) => {
+    /// Links the tenants of a batch, and reports its refused lines in the order of the file.
+    async fn link(&mut self, batch: Vec<CsvLine>, bar: &ProgressBar) -> Result<(), CommandError> {
+        let decided = |line: &CsvLine| match &line.link {
+            Ok(link) => self.planned.check(link),
+            Err(error) => Some(Err(error.to_string())),
+        };
+        let decided: Vec<Option<LineResult>> = batch.iter().map(decided).collect();
+        let open = batch.iter().zip(&decided).filter(|(_, decided)| decided.is_none());
+        let open: Vec<_> = open.filter_map(|(line, _)| line.link.clone().ok()).collect();
+        let mut results = self.link_all(&open).await?.into_iter();
+        for (CsvLine { number, link }, decided) in batch.into_iter().zip(decided) {
+            match (decided.or_else(|| results.next()), link) {
+                (Some(Ok(LinkOutcome::Linked)), link) => {
                     self.linked += 1;
-                    if self.run == Run::Dry {
-                        self.promised.keep(link);
+                    if let (RunMode::DryRun, Ok(link)) = (self.run, link) {
+                        self.planned.add(link);
                     }
                 }
-                Some(Ok(Linked::Before)) => self.linked_before += 1,
-                Some(Err(reason)) => self.refuse(number, Some(&link.0), &reason, bar)?,
-                None => {}
+                (Some(Ok(LinkOutcome::AlreadyLinked)), _) => self.linked_before += 1,
+                (Some(Err(reason)), link) => {
+                    let tenant = link.ok().map(|(tenant, _)| tenant);
+                    self.refuse(number, tenant.as_ref(), &reason, bar)?;
+                }
+                (None, _) => {}
             }
         }
         Ok(())
     }
 
-    /// If something about one of the tenants is more than the database takes, each is linked alone, so that it holds up
-    /// no other.
-    async fn link_all(&self, links: &[(TenantId, CustomerId)]) -> Result<Vec<Came>, StoreError> {
+    /// If the database rejects the batch, links each tenant alone, so that one tenant does not
+    /// block the others.
+    async fn link_all(&self, links: &[(TenantId, CustomerId)]) -> Result<Vec<LineResult>, StoreError> {
         match link_tenants(self.billing, links, cause::OPERATOR, self.run).await {
-            Err(error) if error.failure() == StoreFailure::Refused => self.link_one_by_one(links).await,
-            came => Ok(came?.into_iter().map(in_words).collect()),
+            Err(error) if error.kind() == StoreErrorKind::Rejected => self.link_one_by_one(links).await,
+            outcomes => Ok(outcomes?.into_iter().map(line_result).collect()),
         }
     }
 
-    async fn link_one_by_one(&self, links: &[(TenantId, CustomerId)]) -> Result<Vec<Came>, StoreError> {
+    async fn link_one_by_one(&self, links: &[(TenantId, CustomerId)]) -> Result<Vec<LineResult>, StoreError> {
         let mut all = Vec::with_capacity(links.len());
         for link in links {
             match link_tenants(self.billing, std::slice::from_ref(link), cause::OPERATOR, self.run).await {
-                Err(error) if error.failure() == StoreFailure::Refused => all.push(Err(error.to_string())),
-                came => all.extend(came?.into_iter().map(in_words)),
+                Err(error) if error.kind() == StoreErrorKind::Rejected => all.push(Err(error.to_string())),
+                outcomes => all.extend(outcomes?.into_iter().map(line_result)),
             }
         }
         Ok(all)
@@ -228,53 +220,65 @@ impl<'a> Import<'a> {
         bar: &ProgressBar,
     ) -> Result<(), io::Error> {
         self.refused += 1;
-        if self.refused_lines.len() < REFUSED_LISTED {
+        if self.refused_lines.len() < MAX_LISTED_REFUSALS {
             self.refused_lines.push(json!({ "line": number, "tenant": tenant, "reason": reason }));
         }
         let tenant = tenant.map(|tenant| format!("{tenant}: ")).unwrap_or_default();
         bar.suspend(|| writeln!(io::stderr(), "billhook: line {number}: {tenant}{reason}"))
     }
 
-    fn as_json(&self, compared: Option<&Tally>) -> String {
-        let json = json!({
+    fn as_json(&self, compared: Option<&Tally>) -> Value {
+        json!({
             "lines": self.lines,
             "linked": self.linked,
             "linked_before": self.linked_before,
             "refused": self.refused,
             "refused_lines": self.refused_lines,
-            "dry_run": self.run == Run::Dry,
+            "dry_run": self.run == RunMode::DryRun,
             "reconciled": compared.map(|Tally { compared, left, failed, .. }| {
                 json!({ "compared": compared, "left": left, "failed": failed })
             }),
-        });
-        format!("{json:#}")
+        })
     }
 
-    fn as_lines(&self, compared: Option<&Tally>) -> String {
+    fn as_text(&self, compared: Option<&Tally>) -> String {
         let Self { lines, linked, linked_before, refused, .. } = self;
-        let done = if self.run == Run::Dry { "Would link" } else { "Linked" };
-        let mut told = format!(
-            "{done} {linked} tenants; {linked_before} were linked before, {refused} of {lines} lines are refused."
+        let done = if self.run == RunMode::DryRun { "Would link" } else { "Linked" };
+        let mut text = format!(
+            "{done} {}; {linked_before} linked already; {refused} of {} refused.",
+            count(*linked, "tenant"),
+            count(*lines, "line"),
         );
         if let Some(Tally { compared, .. }) = compared {
-            _ = write!(told, "\nAsked Stripe what {compared} of the customers have.");
+            _ = write!(text, "\nFetched the subscriptions of {} from Stripe.", count(*compared, "customer"));
         }
-        told
+        text
     }
 
-    /// Success if every line is linked and every customer is as Stripe says.
+    /// Success if every line is linked and every customer agrees with Stripe.
     fn conclude(&self, compared: Option<&Tally>) -> Result<(), CommandError> {
-        let mut faults = Vec::new();
+        let mut problems = Vec::new();
         if self.refused > 0 {
-            faults.push(format!("{} of {} lines are refused", self.refused, self.lines));
+            problems.push(format!("{} of {} refused", self.refused, count(self.lines, "line")));
         }
         if let Some(Tally { left, failed, .. }) =
             compared.filter(|compared| compared.left + compared.failed > 0)
         {
-            faults.push(format!(
-                "{left} customers are not here as at Stripe, {failed} could not be asked about"
+            problems.push(format!(
+                "customers that still differ from Stripe: {left}, that could not be compared: {failed}"
             ));
         }
-        if faults.is_empty() { Ok(()) } else { Err(CommandError::Failed(faults.join("; "))) }
+        if problems.is_empty() { Ok(()) } else { Err(CommandError::Failed(problems.join("; "))) }
     }
+}
+
+/// Reads the next lines; none at the end of the file.
+fn next_batch(lines: &mut CsvLines<File>, bar: &ProgressBar) -> Result<Vec<CsvLine>, io::Error> {
+    let mut batch = Vec::with_capacity(BATCH_LINES);
+    while batch.len() < BATCH_LINES {
+        let Some((line, bytes)) = lines.next()? else { break };
+        bar.inc(bytes);
+        batch.push(line);
+    }
+    Ok(batch)
 }

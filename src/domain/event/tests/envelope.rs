@@ -1,43 +1,43 @@
-//! The event around its object: what it cannot do without, and what it can.
+//! The members of an event other than its object.
 
 use serde_json::json;
 
 use super::*;
 
 #[test]
-fn what_is_asked_for_is_what_is_handled() {
-    for kind in HANDLED {
+fn handled_event_types_are_all_parsed() {
+    for kind in HANDLED_EVENT_TYPES {
         let event = read_with(SUBSCRIPTION_UPDATED, |event| {
             event["type"] = kind.into();
             event["data"]["object"] = Value::Null;
         });
-        assert!(matches!(event.subject, Subject::Unreadable(_)), "{kind} is handled, and missed its object");
+        assert!(matches!(event.subject, Subject::Unreadable(_)), "{kind}");
     }
 }
 
-fn refused_with(change: impl FnOnce(&mut Value)) -> Option<UnreadableEvent> {
+fn error_with(change: impl FnOnce(&mut Value)) -> Option<UnreadableEvent> {
     Event::read(&bytes_with(SUBSCRIPTION_UPDATED, change)).err()
 }
 
 #[test]
-fn an_event_without_an_id_of_an_event_is_refused() {
-    assert_eq!(refused_with(|event| remove(event, "id")), Some(UnreadableEvent::NoId));
+fn event_without_valid_id_is_rejected() {
+    assert_eq!(error_with(|event| remove(event, "id")), Some(UnreadableEvent::NoId));
     for id in [Value::Null, json!(7), json!(""), json!("evt_"), json!("sub_1Abc"), json!("evt_1\n2")] {
-        assert_eq!(refused_with(|event| event["id"] = id.clone()), Some(UnreadableEvent::NoId), "{id}");
+        assert_eq!(error_with(|event| event["id"] = id.clone()), Some(UnreadableEvent::NoId), "{id}");
     }
 }
 
 #[test]
-fn an_event_without_a_type_is_refused() {
-    assert_eq!(refused_with(|event| remove(event, "type")), Some(UnreadableEvent::NoType));
+fn event_without_type_is_rejected() {
+    assert_eq!(error_with(|event| remove(event, "type")), Some(UnreadableEvent::NoType));
     for kind in [Value::Null, json!(7), json!(""), json!(["invoice.paid"])] {
-        let refused = refused_with(|event| event["type"] = kind.clone());
-        assert_eq!(refused, Some(UnreadableEvent::NoType), "{kind}");
+        let error = error_with(|event| event["type"] = kind.clone());
+        assert_eq!(error, Some(UnreadableEvent::NoType), "{kind}");
     }
 }
 
 #[test]
-fn a_type_that_could_break_a_log_line_is_refused() {
+fn event_type_unsafe_for_logs_is_rejected() {
     let too_long = "x".repeat(256);
     for kind in [
         "invoice.paid\n",
@@ -48,55 +48,59 @@ fn a_type_that_could_break_a_log_line_is_refused() {
         "ünvoice",
         &too_long,
     ] {
-        let refused = refused_with(|event| event["type"] = json!(kind));
-        assert_eq!(refused, Some(UnreadableEvent::NoType), "{kind:?}");
+        let error = error_with(|event| event["type"] = json!(kind));
+        assert_eq!(error, Some(UnreadableEvent::NoType), "{kind:?}");
     }
 }
 
 #[test]
-fn an_event_without_a_time_is_refused() {
-    assert_eq!(refused_with(|event| remove(event, "created")), Some(UnreadableEvent::NoCreated));
+fn event_without_valid_created_is_rejected() {
+    assert_eq!(error_with(|event| remove(event, "created")), Some(UnreadableEvent::NoCreated));
     for created in [Value::Null, json!("yesterday"), json!("1783415127"), json!(1.5), json!(true), json!({})]
     {
-        let refused = refused_with(|event| event["created"] = created.clone());
-        assert_eq!(refused, Some(UnreadableEvent::NoCreated), "{created}");
+        let error = error_with(|event| event["created"] = created.clone());
+        assert_eq!(error, Some(UnreadableEvent::NoCreated), "{created}");
     }
 }
 
 #[test]
-fn a_type_that_billhook_has_no_use_for_is_an_event_all_the_same() {
+fn unhandled_event_type_is_read() {
     let longest = "v2.core.account[configuration.recipient].capability_status_updated";
     let unknown = ["invoice.created", "customer.subscription.hibernated", "customer.source.updated", longest];
     for kind in unknown {
         let event = read_with(SUBSCRIPTION_UPDATED, |event| event["type"] = json!(kind));
         assert_eq!((event.type_name.as_str(), &event.subject), (kind, &Subject::Unhandled));
-        assert_eq!((event.customer(), event.subscription(), event.tags()), (None, None, None));
+        assert_eq!((event.customer(), event.subscription(), event.metadata()), (None, None, None));
     }
 }
 
 #[test]
-fn a_thin_event_names_an_object_and_carries_none() {
-    let event = read(THIN);
+fn thin_event_has_no_object() {
+    let event = read(THIN_EVENT);
     assert_eq!(event.subject, Subject::Thin);
     assert_eq!(event.type_name, "v1.customer.subscription.updated");
-    assert_eq!((event.created, event.livemode), (1_783_415_127, Some(false)), "whole seconds, rounded down");
-    assert_eq!((event.customer(), event.subscription(), event.tags()), (None, None, None));
+    assert_eq!(
+        (event.created, event.livemode),
+        (1_783_415_127, Some(false)),
+        "rounded down to whole seconds"
+    );
+    assert_eq!((event.customer(), event.subscription(), event.metadata()), (None, None, None));
 }
 
 #[test]
-fn a_thin_event_of_a_handled_type_is_thin_first() {
-    let event = read_with(THIN, |event| event["type"] = json!("customer.deleted"));
+fn thin_event_of_handled_type_stays_thin() {
+    let event = read_with(THIN_EVENT, |event| event["type"] = json!("customer.deleted"));
     assert_eq!(event.subject, Subject::Thin);
 }
 
 #[test]
-fn a_thin_events_time_may_have_any_offset() {
-    let event = read_with(THIN, |event| event["created"] = json!("2026-07-07T11:05:27+02:00"));
+fn thin_event_time_with_offset_is_read() {
+    let event = read_with(THIN_EVENT, |event| event["created"] = json!("2026-07-07T11:05:27+02:00"));
     assert_eq!(event.created, 1_783_415_127);
 }
 
 #[test]
-fn the_request_is_an_object_or_as_in_old_times_its_bare_id() {
+fn request_is_read_as_object_or_bare_id() {
     for (request, id) in [
         (json!({ "id": "req_8LpZ2vXwQk4TsN", "idempotency_key": null }), Some("req_8LpZ2vXwQk4TsN")),
         (json!("req_8LpZ2vXwQk4TsN"), Some("req_8LpZ2vXwQk4TsN")),
@@ -111,7 +115,7 @@ fn the_request_is_an_object_or_as_in_old_times_its_bare_id() {
 }
 
 #[test]
-fn a_connected_accounts_event_says_whose_it_is() {
+fn connected_account_event_has_account_or_context() {
     let event = read_with(SUBSCRIPTION_UPDATED, |event| {
         event["account"] = json!("acct_1Sh0cVKq7RtYw2Lp");
         event["livemode"] = json!(true);
@@ -124,7 +128,7 @@ fn a_connected_accounts_event_says_whose_it_is() {
 }
 
 #[test]
-fn the_least_that_is_an_event_has_an_id_a_type_and_a_time() {
+fn minimal_event_has_id_type_and_created() {
     let event = read(r#"{"id":"evt_1","type":"charge.succeeded","created":1}"#);
     let expected = Event {
         id: EventId::parse("evt_1").expect("an event id"),
@@ -142,14 +146,14 @@ fn the_least_that_is_an_event_has_an_id_a_type_and_a_time() {
 }
 
 #[test]
-fn escapes_and_white_space_change_nothing() {
+fn escapes_and_white_space_are_ignored() {
     let event =
         read("\n\t{ \"\\u0069d\" : \"evt_\\u0031\",\r\n\"type\":\"charge.succeeded\", \"created\" : 1 }\n");
     assert_eq!(event.id.as_str(), "evt_1");
 }
 
 #[test]
-fn fields_that_stripe_adds_are_passed_over_wherever_they_stand() {
+fn unknown_members_are_ignored_at_every_level() {
     let event = read_with(SUBSCRIPTION_UPDATED, |event| {
         let new = json!({ "weather": ["rain", 7.5, null], "id": "evt_other" });
         event["new"] = new.clone();
@@ -162,7 +166,7 @@ fn fields_that_stripe_adds_are_passed_over_wherever_they_stand() {
 }
 
 #[test]
-fn a_version_or_a_request_that_could_break_a_log_line_is_absent() {
+fn version_or_request_id_unsafe_for_logs_is_dropped() {
     let too_long = "x".repeat(256);
     for odd in ["2025\n09", "req 1", "\u{1b}[2J", "", "réq_1", &too_long] {
         let event = read_with(SUBSCRIPTION_UPDATED, |event| {

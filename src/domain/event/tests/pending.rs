@@ -1,13 +1,13 @@
-//! A change of plan that waits for its payment.
+//! `pending_update`: a plan change that waits for payment.
 
 use serde_json::json;
 
 use super::*;
-use crate::domain::previous::Previous;
+use crate::domain::previous_attributes::PreviousAttributes;
 
 #[test]
-fn while_an_update_is_pending_the_old_items_and_the_old_trial_hold() {
-    let now = read(SUBSCRIPTION_UPDATED);
+fn pending_update_leaves_items_and_trial_unchanged() {
+    let current = read(SUBSCRIPTION_UPDATED);
     let pending = read_with_object(SUBSCRIPTION_UPDATED, |subscription| {
         subscription["pending_update"] = json!({
             "billing_cycle_anchor": null,
@@ -17,13 +17,13 @@ fn while_an_update_is_pending_the_old_items_and_the_old_trial_hold() {
             "trial_from_plan": false,
         });
     });
-    assert_eq!(snapshot(&pending).state, snapshot(&now).state);
+    assert_eq!(snapshot(&pending).state, snapshot(&current).state);
 }
 
 #[test]
-fn that_an_update_began_to_wait_replaces_nothing_that_is_kept() {
+fn new_pending_update_changes_no_previous_attribute() {
     let event = read_with(SUBSCRIPTION_UPDATED, |event| {
         event["data"]["previous_attributes"] = json!({ "pending_update": null });
     });
-    assert_eq!(snapshot(&event).previous, Some(Previous::default()));
+    assert_eq!(snapshot(&event).previous, Some(PreviousAttributes::default()));
 }

@@ -1,13 +1,14 @@
-//! `customer.subscription.*` through the years: one subscription, five seats of one price, set to end with its period.
+//! `customer.subscription.*` at every API version: one subscription, five seats of one price, to be
+//! cancelled at period end.
 
 use serde_json::json;
 
 use super::*;
 use crate::domain::ids::{InvoiceId, PriceId};
-use crate::domain::previous::{Previous, Replaced};
+use crate::domain::previous_attributes::{PreviousAttributes, PreviousValue};
 use crate::domain::subscription::{Item, State, Status};
 
-/// One event as each of these versions draws it, oldest first.
+/// The same event at each of these versions, oldest first.
 const BEFORE_ENDIVE: [(&str, &str); 5] = [
     ("2020-08-27", include_str!("../fixtures/subscription_updated.2020-08-27.json")),
     ("2022-11-15", include_str!("../fixtures/subscription_updated.2022-11-15.json")),
@@ -16,18 +17,17 @@ const BEFORE_ENDIVE: [(&str, &str); 5] = [
     ("2025-09-30.clover", SUBSCRIPTION_UPDATED),
 ];
 
-/// The same end, set in the Customer Portal under flexible billing.
+/// The same cancellation, set in the Customer Portal under flexible billing.
 const ENDIVE: (&str, &str) =
     ("2026-09-30.endive", include_str!("../fixtures/subscription_updated.2026-09-30.endive.json"));
 
-const MADE: i64 = 1_767_261_600;
+const STARTED_AT: i64 = 1_767_261_600;
 const PERIOD_END: i64 = 1_785_578_400;
 
-/// How the subscription stands, whatever the version.
-fn as_it_stands() -> State {
+fn fixture_state() -> State {
     State {
         status: Status::Active,
-        started_at: Some(MADE),
+        started_at: Some(STARTED_AT),
         items: vec![Item {
             price: PriceId::parse("price_1SjQm9LhJ4mPzQv8hVw9sEoM").expect("a price id"),
             lookup_key: Some(PriceId::parse("pro_monthly").expect("a lookup key")),
@@ -41,47 +41,46 @@ fn as_it_stands() -> State {
     }
 }
 
-/// What the update replaced: there was no end set.
-fn without_an_end() -> Previous {
-    Previous {
-        cancel_at: Replaced::Value(None),
-        cancel_at_period_end: Replaced::Value(Some(false)),
-        ..Previous::default()
+fn previous_without_end() -> PreviousAttributes {
+    PreviousAttributes {
+        cancel_at: PreviousValue::Was(None),
+        cancel_at_period_end: PreviousValue::Was(Some(false)),
+        ..PreviousAttributes::default()
     }
 }
 
 #[test]
-fn every_version_that_says_the_same_reads_to_the_same_snapshot() {
+fn every_api_version_reads_to_the_same_snapshot() {
     for (version, fixture) in BEFORE_ENDIVE {
         let event = read(fixture);
         let expected = Snapshot {
-            id: SubscriptionId::parse(ITS_SUBSCRIPTION).expect("an id"),
+            id: SubscriptionId::parse(SUBSCRIPTION_ID).expect("an id"),
             customer: customer_id(ACME),
-            state: as_it_stands(),
-            tags: acmes_tags(),
-            previous: Some(without_an_end()),
+            state: fixture_state(),
+            metadata: fixture_metadata(),
+            previous: Some(previous_without_end()),
             has_all_items: true,
             latest_invoice: InvoiceId::parse("in_1TqLx6LhJ4mPzQv8aZ0cWm7H").ok(),
         };
         assert_eq!(
             event.subject,
-            Subject::Subscription(SubscriptionChange::Changed, Box::new(expected)),
+            Subject::Subscription(SubscriptionEventKind::Changed, Box::new(expected)),
             "{version}"
         );
     }
 }
 
 #[test]
-fn an_end_that_endive_sets_by_its_date_alone_is_the_same_end() {
+fn endive_cancel_at_alone_gives_the_same_end() {
     let event = read(ENDIVE.1);
     let state = &snapshot(&event).state;
-    assert_eq!(*state, State { cancel_at_period_end: false, ..as_it_stands() });
-    assert!(state.scheduled_cancel() && as_it_stands().scheduled_cancel());
-    assert_eq!(state.ends_at(), as_it_stands().ends_at());
+    assert_eq!(*state, State { cancel_at_period_end: false, ..fixture_state() });
+    assert!(state.scheduled_cancel() && fixture_state().scheduled_cancel());
+    assert_eq!(state.ends_at(), fixture_state().ends_at());
 }
 
 #[test]
-fn every_version_has_the_same_envelope() {
+fn every_api_version_reads_to_the_same_envelope() {
     for (version, fixture) in BEFORE_ENDIVE.into_iter().chain([ENDIVE]) {
         let Event { id, type_name, created, livemode, account, api_version, request_id, .. } = read(fixture);
         assert_eq!(id.as_str(), "evt_1TqM0fLhJ4mPzQv8kR6yVb2S");
@@ -93,19 +92,19 @@ fn every_version_has_the_same_envelope() {
 }
 
 #[test]
-fn the_event_and_the_answer_of_the_api_read_alike() {
+fn subscription_reads_alike_from_event_and_api_response() {
     for (version, fixture) in BEFORE_ENDIVE.into_iter().chain([ENDIVE]) {
-        let mut answer = Value::Null;
-        let event = read_with_object(fixture, |object| answer = object.clone());
-        let answer = read_subscription(answer.to_string().as_bytes());
-        // An answer replaces nothing.
+        let mut response = Value::Null;
+        let event = read_with_object(fixture, |object| response = object.clone());
+        let response = read_subscription(response.to_string().as_bytes());
+        // An API response has no `previous_attributes`.
         let expected = Snapshot { previous: None, ..snapshot(&event).clone() };
-        assert_eq!(answer, Some(expected), "{version}");
+        assert_eq!(response, Some(expected), "{version}");
     }
 }
 
 #[test]
-fn a_list_that_was_replaced_is_read_whole_with_its_period() {
+fn previous_items_are_read_with_their_period() {
     let (_, basil) = BEFORE_ENDIVE[3];
     let mut event: Value = serde_json::from_str(basil).expect("JSON");
     event["data"]["previous_attributes"] = json!({
@@ -115,18 +114,18 @@ fn a_list_that_was_replaced_is_read_whole_with_its_period() {
     let event = Event::read(event.to_string().as_bytes()).expect("an event");
     let item =
         Item { price: PriceId::parse("price_old").expect("a price"), lookup_key: None, quantity: Some(3) };
-    let replaced = Previous {
-        items: Replaced::Value(Some(vec![item])),
-        current_period_end: Replaced::Value(Some(1_700_000_000)),
-        trial_end: Replaced::Value(None),
-        status: Replaced::Value(None),
-        ..Previous::default()
+    let replaced = PreviousAttributes {
+        items: PreviousValue::Was(Some(vec![item])),
+        current_period_end: PreviousValue::Was(Some(1_700_000_000)),
+        trial_end: PreviousValue::Was(None),
+        status: PreviousValue::Was(None),
+        ..PreviousAttributes::default()
     };
     assert_eq!(snapshot(&event).previous, Some(replaced));
 }
 
 #[test]
-fn period_of_several_items_ends_with_the_earliest() {
+fn period_end_is_the_earliest_of_all_items() {
     let (_, basil) = BEFORE_ENDIVE[3];
     let event = read_with_object(basil, |object| {
         object["items"]["data"] = json!([
@@ -139,12 +138,12 @@ fn period_of_several_items_ends_with_the_earliest() {
     });
     let state = &snapshot(&event).state;
     assert_eq!((state.current_period_end, state.ends_at()), (Some(1_800_000_000), Some(1_800_000_000)));
-    let asked = br#"{"object":"list","data":[{"price":{"id":"p"},"current_period_end":7},{"price":{"id":"q"},"current_period_end":5}]}"#;
-    assert_eq!(read_items(asked).expect("a list").period_end, Some(5));
+    let page = br#"{"object":"list","data":[{"price":{"id":"p"},"current_period_end":7},{"price":{"id":"q"},"current_period_end":5}]}"#;
+    assert_eq!(read_items(page).expect("a list").period_end, Some(5));
 }
 
 #[test]
-fn list_that_was_cut_says_so() {
+fn incomplete_item_list_is_reported() {
     let (_, basil) = BEFORE_ENDIVE[3];
     for (has_more, has_all_items) in
         [(json!(true), false), (json!(false), true), (Value::Null, true), (json!("true"), true)]
@@ -155,21 +154,21 @@ fn list_that_was_cut_says_so() {
     let mut event: Value = serde_json::from_str(basil).expect("JSON");
     event["data"]["previous_attributes"] = json!({ "items": { "data": [], "has_more": true } });
     let event = Event::read(event.to_string().as_bytes()).expect("an event");
-    let previous = snapshot(&event).previous.clone().expect("it says what it replaced");
-    assert_eq!(previous.items, Replaced::Value(None));
+    let previous = snapshot(&event).previous.clone().expect("previous attributes");
+    assert_eq!(previous.items, PreviousValue::Was(None));
 }
 
 #[test]
-fn each_type_of_the_family_says_what_kind_of_change_it_is() {
+fn subscription_event_type_maps_to_change() {
     for (word, change) in [
-        ("created", SubscriptionChange::Created),
-        ("updated", SubscriptionChange::Changed),
-        ("paused", SubscriptionChange::Changed),
-        ("resumed", SubscriptionChange::Changed),
-        ("deleted", SubscriptionChange::Deleted),
-        ("trial_will_end", SubscriptionChange::Announced),
-        ("pending_update_applied", SubscriptionChange::Announced),
-        ("pending_update_expired", SubscriptionChange::Announced),
+        ("created", SubscriptionEventKind::Created),
+        ("updated", SubscriptionEventKind::Changed),
+        ("paused", SubscriptionEventKind::Changed),
+        ("resumed", SubscriptionEventKind::Changed),
+        ("deleted", SubscriptionEventKind::Deleted),
+        ("trial_will_end", SubscriptionEventKind::Announced),
+        ("pending_update_applied", SubscriptionEventKind::Announced),
+        ("pending_update_expired", SubscriptionEventKind::Announced),
     ] {
         let event = read_with(SUBSCRIPTION_UPDATED, |event| {
             event["type"] = json!(format!("customer.subscription.{word}"));
@@ -180,7 +179,7 @@ fn each_type_of_the_family_says_what_kind_of_change_it_is() {
 }
 
 #[test]
-fn period_ends_with_the_earliest_item_and_all_prices_are_kept() {
+fn earliest_period_end_keeps_all_prices() {
     let event = read_with_object(SUBSCRIPTION_UPDATED, |subscription| {
         let items = subscription["items"]["data"].as_array_mut().expect("items");
         let mut yearly = items[0].clone();
@@ -195,7 +194,7 @@ fn period_ends_with_the_earliest_item_and_all_prices_are_kept() {
 }
 
 #[test]
-fn the_items_period_counts_before_the_subscriptions_own() {
+fn item_period_overrides_subscription_period() {
     let event = read_with_object(SUBSCRIPTION_UPDATED, |subscription| {
         subscription["current_period_end"] = json!(1);
     });
@@ -203,7 +202,7 @@ fn the_items_period_counts_before_the_subscriptions_own() {
 }
 
 #[test]
-fn a_plan_stands_in_where_an_item_has_no_price() {
+fn item_without_price_uses_its_plan() {
     let event = read_with_object(BEFORE_ENDIVE[0].1, |subscription| {
         let item = &mut subscription["items"]["data"][0];
         item["price"] = Value::Null;
@@ -215,24 +214,24 @@ fn a_plan_stands_in_where_an_item_has_no_price() {
 }
 
 #[test]
-fn a_trial_and_an_end_are_read_with_their_times() {
+fn trial_end_and_ended_at_are_read() {
     let event = read_with_object(SUBSCRIPTION_UPDATED, |subscription| {
-        subscription["trial_end"] = json!(MADE + 14);
-        subscription["ended_at"] = json!(MADE + 15);
+        subscription["trial_end"] = json!(STARTED_AT + 14);
+        subscription["ended_at"] = json!(STARTED_AT + 15);
     });
     let state = &snapshot(&event).state;
-    assert_eq!((state.trial_end, state.ended_at), (Some(MADE + 14), Some(MADE + 15)));
+    assert_eq!((state.trial_end, state.ended_at), (Some(STARTED_AT + 14), Some(STARTED_AT + 15)));
 }
 
 #[test]
-fn a_status_that_stripe_has_added_since_is_kept() {
+fn unknown_status_is_kept() {
     let event =
         read_with_object(SUBSCRIPTION_UPDATED, |subscription| subscription["status"] = json!("hibernating"));
     assert_eq!(snapshot(&event).state.status, Status::Other("hibernating".into()));
 }
 
 #[test]
-fn optional_fields_of_the_wrong_type_are_absent_and_cost_nothing_else() {
+fn optional_members_of_wrong_type_read_as_none() {
     let event = read_with(SUBSCRIPTION_UPDATED, |event| {
         remove(event, "livemode");
         event["account"] = json!(7);
@@ -250,7 +249,7 @@ fn optional_fields_of_the_wrong_type_are_absent_and_cost_nothing_else() {
     });
     assert_eq!((event.livemode, &event.account), (None, &None));
     assert_eq!((&event.api_version, &event.request_id), (&None, &None));
-    let Snapshot { state, tags, .. } = snapshot(&event);
+    let Snapshot { state, metadata, .. } = snapshot(&event);
     let [item] = &state.items[..] else { panic!("one item") };
     assert_eq!((&item.lookup_key, item.quantity), (&None, None));
     let expected = State {
@@ -258,13 +257,13 @@ fn optional_fields_of_the_wrong_type_are_absent_and_cost_nothing_else() {
         items: state.items.clone(),
         cancel_at: None,
         cancel_at_period_end: false,
-        ..as_it_stands()
+        ..fixture_state()
     };
-    assert_eq!((state, tags), (&expected, &Tags::default()));
+    assert_eq!((state, metadata), (&expected, &Metadata::default()));
 }
 
 #[test]
-fn items_that_are_not_a_list_are_no_items() {
+fn items_of_wrong_type_read_as_empty() {
     for items in [Value::Null, json!([]), json!("many"), json!({ "data": null }), json!({})] {
         let event = read_with_object(SUBSCRIPTION_UPDATED, |subscription| {
             subscription["items"] = items.clone();
@@ -275,12 +274,12 @@ fn items_that_are_not_a_list_are_no_items() {
 }
 
 #[test]
-fn an_item_whose_price_cannot_be_read_is_left_out() {
+fn item_without_readable_price_is_dropped() {
     let event = read_with_object(SUBSCRIPTION_UPDATED, |subscription| {
         let items = subscription["items"]["data"].as_array_mut().expect("items");
         let mut odd = items[0].clone();
         odd["price"] = json!({ "id": "two\nlines" });
         items.push(odd);
     });
-    assert_eq!(snapshot(&event).state.items, as_it_stands().items);
+    assert_eq!(snapshot(&event).state.items, fixture_state().items);
 }

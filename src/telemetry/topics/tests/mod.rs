@@ -1,9 +1,9 @@
-//! The topic files as they live: with other processes, rotators and operators around them.
+//! The topic files while other processes, logrotate and operators work on them.
 
-mod others;
+mod concurrent_writers;
+mod external_rotation;
 mod queued;
 mod rotation;
-mod writers;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,13 +14,13 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::domain::log_settings::Rotation;
+use crate::domain::log_config::Rotation;
 
 const NOON: i64 = 1_767_268_800_123;
 
 const HOUR: i64 = 3_600_000;
 
-fn a_dir() -> TempDir {
+fn new_dir() -> TempDir {
     tempdir().expect("a directory")
 }
 
@@ -32,7 +32,7 @@ fn logs_with(dir: &Path, rotation: Rotation) -> TopicLogs {
     TopicLogs::open(&LogConfig { rotation, ..LogConfig::in_dir(dir) })
 }
 
-/// Room for some ten lines, and for as many files as a test fills.
+/// About ten lines a file, and as many files as a test fills.
 fn tiny() -> Rotation {
     Rotation { max_bytes: Some(1000), max_age: None, keep: 100_000 }
 }
@@ -41,8 +41,8 @@ fn by_age(hours: u64) -> Rotation {
     Rotation { max_bytes: None, max_age: Some(Duration::from_hours(hours)), keep: 14 }
 }
 
-fn line(event: &'static str, at_milliseconds: i64) -> Line {
-    Line::new(Topic::Billing, Level::Info, event, at_milliseconds)
+fn line(event: &'static str, at_ms: i64) -> Line {
+    Line::new(Topic::Billing, Level::Info, event, at_ms)
 }
 
 fn numbered_line(writer: &str, number: usize) -> Line {
@@ -74,7 +74,7 @@ fn billing_files(dir: &Path) -> Vec<String> {
     names
 }
 
-/// How often each reason stands in all of the topic's files, and how many lines are not whole.
+/// How often each reason occurs in the topic's files, and how many lines are torn.
 fn reasons_and_torn_in(dir: &Path) -> (BTreeMap<String, usize>, usize) {
     let (mut reasons, mut torn) = (BTreeMap::new(), 0);
     for name in billing_files(dir) {
@@ -96,13 +96,12 @@ fn reasons_in(dir: &Path) -> BTreeMap<String, usize> {
     reasons
 }
 
-/// Each rotation made room for a line that would have been too much: nobody rotated what another had rotated just
-/// before.
+/// Every rotated file was nearly full: no process rotated a file that another had just rotated.
 fn assert_rotated_when_full(dir: &Path) {
     let files = billing_files(dir);
     assert!(files.len() > 2, "there are {} files", files.len());
     for name in files.iter().filter(|name| *name != "billing.log") {
-        let bytes = fs::metadata(dir.join(name)).expect("it is there").len();
+        let bytes = fs::metadata(dir.join(name)).expect("it exists").len();
         assert!(bytes > 500, "{name} has {bytes} bytes");
     }
 }
@@ -112,8 +111,8 @@ fn assert_each_once(dir: &Path, expected: impl Iterator<Item = String>) {
 }
 
 #[test]
-fn every_topic_has_its_file_and_an_append_may_carry_several() {
-    let dir = a_dir();
+fn append_writes_each_line_to_the_file_of_its_topic() {
+    let dir = new_dir();
     let logs = logs_in(dir.path());
     logs.append(&[
         Line::new(Topic::SubscriptionState, Level::Info, "event.applied", NOON),
@@ -128,42 +127,42 @@ fn every_topic_has_its_file_and_an_append_may_carry_several() {
 }
 
 #[test]
-fn a_newline_or_a_quote_in_a_value_breaks_no_line() {
-    let dir = a_dir();
-    let nasty = "x\"}\n{\"event\":\"forged\u{2028}\r\0";
+fn newline_or_quote_in_a_value_breaks_no_line() {
+    let dir = new_dir();
+    let malicious = "x\"}\n{\"event\":\"forged\u{2028}\r\0";
     logs_in(dir.path()).append(&[line("portal.create.failure", NOON)
-        .reason(nasty)
-        .stripe_event_type(nasty)
-        .stripe_request(nasty)
-        .transition(nasty, nasty)]);
+        .reason(malicious)
+        .stripe_event_type(malicious)
+        .stripe_request(malicious)
+        .transition(malicious, malicious)]);
     let lines = lines_of(dir.path(), Topic::Billing);
     assert_eq!(lines.len(), 1);
-    assert_eq!(lines[0]["reason"], nasty);
+    assert_eq!(lines[0]["reason"], malicious);
     for name in ["stripe_event_type", "stripe_request_id", "from", "to"] {
         assert_eq!(lines[0][name], "x?????event???forged???", "{name}");
     }
 }
 
 #[test]
-fn an_unwritable_directory_is_counted_and_heals_when_it_appears() {
-    let dir = a_dir();
-    let place = dir.path().join("logs");
-    fs::write(&place, "a file where the directory should be").expect("written");
+fn unwritable_directory_is_counted_and_used_once_it_is_writable() {
+    let dir = new_dir();
+    let log_dir = dir.path().join("logs");
+    fs::write(&log_dir, "a file where the directory should be").expect("written");
 
-    let logs = logs_in(&place);
+    let logs = logs_in(&log_dir);
     assert_eq!(Topic::ALL.map(|topic| logs.write_errors(topic)), [1; 3], "each of the three files");
     logs.append(&[line("portal.create.start", NOON)]);
     assert_eq!(logs.write_errors(Topic::Billing), 2);
 
-    fs::remove_file(&place).expect("removed");
+    fs::remove_file(&log_dir).expect("removed");
     logs.append(&[line("portal.create.success", NOON)]);
     assert_eq!(Topic::ALL.map(|topic| logs.write_errors(topic)), [2, 1, 1]);
-    assert_eq!(events_of(&place, "billing.log"), ["portal.create.success"]);
+    assert_eq!(events_of(&log_dir, "billing.log"), ["portal.create.success"]);
 }
 
 #[test]
-fn a_full_disk_is_counted_and_heals() {
-    let dir = a_dir();
+fn full_disk_is_counted_and_writing_resumes() {
+    let dir = new_dir();
     let path = path_of(dir.path(), Topic::Billing);
     std::os::unix::fs::symlink("/dev/full", &path).expect("a disk that is always full");
     let logs = logs_in(dir.path());

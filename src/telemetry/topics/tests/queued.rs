@@ -1,4 +1,4 @@
-//! The service's way: a thread for each topic writes the lines.
+//! The service's mode: a thread per topic writes the lines.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::*;
 
-/// Longer than anything here takes, so that a test that waits this long has failed.
+/// Far longer than any step here takes.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 fn start_in(dir: &Path) -> TopicLogs {
@@ -18,7 +18,7 @@ fn flush(logs: &TopicLogs) {
     logs.flush(Instant::now() + TIMEOUT);
 }
 
-/// Makes a pipe where the topic's file should be, and opens it: it takes 64 KB, and nothing more until it is read.
+/// Creates a pipe in place of the topic's file. It accepts 64 KB, and then blocks until it is read.
 fn stalled_pipe(dir: &Path, topic: Topic) -> File {
     let path = path_of(dir, topic);
     assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
@@ -26,8 +26,8 @@ fn stalled_pipe(dir: &Path, topic: Topic) -> File {
 }
 
 #[test]
-fn every_queued_line_is_in_its_file_after_a_flush() {
-    let dir = a_dir();
+fn flush_writes_every_queued_line() {
+    let dir = new_dir();
     let logs = start_in(dir.path());
     for number in 0..1000 {
         logs.append(&[
@@ -38,14 +38,14 @@ fn every_queued_line_is_in_its_file_after_a_flush() {
     flush(&logs);
     assert_each_once(dir.path(), (0..1000).map(|number| format!("writer {number}")));
     assert_eq!(lines_of(dir.path(), Topic::SubscriptionState).len(), 1000);
-    assert_eq!(lines_of(dir.path(), Topic::WebhookSignatures).len(), 0, "and the third file is there");
+    assert_eq!(lines_of(dir.path(), Topic::WebhookSignatures).len(), 0, "the third file exists");
     assert_eq!(Topic::ALL.map(|topic| logs.write_errors(topic) + logs.dropped_lines(topic)), [0; 3]);
 }
 
 #[test]
 fn stalled_file_drops_lines_of_its_topic_only_and_recovers() {
     const LINES: usize = 20_000;
-    let dir = a_dir();
+    let dir = new_dir();
     let pipe = stalled_pipe(dir.path(), Topic::WebhookSignatures);
     let logs = start_in(dir.path());
     for number in 0..LINES {
@@ -69,21 +69,21 @@ fn stalled_file_drops_lines_of_its_topic_only_and_recovers() {
     assert_eq!(events_of(dir.path(), "billing.log"), ["portal.create.start"]);
     logs.append(&[Line::new(Topic::WebhookSignatures, Level::Info, "signature.accepted", NOON)]);
     flush(&logs);
-    assert_eq!(logs.dropped_lines(Topic::WebhookSignatures), dropped as u64, "it has room again");
+    assert_eq!(logs.dropped_lines(Topic::WebhookSignatures), dropped as u64, "the queue has room again");
 }
 
 #[test]
-fn reopening_creates_a_new_file_without_a_line() {
-    let dir = a_dir();
+fn reopen_creates_a_new_file_before_the_next_line() {
+    let dir = new_dir();
     let logs = start_in(dir.path());
     logs.append(&[line("portal.create.start", NOON)]);
     flush(&logs);
     let path = path_of(dir.path(), Topic::Billing);
     fs::rename(&path, dir.path().join("billing.log.1")).expect("moved");
     logs.reopen();
-    let began = Instant::now();
+    let started = Instant::now();
     while !path.exists() {
-        assert!(began.elapsed() < TIMEOUT, "there is no new file");
+        assert!(started.elapsed() < TIMEOUT, "there is no new file");
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(events_of(dir.path(), "billing.log.1"), ["portal.create.start"]);

@@ -1,4 +1,4 @@
-//! Files make room for new ones, and the disk holds no more than is kept.
+//! Rotation by size and age, and its bound on the disk space.
 
 use std::fs;
 
@@ -6,15 +6,15 @@ use super::super::rotation::try_lock;
 use super::*;
 
 #[test]
-fn however_much_is_written_the_disk_holds_no_more_than_is_kept() {
-    let dir = a_dir();
+fn rotation_bounds_the_number_and_size_of_files() {
+    let dir = new_dir();
     let logs = logs_with(dir.path(), Rotation { keep: 3, ..tiny() });
     for number in 0..1000 {
         logs.append(&[numbered_line("writer", number)]);
     }
     assert_eq!(billing_files(dir.path()), ["billing.log", "billing.log.1", "billing.log.2", "billing.log.3"]);
     for name in billing_files(dir.path()) {
-        let bytes = fs::metadata(dir.path().join(&name)).expect("it is there").len();
+        let bytes = fs::metadata(dir.path().join(&name)).expect("it exists").len();
         assert!(bytes <= 1000, "{name} has {bytes} bytes");
     }
     let kept = reasons_in(dir.path()).len();
@@ -23,8 +23,8 @@ fn however_much_is_written_the_disk_holds_no_more_than_is_kept() {
 }
 
 #[test]
-fn a_file_is_as_old_as_its_first_line_also_for_the_next_process() {
-    let dir = a_dir();
+fn file_age_is_that_of_its_first_line_after_a_restart() {
+    let dir = new_dir();
     let write = |event, at| logs_with(dir.path(), by_age(24)).append(&[line(event, at)]);
     write("portal.create.start", NOON);
     write("portal.create.success", NOON + 24 * HOUR - 1);
@@ -35,8 +35,8 @@ fn a_file_is_as_old_as_its_first_line_also_for_the_next_process() {
 }
 
 #[test]
-fn one_process_rotates_by_age_again_and_again() {
-    let dir = a_dir();
+fn one_process_rotates_by_age_repeatedly() {
+    let dir = new_dir();
     let logs = logs_with(dir.path(), by_age(1));
     for half_hour in 0..6 {
         logs.append(&[line("throttled", NOON + half_hour * HOUR / 2)]);
@@ -47,8 +47,8 @@ fn one_process_rotates_by_age_again_and_again() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_rotates_nothing() {
-    let dir = a_dir();
+fn clock_set_back_rotates_no_file() {
+    let dir = new_dir();
     let logs = logs_with(dir.path(), by_age(1));
     logs.append(&[line("portal.create.start", NOON)]);
     logs.append(&[line("portal.create.success", NOON - 1000 * HOUR)]);
@@ -56,8 +56,8 @@ fn a_clock_that_is_set_back_rotates_nothing() {
 }
 
 #[test]
-fn whoever_turns_rotation_off_finds_one_file() {
-    let dir = a_dir();
+fn rotation_off_keeps_one_file() {
+    let dir = new_dir();
     let logs = logs_with(dir.path(), Rotation::NEVER);
     for day in 0..1000 {
         logs.append(&[line("throttled", NOON + day * 24 * HOUR)]);
@@ -67,10 +67,10 @@ fn whoever_turns_rotation_off_finds_one_file() {
 }
 
 #[test]
-fn while_another_process_rotates_lines_are_written_where_they_are() {
-    let dir = a_dir();
+fn lines_go_to_the_open_file_while_another_process_rotates() {
+    let dir = new_dir();
     let logs = logs_with(dir.path(), tiny());
-    let lock = try_lock(dir.path()).expect("asked").expect("taken");
+    let lock = try_lock(dir.path()).expect("no error").expect("locked");
     for number in 0..30 {
         logs.append(&[numbered_line("writer", number)]);
     }
@@ -82,10 +82,10 @@ fn while_another_process_rotates_lines_are_written_where_they_are() {
 }
 
 #[test]
-fn a_rotation_that_fails_loses_no_line_and_is_counted_once_in_a_while() {
-    let dir = a_dir();
-    // What stands in the way is older than all that is kept, and cannot be removed.
-    fs::create_dir_all(dir.path().join("billing.log.5/full")).expect("made");
+fn failed_rotation_loses_no_line_and_is_retried_after_a_pause() {
+    let dir = new_dir();
+    // Rotation has to remove number 5, and cannot, because it is a directory.
+    fs::create_dir_all(dir.path().join("billing.log.5/full")).expect("created");
     let logs = logs_with(dir.path(), Rotation { keep: 5, ..tiny() });
     for number in 0..30 {
         logs.append(&[numbered_line("writer", number)]);
