@@ -39,7 +39,7 @@ async fn doctor_accepts_metered_price() {
     let output = app.run_command_with(&["doctor"], &[("BILLHOOK_PLANS", "usage=api_calls;pro=pro_monthly")]);
     let text = String::from_utf8(output.stdout).expect("text");
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("green prices all 2 of usage, pro exist"), "{text}");
+    assert!(text.contains("green prices all 2 prices of the plans usage and pro exist"), "{text}");
     assert!(text.contains("; metered, so sold without a quantity: api_calls green portal"), "{text}");
     app.stop().await;
 }

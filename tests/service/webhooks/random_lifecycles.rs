@@ -190,8 +190,9 @@ fn change() -> impl Strategy<Value = Change> {
 
 // --- the services
 
-/// Two services on one database: a seller with a Stripe key, which is stopped while events are
-/// delivered, and a receiver of three replicas without a key.
+/// Two services on one database: a seller with a Stripe key, and a receiver of three replicas without
+/// a key. The seller runs only while it creates a checkout and while it runs the refreshes. Its
+/// backfill would otherwise fetch a state from Stripe that the scenario changes in the same second.
 struct Setup {
     seller: TestApp,
     receiver: TestApp,
@@ -211,7 +212,8 @@ struct TestSubscription {
 
 impl Setup {
     async fn start(database: Database) -> Self {
-        let seller = TestApp::start_with(database, &[("--throttle-per-minute", "6000")]).await;
+        let mut seller = TestApp::start_with(database, &[("--throttle-per-minute", "6000")]).await;
+        seller.stop_service().await;
         seller.stripe.inject_fault(&json!({ "deliveries": "drop" })).await;
         let settings = [("--database-url", seller.database.url.as_str()), ("--stripe-secret-key", "")];
         let mut receiver = TestApp::start_with(database, &settings).await;
@@ -233,10 +235,8 @@ impl Setup {
         let (customer, subscriptions) = self.run_at_stripe(&tenant, scenario).await;
         let events = self.events_of(&customer).await;
         let deliveries = deliveries(&events, scenario);
-        self.seller.stop_service().await;
         let delivered = self.deliver(&deliveries, scenario).await;
         let mut compared = delivered.and(self.compare(&tenant, &subscriptions, &events).await);
-        self.seller.start_service().await;
         if compared.is_ok() {
             self.run_refreshes().await;
             let after = self.compare(&tenant, &subscriptions, &events).await;
@@ -246,16 +246,18 @@ impl Setup {
     }
 
     /// Advances the clock until no refresh is queued.
-    async fn run_refreshes(&self) {
+    async fn run_refreshes(&mut self) {
+        self.seller.start_service().await;
         eventually("no refresh is queued", || async {
             self.seller.clock.advance_seconds(1);
             self.seller.queued_refreshes().await.is_empty().then_some(())
         })
         .await;
+        self.seller.stop_service().await;
     }
 
     /// Runs the scenario in the double. Returns the customer and its subscriptions.
-    async fn run_at_stripe(&self, tenant: &str, scenario: &Scenario) -> (String, Vec<TestSubscription>) {
+    async fn run_at_stripe(&mut self, tenant: &str, scenario: &Scenario) -> (String, Vec<TestSubscription>) {
         let tag = format!("&subscription_data[metadata][tenant_id]={tenant}");
         let mut customer = None;
         let mut subscriptions = Vec::new();
@@ -361,7 +363,8 @@ impl Setup {
         }
     }
 
-    async fn start_checkout(&self, tenant: &str) -> String {
+    async fn start_checkout(&mut self, tenant: &str) -> String {
+        self.seller.start_service().await;
         // The clock jumps far, which looks like a long downtime, so checkout returns 503 until the
         // backfill has run.
         let bought = eventually("the checkout succeeds", || async {
@@ -369,6 +372,7 @@ impl Setup {
             (response.status != 503).then(|| response.ok())
         })
         .await;
+        self.seller.stop_service().await;
         text(&bought, "session_id").to_owned()
     }
 
