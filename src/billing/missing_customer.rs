@@ -20,19 +20,19 @@ pub(super) struct MissingCustomer<'a> {
 }
 
 impl MissingCustomer<'_> {
-    /// Records the deletion of a customer as its `customer.deleted` event would. Returns whether it
-    /// was deleted.
+    /// Records the deletion of a customer as its `customer.deleted` event would. Returns the state
+    /// at Stripe.
     pub(super) async fn record_if_deleted(
         self,
         billing: &Billing,
         stripe: &Stripe,
         deadline: Deadline,
-    ) -> Result<bool, BillingError> {
+    ) -> Result<CustomerState, BillingError> {
         let state = self.state_at_stripe(stripe, deadline).await?;
         if state == CustomerState::Deleted {
             retry_on_conflict(|| self.record_or_unlink(billing, state)).await?;
         }
-        Ok(state == CustomerState::Deleted)
+        Ok(state)
     }
 
     /// Unlinks the customer so that the tenant can buy. Returns `false` if the customer exists

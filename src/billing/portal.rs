@@ -9,7 +9,9 @@ use crate::domain::app_url::ReturnPath;
 use crate::domain::ids::SubscriptionId;
 use crate::domain::locale::Locale;
 use crate::domain::subscription::{Status, Subscription};
-use crate::stripe::{ApiResponse, Deadline, PortalFlow, PortalParams, PortalRefusal, Stripe, StripeError};
+use crate::stripe::{
+    ApiResponse, CustomerState, Deadline, PortalFlow, PortalParams, PortalRefusal, Stripe, StripeError,
+};
 use crate::telemetry::spans;
 
 #[derive(Debug)]
@@ -125,7 +127,7 @@ async fn open(
         && error.is_missing_customer()
     {
         let missing = MissingCustomer { tenant: &caller.tenant, customer: &customer };
-        if missing.record_if_deleted(billing, &stripe, deadline).await? {
+        if missing.record_if_deleted(billing, &stripe, deadline).await? == CustomerState::Deleted {
             log.stripe_request_id = error.request_id().map(str::to_owned);
             return Err(BillingError::NoCustomer);
         }

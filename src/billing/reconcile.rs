@@ -103,9 +103,13 @@ async fn compare_missing_customer(
     apply: bool,
     deadline: Deadline,
 ) -> Result<Comparison, BillingError> {
-    let state = stripe.customer_state(missing.customer, deadline).await?;
+    let state = if apply {
+        missing.record_if_deleted(billing, stripe, deadline).await?
+    } else {
+        stripe.customer_state(missing.customer, deadline).await?
+    };
     let found = vec![Drift::NoCustomer(state)];
-    let is_recorded = apply && missing.record_if_deleted(billing, stripe, deadline).await?;
+    let is_recorded = apply && state == CustomerState::Deleted;
     Ok(Comparison { left: if is_recorded { Vec::new() } else { found.clone() }, found })
 }
 

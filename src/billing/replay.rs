@@ -2,7 +2,7 @@
 //!
 //! An event is applied at most once. An unsettled event is processed by the usual rule, as if it
 //! had just arrived. A settled one already had its effect, and its content may be outdated, so
-//! Stripe is asked for the present state instead.
+//! Stripe is asked for the current state instead.
 
 use crate::domain::ids::{CustomerId, EventId};
 use crate::domain::outcome::Outcome;

@@ -19,7 +19,7 @@ use crate::domain::ids::{CustomerId, SubscriptionId};
 use crate::domain::refresh::{Refresh, RefreshReason, RefreshSubject};
 use crate::domain::subscription::{Snapshot, Subscription};
 use crate::store::{BatchScope, ClaimWindow, RefreshJob, StoreError, Transaction, retry_on_conflict};
-use crate::stripe::{ApiResponse, Deadline, FetchedSubscriptions, Stripe, StripeError};
+use crate::stripe::{ApiResponse, CustomerState, Deadline, FetchedSubscriptions, Stripe, StripeError};
 use crate::telemetry::spans;
 
 /// How many refreshes run at once: twice what the rate budget needs at Stripe's usual response time
@@ -148,7 +148,8 @@ async fn handle_missing(billing: &Billing, stripe: &Stripe, job: &RefreshJob) ->
     let Refresh { subject, tenant, customer, .. } = &job.refresh;
     let (missing, now_ms) = (MissingCustomer { tenant, customer }, billing.clock.now_ms());
     let is_deleted = matches!(subject, RefreshSubject::Customer(_))
-        && missing.record_if_deleted(billing, stripe, Deadline::after(STRIPE_DEADLINE)).await?;
+        && missing.record_if_deleted(billing, stripe, Deadline::after(STRIPE_DEADLINE)).await?
+            == CustomerState::Deleted;
     if !is_deleted {
         tracing::error!(%subject, %tenant, "not found at Stripe; check the id, or the account of STRIPE_SECRET_KEY");
     }

@@ -87,7 +87,7 @@ impl TenantDetails {
                 "status": subscription.state.status.as_str(),
                 "prices": subscription.state.items.iter().map(|item| &item.price).collect::<Vec<_>>(),
                 "awaiting_payment": subscription.awaiting_payment,
-                "access_withheld": self.withheld(subscription),
+                "access_withheld": self.withheld(subscription).map(Withheld::as_str),
                 "payment_problem": subscription.payment_problem.map(PaymentProblem::as_str),
             })
         };
@@ -140,29 +140,46 @@ impl TenantDetails {
     }
 
     /// Why a subscription does not grant a plan.
-    fn withheld(&self, subscription: &subscription::Subscription) -> Option<&'static str> {
-        let denial = self.catalog.access_denial(subscription).map(AccessDenial::as_str);
-        denial.or_else(|| self.has_no_plan(subscription).then_some("price_not_configured"))
-    }
-
-    fn has_no_plan(&self, subscription: &subscription::Subscription) -> bool {
-        self.catalog.recognise(&subscription.state.items, &self.known) == Recognition::Unknown
+    fn withheld(&self, subscription: &subscription::Subscription) -> Option<Withheld> {
+        let denial = self.catalog.access_denial(subscription).map(Withheld::Denied);
+        denial.or_else(|| {
+            let recognition = self.catalog.recognise(&subscription.state.items, &self.known);
+            (recognition == Recognition::Unknown).then_some(Withheld::NoPlan)
+        })
     }
 
     fn row(&self, subscription: &subscription::Subscription) -> [String; 3] {
         let subscription::State { status, items, .. } = &subscription.state;
-        let access = match (self.catalog.access_denial(subscription), items.first()) {
-            (None, Some(item)) if self.has_no_plan(subscription) => {
+        let access = match (self.withheld(subscription), items.first()) {
+            (Some(Withheld::NoPlan), Some(item)) => {
                 format!("true, but no plan has {}; add it to BILLHOOK_PLANS", item.price)
             }
-            (None, _) => "true".into(),
-            (Some(AccessDenial::AwaitingPayment), _) => "false until the first payment arrives".into(),
-            (Some(AccessDenial::Status), _) if status.is_final() => {
+            (None | Some(Withheld::NoPlan), _) => "true".into(),
+            (Some(Withheld::Denied(AccessDenial::AwaitingPayment)), _) => {
+                "false until the first payment arrives".into()
+            }
+            (Some(Withheld::Denied(AccessDenial::Status)), _) if status.is_final() => {
                 "false: the subscription has ended".into()
             }
-            (Some(AccessDenial::Status), _) => "false: this status grants none".into(),
+            (Some(Withheld::Denied(AccessDenial::Status)), _) => "false: this status grants none".into(),
         };
         [subscription.id.to_string(), status.to_string(), access]
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Withheld {
+    Denied(AccessDenial),
+    /// No plan has the subscription's prices.
+    NoPlan,
+}
+
+impl Withheld {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied(denial) => denial.as_str(),
+            Self::NoPlan => "price_not_configured",
+        }
     }
 }
 

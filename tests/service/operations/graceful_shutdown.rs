@@ -27,7 +27,7 @@ async fn sigterm_fails_readiness_while_requests_are_still_served() {
     not_ready.assert_problem(503, "unavailable");
     assert!(not_ready.text.contains("The service is stopping"), "{}", not_ready.text);
 
-    // New requests are served, and open connections are told to close.
+    // New requests are served, and the responses close their connections.
     app.deliver(&stripe_event("invoice.upcoming", app.clock_seconds(), |_| {})).await.ok();
     open.send(GET).await;
     let responses = open.responses().await;

@@ -63,7 +63,7 @@ pub(super) struct Backfill<'a> {
     has_run: AtomicBool,
     /// Whether the last run succeeded.
     is_caught_up: AtomicBool,
-    /// The present window length in seconds: halved when a window exceeds a limit, doubled after
+    /// The current window length in seconds: halved when a window exceeds a limit, doubled after
     /// each complete one.
     window_seconds: AtomicI64,
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::domain::ids::{EventId, PriceId};
+use crate::domain::ids::PriceId;
 use crate::domain::previous_attributes::{PreviousAttributes, PreviousValue};
 use crate::domain::subscription::SubscriptionEventKind::{Changed, Created, Deleted};
 use crate::domain::subscription::{Item, State};
@@ -111,18 +111,11 @@ fn event(
         latest_invoice: None,
     };
     let scrambled = (index * 7919 + number * 104_729 + 13) % 1_000_003;
-    Event {
-        id: EventId::parse(&format!("evt_{scrambled}x{number}x{index}")).expect("an event's id"),
-        type_name: "customer.subscription.updated".into(),
-        created,
-        livemode: Some(false),
-        account: None,
-        context: None,
-        api_version: None,
-        request_id: None,
-        idempotency_key: None,
-        subject: Subject::Subscription(kind, Box::new(snapshot)),
-    }
+    let subject = Subject::Subscription(kind, Box::new(snapshot));
+    TestEvent::new("customer.subscription.updated", subject)
+        .id(&format!("evt_{scrambled}x{number}x{index}"))
+        .at(created)
+        .into_event()
 }
 
 /// The stored rows and the inbox between two batches.
